@@ -1,0 +1,1 @@
+"""Annotation lists, rendered faces, views of faces for training."""

@@ -1,0 +1,291 @@
+"""Annotation lists and .pts files, read and checked.
+
+A list has one face a row: ``path_of_img path_of_annotation x1 y1 x2 y2 [face_size]``, paths relative to a root, the annotation
+``None`` for a face without labels. Boxes are in 0-based pixels; a .pts file (iBUG) is 1-based and becomes 0-based here.
+Rows whose image name is a number and that follow one another in one folder, in rising order, are the frames of one clip; every
+other row is a photograph: a clip of one frame.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterable, Sequence
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from tsal.errors import DataError
+from tsal.files import write_text
+
+NO_LABELS = "None"
+ROW_FORMAT = "path_of_img path_of_annotation x1 y1 x2 y2 [face_size]"
+
+
+@dataclass(frozen=True)
+class Face:
+    """One row of a list. ``box``: x1, y1, x2, y2 in px of the image."""
+
+    image: str
+    annotation: str | None
+    box: tuple[float, float, float, float]
+    face_size: float | None
+    list_name: str
+    row: int
+
+    @property
+    def where(self) -> str:
+        return f"{self.list_name}:{self.row}"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Consecutive frames of one shot; a photograph is a clip of one frame."""
+
+    name: str
+    faces: tuple[Face, ...]
+
+
+def find_list(root: Path, name: str) -> Path:
+    """The file of a list named relative to ``root`` or to ``root/lists``; an absolute path is taken as it is."""
+    for path in (Path(name), Path(root) / name, Path(root) / "lists" / name):
+        if path.is_file() and (path.is_absolute() or path != Path(name)):
+            return path
+    raise DataError(f"{name}: no such list in {root} or {Path(root) / 'lists'}{_near_lists(Path(root), name)}")
+
+
+def _near_lists(root: Path, name: str) -> str:
+    found = sorted(str(p.relative_to(root / "lists")) for p in (root / "lists").rglob("*") if p.is_file())
+    return f"; lists there: {', '.join(found[:12])}{' ...' if len(found) > 12 else ''}" if found else ""
+
+
+def read_list(path: Path, *, label: str | None = None) -> list[Face]:
+    """Parse a list; raises :class:`DataError` with one line for every row that is wrong."""
+    label = label or str(path)
+    try:
+        lines = Path(path).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{label}: cannot read the list: {error}") from error
+    faces, problems = [], []
+    for number, line in enumerate(lines, 1):
+        columns = line.split()
+        if not columns or columns[0].startswith("#"):
+            continue
+        where = f"{label}:{number}"
+        if len(columns) not in (6, 7):
+            problems.append(f"{where}: {len(columns)} columns, want 6 or 7: {ROW_FORMAT}")
+            continue
+        try:
+            values = [float(v) for v in columns[2:]]
+        except ValueError:
+            problems.append(f"{where}: a box or face size is not a number: {' '.join(columns[2:])}")
+            continue
+        if not all(map(math.isfinite, values)):
+            problems.append(f"{where}: a box or face size is not finite: {' '.join(columns[2:])}")
+            continue
+        x1, y1, x2, y2 = values[:4]
+        if x2 <= x1 or y2 <= y1:
+            problems.append(f"{where}: box is empty or inverted (x1 y1 x2 y2 = {' '.join(columns[2:6])}); want x1 < x2, y1 < y2")
+            continue
+        if len(values) == 5 and values[4] <= 0:
+            problems.append(f"{where}: face size {columns[6]} must be over 0")
+            continue
+        annotation = None if columns[1] == NO_LABELS else columns[1]
+        faces.append(Face(columns[0], annotation, (x1, y1, x2, y2), values[4] if len(values) == 5 else None, label, number))
+    if not faces and not problems:
+        problems.append(f"{label}: the list is empty; want rows of {ROW_FORMAT}")
+    if problems:
+        raise DataError(problems)
+    return faces
+
+
+def write_list(path: Path, rows: Iterable[tuple[str, str | None, Sequence[float]]]) -> None:
+    """Write rows of (image, annotation or None, box with an optional face size)."""
+    lines = [" ".join([image, annotation or NO_LABELS, *(f"{v:.2f}" for v in box)]) for image, annotation, box in rows]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def read_points(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """A .pts file -> points (K, 2) float32, 0-based px, and visibility (K,) bool.
+
+    A third column, where there is one, is the visibility (0 or 1); else every point counts as visible.
+    """
+    try:
+        text = Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot read the annotation: {getattr(error, 'strerror', None) or error}") from error
+    opening, closing = text.find("{"), text.rfind("}")
+    if opening < 0 or closing < opening:
+        raise DataError(f"{path}: not a .pts file: no {{ ... }} around the points")
+    rows = [line.split() for line in text[opening + 1 : closing].splitlines() if line.strip()]
+    if len(rows) != count:
+        raise DataError(f"{path}: {len(rows)} points, want {count}")
+    points, visible = np.zeros((count, 2), np.float32), np.ones(count, bool)
+    for index, columns in enumerate(rows):
+        try:
+            values = [float(v) for v in columns]
+        except ValueError:
+            raise DataError(f"{path}: point {index + 1} is not a number: {' '.join(columns)}") from None
+        if len(values) not in (2, 3) or not all(map(math.isfinite, values)):
+            raise DataError(f"{path}: point {index + 1} wants 'x y' (or 'x y visible'), got: {' '.join(columns)}")
+        points[index] = values[:2]
+        visible[index] = len(values) == 2 or values[2] != 0
+    return points - 1, visible
+
+
+def write_points(path: Path, points: np.ndarray) -> None:
+    """Write 0-based px points (K, 2) as a 1-based .pts file."""
+    body = "\n".join(f"{x:.3f} {y:.3f}" for x, y in np.asarray(points, float) + 1)
+    write_text(path, f"version: 1\nn_points: {len(points)}\n{{\n{body}\n}}\n")
+
+
+def read_image(path: Path) -> np.ndarray:
+    """RGB uint8 (H, W, 3)."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        state = "cannot be read as a picture" if Path(path).exists() else "does not exist"
+        raise DataError(f"{path}: the image {state}")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def group_clips(faces: Sequence[Face]) -> list[Clip]:
+    """Rows -> clips and photographs, in the order of the list."""
+    groups: list[list[Face]] = []
+    for face in faces:
+        stem = Path(face.image).stem
+        previous = groups[-1][-1] if groups else None
+        follows = (
+            previous is not None
+            and stem.isdigit()
+            and Path(previous.image).stem.isdigit()
+            and Path(previous.image).parent == Path(face.image).parent
+            and previous.list_name == face.list_name
+            and int(stem) > int(Path(previous.image).stem)
+        )
+        if follows:
+            groups[-1].append(face)
+        else:
+            groups.append([face])
+    return [Clip(_clip_name(group), tuple(group)) for group in groups]
+
+
+def _clip_name(group: list[Face]) -> str:
+    path = Path(group[0].image)
+    return str(path.parent if path.stem.isdigit() else path.with_suffix(""))
+
+
+@dataclass(frozen=True)
+class FaceLists:
+    """The lists of a run, read."""
+
+    root: Path
+    labelled: list[Face]
+    unlabelled: list[Face]
+    evaluate: dict[str, list[Face]]  # by the list's name
+    truth: dict[str, str]  # image -> annotation, for measuring only
+
+
+def load_lists(root: Path, labelled, unlabelled, evaluate, truth=()) -> FaceLists:
+    """Read every list of a run; all problems of all lists are raised together."""
+    problems: list[str] = []
+
+    def read(names: Iterable[str]) -> dict[str, list[Face]]:
+        lists = {}
+        for name in names:
+            try:
+                lists[name] = read_list(find_list(root, name), label=name)
+            except DataError as error:
+                problems.extend(error.problems)
+        return lists
+
+    if not Path(root).is_dir():
+        raise DataError(f"{root}: no such folder (ROOT, or data.root)")
+    sets = {"labelled": read(labelled), "unlabelled": read(unlabelled), "evaluate": read(evaluate), "truth": read(truth)}
+    train = [face for faces in sets["labelled"].values() for face in faces]
+    rest = [face for faces in sets["unlabelled"].values() for face in faces]
+    labelled_rows = [face for face in train if face.annotation]
+    if sets["labelled"] and not labelled_rows:
+        problems.append(f"{', '.join(labelled)}: the training list has no labelled rows (every annotation is {NO_LABELS})")
+    if not labelled:
+        problems.append("data.labelled: no training list is named")
+    if not evaluate:
+        problems.append("data.evaluate: no evaluation list is named")
+    seen = {}
+    for face in train + rest:
+        seen.setdefault(_identity(root, face), face)
+    for faces in sets["evaluate"].values():
+        for face in faces:
+            if other := seen.get(_identity(root, face)):
+                problems.append(f"{face.where}: {face.image} also stands in a training list ({other.where}); remove one of them")
+    if problems:
+        raise DataError(problems)
+    truths = {face.image: face.annotation for faces in sets["truth"].values() for face in faces if face.annotation}
+    # a labelled list may hold frames without labels (a clip labelled in part): they are unlabelled data
+    rest = rest + [face for face in train if not face.annotation]
+    return FaceLists(Path(root), labelled_rows, rest, sets["evaluate"], truths)
+
+
+def _identity(root: Path, face: Face) -> str:
+    return str((Path(root) / face.image).resolve())
+
+
+def check_files(lists: FaceLists, points: int, *, workers: int = 2, progress: bool = True) -> dict[str, dict]:
+    """Open every image and annotation; returns {image: {"sha256", "width", "height"}}, or raises all problems at once.
+
+    The same picture (by content) in a training and an evaluation list is a problem too.
+    """
+    groups = {"labelled": lists.labelled, "unlabelled": lists.unlabelled, **lists.evaluate}
+    images = sorted({face.image for faces in groups.values() for face in faces})
+    facts: dict[str, dict | str] = {}
+
+    def look(image: str) -> dict | str:
+        path = lists.root / image
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            return f"the image {image} {'does not exist' if not path.exists() else f'cannot be read: {error.strerror}'}"
+        picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+        if picture is None:
+            return f"the image {image} cannot be read as a picture"
+        return {"sha256": hashlib.sha256(content).hexdigest(), "width": picture.shape[1], "height": picture.shape[0]}
+
+    with ThreadPoolExecutor(workers) as pool:
+        bar = tqdm(pool.map(look, images), total=len(images), desc="checking pictures", disable=not progress, mininterval=1)
+        facts = dict(zip(images, bar))
+    problems = []
+    for faces in groups.values():
+        for face in faces:
+            problems.extend(f"{face.where}: {line}" for line in _face_problems(face, facts[face.image], lists.root, points))
+    contents: dict[str, Face] = {}
+    for face in lists.labelled + lists.unlabelled:
+        if isinstance(facts[face.image], dict):
+            contents.setdefault(facts[face.image]["sha256"], face)
+    for faces in lists.evaluate.values():
+        for face in faces:
+            other = contents.get(facts[face.image]["sha256"]) if isinstance(facts[face.image], dict) else None
+            if other:
+                problems.append(f"{face.where}: {face.image} is the same picture as {other.image} of {other.where}; remove one")
+    if problems:
+        raise DataError(problems)
+    return facts
+
+
+def _face_problems(face: Face, fact: dict | str, root: Path, points: int) -> list[str]:
+    problems = []
+    if isinstance(fact, str):
+        problems.append(fact)
+    else:
+        x1, y1, x2, y2 = face.box
+        if x2 < 0 or y2 < 0 or x1 > fact["width"] - 1 or y1 > fact["height"] - 1:
+            size = f"{fact['width']} x {fact['height']}"
+            problems.append(f"box {x1:g} {y1:g} {x2:g} {y2:g} lies wholly outside the image {face.image} ({size})")
+    if face.annotation:
+        try:
+            read_points(root / face.annotation, points)
+        except DataError as error:
+            problems.append(str(error))
+    return problems

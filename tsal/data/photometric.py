@@ -1,0 +1,59 @@
+"""Photometric augmentation, drawn and applied on the device, a whole batch at once."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tsal.config import AugmentConfig
+from tsal.geometry import pixel_grid
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 pictures -> float32 in [0, 1], channels last in memory."""
+    return images.to(torch.float32).div_(255).contiguous(memory_format=torch.channels_last)
+
+
+def photometric(images: Tensor, augment: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Colour, grey, blur, noise and an occluder on pictures (N, 3, S, S) in [0, 1]; each picture draws its own."""
+    count, device = len(images), images.device
+
+    def uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+        return torch.rand(count, *shape, generator=generator, device=device) * (high - low) + low
+
+    def chance(probability: float) -> Tensor:
+        return (uniform(1, 1, 1) < probability).to(images.dtype)
+
+    strength = augment.colour
+    mean = images.mean((1, 2, 3), keepdim=True)
+    images = (images - mean) * (1 + uniform(1, 1, 1, low=-strength, high=strength)) + mean
+    images = images * (1 + uniform(3, 1, 1, low=-strength / 3, high=strength / 3)) + uniform(1, 1, 1, low=-strength / 2, high=strength / 2)
+    images = torch.lerp(images, images.mean(1, keepdim=True).expand_as(images), chance(augment.grey))
+    images = torch.lerp(images, _blur(images), chance(augment.blur) * uniform(1, 1, 1))
+    noise = torch.randn(images.shape, generator=generator, device=device)
+    images = images + noise * uniform(1, 1, 1, high=augment.noise)
+    box = _occluder(images.shape[-1], uniform)
+    cover = box * chance(augment.occlude)
+    colour = uniform(3, 1, 1) + 0.2 * noise
+    return torch.lerp(images, colour, cover).clamp(0, 1).contiguous(memory_format=torch.channels_last)
+
+
+def _blur(images: Tensor) -> Tensor:
+    """A fixed 5x5 binomial blur, twice; mixed with the sharp picture it stands for every smaller one."""
+    row = images.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+    channels = images.shape[1]
+    for _ in range(2):
+        images = F.conv2d(images, row.view(1, 1, 1, 5).expand(channels, -1, -1, -1), padding=(0, 2), groups=channels)
+        images = F.conv2d(images, row.view(1, 1, 5, 1).expand(channels, -1, -1, -1), padding=(2, 0), groups=channels)
+    return images
+
+
+def _occluder(side: int, uniform) -> Tensor:
+    """A turned rectangle a picture, its sides 15 to 50 % of the picture's -> mask (N, 1, S, S)."""
+    centre, half = uniform(2, 1, 1) * side, uniform(2, 1, 1, low=0.075, high=0.25) * side
+    angle = uniform(1, 1, 1, high=torch.pi)
+    x, y = (pixel_grid(side, side, device=centre.device)[None] - centre).unbind(1)
+    cos, sin = angle[:, 0].cos(), angle[:, 0].sin()
+    along, across = x * cos + y * sin, -x * sin + y * cos
+    return ((along.abs() < half[:, 0]) & (across.abs() < half[:, 1]))[:, None].to(torch.float32)

@@ -1,0 +1,102 @@
+"""Pixel convention, affines, sampling and warping.
+
+One convention everywhere: points are ``(..., 2)``, x then y, in pixels, and the centre of pixel (column 0, row 0) is (0, 0).
+An affine is ``(..., 2, 3)`` and maps a homogeneous point (x, y, 1). Cell ``i`` of a map with stride ``s`` is centred at pixel
+``(i + 0.5) s - 0.5``. Sampling uses ``align_corners=True``, which is what this convention means: zero flow is the identity.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def cell_to_pixel(cells: Tensor, stride: int) -> Tensor:
+    """Positions in cells -> positions in input pixels."""
+    return (cells + 0.5) * stride - 0.5
+
+
+def pixel_to_cell(pixels: Tensor, stride: int) -> Tensor:
+    """Positions in input pixels -> (fractional) positions in cells."""
+    return (pixels + 0.5) / stride - 0.5
+
+
+def crop_affine(box, side: int, expand: float, *, scale=1.0, rotation=0.0, shift=(0.0, 0.0), flip=False) -> np.ndarray:
+    """Affine from image pixels to the pixels of a square crop.
+
+    Args:
+        box: x1, y1, x2, y2 in image pixels.
+        side: side of the crop in pixels.
+        expand: side of the cropped square over the longer side of the box.
+        scale: of the face in the crop; over 1 is larger.
+        rotation: degrees, counter-clockwise as seen.
+        shift: of the face in the crop, x and y, in shares of the crop's side.
+        flip: mirror left and right, after everything else.
+
+    Returns:
+        float64 (2, 3).
+    """
+    x1, y1, x2, y2 = box
+    zoom = scale * (side - 1) / (expand * max(x2 - x1, y2 - y1))
+    angle = np.deg2rad(rotation)
+    linear = zoom * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    target = (side - 1) / 2 + np.asarray(shift, float) * side
+    affine = np.column_stack([linear, target - linear @ np.array([(x1 + x2) / 2, (y1 + y2) / 2])])
+    return np.array([[-1.0, 0.0], [0.0, 1.0]]) @ affine + np.array([[0, 0, side - 1.0], [0, 0, 0]]) if flip else affine
+
+
+def invert_affine(affine):
+    """Inverse of affines ``(..., 2, 3)``, numpy or torch."""
+    if isinstance(affine, Tensor):
+        linear = torch.linalg.inv(affine[..., :2])
+        return torch.cat([linear, -linear @ affine[..., 2:]], dim=-1)
+    linear = np.linalg.inv(affine[..., :2])
+    return np.concatenate([linear, -linear @ affine[..., 2:]], axis=-1)
+
+
+def compose_affine(second, first):
+    """The affine that applies ``first``, then ``second``; both ``(..., 2, 3)``, numpy or torch."""
+    linear = second[..., :2] @ first[..., :2]
+    offset = second[..., :2] @ first[..., 2:] + second[..., 2:]
+    return torch.cat([linear, offset], -1) if isinstance(linear, Tensor) else np.concatenate([linear, offset], -1)
+
+
+def apply_affine(affine, points):
+    """Affines ``(..., 2, 3)`` on points ``(..., K, 2)``, numpy or torch -> ``(..., K, 2)``."""
+    return points @ affine[..., :2].swapaxes(-1, -2) + affine[..., 2][..., None, :]
+
+
+def pixel_grid(height: int, width: int, *, device=None, dtype=torch.float32) -> Tensor:
+    """Pixel coordinates (2, H, W), x then y."""
+    y, x = torch.meshgrid(
+        torch.arange(height, device=device, dtype=dtype), torch.arange(width, device=device, dtype=dtype), indexing="ij"
+    )
+    return torch.stack([x, y])
+
+
+def sample(maps: Tensor, points: Tensor, *, padding: str = "border") -> Tensor:
+    """Bilinear samples of maps ``(N, C, H, W)`` at points ``(N, K, 2)`` px -> ``(N, C, K)``."""
+    size = maps.new_tensor([maps.shape[-1] - 1, maps.shape[-2] - 1])
+    grid = points / size * 2 - 1
+    return F.grid_sample(maps, grid[:, None], mode="bilinear", padding_mode=padding, align_corners=True)[:, :, 0]
+
+
+def warp(images: Tensor, flow: Tensor, *, padding: str = "border") -> Tensor:
+    """Backward warp: output(x) = images(x + flow(x)).
+
+    Args:
+        images: (N, C, H, W).
+        flow: (N, 2, H, W) px, from the output's frame to the frame of ``images``.
+    """
+    height, width = images.shape[-2:]
+    size = flow.new_tensor([width - 1, height - 1]).view(1, 2, 1, 1)
+    grid = (pixel_grid(height, width, device=flow.device, dtype=flow.dtype) + flow) / size * 2 - 1
+    return F.grid_sample(images, grid.permute(0, 2, 3, 1).to(images.dtype), padding_mode=padding, align_corners=True)
+
+
+def inside(points: Tensor, height: int, width: int, margin: float = 0.0) -> Tensor:
+    """Whether points ``(..., 2)`` px lie in the picture, at least ``margin`` px from its border -> bool ``(...)``."""
+    x, y = points[..., 0], points[..., 1]
+    return (x >= margin) & (y >= margin) & (x <= width - 1 - margin) & (y <= height - 1 - margin)

@@ -1,0 +1,170 @@
+"""Sources -> fused points, weights and provenance (the targets of unlabelled frames).
+
+Every source says where the K landmarks of U frames are. Heatmap sources and centre sources are the two families that the fusion
+weighs by mu; within a family the valid sources count alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tsal.codecs import nearest_candidate
+from tsal.config import TsalConfig
+from tsal.errors import ConfigError
+from tsal.geometry import apply_affine, inside, sample
+from tsal.model import Detection, Detector
+from tsal.schemes import Scheme
+from tsal.tracker import forward_backward_error, track_points
+
+HEATMAP_FAMILY = ("heatmap", "tracked_heatmap", "carried")
+CENTRE_FAMILY = ("centre", "tracked_centre")
+SOURCES = HEATMAP_FAMILY + CENTRE_FAMILY
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source's points on U frames."""
+
+    points: Tensor  # (U, K, 2) px
+    score: Tensor  # (U, K)
+    valid: Tensor  # (U, K) bool
+    flow_error: Tensor | None = None  # (U, K) px forward-backward error; None for a source that needs no tracker
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """Fused targets of U frames and why to trust them."""
+
+    points: Tensor  # (U, K, 2) px
+    weight: Tensor  # (U, K) in [0, 1]
+    agreement: Tensor  # (U, K) px between the families; NaN where only one speaks
+    tracked: Tensor  # (U, K) bool: a tracking source took part
+    flow_error: Tensor  # (U, K) px; NaN where there is no tracking source
+
+
+def check_sources(names: tuple[str, ...]) -> None:
+    unknown = [name for name in names if name not in SOURCES]
+    if unknown or not names:
+        raise ConfigError(f"tsal.sources: {', '.join(unknown) or 'none named'}; sources: {', '.join(SOURCES)}")
+
+
+def detection_sources(detector: Detector, detection: Detection) -> dict[str, Source]:
+    """Sources ``heatmap`` and ``centre`` of real frames.
+
+    Of the top-N centres, the one whose points lie nearest to the heatmap's.
+    """
+    points, score = detector.heatmap(detection)
+    candidates, centre_score = detector.centre(detection)
+    everywhere = torch.ones_like(score, dtype=torch.bool)
+    return {
+        "heatmap": Source(points, score, everywhere),
+        "centre": Source(nearest_candidate(candidates, points), centre_score[:, :1].expand_as(score), everywhere),
+    }
+
+
+def tracking_sources(
+    detector: Detector,
+    reconstruction: Detection,
+    heatmap: Source,
+    flow_forward: Tensor,
+    flow_backward: Tensor,
+    previous: Tensor,
+    following: Tensor,
+    gate_flow: float = 0.0,
+) -> dict[str, Source]:
+    """Sources ``tracked_heatmap``, ``tracked_centre`` and ``carried`` for the frames that have a previous one.
+
+    Args:
+        reconstruction: detection on frame t + 1 as reconstructed from frame t, for P pairs.
+        heatmap: the heatmap source of all U frames (``carried`` moves it along the forward flow).
+        flow_forward, flow_backward: (P, 2, H, W) px.
+        previous, following: (P,) indices of frames t and t + 1 among the U.
+        gate_flow: a point with a larger forward-backward error (px) is not valid; 0: no gate.
+    """
+    count = heatmap.points.shape[0]
+    height, width = flow_backward.shape[-2:]
+    found = detection_sources(detector, reconstruction)
+    error_map = forward_backward_error(flow_backward, flow_forward)[:, None]  # on frame t + 1
+    sources = {}
+    for name in ("heatmap", "centre"):
+        points = found[name].points
+        error = sample(error_map, points)[:, 0]
+        origin = points + sample(flow_backward, points).transpose(1, 2)
+        sources[f"tracked_{name}"] = (points, found[name].score, inside(origin, height, width), error)
+    carried = track_points(heatmap.points[previous], flow_forward, flow_backward)
+    sources["carried"] = (carried.points, heatmap.score[previous], carried.inside, carried.error)
+    return {name: _scatter(count, following, *parts, gate_flow) for name, parts in sources.items()}
+
+
+def _scatter(count: int, following: Tensor, points: Tensor, score: Tensor, ok: Tensor, error: Tensor, gate: float) -> Source:
+    """A source known for the frames ``following`` alone, spread over all ``count`` frames."""
+    ok = ok & (error <= gate) if gate > 0 else ok
+
+    def spread(values: Tensor, rest) -> Tensor:
+        whole = torch.full((count, *values.shape[1:]), rest, dtype=values.dtype, device=values.device)
+        whole[following] = values
+        return whole
+
+    return Source(spread(points, 0.0), spread(score, 0.0), spread(ok, False), spread(error, torch.nan))
+
+
+def _family(sources: dict[str, Source], names: list[str]) -> tuple[Tensor, Tensor]:
+    """Mean of a family's valid points (U, K, 2), and where there is any (U, K)."""
+    valid = torch.stack([sources[n].valid for n in names])  # (S, U, K)
+    points = torch.stack([sources[n].points for n in names])
+    count = valid.sum(0)
+    return (points * valid[..., None]).sum(0) / count.clamp_min(1)[..., None], count > 0
+
+
+def _with_fallback(sources: dict[str, Source], names: list[str], plain: str, fallback: bool) -> tuple[Tensor, Tensor]:
+    """A family's points; where none of its named sources is valid, those of ``plain`` (the detector on the real frame)."""
+    points, valid = _family(sources, names)
+    if fallback and plain not in names:
+        points = torch.where(valid[..., None], points, sources[plain].points)
+        valid = valid | sources[plain].valid
+    return points, valid
+
+
+def fuse(sources: dict[str, Source], config: TsalConfig) -> PseudoLabels:
+    """mu * heatmap family + (1 - mu) * centre family, in px; a family that does not speak leaves the other alone."""
+    names = list(config.sources)
+    families = []
+    for family, plain in ((HEATMAP_FAMILY, "heatmap"), (CENTRE_FAMILY, "centre")):
+        mine = [name for name in names if name in family]
+        if mine:
+            families.append(_with_fallback(sources, mine, plain, config.fallback))
+    some = sources["heatmap"]
+    nothing = torch.full_like(some.score, torch.nan)
+    if len(families) == 2:
+        (first, first_valid), (second, second_valid) = families
+        share = config.mu * first_valid.to(first.dtype)
+        rest = (1 - config.mu) * second_valid.to(first.dtype)
+        total = (share + rest).clamp_min(1e-12)
+        points = (first * share[..., None] + second * rest[..., None]) / total[..., None]
+        valid = share + rest > 0
+        agreement = torch.where(first_valid & second_valid, (first - second).norm(dim=-1), nothing)
+    else:
+        (points, valid), agreement = families[0], nothing
+    weight = valid.to(points.dtype)
+    if config.gate_agreement > 0:
+        # a frame's mean disagreement predicts its error better than a landmark's own
+        frame = agreement.nanmean(-1, keepdim=True)
+        weight = weight * torch.where(frame.isnan(), 1.0, torch.exp(-((frame / config.gate_agreement) ** 2)))
+    moved = [sources[n] for n in names if sources[n].flow_error is not None]
+    tracked = torch.stack([s.valid for s in moved]).any(0) if moved else torch.zeros_like(valid)
+    flow_error = torch.stack([s.flow_error for s in moved]).nanmean(0) if moved else nothing
+    return PseudoLabels(points, weight, agreement, tracked, flow_error)
+
+
+def to_view(points: Tensor, affine: Tensor, flipped: Tensor, scheme: Scheme) -> Tensor:
+    """Points (U, K, 2) px of one view in another view, by affines (U, 2, 3); mirrored views swap the flip pairs."""
+    moved = apply_affine(affine, points)
+    return torch.where(flipped[:, None, None], moved[:, list(scheme.flip)], moved)
+
+
+def weights_to_view(weight: Tensor, flipped: Tensor, scheme: Scheme) -> Tensor:
+    """Weights (U, K) in a view that may be mirrored."""
+    return torch.where(flipped[:, None], weight[:, list(scheme.flip)], weight)

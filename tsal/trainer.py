@@ -1,0 +1,383 @@
+"""Training: one step read top-down, the loop around it, checkpoints and resuming."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from tsal.averaging import average_members, distance, ramp
+from tsal.codecs import draw_centres, draw_heatmaps, encode_offsets, gather_cells, centre_cell, heatmap_points, to_distribution
+from tsal.codecs import with_background
+from tsal.config import Config, TrainConfig
+from tsal.data.photometric import photometric, to_float
+from tsal.data.views import Batch, prefetch
+from tsal.files import load_checkpoint, save_checkpoint, write_text
+from tsal.geometry import inside
+from tsal.losses import focal_loss, heatmap_cross_entropy, heatmap_mse, offset_loss, point_loss, structure_invariance
+from tsal.model import Detection, Detector
+from tsal.pseudo import PseudoLabels, detection_sources, fuse, to_view, tracking_sources, weights_to_view
+from tsal.schemes import Scheme, centre_point
+from tsal.tracker import both_directions, reconstruct_next
+
+LOG_EVERY = 10  # steps that one row of the history stands for
+
+
+# --- optimiser ---------------------------------------------------------------------------------------------------------------
+
+
+def make_optimiser(module: nn.Module, train: TrainConfig, lr: float) -> torch.optim.Optimizer:
+    """SGD (Nesterov) or AdamW; biases and heatmap stages may have rates of their own. Every parameter is in one group."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        rate = (train.bias_lr if name.endswith("bias") else 1.0) * (train.stage_lr if name.startswith("stages.") else 1.0)
+        decay = train.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((rate, decay), []).append(parameter)
+    rows = [{"params": items, "lr": lr * rate, "base_lr": lr * rate, "weight_decay": decay} for (rate, decay), items in groups.items()]
+    placed = [id(p) for row in rows for p in row["params"]]
+    if sorted(placed) != sorted(id(p) for p in module.parameters()):
+        raise AssertionError("a parameter is in no optimiser group, or in two")
+    if train.optimiser == "sgd":
+        return torch.optim.SGD(rows, momentum=train.momentum, nesterov=train.momentum > 0)
+    return torch.optim.AdamW(rows)
+
+
+def rate_at(fraction: float, train: TrainConfig) -> float:
+    """Learning rate relative to its largest, at a fraction of the run.
+
+    ``steps`` halves it at 90, 110 and 130 of 150 (the paper's epochs); ``cosine`` ends at 0.
+    """
+    if fraction < train.warmup:
+        return fraction / train.warmup
+    if train.schedule == "steps":
+        return 0.5 ** sum(fraction >= epoch / 150 for epoch in (90, 110, 130))
+    if train.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * (fraction - train.warmup) / (1 - train.warmup)))
+    return 1.0
+
+
+def step_optimiser(optimiser: torch.optim.Optimizer, module: nn.Module, loss: Tensor, scale: float, clip_norm: float) -> None:
+    """One optimiser step at ``scale`` times the groups' base rates."""
+    for group in optimiser.param_groups:
+        group["lr"] = group["base_lr"] * scale
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    if clip_norm > 0:
+        nn.utils.clip_grad_norm_(module.parameters(), clip_norm)
+    optimiser.step()
+
+
+# --- losses of one detector ------------------------------------------------------------------------------------------------
+
+
+def detector_loss(
+    detector: Detector, detection: Detection, points: Tensor, weights: Tensor, config: Config, scheme: Scheme
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Every source's supervision by points (N, K, 2) px with weights (N, K) in [0, 1]: labels, or pseudo-labels."""
+    train, stride, size = config.train, detector.stride, detector.map_size
+    side = config.model.input
+    weights = weights * inside(points, side, side)
+    points = torch.where(weights[..., None] > 0, points, torch.zeros_like(points))  # NaN times 0 would stay NaN
+    drawn = draw_heatmaps(points, size, stride, config.augment.sigma, config.augment.shape)
+    terms: dict[str, Tensor] = {}
+    heatmap = points.new_zeros(())
+    for stage in detection.stages:
+        if config.model.heatmap == "distribution":
+            found, _ = heatmap_points(stage, stride, "distribution", 0)
+            terms["points"] = point_loss(found, points, weights, stride)
+            terms["heatmap"] = heatmap_cross_entropy(stage[:, :-1].float(), to_distribution(drawn), weights)
+            heatmap = heatmap + train.point_weight * terms["points"] + train.heatmap_weight * terms["heatmap"]
+        else:
+            # the background is known only where every landmark is
+            known = torch.cat([weights, weights.amin(1, keepdim=True)], 1)
+            terms["heatmap"] = heatmap_mse(stage.float(), with_background(drawn), known)
+            heatmap = heatmap + train.heatmap_weight * terms["heatmap"]
+    centre = centre_point(points, scheme, weights > 0)
+    sure = weights[:, scheme.centre] if scheme.centre >= 0 else weights.mean(1)
+    target = draw_centres(centre, size, stride, config.augment.sigma)
+    terms["centre"] = focal_loss(detection.centre.float(), target, sure)
+    cells = _cells_around(centre_cell(centre, size, stride), train.offset_radius, size)  # (N, M, 2)
+    offsets = gather_cells(detection.offsets.float(), cells[..., 1] * size + cells[..., 0]).unflatten(-1, (-1, 2))
+    wanted = encode_offsets(points[:, None], cells, stride)
+    believed = (weights * (sure > 0)[:, None])[:, None].expand(-1, cells.shape[1], -1)
+    terms["offset"] = offset_loss(offsets, wanted, believed)
+    loss = heatmap + train.centre_weight * terms["centre"] + train.offset_weight * terms["offset"]
+    return loss, terms
+
+
+def _cells_around(cell: Tensor, radius: int, size: int) -> Tensor:
+    """The cells (N, M, 2) within ``radius`` of cells (N, 2), clipped to the map."""
+    steps = torch.arange(-radius, radius + 1, device=cell.device)
+    around = torch.cartesian_prod(steps, steps) if radius else cell.new_zeros((1, 2))
+    return (cell[:, None] + around).clamp(0, size - 1)
+
+
+def structure_loss(detector: Detector, detection: Detection, size: Tensor, clip: Tensor, scheme: Scheme) -> Tensor:
+    """SIC on the centre source's points of unlabelled frames; ``size`` (U,) px, ``clip`` (U,)."""
+    points = detector.centre(detection)[0][:, 0]
+    everywhere = torch.ones(points.shape[:2], dtype=torch.bool, device=points.device)
+    return structure_invariance(points, centre_point(points, scheme), size, clip, everywhere)
+
+
+def calm_loss(detector: Detector, real: Detection, reconstruction: Detection, trust: Tensor) -> Tensor:
+    """The teacher's one source: its heatmaps on frame t + 1 against its own, detached, on the reconstruction of t + 1.
+
+    ``trust`` (P, K) in [0, 1]: 0 where the tracker is gated out.
+    """
+    if detector.config.heatmap == "distribution":
+        target = reconstruction.stages[-1].detach()[:, :-1].float()
+        target = target.flatten(-2).softmax(-1).view_as(target)
+        wanted = heatmap_points(reconstruction.stages[-1].detach(), detector.stride, "distribution", 0)[0]
+        total = real.stages[-1].new_zeros((), dtype=torch.float32)
+        for stage in real.stages:
+            found = heatmap_points(stage, detector.stride, "distribution", 0)[0]
+            total = total + point_loss(found, wanted, trust, detector.stride)
+            total = total + 0.1 * heatmap_cross_entropy(stage[:, :-1].float(), target, trust)
+        return total
+    target = reconstruction.stages[-1].detach().float()
+    known = torch.cat([trust, trust.amin(1, keepdim=True)], 1)
+    return sum(heatmap_mse(stage.float(), target, known) for stage in real.stages)
+
+
+# --- steps -----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Member:
+    """A detector and what trains it."""
+
+    detector: Detector
+    optimiser: torch.optim.Optimizer
+
+    def learn(self, loss: Tensor, scale: float, clip_norm: float) -> None:
+        step_optimiser(self.optimiser, self.detector, loss, scale, clip_norm)
+
+
+class Context:
+    """What every step needs and none changes: config, scheme, device, precision."""
+
+    def __init__(self, config: Config, scheme: Scheme, device: torch.device):
+        self.config, self.scheme, self.device = config, scheme, device
+
+    def precision(self):
+        amp = self.config.train.amp
+        return nullcontext() if amp == "none" else torch.autocast(self.device.type, torch.bfloat16)
+
+    def strong(self, images: Tensor, seed: int) -> Tensor:
+        """uint8 pictures -> augmented pictures in [0, 1]; the same seed draws the same."""
+        generator = torch.Generator(self.device).manual_seed(seed)
+        return photometric(to_float(images), self.config.augment, generator)
+
+
+def supervised_step(member: Member, batch: Batch, context: Context, fraction: float) -> dict[str, Tensor]:
+    """Labelled rows alone."""
+    config = context.config
+    member.detector.train()
+    with context.precision():
+        detection = member.detector(context.strong(batch.labelled, batch.seed))
+    loss, terms = detector_loss(member.detector, detection, batch.points, batch.visible, config, context.scheme)
+    member.learn(loss, rate_at(fraction, config.train), config.train.clip_norm)
+    return {"loss": loss.detach()} | terms
+
+
+def asynchronous_step(
+    teacher: Member,
+    student: Member,
+    trackers: dict[str, nn.Module],
+    batch: Batch,
+    context: Context,
+    fraction: float,
+) -> dict[str, Tensor]:
+    """One step of Teacher-Student Asynchronous Learning (arXiv 2012.06711).
+
+    ``trackers``: ``teacher`` and ``student``; one network twice when they share it. Each picture goes once through each detector.
+    """
+    config, tsal = context.config, context.config.tsal
+    labelled = context.strong(batch.labelled, batch.seed)
+    weak, strong = to_float(batch.weak), context.strong(batch.strong, batch.seed + 1)
+    weight = tsal.weight * ramp(fraction, tsal.ramp_up, tsal.ramp_down)
+    scale = rate_at(fraction, config.train)
+    needs_own = tsal.target_member == "own"
+    flows = _flows(trackers, weak, batch, both=needs_own)
+
+    # teacher: labels, one calm source, structure
+    seen, found, terms = _learn_labels(teacher, labelled, weak, batch, context)
+    sources, reconstruction = _tracked(teacher.detector, found, flows["teacher"], batch, tsal.gate_flow, context)
+    loss = seen
+    if tsal.calm and len(batch.following):
+        trust = sources["tracked_heatmap"].valid[batch.following].to(torch.float32)
+        terms["calm"] = calm_loss(teacher.detector, found.rows(batch.following), reconstruction, trust)
+        loss = loss + weight * terms["calm"]
+    terms["sic"] = structure_loss(teacher.detector, found, batch.size, batch.clip, context.scheme)
+    teacher_loss = loss + tsal.sic_weight * terms["sic"]
+
+    # student: labels, the fusion of several sources, structure
+    seen, found, student_terms = _learn_labels(student, labelled, strong, batch, context)
+    if needs_own:
+        student.detector.eval()
+        with torch.no_grad(), context.precision():
+            real = student.detector(weak)
+        sources, _ = _tracked(student.detector, real, flows["student"], batch, tsal.gate_flow, context)
+    target = fuse({name: source for name, source in sources.items()}, tsal)
+    student_terms["unlabelled"] = _unlabelled_loss(student.detector, found, target, batch, context)
+    size = batch.size * batch.to_strong[:, :, :2].det().abs().sqrt()
+    student_terms["sic"] = structure_loss(student.detector, found, size, batch.clip, context.scheme)
+    student_loss = seen + weight * student_terms["unlabelled"] + tsal.sic_weight * student_terms["sic"]
+
+    teacher.learn(teacher_loss, scale, config.train.clip_norm)
+    student.learn(student_loss, scale, config.train.clip_norm)
+    average_members(teacher.detector, student.detector, tsal.alpha, tsal.direction, buffers=tsal.buffers)
+    report = {f"teacher_{k}": v for k, v in terms.items()} | {f"student_{k}": v for k, v in student_terms.items()}
+    return report | _describe(target) | {"loss": (teacher_loss + student_loss).detach(), "weight": torch.tensor(weight)}
+
+
+def _flows(trackers: dict[str, nn.Module], weak: Tensor, batch: Batch, both: bool) -> dict[str, tuple[Tensor, Tensor]]:
+    """Forward and backward flow (P, 2, H, W) of all frame pairs of the batch, one call a tracker."""
+    found: dict[int, tuple[Tensor, Tensor]] = {}
+    names = ("teacher", "student") if both else ("teacher",)
+    for tracker in {id(trackers[name]): trackers[name] for name in names}.values():
+        if len(batch.following):
+            with torch.no_grad():
+                forward, backward = both_directions(tracker, weak[batch.previous], weak[batch.following])
+            found[id(tracker)] = forward[0], backward[0]
+        else:
+            empty = weak.new_zeros((0, 2, *weak.shape[-2:]))
+            found[id(tracker)] = empty, empty
+    return {name: found[id(trackers[name])] for name in names}
+
+
+def _learn_labels(
+    member: Member, labelled: Tensor, unlabelled: Tensor, batch: Batch, context: Context
+) -> tuple[Tensor, Detection, dict[str, Tensor]]:
+    """One pass over labelled and unlabelled pictures -> supervised loss, detections of the unlabelled ones, terms."""
+    member.detector.train()
+    with context.precision():
+        detection = member.detector(torch.cat([labelled, unlabelled]))
+    count = len(labelled)
+    loss, terms = detector_loss(
+        member.detector, detection.rows(slice(0, count)), batch.points, batch.visible, context.config, context.scheme
+    )
+    return loss, detection.rows(slice(count, None)), terms
+
+
+@torch.no_grad()
+def _tracked(detector: Detector, real: Detection, flows: tuple[Tensor, Tensor], batch: Batch, gate: float, context: Context):
+    """All sources of the unlabelled frames, detached, and the detection on the reconstructions (P of them)."""
+    sources = detection_sources(detector, real.detach())
+    flow_forward, flow_backward = flows
+    detector.eval()  # a target is measured with the running statistics
+    with context.precision():
+        reconstruction = detector(reconstruct_next(to_float(batch.weak[batch.previous]), flow_backward))
+    found = tracking_sources(
+        detector, reconstruction, sources["heatmap"], flow_forward, flow_backward, batch.previous, batch.following, gate
+    )
+    return sources | found, reconstruction
+
+
+def _unlabelled_loss(detector: Detector, found: Detection, target: PseudoLabels, batch: Batch, context: Context) -> Tensor:
+    """The student's loss on its own view against the fused target, which is made on the weak view."""
+    config, side = context.config, context.config.model.input
+    points = to_view(target.points, batch.to_strong, batch.flipped, context.scheme)
+    weights = weights_to_view(target.weight, batch.flipped, context.scheme)
+    if config.tsal.student_loss == "full":
+        return detector_loss(detector, found, points, weights, config, context.scheme)[0]
+    return point_loss(detector.heatmap(found)[0], points, weights * inside(points, side, side), detector.stride)
+
+
+def _describe(target: PseudoLabels) -> dict[str, Tensor]:
+    """What a run's history keeps of the targets."""
+    return {
+        "target_weight": target.weight.mean(),
+        "target_agreement": target.agreement.nanmean(),
+        "target_tracked": target.tracked.float().mean(),
+        "flow_error": target.flow_error.nanmean(),
+    }
+
+
+# --- the loop --------------------------------------------------------------------------------------------------------------
+
+
+def fit(
+    folder: Path,
+    *,
+    label: str,
+    steps: int,
+    make_batch: Callable[[int], Batch],
+    step_function: Callable[[Batch, float], dict[str, Tensor]],
+    state: dict[str, nn.Module | torch.optim.Optimizer],
+    identity: dict,
+    context: Context,
+    members: Callable[[], dict[str, float]] | None = None,
+) -> list[dict[str, float]]:
+    """Run ``steps`` steps from the last checkpoint of ``folder``, if it is of the same run; returns the history.
+
+    Args:
+        step_function: (batch, fraction of the run in [0, 1]) -> terms to record.
+        state: all that a checkpoint must hold; loaded in place.
+        identity: the settings that decide the result; a checkpoint with others is left aside.
+        members: more numbers for each row of the history.
+    """
+    path, train = folder / "last.pt", context.config.train
+    start, history = _resume(path, state, identity, context.device)
+    bar = tqdm(total=steps, initial=start, desc=label, unit="step", mininterval=1, dynamic_ncols=True)
+    sums: dict[str, Tensor] = {}
+    counts: dict[str, int] = {}
+    batches = prefetch(make_batch, range(start, steps), context.config.data.workers)
+    for step, batch in zip(range(start, steps), batches):
+        for name, value in step_function(batch.to(context.device), step / steps).items():
+            value = value.detach().float()
+            known = ~value.isnan()
+            sums[name] = sums.get(name, 0.0) + torch.where(known, value, 0.0)
+            counts[name] = counts.get(name, 0) + known
+        bar.update()
+        if (step + 1) % LOG_EVERY == 0 or step + 1 == steps:
+            row = {name: float(total / counts[name]) if counts[name] else math.nan for name, total in sums.items()}
+            history.append({"step": step + 1} | row | (members() if members else {}))
+            sums, counts = {}, {}
+            bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
+            if not math.isfinite(row["loss"]):
+                raise FloatingPointError(f"{label}: the loss is {row['loss']} at step {step + 1}; lower train.lr, or see {path}")
+        if (step + 1) % train.checkpoint_every == 0 and step + 1 < steps:
+            _save(path, step + 1, history, state, identity)
+    bar.close()
+    write_history(folder / "history.csv", history)
+    return history
+
+
+def _save(path: Path, step: int, history: list[dict], state: dict, identity: dict) -> None:
+    parts = {name: item.state_dict() for name, item in state.items()}
+    save_checkpoint(path, {"step": step, "history": history, "state": parts, "identity": identity})
+
+
+def _resume(path: Path, state: dict, identity: dict, device: torch.device) -> tuple[int, list[dict]]:
+    if not path.exists():
+        return 0, []
+    content = load_checkpoint(path, device)
+    if content.get("identity") != identity:
+        return 0, []
+    for name, item in state.items():
+        item.load_state_dict(content["state"][name])
+    return content["step"], content["history"]
+
+
+def write_history(path: Path, history: Iterable[dict[str, float]]) -> None:
+    """A CSV with one row for every few steps."""
+    rows = list(history)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def member_distance(teacher: Detector, student: Detector) -> dict[str, float]:
+    return {"member_distance": distance(teacher, student)}

@@ -1,4 +1,4 @@
-"""Rendered clips: their truth is exact, their landmarks are in iBUG order, and their files do not depend on how they were made."""
+"""Rendered clips: their truth is exact, their landmarks are in iBUG order, and their files do not depend on the workers."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_flow_carries_landmarks_both_ways():
             spreads.append(spread)
     errors, spreads = np.concatenate(errors), np.concatenate(spreads)
     assert np.median(errors) < 0.02
-    # A bilinear sample at an edge (a silhouette, the rim of a lid) mixes two surfaces; elsewhere the flow is the landmark's own.
+    # A bilinear sample at an edge (a silhouette, the rim of a lid) mixes two surfaces; elsewhere the flow is the landmark's.
     smooth = spreads < 0.25
     assert smooth.mean() > 0.6
     assert np.percentile(errors[smooth], 95) < 0.1 and (errors < 0.3).mean() > 0.85
@@ -125,9 +125,9 @@ def test_landmarks_are_in_ibug_order():
         rng = np.random.default_rng(seed)
         points = landmarks(express(make_head(rng), {"jaw": 6.0, "shut": 0.8, "gaze_x": 0.0, "gaze_y": 0.0}))[:, :2]
         x, y = points.T
-        assert (np.diff(x[:17]) > 0).all() and y[:17].argmax() in (7, 8, 9)  # the jaw runs from the picture's left, the chin lowest
+        assert (np.diff(x[:17]) > 0).all() and y[:17].argmax() in (7, 8, 9)  # the jaw from the left; the chin lowest
         assert (np.diff(x[17:27]) > 0).all() and y[17:27].max() < y[36:48].min()  # brows, over the eyes
-        assert (np.diff(y[27:31]) > 0).all() and (np.diff(x[31:36]) > 0).all() and y[31:36].min() > y[29]  # nose, then nostrils
+        assert (np.diff(y[27:31]) > 0).all() and (np.diff(x[31:36]) > 0).all() and y[31:36].min() > y[29]  # nose, nostrils
         assert x[36] < x[39] < x[42] < x[45]  # outer corner, inner corner; inner corner, outer corner
         assert y[37] < y[41] and y[38] < y[40] and y[43] < y[47] and y[44] < y[46]  # upper lids before lower ones
         assert y[48:].min() > y[33] and x[48] < x[60] < x[64] < x[54]  # the mouth under the nose, inner lips within the outer
@@ -189,7 +189,7 @@ def test_lists_name_files_that_exist_and_truth_agrees_with_the_oracle(dataset):
                 assert annotation == "None"
                 continue
             text = (root / annotation).read_text()
-            points = np.array([line.split() for line in text[text.index("{") + 1 : text.index("}")].split("\n") if line], float) - 1
+            points = np.array(text[text.index("{") + 1 : text.index("}")].split(), float).reshape(68, 2) - 1
             tight = np.concatenate([points.min(0), points.max(0)])
             assert np.abs(tight - [x1, y1, x2, y2]).max() < (0.01 if name == "labelled" else 0.15 * (x2 - x1))
             if name != "labelled":
@@ -203,7 +203,8 @@ def test_lists_name_files_that_exist_and_truth_agrees_with_the_oracle(dataset):
 def test_the_oracle_holds_the_clip_that_its_seed_renders(dataset):
     root, settings, manifest = dataset
     entry = next(clip for clip in manifest["clips"] if clip["split"] == "val")
-    clip, oracle = render_clip(np.random.SeedSequence(entry["seed"]), 2, 64), load_oracle(root / "oracle" / "val" / f"{entry['name']}.npz")
+    clip = render_clip(np.random.SeedSequence(entry["seed"]), 2, 64)
+    oracle = load_oracle(root / "oracle" / "val" / f"{entry['name']}.npz")
     assert set(oracle) == {"points", "visible", "flow_forward", "flow_backward", "occluded_forward", "occluded_backward"}
     assert np.array_equal(oracle["points"], clip.points) and np.array_equal(oracle["occluded_forward"], clip.occluded_forward)
     assert np.abs(oracle["flow_forward"] - clip.flow_forward).max() <= 1 / 512 and oracle["flow_forward"].dtype == np.float32
@@ -212,8 +213,8 @@ def test_the_oracle_holds_the_clip_that_its_seed_renders(dataset):
 def test_files_do_not_depend_on_the_number_of_workers(dataset, tmp_path):
     root, settings, manifest = dataset
     assert render_dataset(tmp_path / "other", settings, workers=2, progress=False) == manifest
-    content = lambda top: {p.relative_to(top): p.read_bytes() for p in top.rglob("*") if p.is_file() and p.suffix != ".npz"}  # noqa: E731
-    assert content(root) == content(tmp_path / "other")
+    files = lambda top: {p.relative_to(top): p.read_bytes() for p in top.rglob("*.*") if p.suffix != ".npz"}  # noqa: E731
+    assert files(root) == files(tmp_path / "other")
     for path in root.rglob("*.npz"):
         one, two = load_oracle(path), load_oracle(tmp_path / "other" / path.relative_to(root))
         assert all(np.array_equal(one[name], two[name]) for name in one)

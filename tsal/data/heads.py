@@ -2,8 +2,8 @@
 
 Head space is millimetres: x right in the picture, y down, z towards the camera, the eyes at y = 2.5, the ears near z = 0.
 The surface is a grid of angles about the vertical axis by heights, so a grid vertex is also a place in the texture.
-Canonically the eyes stand open and the lips apart: the inside of an eye and of the mouth is a hole in the surface, whose rim the
-expressions move. A surface point (and so a landmark) is a triangle and three weights, whatever the head does.
+Canonically the eyes stand open and the lips apart: the inside of an eye and of the mouth is a hole in the surface, whose rim
+the expressions move. A surface point (and so a landmark) is a triangle and three weights, whatever the head does.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ BALL = 15.5                      # radius of an eyeball
 HOLE_DEPTH = 30.0                # the hole's floor lies this far behind the surface: nothing is ever seen through a head
 EYE_PATCH, MOUTH_PATCH, SWATCH = 64, 64, 16  # sides of the small textures right of the head's
 
-_ROWS = ((-115, -35, 14), (-35, -9, 9), (-9, 13, 18), (13, 40, 9), (40, 60, 15), (60, 88, 22), (88, 124, 13), (124, 210, 9), (210, 330, 3))
+_ROWS = ((-115, -35, 14), (-35, -9, 9), (-9, 13, 18), (13, 40, 9), (40, 60, 15),
+         (60, 88, 22), (88, 124, 13), (124, 210, 9), (210, 330, 3))
 _COLUMNS = ((0, 42, 30), (42, 92, 18), (92, 125, 9), (125, 180, 6))
 
 
@@ -116,7 +117,7 @@ def _relief(x, y):
 
 @dataclass(frozen=True)
 class Mesh:
-    """The canonical mesh of head, teeth, eyeballs and glasses; V vertices, F triangles, N of the vertices are the head's grid."""
+    """The canonical mesh of head, teeth, eyeballs and glasses: V vertices, N of them the head's grid, and F triangles."""
 
     vertices: np.ndarray         # (V, 3) mm; an eyeball's are offsets from its centre
     faces: np.ndarray            # (F, 3)
@@ -166,8 +167,8 @@ def _expressions(x, y, front) -> dict:
     ax, side, none = np.abs(x), np.sign(x), np.zeros_like(x)
     corner, cheek = bump(ax, y, (26, 71), (14, 12)), bump(ax, y, (44, 42), (16, 14))
     upper, lower = eye_lids(x)
-    # A lid follows its rim fully at the rim and not at all 11 mm away. Inside a hole the field only has to be flat by the rims,
-    # so that the triangles that hold a rim follow it: the hole's floor lies behind whatever it folds over.
+    # A lid follows its rim fully at the rim and not at all 11 mm away. Inside a hole the field only has to be flat by the
+    # rims, so that the triangles that hold a rim follow it: the hole's floor lies behind whatever it folds over.
     inside = np.clip((y - upper) / np.maximum(lower - upper, 1e-6), 0, 1)
     lid = np.where(y < upper, smoothstep(y, upper - 11, upper), 1 - smoothstep(inside, 0.4, 1)) * (lower - upper)
     low_lid = np.where(y > lower, 1 - smoothstep(y, lower, lower + 10), inside) * (lower - upper)
@@ -197,8 +198,8 @@ def _glasses(z: float) -> tuple[np.ndarray, np.ndarray]:
     ring = np.stack([np.cos(turn), np.sin(turn)], -1) * squared[:, None]
     strips = []
     for side in (-1, 1):
-        rim = lambda rx, ry: np.column_stack([side * 33 + ring[:, 0] * rx, 4 + ring[:, 1] * ry, np.full(29, z)])  # noqa: E731, B023
-        strips.append([rim(25.5, 19.5), rim(22.3, 16.3)])
+        middle = np.array([side * 33, 4])
+        strips.append([np.column_stack([middle + ring * radii, np.full(29, z)]) for radii in ([25.5, 19.5], [22.3, 16.3])])
         temple = np.linspace(0, 1, 7)[:, None] * np.array([[side * 21.0, 0, -z - 5]]) + np.array([[side * 58.0, -4, z]])
         temple[1:, 0] = side * np.interp(temple[1:, 2], [-5, 40, z], [84, 80, 66])
         strips.append([temple, temple + [0, 3.5, 0]])
@@ -254,7 +255,8 @@ def canonical_mesh() -> Mesh:
     faces.append(frame_faces + start + 2 * len(ball))
 
     bounds = np.cumsum([0, len(head), len(teeth), len(ball), len(ball), len(frame)])
-    slices = {name: slice(*bounds[i : i + 2]) for i, name in enumerate(("head", "teeth", "ball_left", "ball_right", "glasses"))}
+    parts = ("head", "teeth", "ball_left", "ball_right", "glasses")
+    slices = {name: slice(*bounds[i : i + 2]) for i, name in enumerate(parts)}
     row, column = np.divmod(np.arange(len(head)), columns)
     right = (columns - 1) * TEXELS + 8
     ball_texels = _patch(ax / np.radians(150) + 0.5, ay / np.radians(150) + 0.5, EYE_PATCH) + [right, 0]
@@ -278,12 +280,13 @@ def canonical_mesh() -> Mesh:
         two_sided=np.repeat([False, True, False, False, True], counts),
         holed=np.concatenate([near_hole[faces[0]].any(1), np.zeros(sum(counts[1:]), bool)]),
         slices=slices, eyes=np.stack([centre * [-1, 1, 1], centre]),
-        landmark_faces=np.concatenate([jaw_faces, facing[inner_faces]]), landmark_weights=np.concatenate([jaw_weights, inner_weights]),
+        landmark_faces=np.concatenate([jaw_faces, facing[inner_faces]]),
+        landmark_weights=np.concatenate([jaw_weights, inner_weights]),
         basis=_expressions(x, y, front), jaw=all_jaw, neck=neck,
     )
 
 
-# --- identity ---------------------------------------------------------------------------------------------------------------------
+# --- identity -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -293,6 +296,7 @@ class Head:
     vertices: np.ndarray  # (V, 3) mm
     eyes: np.ndarray      # (2, 3) mm
     ball: float           # scale of the eyeballs
+    gaps: dict            # the resting gap of "blink" (lids) and "shut" (lips), over the canonical one
     faces: np.ndarray     # (F,) bool: triangles in use (glasses or not)
     albedo: np.ndarray    # (H, W, 3) float32 texture, linear light
     gloss: np.ndarray     # (H, W) float32
@@ -318,7 +322,11 @@ def make_head(rng: np.random.Generator) -> Head:
         faces[(mesh.faces >= mesh.slices["glasses"].start).all(1)] = False
     albedo, gloss = _paint(rng, look)
     eyes = warp(mesh.eyes)
-    return Head(vertices, eyes, float(np.clip((eyes[1, 0] - eyes[0, 0]) / 64, 0.9, 1.1)), faces, albedo, gloss)
+    ball = float(np.clip((eyes[1, 0] - eyes[0, 0]) / 64, 0.9, 1.1))
+    own, usual = landmarks(vertices)[:, 1], landmarks(mesh.vertices)[:, 1]
+    pairs = {"blink": ([41, 40, 47, 46], [37, 38, 43, 44]), "shut": ([65, 66, 67], [63, 62, 61])}
+    gaps = {name: float((own[low] - own[top]).mean() / (usual[low] - usual[top]).mean()) for name, (low, top) in pairs.items()}
+    return Head(vertices, eyes, ball, gaps, faces, albedo, gloss)
 
 
 def _identity_warp(rng: np.random.Generator):
@@ -332,7 +340,8 @@ def _identity_warp(rng: np.random.Generator):
     def warp(points):
         x, y, z = points.T
         side, front = np.sign(x) * smoothstep(np.abs(x), 0, 12), smoothstep(z, 0, 50)
-        hills = np.exp(-((np.abs(x)[:, None] - centres[:, 0]) ** 2 + (y[:, None] - centres[:, 1]) ** 2) / 28.0**2) * front[:, None]
+        away = (np.abs(x)[:, None] - centres[:, 0]) ** 2 + (y[:, None] - centres[:, 1]) ** 2
+        hills = np.exp(-away / 28.0**2) * front[:, None]
         moved = points * size + hills @ pushes * np.stack([side, np.ones_like(x), np.ones_like(x)], -1) + hills @ skew
         moved[:, 0] += x * jaw_width * smoothstep(y, 20, 95) * (1 - smoothstep(y, 115, 140))
         moved[:, 0] += x * nose_width * bump(x, y, (0, 46), (20, 14)) * front
@@ -348,18 +357,21 @@ def _look(rng: np.random.Generator) -> dict:
     tone = rng.beta(1.3, 1.5)
     skin = np.array([[0.95, 0.79, 0.70], [0.88, 0.68, 0.55], [0.76, 0.54, 0.41], [0.56, 0.37, 0.26], [0.36, 0.23, 0.17]])
     skin = np.array([np.interp(tone * 4, range(5), skin[:, c]) for c in range(3)]) + rng.normal(0, 0.015, 3)
-    hairs = [[0.07, 0.05, 0.045], [0.16, 0.10, 0.07], [0.30, 0.19, 0.11], [0.62, 0.47, 0.28], [0.45, 0.20, 0.09], [0.62, 0.61, 0.60]]
+    hairs = [[0.07, 0.05, 0.045], [0.16, 0.10, 0.07], [0.30, 0.19, 0.11], [0.62, 0.47, 0.28]]
+    hairs += [[0.45, 0.20, 0.09], [0.62, 0.61, 0.60]]
     chance = np.array([4, 3, 2.0, 1.5, 0.7, 1.2]) if tone < 0.55 else np.array([7, 1.5, 0.3, 0.1, 0.05, 0.8])
     bearded = rng.random() < 0.4
     irises = np.array([[0.22, 0.13, 0.07], [0.33, 0.22, 0.12], [0.32, 0.38, 0.24], [0.33, 0.45, 0.55]])
     return {
-        "skin": np.clip(skin, 0.05, 1), "hair": np.array(hairs)[rng.choice(6, p=chance / chance.sum())] * rng.uniform(0.8, 1.2),
+        "skin": np.clip(skin, 0.05, 1),
+        "hair": np.array(hairs)[rng.choice(6, p=chance / chance.sum())] * rng.uniform(0.8, 1.2),
         "iris": irises[rng.choice(4, p=[0.4, 0.3, 0.15, 0.15] if tone < 0.5 else [0.85, 0.15, 0, 0])],
         "lip": rng.uniform(0.15, 0.75) * (0.5 if bearded else 1.0), "bald": rng.random() < 0.12,
         "line": rng.normal(-64, 6), "peak": rng.uniform(-5, 12), "long": not bearded and rng.random() < 0.5,
         "fringe": rng.random() < 0.2, "volume": rng.uniform(3, 13), "phase": rng.uniform(0, 6), "glasses": rng.random() < 0.2,
         "beard": rng.uniform(0.3, 1.0) if bearded else 0.0, "moustache": rng.random() < 0.8, "brow": rng.uniform(2.0, 3.9),
-        "brow_strength": rng.uniform(0.45, 0.95), "age": rng.beta(1.2, 2.5), "shirt": np.clip(rng.uniform(0.08, 0.85) + rng.normal(0, 0.13, 3), 0.03, 0.95),
+        "brow_strength": rng.uniform(0.45, 0.95), "age": rng.beta(1.2, 2.5),
+        "shirt": np.clip(rng.uniform(0.08, 0.85) + rng.normal(0, 0.13, 3), 0.03, 0.95),
         "frame": rng.choice([0.03, 0.1, 0.3]) * rng.uniform(0.6, 1.4, 3),
     }
 
@@ -376,7 +388,7 @@ def _hair_mask(angle, y, look) -> np.ndarray:
     return smoothstep(edge - y, -3.5, 4.5)
 
 
-# --- skin -------------------------------------------------------------------------------------------------------------------------
+# --- skin ---------------------------------------------------------------------------------------------------
 
 
 def noise(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[int, int]) -> np.ndarray:
@@ -406,7 +418,8 @@ def _paint(rng: np.random.Generator, look: dict) -> tuple[np.ndarray, np.ndarray
     image = np.tile(look["skin"].astype(np.float32), (*shape, 1))
     for strength, cells in ((0.02, (26, 30)), (0.022, (130, 150)), (0.03, (11, 9))):
         image *= (1 + strength * noise(rng, shape, cells))[..., None]
-    red = 0.5 * bump(ax, y, (42, 38), (20, 18)) + 0.45 * bump(ax, y, (0, 42), (15, 14)) + 0.25 * bump(np.abs(angle), y, (96, 22), (12, 30))
+    red = 0.5 * bump(ax, y, (42, 38), (20, 18)) + 0.45 * bump(ax, y, (0, 42), (15, 14))
+    red += 0.25 * bump(np.abs(angle), y, (96, 22), (12, 30))
     image = _blend(image, look["skin"] * [1.02, 0.78, 0.74], red * front)
     image = _paint_face(rng, look, image)
     image = _paint_hair(rng, look, image)
@@ -433,9 +446,11 @@ def _paint_face(rng, look, image) -> np.ndarray:
     x, y, angle = _texel_places()
     ax, front = np.abs(x), np.abs(angle) < 80
     dark = 0.30 * bump(ax, y, (20, 0), (9, 10)) + 0.15 * bump(ax, y, (32, 10), (15, 7)) + 0.22 * bump(ax, y, (16, 44), (4, 7))
-    dark += 0.26 * bump(ax, y, (0, 57), (12, 3.0)) + 0.22 * bump(ax, y, (0, 88), (15, 3.5)) + 0.12 * bump(ax, y, (9, 20), (4, 16))
+    dark += 0.26 * bump(ax, y, (0, 57), (12, 3.0))
+    dark += 0.22 * bump(ax, y, (0, 88), (15, 3.5)) + 0.12 * bump(ax, y, (9, 20), (4, 16))
     fold = np.interp(y, [44, 52, 62, 72], [17, 20, 26, 30])
-    dark += (0.08 + 0.22 * look["age"]) * np.exp(-(((ax - fold) / 2.2) ** 2)) * smoothstep(y, 46, 52) * (1 - smoothstep(y, 66, 76))
+    beside_mouth = smoothstep(y, 46, 52) * (1 - smoothstep(y, 66, 76))
+    dark += (0.08 + 0.22 * look["age"]) * np.exp(-(((ax - fold) / 2.2) ** 2)) * beside_mouth
     wrinkle = np.sin((y + 0.004 * x**2) / 9 * 2 * np.pi) ** 6 * bump(ax, y, (0, -45), (40, 16))
     dark += 0.16 * look["age"] * wrinkle * front
     under = smoothstep(y - _jaw_height(np.abs(angle)).astype(np.float32), 0, 10)
@@ -451,7 +466,8 @@ def _paint_face(rng, look, image) -> np.ndarray:
     knots = [0, 6, 16, 26]
     top, low = np.interp(ax, knots, [62.6, 61.3, 64.3, 71]), np.interp(ax, knots, [83.8, 83.2, 80, 71])
     lips = smoothstep(np.minimum(y - top, low - y), -0.8, 1.0) * (ax < 28)
-    lip = look["skin"] * (1 - look["lip"] * 0.6) + look["lip"] * 0.6 * np.array([0.72, 0.16, 0.20]) * (0.4 + 0.6 * look["skin"].mean())
+    rouge = np.array([0.72, 0.16, 0.20]) * (0.4 + 0.6 * look["skin"].mean())
+    lip = look["skin"] + 0.6 * look["lip"] * (rouge - look["skin"])
     image = _blend(image, lip * [1.0, 0.86, 0.86], 0.9 * lips)
     upper_rim, lower_rim = lip_rims(x)
     line = np.exp(-((np.minimum(np.abs(y - upper_rim), np.abs(y - lower_rim)) / 1.1) ** 2)) * (ax < 24.5)
@@ -502,7 +518,8 @@ def _paint_ball(rng, look) -> np.ndarray:
     radius = np.hypot(across[None], across[:, None])
     image = np.tile(np.array([0.86, 0.83, 0.80], np.float32), (EYE_PATCH, EYE_PATCH, 1))
     image = _blend(image, [0.62, 0.40, 0.36], smoothstep(radius, 32, 62))
-    iris = look["iris"] * (1 + 0.3 * smoothstep(radius, 10, 20))[..., None] + 0.05 * noise(rng, radius.shape, (20, 20))[..., None]
+    iris = look["iris"] * (1 + 0.3 * smoothstep(radius, 10, 20))[..., None]
+    iris = iris + 0.05 * noise(rng, radius.shape, (20, 20))[..., None]
     image = image + (iris - image) * (1 - smoothstep(radius, 22, 25))[..., None]
     image = _blend(image, look["iris"] * 0.4, np.exp(-(((radius - 23) / 2.2) ** 2)))
     return _blend(image, [0.02, 0.02, 0.02], 1 - smoothstep(radius, 8.5, 11)).astype(np.float32)
@@ -520,7 +537,7 @@ def _paint_teeth(rng) -> np.ndarray:
     return image.astype(np.float32)
 
 
-# --- expression -------------------------------------------------------------------------------------------------------------------
+# --- expression ---------------------------------------------------------------------------------------------
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
@@ -539,7 +556,7 @@ def express(head: Head, face: dict) -> np.ndarray:
     mesh = canonical_mesh()
     vertices, skin = head.vertices.copy(), mesh.slices["head"]
     for name, field in mesh.basis.items():
-        vertices[skin] += face.get(name, 0.0) * field
+        vertices[skin] += face.get(name, 0.0) * head.gaps.get(name, 1.0) * field
     hinge = np.array([0, 12.0, 8.0])
     turned = (vertices - hinge) @ rotation(0, face["jaw"], 0).T + hinge
     vertices += mesh.jaw[:, None] * (turned - vertices)
@@ -550,8 +567,9 @@ def express(head: Head, face: dict) -> np.ndarray:
         # Lids slide over the ball: what would sink into it comes forward to just before its surface.
         near = np.flatnonzero(np.abs(head.vertices[skin] - centre).max(1) < BALL + 12)
         across = ((vertices[near, :2] - centre[:2]) ** 2).sum(1)
-        cover = centre[2] + np.sqrt(np.maximum((BALL * head.ball + 0.8) ** 2 - across, 0))
-        vertices[near, 2] = np.maximum(vertices[near, 2], cover)
+        left = (BALL * head.ball + 0.8) ** 2 - across
+        cover = centre[2] + np.sqrt(np.maximum(left, 0))
+        vertices[near, 2] = np.where(left > 0, np.maximum(vertices[near, 2], cover), vertices[near, 2])
     return vertices
 
 

@@ -1,8 +1,8 @@
 """Rendered clips of talking heads, embedded: real video's troubles, and the truth that real video lacks.
 
 Every pixel of a frame is a known surface point: of a head's mesh (a triangle and weights), of the background or of an occluder
-(both planes moved by affines). The flow is where that same point lies in the neighbouring frame, so it is exact, and a point is
-occluded where the neighbour's z-buffer holds something nearer. The camera is orthographic: pixels = zoom * mm + shift.
+(both planes moved by affines). The flow is where that same point lies in the neighbouring frame, so it is exact, and a point
+is occluded where the neighbour's z-buffer holds something nearer. The camera is orthographic: pixels = zoom * mm + shift.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from tsal.data.heads import HOLE_DEPTH, Head, canonical_mesh, express, in_hole, landmarks, make_head, noise, rotation, smoothstep
+from tsal.data.heads import HOLE_DEPTH, Head, canonical_mesh, express, in_hole, landmarks, make_head, noise, rotation
 
 VERSION = 1  # of the renderer: raise it when its pictures change
 SPLITS = {"labelled": 0, "unlabelled": 1, "val": 2}
@@ -53,7 +53,7 @@ class RenderedClip:
     occluded_backward: np.ndarray  # (T-1, S, S) bool, for pixels of frame t + 1
 
 
-# --- the scene --------------------------------------------------------------------------------------------------------------------
+# --- the scene ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,8 @@ def _project(rng: np.random.Generator, head: Head, frames: int, side: int) -> tu
     zoom = rng.uniform(0.47, 0.63) * side / np.max(boxes[:, 1] - boxes[:, 0], axis=1).mean()
     near = np.exp(0.05 * wave[:, 5])[:, None]
     slack = (side - zoom * near * (boxes[:, 1] - boxes[:, 0])) / 2 - 0.04 * side
-    shift = np.clip(wave[:, 3:5] * rng.uniform(0.01, 0.07, 2) * side + rng.normal(0, 0.05, 2) * side, -0.9 * slack, 0.9 * slack)
+    shift = side * (wave[:, 3:5] * rng.uniform(0.01, 0.07, 2) + rng.normal(0, 0.05, 2))
+    shift = np.clip(shift, -0.9 * slack, 0.9 * slack)
     # The head turns about its neck, but the operator follows only its slow part: half of the turn's shift stays.
     centres = zoom * boxes.mean(1)
     followed = centres + np.clip(0.5 * (centres.mean(0) - centres), -0.1 * slack, 0.1 * slack)
@@ -133,6 +134,13 @@ def _project(rng: np.random.Generator, head: Head, frames: int, side: int) -> tu
     projected[..., :2] += offset[:, None]
     projected[..., 2] = turned[..., 2]
     return projected, zoom, shift
+
+
+def _affines(scale: np.ndarray, angle: np.ndarray, middle: np.ndarray, centre) -> np.ndarray:
+    """Affines (T, 2, 3) that scale (T,), turn (T,) by radians and bring the texture's ``centre`` (2,) to ``middle`` (T, 2)."""
+    turn = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], -1).reshape(-1, 2, 2)
+    linear = scale[:, None, None] * turn
+    return np.concatenate([linear, (middle - linear @ np.asarray(centre, float))[..., None]], -1)
 
 
 def _background(rng: np.random.Generator, side: int, shift: np.ndarray) -> Plane:
@@ -155,10 +163,9 @@ def _background(rng: np.random.Generator, side: int, shift: np.ndarray) -> Plane
     frames = len(shift)
     wave = _drift(rng, frames, 4)
     angle, scale = np.radians(2.0 * wave[:, 2]), np.exp(0.03 * wave[:, 3])
-    linear = scale[:, None, None] * np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], -1).reshape(-1, 2, 2)
-    centre = (side - 1) / 2 + 0.05 * side * wave[:, :2] + 0.4 * shift
-    offset = centre - linear @ np.array([size / 2, size / 2])
-    return Plane(np.clip(image, 0, 1), np.ones((size, size), np.float32), np.concatenate([linear, offset[..., None]], -1))
+    middle = (side - 1) / 2 + 0.05 * side * wave[:, :2] + 0.4 * shift
+    moves = _affines(scale, angle, middle, (size / 2, size / 2))
+    return Plane(np.clip(image, 0, 1), np.ones((size, size), np.float32), moves)
 
 
 def _occluder(rng: np.random.Generator, projected: np.ndarray, side: int) -> Plane:
@@ -189,9 +196,7 @@ def _occluder(rng: np.random.Generator, projected: np.ndarray, side: int) -> Pla
     centre = about + wave[:, :2] * rng.uniform(0.03, 0.10) * side
     angle = np.radians(rng.normal(0, 30) + 8 * wave[:, 2])
     scale = rng.uniform(0.6, 0.95) * side / size * np.exp(0.05 * wave[:, 3])
-    linear = scale[:, None, None] * np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], -1).reshape(-1, 2, 2)
-    offset = centre - linear @ np.array([80.0, 50.0])
-    return Plane(np.clip(texture, 0, 1).astype(np.float32), alpha, np.concatenate([linear, offset[..., None]], -1))
+    return Plane(np.clip(texture, 0, 1).astype(np.float32), alpha, _affines(scale, angle, centre, (80, 50)))
 
 
 def _light(rng: np.random.Generator) -> dict:
@@ -211,15 +216,15 @@ def _light(rng: np.random.Generator) -> dict:
     }
 
 
-def _scene(rng: np.random.Generator, frames: int, side: int, occluded_share: float = 0.3) -> Scene:
+def _scene(rng: np.random.Generator, frames: int, side: int) -> Scene:
     head = make_head(rng)
     projected, zoom, shift = _project(rng, head, frames, side)
     background = _background(rng, side, shift)
-    occluder = _occluder(rng, projected, side) if rng.random() < occluded_share else None
+    occluder = _occluder(rng, projected, side) if rng.random() < (0.3 if frames > 1 else 0.12) else None
     return Scene(head, projected, zoom, background, occluder, _light(rng))
 
 
-# --- drawing ----------------------------------------------------------------------------------------------------------------------
+# --- drawing ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -347,7 +352,7 @@ def _expose(rng: np.random.Generator, image: np.ndarray, light: dict, motion: np
     return np.clip(np.round(image * 255), 0, 255).astype(np.uint8)
 
 
-# --- truth ------------------------------------------------------------------------------------------------------------------------
+# --- truth --------------------------------------------------------------------------------------------------
 
 
 def _flow(scene: Scene, here: int, there: int, buffer: Buffer, fine_there: Buffer) -> tuple[np.ndarray, np.ndarray]:
@@ -402,14 +407,15 @@ def render_clip(seed, frames: int, side: int) -> RenderedClip:
     backward = [_flow(scene, t + 1, t, exact[t + 1], fine[t]) for t in range(frames - 1)]
     empty = [np.zeros((0, 2, side, side), np.float32), np.zeros((0, side, side), bool)]
     flows = [np.stack(part) for way in (forward, backward) for part in zip(*way)] or empty * 2
-    return RenderedClip(np.stack(images), points[..., :2].astype(np.float32), np.stack(visible), flows[0], flows[2], flows[1], flows[3])
+    flat = points[..., :2].astype(np.float32)
+    return RenderedClip(np.stack(images), flat, np.stack(visible), flows[0], flows[2], flows[1], flows[3])
 
 
-# --- files ------------------------------------------------------------------------------------------------------------------------
+# --- files --------------------------------------------------------------------------------------------------
 
 
 def _detector_box(rng: np.random.Generator, points: np.ndarray, jitter: float) -> np.ndarray:
-    """Tight boxes (T, 4) px of points (T, 68, 2), displaced and resized by about ``jitter`` of their size, smoothly in time."""
+    """Tight boxes (T, 4) px of points (T, 68, 2), moved and resized by about ``jitter`` of their size, smoothly in time."""
     box = np.concatenate([points.min(1), points.max(1)], -1)
     size = np.tile(box[:, 2:] - box[:, :2], 2)
     return box + jitter * size * (0.6 * rng.normal(size=4) + 0.6 * _drift(rng, len(points), 4))

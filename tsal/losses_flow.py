@@ -25,7 +25,7 @@ class FlowWeights:
     """
 
     census: float = 1.0
-    smoothness: float = 4.0
+    smoothness: float = 0.5
     consistency: float = 0.0
     edge: float = 10.0
     order: int = 1
@@ -47,8 +47,8 @@ def charbonnier(values: Tensor, epsilon: float = 1e-3) -> Tensor:
 
 
 def endpoint_error(flow: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean Euclidean distance in px of two flows (N, 2, H, W), where ``mask`` (N, H, W)."""
-    return masked_mean(torch.linalg.vector_norm(flow - truth, dim=1), mask)
+    """Mean Euclidean distance in px of two flows (N, 2, H, W), where ``mask`` (N, H, W): a measure, not to differentiate."""
+    return masked_mean((flow - truth).square().sum(1).sqrt(), mask)
 
 
 def grey(images: Tensor) -> Tensor:
@@ -58,29 +58,33 @@ def grey(images: Tensor) -> Tensor:
     return (images * images.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
-def _ternary(images: Tensor, radius: int) -> Tensor:
-    """Soft ternary census of images in [0, 1] -> (N, (2 radius + 1)^2 - 1, H, W): signs of the neighbours' differences."""
-    intensity = grey(images.float()) * 255.0
-    height, width = intensity.shape[-2:]
-    padded = F.pad(intensity, (radius,) * 4)
-    shifts = [(y, x) for y in range(2 * radius + 1) for x in range(2 * radius + 1) if (y, x) != (radius, radius)]
-    difference = torch.cat([padded[..., y : y + height, x : x + width] for y, x in shifts], dim=1) - intensity
-    return difference * torch.rsqrt(0.81 + difference.square())
-
-
 def census_distance(first: Tensor, second: Tensor, radius: int = 3) -> Tensor:
-    """Soft Hamming distance of the two census transforms, as in DDFlow, UFlow and ARFlow.
+    """Soft Hamming distance of two ternary census transforms, as in DDFlow, UFlow and ARFlow.
 
-    It compares the order of intensities in a 7x7 patch (radius 3), so a change of brightness does not matter.
+    It compares the signs of a pixel's differences to the neighbours of its 7x7 patch (radius 3), so that brightness does not
+    matter. Of two opposite neighbours it looks at one: the sum over a picture sees each pair of pixels once, from one end.
 
     Args:
         first, second: (N, 3 or 1, H, W) in [0, 1].
 
     Returns:
-        (N, 1, H, W) in [0, 1): a mean over the patch's neighbours. The outer ``radius`` px look past the border: mask them.
+        (N, 1, H, W) in [0, 1): a mean over neighbours. The outer ``radius`` px look past the border: mask them.
     """
-    squared = (_ternary(first, radius) - _ternary(second, radius)).square()
-    return (squared / (0.1 + squared)).mean(1, keepdim=True)
+    one, two = grey(first.float()) * 255.0, grey(second.float()) * 255.0
+    height, width = one.shape[-2:]
+    padded_one, padded_two = F.pad(one, (radius,) * 4), F.pad(two, (radius,) * 4)
+    side = 2 * radius + 1
+    count = (side * side - 1) // 2
+    total = torch.zeros_like(one)
+    for index in range(count):  # a neighbour at a time stays in the cache: twice as fast as all at once
+        y, x = divmod(index, side)
+        change_one = padded_one[..., y : y + height, x : x + width] - one
+        change_two = padded_two[..., y : y + height, x : x + width] - two
+        signs_one = change_one * torch.rsqrt(change_one.square() + 0.81)
+        signs_two = change_two * torch.rsqrt(change_two.square() + 0.81)
+        squared = (signs_one - signs_two).square()
+        total = total + squared / (squared + 0.1)
+    return total / count
 
 
 def census_loss(first: Tensor, warped: Tensor, mask: Tensor | None = None, radius: int = 3) -> Tensor:
@@ -110,7 +114,8 @@ def smoothness(flow: Tensor, image: Tensor, edge: float = 10.0, order: int = 1) 
         if order == 2:
             # The second difference spans two steps of the image; the larger of the two may excuse it.
             size = contrast.shape[axis] - 1
-            change, contrast = change.diff(dim=axis), torch.maximum(contrast.narrow(axis, 0, size), contrast.narrow(axis, 1, size))
+            change = change.diff(dim=axis)
+            contrast = torch.maximum(contrast.narrow(axis, 0, size), contrast.narrow(axis, 1, size))
         total = total + (torch.exp(-edge * contrast) * (charbonnier(change) - 1e-3)).mean() / 2
     return total
 
@@ -139,7 +144,7 @@ def supervised_flow_loss(pyramid: Sequence[Tensor], truth: Tensor, valid: Tensor
         size = flow.shape[-2:]
         share = F.interpolate(mask, size, mode="area")
         target = F.interpolate(truth * mask, size, mode="area") / share.clamp(min=1e-6)
-        error = charbonnier(torch.linalg.vector_norm(flow.float() - target, dim=1, keepdim=True) + 1e-6, 1e-2)
+        error = torch.sqrt((flow.float() - target).square().sum(1, keepdim=True) + 1e-4)
         total = total + weight * masked_mean(error, share)
     return total
 

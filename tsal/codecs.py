@@ -107,6 +107,7 @@ def decode_centres(centre: Tensor, offsets: Tensor, stride: int, count: int) -> 
     centre = centre.float()
     peaks = centre * (F.max_pool2d(centre, 3, 1, 1) == centre)
     score, index = peaks.flatten(1).topk(count, dim=1)  # (N, count)
+    index = torch.where(score > 0, index, index[:, :1])  # fewer peaks than asked for: the best again, never a suppressed cell
     cells = torch.stack([index % width, index // width], -1)  # (N, count, 2)
     gathered = gather_cells(offsets.float(), index)  # (N, count, 2K)
     points = gathered.unflatten(-1, (-1, 2)) * stride + cell_to_pixel(cells.to(centre.dtype), stride)[:, :, None]

@@ -71,7 +71,7 @@ class AugmentConfig:
 
     expand: float = 1.35  # side of the crop over the longer side of the box
     scale: float = 0.15  # 1 +- scale
-    rotation: float = 40.0  # +- degrees
+    rotation: float = 30.0  # +- degrees
     shift: float = 0.08  # +- share of the crop's side
     flip: float = 0.5
     colour: float = 0.3  # strength of brightness, contrast and channel gains
@@ -80,7 +80,7 @@ class AugmentConfig:
     noise: float = 0.03  # largest standard deviation, in [0, 1] intensities
     occlude: float = 0.5  # of the student's view
     weak: float = 0.3  # share of scale, rotation and shift that the target's view gets
-    sigma: float = 6.0  # of target heatmaps, px
+    sigma: float = 5.0  # of target heatmaps, px
     shape: Literal["gaussian", "laplacian"] = "gaussian"
 
 
@@ -93,7 +93,7 @@ class TrainConfig:
     further: int = 400  # steps that every method gets after the start
     batch: int = 32  # labelled faces a step
     optimiser: Literal["adamw", "sgd"] = "adamw"
-    lr: float = 4e-3
+    lr: float = 2e-3
     further_lr: float = 1e-3
     schedule: Literal["cosine", "steps", "constant"] = "cosine"
     warmup: float = 0.05  # share of the run with a rising rate
@@ -102,13 +102,13 @@ class TrainConfig:
     bias_lr: float = 1.0  # rate of biases, times lr
     stage_lr: float = 1.0  # rate of the heatmap stages, times lr
     clip_norm: float = 5.0  # 0: off
-    heatmap_weight: float = 0.1  # cross-entropy of a distribution, or MSE of values
-    point_weight: float = 1.0  # smooth-L1 of soft-argmax points, in cells
+    heatmap_weight: float = 2.5  # cross-entropy of a distribution, or MSE of values
+    point_weight: float = 1.0  # smooth-L1 of soft-argmax points, px
     centre_weight: float = 1.0
-    offset_weight: float = 0.1
-    offset_radius: int = 0  # cells around the centre cell that also learn their offsets; 0: as in the paper
+    offset_weight: float = 3.0  # L1 in cells
+    offset_radius: int = 1  # cells around the centre cell that also learn their offsets; 0: as in the paper
     checkpoint_every: int = 100  # steps
-    amp: Literal["none", "bf16"] = "none"
+    amp: Literal["auto", "none", "bf16"] = "auto"  # auto: bfloat16 where the processor has it in hardware
     device: str = "auto"  # auto: cuda where there is one
 
 
@@ -116,10 +116,11 @@ class TrainConfig:
 class TrackerConfig:
     """The optical-flow network and its own stage."""
 
-    channels: tuple[int, ...] = (16, 32, 48, 64, 64)
+    channels: tuple[int, ...] = (12, 24, 32, 48, 64)
     search: int = 4
     finest: int = 2  # level of the finest estimated flow, at stride 2^finest
-    width: int = 64  # of the flow estimator
+    width: int = 32  # of the flow estimator
+    polish: int = 3  # Lucas-Kanade steps after the network
     synthetic_steps: int = 300  # on warps with known flow
     video_steps: int = 300  # on real pairs, without labels
     tune_steps: int = 0  # on real pairs with the started detector: adds detection consistency
@@ -145,6 +146,7 @@ class TsalConfig:
     target_member: Literal["own", "teacher"] = "own"  # whose sources the student learns from
     student_loss: Literal["points", "full"] = "points"  # points of the heatmap source, or the whole supervised loss
     calm: bool = True  # the teacher's own one-source loss
+    teacher_lr: float = 1.0  # the teacher's learning rate over the student's; 0: it learns by averaging alone
     alpha: float = 0.99  # teacher <- alpha teacher + (1 - alpha) student
     direction: Literal["student_to_teacher", "mutual", "none"] = "student_to_teacher"
     buffers: Literal["own", "average"] = "own"  # batch statistics: each member's own, or averaged like the weights
@@ -184,6 +186,8 @@ class Config:
             values = yaml.safe_load(path.read_text()) or {}
         except OSError as error:
             raise ConfigError(f"{path}: cannot read the config: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path}: cannot read the config: it is no text") from error
         except yaml.YAMLError as error:
             raise ConfigError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from error
         return Config.from_dict(values, str(path)).override(overrides)

@@ -22,7 +22,7 @@ from tsal.metrics import face_nme, is_degenerate, normaliser, summary
 from tsal.model import Detector
 from tsal.pseudo import SOURCES, detection_sources, fuse, tracking_sources
 from tsal.schemes import Scheme, get_scheme
-from tsal.tracker import both_directions, reconstruct_next
+from tsal.tracker import reconstruct_next, track_frames
 
 DETECTION_SOURCES = ("heatmap", "centre", "fused")
 BATCH = 64
@@ -158,7 +158,7 @@ def audit(
     tracker: nn.Module,
     store: FaceStore,
     clips: Sequence[Clip],
-    tsal: TsalConfig,
+    config: Config,
     device: torch.device,
     *,
     progress: str = "",
@@ -170,6 +170,7 @@ def audit(
     (N, K) and ``zoom`` (N,), input px a px of the image.
     """
     detector.eval()
+    tsal = config.tsal
     names = (*SOURCES, "fused")
     parts: dict[str, list[np.ndarray]] = {k: [] for k in ("points", "valid", "flow_error", "agreement", "weight", "zoom")}
     batches, frames = [[]], 0
@@ -187,10 +188,10 @@ def audit(
         previous = following - 1
         sources = detection_sources(detector, detector(pictures))
         if len(following):
-            forward, backward = both_directions(tracker, pictures[previous], pictures[following])
-            rebuilt = detector(reconstruct_next(pictures[previous], backward[0]))
+            forward, backward = track_frames(tracker, pictures[previous], pictures[following], config.tracker.polish)
+            rebuilt = detector(reconstruct_next(pictures[previous], backward))
             sources |= tracking_sources(
-                detector, rebuilt, sources["heatmap"], forward[0], backward[0], previous, following, tsal.gate_flow
+                detector, rebuilt, sources["heatmap"], forward, backward, previous, following, tsal.gate_flow
             )
         else:
             gone = sources["heatmap"]

@@ -55,7 +55,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:
     except FileNotFoundError:
         raise InputError(f"{path}: no such checkpoint") from None
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise InputError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
+        raise InputError(f"{path}: not a readable checkpoint ({(str(error) or type(error).__name__).splitlines()[0]})") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: not a checkpoint of this project (holds a {type(content).__name__})")
     return content

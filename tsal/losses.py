@@ -22,21 +22,24 @@ def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     return (values * weights).sum() / weights.sum().clamp_min(1.0)
 
 
-def point_loss(points: Tensor, target: Tensor, weights: Tensor, stride: int) -> Tensor:
-    """Smooth-L1 of points (N, K, 2) px against a target, in cells, summed over x and y; weights (N, K)."""
-    values = F.smooth_l1_loss(points / stride, target / stride, reduction="none").sum(-1)
+def point_loss(points: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Smooth-L1 of points (N, K, 2) px against a target, quadratic below 1 px, summed over x and y; weights (N, K)."""
+    target = torch.where(weights[..., None] > 0, target, points.detach())  # what is masked may be NaN
+    values = F.smooth_l1_loss(points, target, reduction="none").sum(-1)
     return weighted_mean(values, weights)
 
 
 def heatmap_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     """Cross-entropy of softmax(logits) (N, K, h, w) against target distributions, a landmark's map the unit; weights (N, K)."""
+    target = torch.where(weights[..., None, None] > 0, target, 0.0)
     values = -(target * logits.flatten(-2).log_softmax(-1).view_as(logits)).sum((-2, -1))
     return weighted_mean(values, weights)
 
 
 def heatmap_mse(values: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Mean squared error of heatmaps (N, C, h, w), a cell the unit; weights (N, C)."""
-    return weighted_mean((values - target).square().mean((-2, -1)), weights)
+    """Squared error of heatmaps (N, C, h, w), summed over a map's cells, a map the unit; weights (N, C)."""
+    target = torch.where(weights[..., None, None] > 0, target, values.detach())
+    return weighted_mean((values - target).square().sum((-2, -1)), weights)
 
 
 def focal_loss(score: Tensor, target: Tensor, weights: Tensor) -> Tensor:
@@ -60,6 +63,7 @@ def focal_loss(score: Tensor, target: Tensor, weights: Tensor) -> Tensor:
 
 def offset_loss(offsets: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     """L1 of offsets (N, M, K, 2), in cells, summed over x and y, at M cells of each picture; weights (N, M, K)."""
+    target = torch.where(weights[..., None] > 0, target, offsets.detach())
     return weighted_mean((offsets - target).abs().sum(-1), weights)
 
 
@@ -75,6 +79,7 @@ def structure_invariance(points: Tensor, centre: Tensor, size: Tensor, clip: Ten
         clip: (N,) long: frames with one number belong to one clip.
         visible: (N, K) bool.
     """
+    points = torch.where(visible[..., None], points, centre[:, None].detach())
     squared = ((points - centre[:, None]) / size[:, None, None]).square().sum(-1)  # (N, K)
     both = (visible[:, None] & visible[None]).to(squared.dtype)  # (N, N, K)
     count = both.sum(-1)

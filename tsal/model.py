@@ -198,7 +198,9 @@ def load_vgg16(backbone: Vgg16Backbone, path: Path) -> None:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file of VGG-16 weights (model.vgg16_weights)") from None
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise InputError(f"{path}: not a readable file of weights ({str(error).splitlines()[0]})") from error
+        raise InputError(f"{path}: not a readable file of weights ({(str(error) or type(error).__name__).splitlines()[0]})") from error
+    if not isinstance(weights, dict):
+        raise InputError(f"{path}: not torchvision's VGG-16 weights: holds a {type(weights).__name__}, not named tensors")
     own = {f"features.{name}": value for name, value in backbone.features.state_dict().items()}
     unused = {f"features.{i}.{kind}" for i in (24, 26, 28) for kind in ("weight", "bias")}
     unused |= {f"classifier.{i}.{kind}" for i in (0, 3, 6) for kind in ("weight", "bias")}

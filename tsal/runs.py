@@ -43,6 +43,7 @@ class Run:
         """A run with ``config`` resolved: written to the folder, with versions and commit."""
         run = Run(Path(folder), config)
         run.scheme, run.device  # a wrong name is told before anything is written
+        (run.folder / "manifest.json").unlink(missing_ok=True)  # of other data, perhaps: a run is not ready before it is checked
         config.save(run.folder / "config.json")
         write_text(run.folder / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
         return run
@@ -77,7 +78,7 @@ class Run:
         """The folder that the lists' paths are relative to."""
         data = self.config.data
         if data.root:
-            return Path(data.root)
+            return REPOSITORY / data.root  # an absolute folder stays as it is
         if data.name != "rendered":
             raise ConfigError(f"data.root: name the folder of {data.name!r} (make: ROOT=<folder>)")
         return REPOSITORY / "data" / "prepared" / f"rendered-{self.config.profile}"
@@ -85,7 +86,7 @@ class Run:
     @cached_property
     def lists(self) -> FaceLists:
         data = self.config.data
-        return load_lists(self.root, data.labelled, data.unlabelled, data.evaluate, data.truth)
+        return load_lists(self.root, data.labelled, data.unlabelled, data.evaluate, data.truth, points=self.scheme.points)
 
     @cached_property
     def clips(self) -> list[Clip]:
@@ -164,5 +165,5 @@ def git_commit() -> str | None:
 def list_hashes(run: Run) -> dict[str, str]:
     """Content hash of every list of the run."""
     data = run.config.data
-    names = (*data.labelled, *data.unlabelled, *data.evaluate, *data.truth)
+    names = (*data.labelled, *data.unlabelled, *data.evaluate, *run.truth_lists)
     return {name: hashlib.sha256(find_list(run.root, name).read_bytes()).hexdigest() for name in names}

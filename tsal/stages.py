@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import random
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from tsal.metrics import is_degenerate, normaliser
 from tsal.model import Detector
 from tsal.pseudo import check_sources
 from tsal.runs import Run, list_hashes
-from tsal.tracker import FlowNet, both_directions, tracker_loss, track_points
+from tsal.tracker import FlowNet, track_frames, track_points, tracker_loss
 from tsal.trainer import (
     Context,
     Member,
@@ -128,7 +127,8 @@ def train_tracker(run: Run) -> FlowNet:
         seed_everything(config.seed)
         tracker = make_tracker(config).to(run.device)
         steps = config.tracker.synthetic_steps + config.tracker.video_steps
-        _fit_tracker(run, tracker, folder, "tracker", steps, config.tracker.synthetic_steps, None, identity)
+        _, seconds = _fit_tracker(run, tracker, folder, "tracker", steps, config.tracker.synthetic_steps, None, identity)
+        _record_time(folder, steps, seconds)
         _finish(folder, tracker=tracker.state_dict(), identity=identity, config=config.to_dict())
     return load_tracker(folder / "model.pt", config, run.device)
 
@@ -149,7 +149,7 @@ def tune_tracker(run: Run, tracker: FlowNet, detector: Detector, folder: Path, i
     return tracker.eval().requires_grad_(False)
 
 
-def _fit_tracker(run: Run, tracker, folder: Path, label: str, steps: int, synthetic: int, detect, identity: dict) -> None:
+def _fit_tracker(run: Run, tracker, folder: Path, label: str, steps: int, synthetic: int, detect, identity: dict) -> tuple[list, float]:
     config, settings = run.config, run.config.tracker
     context = Context(config, run.scheme, run.device)
     pairs = settings.batch
@@ -176,7 +176,7 @@ def _fit_tracker(run: Run, tracker, folder: Path, label: str, steps: int, synthe
         return {"loss": loss.detach(), **terms}
 
     tracker.train()
-    fit(
+    return fit(
         folder,
         label=label,
         steps=steps,
@@ -208,13 +208,12 @@ def train_supervised(run: Run, name: str, *, seed: int, steps: int, lr: float, o
     if origin:
         identity["origin"] = load_checkpoint(origin)["identity"]
     if not _is_done(folder / "model.pt", identity):
-        started = time.perf_counter()
         seed_everything(seed)
         detector = load_member(origin)[0] if origin else Detector(run.scheme.points, config.model)
         detector = detector.to(run.device, memory_format=torch.channels_last)
         member = Member(detector, make_optimiser(detector, config.train, lr))
         context = Context(config, run.scheme, run.device)
-        fit(
+        _, seconds = fit(
             folder,
             label=name,
             steps=steps,
@@ -225,7 +224,7 @@ def train_supervised(run: Run, name: str, *, seed: int, steps: int, lr: float, o
             context=context,
         )
         save_members(folder / "model.pt", {name: detector}, config, identity)
-        _record_time(folder, steps, time.perf_counter() - started)
+        _record_time(folder, steps, seconds)
         (folder / "last.pt").unlink(missing_ok=True)
     return load_member(folder / "model.pt", device=run.device)[0]
 
@@ -247,7 +246,6 @@ def train_tsal(run: Run, starts: list[Path], steps: int) -> None:
     identity |= {"start": [load_checkpoint(path)["identity"] for path in starts], "steps": steps}
     if _is_done(folder / "model.pt", identity):
         return
-    started = time.perf_counter()
     detectors = [load_member(path)[0].to(run.device, memory_format=torch.channels_last) for path in starts]
     names = ("teacher", "student")
     trackers: dict[str, nn.Module] = {}
@@ -259,7 +257,8 @@ def train_tsal(run: Run, starts: list[Path], steps: int) -> None:
     trackers.setdefault("student", trackers["teacher"])
     seed_everything(config.seed)
     lr = config.train.further_lr
-    teacher, student = (Member(d, make_optimiser(d, config.train, lr)) for d in detectors)
+    rates = (lr * config.tsal.teacher_lr, lr)
+    teacher, student = (Member(d, make_optimiser(d, config.train, rate)) for d, rate in zip(detectors, rates))
     context = Context(config, run.scheme, run.device)
     maker = batch_maker(
         run,
@@ -269,7 +268,7 @@ def train_tsal(run: Run, starts: list[Path], steps: int) -> None:
         photographs=config.tsal.photographs if run.photographs else 0,
         frames=config.tsal.frames,
     )
-    fit(
+    _, seconds = fit(
         folder,
         label="tsal",
         steps=steps,
@@ -286,7 +285,7 @@ def train_tsal(run: Run, starts: list[Path], steps: int) -> None:
         members=lambda: member_distance(teacher.detector, student.detector),
     )
     save_members(folder / "model.pt", {"teacher": teacher.detector, "student": student.detector}, config, identity)
-    _record_time(folder, steps, time.perf_counter() - started)
+    _record_time(folder, steps, seconds)
     (folder / "last.pt").unlink(missing_ok=True)
 
 
@@ -340,7 +339,7 @@ def audit_pseudo_labels(run: Run, *, clips: int = 200) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     for member in ("start", "teacher", "student"):
         detector = load_member(*files[member], device=run.device)[0]
-        found = audit(detector, tracker, run.store, chosen, config.tsal, run.device, progress=f"audit {member}")
+        found = audit(detector, tracker, run.store, chosen, config, run.device, progress=f"audit {member}")
         shared = ("sources", "clip", "path", "zoom")
         arrays |= {name: found.pop(name) for name in shared}
         arrays |= {f"{member}_{name}": value for name, value in found.items()}
@@ -394,10 +393,9 @@ def evaluate_tracker(run: Run, *, clips: int = 200) -> dict[str, dict[str, float
     for clip in groups:
         images, affines = plain_views(run.store, [clip.faces])
         pictures = to_float(images.to(run.device))
-        with torch.no_grad():
-            forward, backward = both_directions(tracker, pictures[:-1], pictures[1:])
-        zero = torch.zeros_like(forward[0])
-        methods = {"zero motion": zero.cpu(), "DIS": dis_flow(images[:-1], images[1:]), "tracker": forward[0].cpu()}
+        forward, _ = track_frames(tracker, pictures[:-1], pictures[1:], run.config.tracker.polish)
+        zero = torch.zeros_like(forward).cpu()
+        methods = {"zero motion": zero, "DIS": dis_flow(images[:-1], images[1:]), "tracker": forward.cpu()}
         truth = _oracle_flow(run, clip, affines[0])
         points, visible = map(np.array, zip(*(run.store.points(face) for face in clip.faces)))
         points_input = torch.as_tensor(points @ affines[0][:, :2].T + affines[0][:, 2]).float()

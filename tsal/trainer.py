@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from tsal.losses import focal_loss, heatmap_cross_entropy, heatmap_mse, offset_l
 from tsal.model import Detection, Detector
 from tsal.pseudo import PseudoLabels, detection_sources, fuse, to_view, tracking_sources, weights_to_view
 from tsal.schemes import Scheme, centre_point
-from tsal.tracker import both_directions, reconstruct_next
+from tsal.tracker import reconstruct_next, track_frames
 
 LOG_EVERY = 10  # steps that one row of the history stands for
 
@@ -75,6 +76,13 @@ def step_optimiser(optimiser: torch.optim.Optimizer, module: nn.Module, loss: Te
     optimiser.step()
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware (elsewhere it is slower than float32)."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16", False)) if device.type == "cpu" else False
+
+
 # --- losses of one detector ------------------------------------------------------------------------------------------------
 
 
@@ -84,7 +92,7 @@ def detector_loss(
     """Every source's supervision by points (N, K, 2) px with weights (N, K) in [0, 1]: labels, or pseudo-labels."""
     train, stride, size = config.train, detector.stride, detector.map_size
     side = config.model.input
-    weights = weights * inside(points, side, side)
+    weights = (weights * inside(points, side, side)).to(torch.float32)  # labels come as bool
     points = torch.where(weights[..., None] > 0, points, torch.zeros_like(points))  # NaN times 0 would stay NaN
     drawn = draw_heatmaps(points, size, stride, config.augment.sigma, config.augment.shape)
     terms: dict[str, Tensor] = {}
@@ -92,7 +100,7 @@ def detector_loss(
     for stage in detection.stages:
         if config.model.heatmap == "distribution":
             found, _ = heatmap_points(stage, stride, "distribution", 0)
-            terms["points"] = point_loss(found, points, weights, stride)
+            terms["points"] = point_loss(found, points, weights)
             terms["heatmap"] = heatmap_cross_entropy(stage[:, :-1].float(), to_distribution(drawn), weights)
             heatmap = heatmap + train.point_weight * terms["points"] + train.heatmap_weight * terms["heatmap"]
         else:
@@ -127,10 +135,10 @@ def structure_loss(detector: Detector, detection: Detection, size: Tensor, clip:
     return structure_invariance(points, centre_point(points, scheme), size, clip, everywhere)
 
 
-def calm_loss(detector: Detector, real: Detection, reconstruction: Detection, trust: Tensor) -> Tensor:
+def calm_loss(detector: Detector, real: Detection, reconstruction: Detection, trust: Tensor, train: TrainConfig) -> Tensor:
     """The teacher's one source: its heatmaps on frame t + 1 against its own, detached, on the reconstruction of t + 1.
 
-    ``trust`` (P, K) in [0, 1]: 0 where the tracker is gated out.
+    Weighed as heatmaps are in the supervised loss. ``trust`` (P, K) in [0, 1]: 0 where the tracker is gated out.
     """
     if detector.config.heatmap == "distribution":
         target = reconstruction.stages[-1].detach()[:, :-1].float()
@@ -139,12 +147,12 @@ def calm_loss(detector: Detector, real: Detection, reconstruction: Detection, tr
         total = real.stages[-1].new_zeros((), dtype=torch.float32)
         for stage in real.stages:
             found = heatmap_points(stage, detector.stride, "distribution", 0)[0]
-            total = total + point_loss(found, wanted, trust, detector.stride)
-            total = total + 0.1 * heatmap_cross_entropy(stage[:, :-1].float(), target, trust)
+            total = total + train.point_weight * point_loss(found, wanted, trust)
+            total = total + train.heatmap_weight * heatmap_cross_entropy(stage[:, :-1].float(), target, trust)
         return total
     target = reconstruction.stages[-1].detach().float()
     known = torch.cat([trust, trust.amin(1, keepdim=True)], 1)
-    return sum(heatmap_mse(stage.float(), target, known) for stage in real.stages)
+    return train.heatmap_weight * sum(heatmap_mse(stage.float(), target, known) for stage in real.stages)
 
 
 # --- steps -----------------------------------------------------------------------------------------------------------------
@@ -166,23 +174,25 @@ class Context:
 
     def __init__(self, config: Config, scheme: Scheme, device: torch.device):
         self.config, self.scheme, self.device = config, scheme, device
+        self.half = config.train.amp == "bf16" or (config.train.amp == "auto" and has_bfloat16(device))
 
     def precision(self):
-        amp = self.config.train.amp
-        return nullcontext() if amp == "none" else torch.autocast(self.device.type, torch.bfloat16)
+        """The precision of a detector's forward pass; losses, targets and flow are always float32."""
+        return torch.autocast(self.device.type, torch.bfloat16) if self.half else nullcontext()
 
-    def strong(self, images: Tensor, seed: int) -> Tensor:
+    def strong(self, images: Tensor, seed: int, *, occlude: bool = False) -> Tensor:
         """uint8 pictures -> augmented pictures in [0, 1]; the same seed draws the same."""
         generator = torch.Generator(self.device).manual_seed(seed)
-        return photometric(to_float(images), self.config.augment, generator)
+        return photometric(to_float(images), self.config.augment, generator, occlude=occlude)
 
 
 def supervised_step(member: Member, batch: Batch, context: Context, fraction: float) -> dict[str, Tensor]:
     """Labelled rows alone."""
     config = context.config
     member.detector.train()
+    images = context.strong(batch.labelled, batch.seed)
     with context.precision():
-        detection = member.detector(context.strong(batch.labelled, batch.seed))
+        detection = member.detector(images)
     loss, terms = detector_loss(member.detector, detection, batch.points, batch.visible, config, context.scheme)
     member.learn(loss, rate_at(fraction, config.train), config.train.clip_norm)
     return {"loss": loss.detach()} | terms
@@ -202,11 +212,11 @@ def asynchronous_step(
     """
     config, tsal = context.config, context.config.tsal
     labelled = context.strong(batch.labelled, batch.seed)
-    weak, strong = to_float(batch.weak), context.strong(batch.strong, batch.seed + 1)
+    weak, strong = to_float(batch.weak), context.strong(batch.strong, batch.seed + 1, occlude=True)
     weight = tsal.weight * ramp(fraction, tsal.ramp_up, tsal.ramp_down)
     scale = rate_at(fraction, config.train)
     needs_own = tsal.target_member == "own"
-    flows = _flows(trackers, weak, batch, both=needs_own)
+    flows = _flows(trackers, weak, batch, needs_own, config.tracker.polish)
 
     # teacher: labels, one calm source, structure
     seen, found, terms = _learn_labels(teacher, labelled, weak, batch, context)
@@ -214,7 +224,7 @@ def asynchronous_step(
     loss = seen
     if tsal.calm and len(batch.following):
         trust = sources["tracked_heatmap"].valid[batch.following].to(torch.float32)
-        terms["calm"] = calm_loss(teacher.detector, found.rows(batch.following), reconstruction, trust)
+        terms["calm"] = calm_loss(teacher.detector, found.rows(batch.following), reconstruction, trust, config.train)
         loss = loss + weight * terms["calm"]
     terms["sic"] = structure_loss(teacher.detector, found, batch.size, batch.clip, context.scheme)
     teacher_loss = loss + tsal.sic_weight * terms["sic"]
@@ -226,7 +236,7 @@ def asynchronous_step(
         with torch.no_grad(), context.precision():
             real = student.detector(weak)
         sources, _ = _tracked(student.detector, real, flows["student"], batch, tsal.gate_flow, context)
-    target = fuse({name: source for name, source in sources.items()}, tsal)
+    target = fuse(sources, tsal)
     student_terms["unlabelled"] = _unlabelled_loss(student.detector, found, target, batch, context)
     size = batch.size * batch.to_strong[:, :, :2].det().abs().sqrt()
     student_terms["sic"] = structure_loss(student.detector, found, size, batch.clip, context.scheme)
@@ -239,15 +249,13 @@ def asynchronous_step(
     return report | _describe(target) | {"loss": (teacher_loss + student_loss).detach(), "weight": torch.tensor(weight)}
 
 
-def _flows(trackers: dict[str, nn.Module], weak: Tensor, batch: Batch, both: bool) -> dict[str, tuple[Tensor, Tensor]]:
+def _flows(trackers: dict[str, nn.Module], weak: Tensor, batch: Batch, both: bool, polish: int) -> dict[str, tuple[Tensor, Tensor]]:
     """Forward and backward flow (P, 2, H, W) of all frame pairs of the batch, one call a tracker."""
     found: dict[int, tuple[Tensor, Tensor]] = {}
     names = ("teacher", "student") if both else ("teacher",)
     for tracker in {id(trackers[name]): trackers[name] for name in names}.values():
         if len(batch.following):
-            with torch.no_grad():
-                forward, backward = both_directions(tracker, weak[batch.previous], weak[batch.following])
-            found[id(tracker)] = forward[0], backward[0]
+            found[id(tracker)] = track_frames(tracker, weak[batch.previous], weak[batch.following], polish)
         else:
             empty = weak.new_zeros((0, 2, *weak.shape[-2:]))
             found[id(tracker)] = empty, empty
@@ -289,7 +297,7 @@ def _unlabelled_loss(detector: Detector, found: Detection, target: PseudoLabels,
     weights = weights_to_view(target.weight, batch.flipped, context.scheme)
     if config.tsal.student_loss == "full":
         return detector_loss(detector, found, points, weights, config, context.scheme)[0]
-    return point_loss(detector.heatmap(found)[0], points, weights * inside(points, side, side), detector.stride)
+    return point_loss(detector.heatmap(found)[0], points, weights * inside(points, side, side))
 
 
 def _describe(target: PseudoLabels) -> dict[str, Tensor]:
@@ -316,8 +324,10 @@ def fit(
     identity: dict,
     context: Context,
     members: Callable[[], dict[str, float]] | None = None,
-) -> list[dict[str, float]]:
-    """Run ``steps`` steps from the last checkpoint of ``folder``, if it is of the same run; returns the history.
+) -> tuple[list[dict[str, float]], float]:
+    """Run ``steps`` steps from the last checkpoint of ``folder``, if it is of the same run.
+
+    Returns the history (also written) and the seconds that training took, those before a resume included.
 
     Args:
         step_function: (batch, fraction of the run in [0, 1]) -> terms to record.
@@ -326,7 +336,8 @@ def fit(
         members: more numbers for each row of the history.
     """
     path, train = folder / "last.pt", context.config.train
-    start, history = _resume(path, state, identity, context.device)
+    start, history, seconds = _resume(path, state, identity, context.device)
+    started = time.perf_counter() - seconds
     bar = tqdm(total=steps, initial=start, desc=label, unit="step", mininterval=1, dynamic_ncols=True)
     sums: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
@@ -334,7 +345,7 @@ def fit(
     for step, batch in zip(range(start, steps), batches):
         for name, value in step_function(batch.to(context.device), step / steps).items():
             value = value.detach().float()
-            known = ~value.isnan()
+            known = ~value.isnan() | (name == "loss")  # a term may have nothing to say, the loss may not
             sums[name] = sums.get(name, 0.0) + torch.where(known, value, 0.0)
             counts[name] = counts.get(name, 0) + known
         bar.update()
@@ -346,26 +357,22 @@ def fit(
             if not math.isfinite(row["loss"]):
                 raise FloatingPointError(f"{label}: the loss is {row['loss']} at step {step + 1}; lower train.lr, or see {path}")
         if (step + 1) % train.checkpoint_every == 0 and step + 1 < steps:
-            _save(path, step + 1, history, state, identity)
+            parts = {name: item.state_dict() for name, item in state.items()}
+            progress = {"step": step + 1, "history": history, "seconds": time.perf_counter() - started}
+            save_checkpoint(path, progress | {"state": parts, "identity": identity})
     bar.close()
     write_history(folder / "history.csv", history)
-    return history
+    return history, time.perf_counter() - started
 
 
-def _save(path: Path, step: int, history: list[dict], state: dict, identity: dict) -> None:
-    parts = {name: item.state_dict() for name, item in state.items()}
-    save_checkpoint(path, {"step": step, "history": history, "state": parts, "identity": identity})
-
-
-def _resume(path: Path, state: dict, identity: dict, device: torch.device) -> tuple[int, list[dict]]:
-    if not path.exists():
-        return 0, []
-    content = load_checkpoint(path, device)
-    if content.get("identity") != identity:
-        return 0, []
+def _resume(path: Path, state: dict, identity: dict, device: torch.device) -> tuple[int, list[dict], float]:
+    """Load the checkpoint of the same run, if there is one -> steps done, their history and seconds."""
+    content = load_checkpoint(path, device) if path.exists() else {}
+    if not content or content.get("identity") != identity:
+        return 0, [], 0.0
     for name, item in state.items():
         item.load_state_dict(content["state"][name])
-    return content["step"], content["history"]
+    return content["step"], content["history"], content["seconds"]
 
 
 def write_history(path: Path, history: Iterable[dict[str, float]]) -> None:

@@ -52,8 +52,8 @@ class Clip:
 
 def find_list(root: Path, name: str) -> Path:
     """The file of a list named relative to ``root`` or to ``root/lists``; an absolute path is taken as it is."""
-    for path in (Path(name), Path(root) / name, Path(root) / "lists" / name):
-        if path.is_file() and (path.is_absolute() or path != Path(name)):
+    for path in (Path(root) / name, Path(root) / "lists" / name):  # joined to a root, an absolute path stays as it is
+        if path.is_file():
             return path
     raise DataError(f"{name}: no such list in {root} or {Path(root) / 'lists'}{_near_lists(Path(root), name)}")
 
@@ -65,11 +65,18 @@ def _near_lists(root: Path, name: str) -> str:
 
 def read_list(path: Path, *, label: str | None = None) -> list[Face]:
     """Parse a list; raises :class:`DataError` with one line for every row that is wrong."""
-    label = label or str(path)
+    faces, problems = parse_list(path, label or str(path))
+    if problems:
+        raise DataError(problems)
+    return faces
+
+
+def parse_list(path: Path, label: str) -> tuple[list[Face], list[str]]:
+    """The rows that are right, and one line for every one that is wrong."""
     try:
         lines = Path(path).read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{label}: cannot read the list: {error}") from error
+        return [], [f"{label}: cannot read the list: {error}"]
     faces, problems = [], []
     for number, line in enumerate(lines, 1):
         columns = line.split()
@@ -98,9 +105,7 @@ def read_list(path: Path, *, label: str | None = None) -> list[Face]:
         faces.append(Face(columns[0], annotation, (x1, y1, x2, y2), values[4] if len(values) == 5 else None, label, number))
     if not faces and not problems:
         problems.append(f"{label}: the list is empty; want rows of {ROW_FORMAT}")
-    if problems:
-        raise DataError(problems)
-    return faces
+    return faces, problems
 
 
 def write_list(path: Path, rows: Iterable[tuple[str, str | None, Sequence[float]]]) -> None:
@@ -130,7 +135,7 @@ def read_points(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
             values = [float(v) for v in columns]
         except ValueError:
             raise DataError(f"{path}: point {index + 1} is not a number: {' '.join(columns)}") from None
-        if len(values) not in (2, 3) or not all(map(math.isfinite, values)):
+        if len(values) not in (2, 3) or not np.isfinite(np.array(values, np.float32)).all():
             raise DataError(f"{path}: point {index + 1} wants 'x y' (or 'x y visible'), got: {' '.join(columns)}")
         points[index] = values[:2]
         visible[index] = len(values) == 2 or values[2] != 0
@@ -160,8 +165,8 @@ def group_clips(faces: Sequence[Face]) -> list[Clip]:
         previous = groups[-1][-1] if groups else None
         follows = (
             previous is not None
-            and stem.isdigit()
-            and Path(previous.image).stem.isdigit()
+            and stem.isdecimal()
+            and Path(previous.image).stem.isdecimal()
             and Path(previous.image).parent == Path(face.image).parent
             and previous.list_name == face.list_name
             and int(stem) > int(Path(previous.image).stem)
@@ -175,7 +180,7 @@ def group_clips(faces: Sequence[Face]) -> list[Clip]:
 
 def _clip_name(group: list[Face]) -> str:
     path = Path(group[0].image)
-    return str(path.parent if path.stem.isdigit() else path.with_suffix(""))
+    return str(path.parent if path.stem.isdecimal() else path.with_suffix(""))
 
 
 @dataclass(frozen=True)
@@ -189,15 +194,20 @@ class FaceLists:
     truth: dict[str, str]  # image -> annotation, for measuring only
 
 
-def load_lists(root: Path, labelled, unlabelled, evaluate, truth=()) -> FaceLists:
-    """Read every list of a run; all problems of all lists are raised together."""
+def load_lists(root: Path, labelled, unlabelled, evaluate, truth=(), *, points: int | None = None) -> FaceLists:
+    """Read every list of a run; all problems of all lists are raised together.
+
+    With ``points`` (of an annotation), where a list is wrong, the files that its other rows name are checked too: nothing is left
+    to be found in a second try.
+    """
     problems: list[str] = []
 
     def read(names: Iterable[str]) -> dict[str, list[Face]]:
         lists = {}
         for name in names:
             try:
-                lists[name] = read_list(find_list(root, name), label=name)
+                lists[name], wrong = parse_list(find_list(root, name), name)
+                problems.extend(wrong)
             except DataError as error:
                 problems.extend(error.problems)
         return lists
@@ -208,7 +218,7 @@ def load_lists(root: Path, labelled, unlabelled, evaluate, truth=()) -> FaceList
     train = [face for faces in sets["labelled"].values() for face in faces]
     rest = [face for faces in sets["unlabelled"].values() for face in faces]
     labelled_rows = [face for face in train if face.annotation]
-    if sets["labelled"] and not labelled_rows:
+    if train and not labelled_rows:
         problems.append(f"{', '.join(labelled)}: the training list has no labelled rows (every annotation is {NO_LABELS})")
     if not labelled:
         problems.append("data.labelled: no training list is named")
@@ -221,12 +231,15 @@ def load_lists(root: Path, labelled, unlabelled, evaluate, truth=()) -> FaceList
         for face in faces:
             if other := seen.get(_identity(root, face)):
                 problems.append(f"{face.where}: {face.image} also stands in a training list ({other.where}); remove one of them")
-    if problems:
-        raise DataError(problems)
     truths = {face.image: face.annotation for faces in sets["truth"].values() for face in faces if face.annotation}
     # a labelled list may hold frames without labels (a clip labelled in part): they are unlabelled data
     rest = rest + [face for face in train if not face.annotation]
-    return FaceLists(Path(root), labelled_rows, rest, sets["evaluate"], truths)
+    lists = FaceLists(Path(root), labelled_rows, rest, sets["evaluate"], truths)
+    if problems and points is not None:
+        problems += find_problems(lists, points)[1]
+    if problems:
+        raise DataError(problems)
+    return lists
 
 
 def _identity(root: Path, face: Face) -> str:
@@ -238,6 +251,16 @@ def check_files(lists: FaceLists, points: int, *, workers: int = 2, progress: bo
 
     The same picture (by content) in a training and an evaluation list is a problem too.
     """
+    facts, problems = find_problems(lists, points, workers=workers, progress=progress)
+    if problems:
+        raise DataError(problems)
+    return facts
+
+
+def find_problems(
+    lists: FaceLists, points: int, *, workers: int = 2, progress: bool = True
+) -> tuple[dict[str, dict | str], list[str]]:
+    """What is known of each image, and one line for every problem. (Of one file in two lists :func:`load_lists` tells.)"""
     groups = {"labelled": lists.labelled, "unlabelled": lists.unlabelled, **lists.evaluate}
     images = sorted({face.image for faces in groups.values() for face in faces})
     facts: dict[str, dict | str] = {}
@@ -267,11 +290,9 @@ def check_files(lists: FaceLists, points: int, *, workers: int = 2, progress: bo
     for faces in lists.evaluate.values():
         for face in faces:
             other = contents.get(facts[face.image]["sha256"]) if isinstance(facts[face.image], dict) else None
-            if other:
+            if other and _identity(lists.root, other) != _identity(lists.root, face):
                 problems.append(f"{face.where}: {face.image} is the same picture as {other.image} of {other.where}; remove one")
-    if problems:
-        raise DataError(problems)
-    return facts
+    return facts, problems
 
 
 def _face_problems(face: Face, fact: dict | str, root: Path, points: int) -> list[str]:

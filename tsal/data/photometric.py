@@ -15,8 +15,8 @@ def to_float(images: Tensor) -> Tensor:
     return images.to(torch.float32).div_(255).contiguous(memory_format=torch.channels_last)
 
 
-def photometric(images: Tensor, augment: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Colour, grey, blur, noise and an occluder on pictures (N, 3, S, S) in [0, 1]; each picture draws its own."""
+def photometric(images: Tensor, augment: AugmentConfig, generator: torch.Generator, *, occlude: bool = False) -> Tensor:
+    """Colour, grey, blur, noise and (if asked for) an occluder on pictures (N, 3, S, S) in [0, 1]; each picture draws its own."""
     count, device = len(images), images.device
 
     def uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
@@ -33,10 +33,10 @@ def photometric(images: Tensor, augment: AugmentConfig, generator: torch.Generat
     images = torch.lerp(images, _blur(images), chance(augment.blur) * uniform(1, 1, 1))
     noise = torch.randn(images.shape, generator=generator, device=device)
     images = images + noise * uniform(1, 1, 1, high=augment.noise)
-    box = _occluder(images.shape[-1], uniform)
-    cover = box * chance(augment.occlude)
-    colour = uniform(3, 1, 1) + 0.2 * noise
-    return torch.lerp(images, colour, cover).clamp(0, 1).contiguous(memory_format=torch.channels_last)
+    if occlude:
+        cover = _occluder(images.shape[-1], uniform) * chance(augment.occlude)
+        images = torch.lerp(images, uniform(3, 1, 1) + 0.2 * noise, cover)
+    return images.clamp(0, 1).contiguous(memory_format=torch.channels_last)
 
 
 def _blur(images: Tensor) -> Tensor:
@@ -44,8 +44,9 @@ def _blur(images: Tensor) -> Tensor:
     row = images.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
     channels = images.shape[1]
     for _ in range(2):
-        images = F.conv2d(images, row.view(1, 1, 1, 5).expand(channels, -1, -1, -1), padding=(0, 2), groups=channels)
-        images = F.conv2d(images, row.view(1, 1, 5, 1).expand(channels, -1, -1, -1), padding=(2, 0), groups=channels)
+        images = F.pad(images, (2, 2, 2, 2), mode="replicate")
+        images = F.conv2d(images, row.view(1, 1, 1, 5).expand(channels, -1, -1, -1), groups=channels)
+        images = F.conv2d(images, row.view(1, 1, 5, 1).expand(channels, -1, -1, -1), groups=channels)
     return images
 
 

@@ -23,7 +23,9 @@ from tsal.data.lists import Clip, Face, read_image, read_points
 from tsal.geometry import apply_affine, compose_affine, crop_affine, invert_affine
 from tsal.schemes import Scheme
 
-CROP_MARGIN = 1.5  # side of a stored crop over the network's input: room for rotation, shift and scale
+cv2.setNumThreads(1)  # crops are small and cut by threads of our own; OpenCV's would fight torch's for the cores
+
+CROP_MARGIN = 1.75  # side of a stored crop over the network's input: room for rotation, shift and scale
 
 
 class FaceStore:

@@ -1,0 +1,149 @@
+# make help shows what there is. A run is a folder; a stage is a notebook; a stamp in <run>/stamps says that a stage is done.
+
+PROFILE ?= cpu
+SEED ?= 0
+DATA ?= rendered
+ROOT ?=
+LABELLED ?=
+UNLABELLED ?=
+EVALUATE ?=
+SET ?=
+BUDGET ?= $(if $(filter rendered,$(DATA))$(LABELLED),,300w-120)
+RUN ?= outputs/$(DATA)$(if $(BUDGET),-$(BUDGET))-$(basename $(notdir $(PROFILE)))-s$(SEED)
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+# threads that spin while they wait slow each other down many times over where cores are shared
+export OMP_WAIT_POLICY ?= PASSIVE
+
+PY := .venv/bin/python
+S = $(RUN)/stamps
+quote = '$(subst ','\'',$(1))'
+
+ifneq ($(words $(RUN)),1)
+$(error RUN='$(RUN)': make cannot have a run's folder with spaces in its name (DATA, BUDGET, PROFILE and SEED make it))
+endif
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup reproduce data tracker train pseudo evaluate figures report test explore clean-run FORCE
+
+help:
+	@echo "make setup       .venv from requirements.txt, and what the operating system must have"
+	@echo "make reproduce   every stage in order, then the table and the figures"
+	@echo "make data | tracker | train | pseudo | evaluate | figures     up to that stage"
+	@echo "make report      the table of a run again"
+	@echo "make explore     JupyterLab on the pseudo-labels of a run"
+	@echo "make test        every test"
+	@echo "make clean-run   delete the run's folder"
+	@echo
+	@echo "PROFILE=$(PROFILE)   cpu, smoke, paper, or a YAML file      SEED=$(SEED)"
+	@echo "SET='$(SET)'   settings of tsal/config.py, such as SET=\"train.steps=2000 tsal.alpha=0.99\""
+	@echo "DATA=$(DATA) ROOT='$(ROOT)'   rendered, or a name and folder for faces of your own, with"
+	@echo "BUDGET=$(BUDGET)   lists of configs/budgets (300w-120 for your own), or LABELLED= UNLABELLED= EVALUATE= lists, each one or more"
+	@echo "RUN=$(RUN)   PYTHON=$(PYTHON)"
+
+# --- environment -----------------------------------------------------------------------------------------------------------
+
+setup: .venv/.done
+
+.venv/.done: requirements.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed and was not found; install it, or name it: make PYTHON=/path/python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1)" >&2; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+		{ echo "error: $(PYTHON) has no venv module; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@missing=$$($(PY) -c 'import cv2' 2>&1 | tail -n 1); if [ -n "$$missing" ]; then \
+		version=$$(sed -n 's/^opencv-python==//p' requirements.txt); \
+		echo "opencv-python cannot start ($$missing): taking opencv-python-headless $$version; for the full one: apt-get install libgl1 libglib2.0-0"; \
+		$(PY) -m pip uninstall --quiet --yes opencv-python && \
+		$(PY) -m pip install --quiet --disable-pip-version-check opencv-python-headless==$$version && $(PY) -c 'import cv2'; fi
+	@touch $@
+
+# --- stages ----------------------------------------------------------------------------------------------------------------
+# Modules that a stage's result depends on. A module that changes reruns its stages; what is trained with the same settings is
+# then skipped (the settings are compared, not the code: after a change of the training itself, make clean-run).
+
+INPUT := config errors files runs schemes stages geometry data/lists data/views
+DETECTOR := codecs model
+FLOW := tracker losses_flow
+module = $(patsubst %,tsal/%.py,$(1))
+
+data_modules := $(call module,$(INPUT) data/rendered data/heads)
+tracker_modules := $(call module,$(INPUT) $(FLOW) data/photometric trainer)
+train_modules := $(call module,$(INPUT) $(DETECTOR) $(FLOW) data/photometric losses pseudo averaging trainer evaluate)
+pseudo_modules := $(call module,$(INPUT) $(DETECTOR) $(FLOW) pseudo evaluate)
+evaluate_modules := $(call module,$(INPUT) $(DETECTOR) evaluate metrics)
+figures_modules := $(call module,figures figures_audit style tables)
+
+run_notebook = $(PY) -m tsal notebook $< --run $(call quote,$(RUN))
+stamp = @mkdir -p $(S) && touch $@
+
+data: $(S)/data
+tracker: $(S)/tracker
+train: $(S)/train
+pseudo: $(S)/pseudo
+evaluate: $(S)/evaluate
+figures: $(S)/figures
+
+# rewritten only where the settings are others than last time
+$(S)/settings: FORCE
+	@mkdir -p $(S)
+	@printf '%s\n' $(call quote,PROFILE=$(PROFILE)) $(call quote,SEED=$(SEED)) $(call quote,DATA=$(DATA)) $(call quote,ROOT=$(ROOT)) \
+		$(call quote,BUDGET=$(BUDGET)) $(call quote,LABELLED=$(LABELLED)) $(call quote,UNLABELLED=$(UNLABELLED)) \
+		$(call quote,EVALUATE=$(EVALUATE)) $(call quote,SET=$(SET)) > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+$(S)/data: notebooks/01_data.ipynb $(S)/settings $(data_modules) $(wildcard configs/*.yaml configs/budgets/*.yaml $(PROFILE)) | .venv/.done
+	$(run_notebook) --profile $(call quote,$(PROFILE)) --seed $(SEED) --data $(call quote,$(DATA)) \
+		$(if $(ROOT),--root $(call quote,$(ROOT))) $(if $(BUDGET),--budget $(call quote,$(BUDGET))) \
+		$(if $(LABELLED),--labelled $(LABELLED)) $(if $(UNLABELLED),--unlabelled $(UNLABELLED)) \
+		$(if $(EVALUATE),--evaluate $(EVALUATE)) $(if $(SET),--set $(call quote,$(SET)))
+	$(stamp)
+
+$(S)/tracker: notebooks/02_tracker.ipynb $(S)/data $(tracker_modules) | .venv/.done
+	$(run_notebook)
+	$(stamp)
+
+$(S)/train: notebooks/03_train.ipynb $(S)/data $(S)/tracker $(train_modules) | .venv/.done
+	$(run_notebook)
+	$(stamp)
+
+$(S)/pseudo: notebooks/04_pseudo_labels.ipynb $(S)/train $(pseudo_modules) | .venv/.done
+	$(run_notebook)
+	$(stamp)
+
+$(S)/evaluate: notebooks/05_evaluate.ipynb $(S)/train $(evaluate_modules) | .venv/.done
+	$(run_notebook)
+	$(stamp)
+
+$(S)/figures: notebooks/06_figures.ipynb $(S)/tracker $(S)/pseudo $(S)/evaluate $(figures_modules) | .venv/.done
+	$(run_notebook)
+	$(stamp)
+
+# the table once a result; said and left alone where nothing has changed
+$(S)/reported: $(S)/figures
+	@$(PY) -m tsal report --run $(call quote,$(RUN))
+	$(stamp)
+
+reproduce: $(S)/reported
+	@echo "$(RUN) is complete; nothing is left to do ('make report' prints its table again)"
+
+report: | .venv/.done
+	@$(PY) -m tsal report --run $(call quote,$(RUN))
+
+# --- the rest --------------------------------------------------------------------------------------------------------------
+
+test: .venv/.done
+	$(PY) -m pytest -q
+
+explore: .venv/.done
+	$(PY) -m jupyter lab notebooks/04_pseudo_labels.ipynb
+
+clean-run:
+	rm -rf $(call quote,$(RUN))
+
+FORCE:

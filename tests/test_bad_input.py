@@ -1,0 +1,176 @@
+"""What a user can get wrong: one line that names file and row, exit status 2, and nothing trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tsal.__main__ import main
+
+BOX = "10 10 50 50"
+
+
+def write_picture(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), np.random.default_rng(seed).integers(0, 255, (64, 64, 3), np.uint8))
+
+
+def write_annotation(path: Path, rows=None) -> None:
+    rows = [f"{i + 1} {i + 2}" for i in range(68)] if rows is None else rows
+    path.write_text("version: 1\nn_points: 68\n{\n" + "\n".join(rows) + "\n}\n")
+
+
+def write_rows(root: Path, name: str, *rows: str) -> None:
+    (root / name).write_text("".join(row + "\n" for row in rows))
+
+
+def edit_row(root: Path, name: str, number: int, row: str) -> None:
+    rows = (root / name).read_text().splitlines()
+    rows[number - 1] = row
+    write_rows(root, name, *rows)
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """Two labelled photographs, one clip of two frames, one photograph to measure on; nothing is wrong with them."""
+    root = tmp_path / "faces"
+    for seed, name in enumerate(("a", "b", "v", "clip/0", "clip/1")):
+        write_picture(root / f"{name}.png", seed)
+    for name in ("a", "b", "v"):
+        write_annotation(root / f"{name}.pts")
+    write_rows(root, "labelled.txt", f"a.png a.pts {BOX}", f"b.png b.pts {BOX} 40")
+    write_rows(root, "unlabelled.txt", f"clip/0.png None {BOX}", f"clip/1.png None {BOX}")
+    write_rows(root, "val.txt", f"v.png v.pts {BOX}")
+    return root
+
+
+def data(root: Path, *more: str) -> tuple[int, Path]:
+    run = root.parent / "run"
+    options = ["--profile", "smoke", "--data", "mine", "--root", str(root), "--run", str(run), *more]
+    return main(["data", *options]), run
+
+
+def test_good_input_is_taken(root, capsys):
+    status, run = data(root)
+    assert status == 0 and (run / "manifest.json").exists()
+    assert "2 labelled faces; 2 unlabelled: 1 clips and 0 photographs; measured on val.txt (1 faces)" in capsys.readouterr().out
+
+
+CASES = {
+    "a missing image": (lambda r: (r / "b.png").unlink(), ["labelled.txt:2: the image b.png does not exist"]),
+    "an unreadable image": (
+        lambda r: (r / "clip/1.png").write_bytes(b"no picture"),
+        ["unlabelled.txt:2: the image clip/1.png cannot be read as a picture"],
+    ),
+    "an empty image": (lambda r: (r / "v.png").write_bytes(b""), ["val.txt:1: the image v.png cannot be read as a picture"]),
+    "a .pts that is not there": (lambda r: (r / "a.pts").unlink(), ["labelled.txt:1: ", "a.pts: cannot read the annotation"]),
+    "a .pts with a wrong count": (
+        lambda r: write_annotation(r / "b.pts", ["1 1"] * 67),
+        ["labelled.txt:2: ", "b.pts: 67 points, want 68"],
+    ),
+    "a .pts with a non-number": (
+        lambda r: write_annotation(r / "v.pts", ["1 1"] * 4 + ["1 x"] + ["1 1"] * 63),
+        ["val.txt:1: ", "v.pts: point 5 is not a number: 1 x"],
+    ),
+    "a .pts with an infinite number": (
+        lambda r: write_annotation(r / "v.pts", ["1 nan"] + ["1 1"] * 67),
+        ["val.txt:1: ", "v.pts: point 1 wants 'x y'"],
+    ),
+    "a wrong number of columns": (
+        lambda r: edit_row(r, "unlabelled.txt", 2, "clip/1.png None 10 10 50"),
+        ["unlabelled.txt:2: 5 columns, want 6 or 7: path_of_img path_of_annotation x1 y1 x2 y2 [face_size]"],
+    ),
+    "a box that is no number": (
+        lambda r: edit_row(r, "labelled.txt", 1, "a.png a.pts 10 ten 50 50"),
+        ["labelled.txt:1: a box or face size is not a number: 10 ten 50 50"],
+    ),
+    "a box outside the image": (
+        lambda r: edit_row(r, "val.txt", 1, "v.png v.pts 70 70 90 90"),
+        ["val.txt:1: box 70 70 90 90 lies wholly outside the image v.png (64 x 64)"],
+    ),
+    "an inverted box": (
+        lambda r: edit_row(r, "labelled.txt", 2, "b.png b.pts 50 10 10 50"),
+        ["labelled.txt:2: box is empty or inverted (x1 y1 x2 y2 = 50 10 10 50)"],
+    ),
+    "an empty list": (lambda r: write_rows(r, "val.txt"), ["val.txt: the list is empty"]),
+    "a list that is not there": (lambda r: (r / "val.txt").unlink(), ["val.txt: no such list in "]),
+    "no labelled rows": (
+        lambda r: write_rows(r, "labelled.txt", f"a.png None {BOX}"),
+        ["labelled.txt: the training list has no labelled rows"],
+    ),
+    "an image in a training and an evaluation list": (
+        lambda r: write_rows(r, "val.txt", f"v.png v.pts {BOX}", f"./clip/1.png None {BOX}"),
+        ["val.txt:2: ./clip/1.png also stands in a training list (unlabelled.txt:2)"],
+    ),
+    "a copy of a training image in an evaluation list": (
+        lambda r: (r / "v.png").write_bytes((r / "a.png").read_bytes()),
+        ["val.txt:1: v.png is the same picture as a.png of labelled.txt:1"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_line_names_file_and_row(root, capsys, case):
+    spoil, said = CASES[case]
+    spoil(root)
+    status, run = data(root)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert status == 2 and len(lines) == 1, lines
+    assert lines[0].startswith(f"error: {said[0]}") and all(part in lines[0] for part in said)
+    assert not (run / "manifest.json").exists()
+
+
+def test_all_problems_of_lists_and_files_are_told_at_once(root, capsys):
+    for case in ("a missing image", "an unreadable image", "a .pts with a non-number"):
+        CASES[case][0](root)
+    with open(root / "labelled.txt", "a") as file:
+        file.write("too few columns\nc.png c.pts 50 50 10 10\n")
+    assert data(root)[0] == 2
+    places = [line.split()[1] for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert sorted(places) == ["labelled.txt:2:", "labelled.txt:3:", "labelled.txt:4:", "unlabelled.txt:2:", "val.txt:1:"]
+
+
+def test_no_stage_trains_on_bad_input(root, capsys):
+    (root / "b.png").unlink()
+    run = root.parent / "run"
+    for command in ("data", "tracker", "train", "figures"):
+        assert main([command, "--profile", "smoke", "--data", "mine", "--root", str(root), "--run", str(run)]) == 2
+        assert "error: labelled.txt:2: the image b.png does not exist" in capsys.readouterr().err
+    assert sorted(path.name for path in run.iterdir()) == ["config.json", "environment.json"]
+
+
+def test_data_that_turned_bad_stops_a_run_that_was_good(root, capsys):
+    assert data(root)[0] == 0
+    (root / "a.pts").unlink()
+    assert data(root)[0] == 2
+    assert main(["train", "--run", str(root.parent / "run")]) == 2
+    assert "labelled.txt:1" in capsys.readouterr().err
+
+
+def test_a_clip_is_needed_to_track_in(root, capsys):
+    write_rows(root, "unlabelled.txt", f"clip/0.png None {BOX}")
+    assert data(root)[0] == 2
+    assert "no clip of two frames or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (["--set", "train.step=5"], "unknown setting 'train.step' (did you mean 'train.steps'?)"),
+        (["--set", "steps=5"], "unknown setting 'steps' (did you mean 'train.steps'?)"),
+        (["--set", "seed=1 train.steps=many"], "train.steps: wants a whole number, got 'many'"),
+        (["--set", "train.optimiser=adamm"], "'adamm' is none of adamw, sgd (did you mean 'adamw'?)"),
+        (["--set", "train.steps"], "override 'train.steps': write section.name=value"),
+        (["--profile", "smoka"], "no profile 'smoka' (did you mean 'smoke'?)"),
+        (["--budget", "300w-12"], "no budget '300w-12' (did you mean '300w-120'?)"),
+        (["--set", "data.scheme=69x"], "69x"),
+        (["--root", "/no/such/folder"], "/no/such/folder: no such folder"),
+    ],
+)
+def test_a_wrong_setting_is_told_in_one_line_with_the_nearest_right_one(root, capsys, options, said):
+    assert data(root, *options)[0] == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and said in lines[0]

@@ -1,0 +1,158 @@
+"""A setting is either what was meant, or an error that says how to mend it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import yaml
+
+from tsal.config import CONFIG_FOLDER, Config, load_budget
+from tsal.errors import ConfigError, InputError
+
+PROFILES = sorted(path.stem for path in CONFIG_FOLDER.glob("*.yaml"))
+BUDGETS = sorted(path.stem for path in (CONFIG_FOLDER / "budgets").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_each_profile_loads_and_sets_what_its_file_says(name):
+    loaded = Config.load(name).to_dict()
+    for section, values in yaml.safe_load((CONFIG_FOLDER / f"{name}.yaml").read_text()).items():
+        if not isinstance(values, dict):
+            assert loaded[section] == values
+        else:
+            assert {k: loaded[section][k] for k in values} == values
+
+
+def test_the_profiles_and_budgets_that_the_readme_names_are_there():
+    assert {"cpu", "paper", "smoke"} <= set(PROFILES)
+    assert {"300w-50", "300w-120", "300w-1057", "ytf-40"} <= set(BUDGETS)
+
+
+@pytest.mark.parametrize("name", BUDGETS)
+def test_each_budget_overrides_the_lists_of_a_config(name):
+    values = yaml.safe_load((CONFIG_FOLDER / "budgets" / f"{name}.yaml").read_text())
+    data = Config().override(load_budget(name)).data
+    assert {key: list(getattr(data, key)) for key in values} == values
+
+
+def test_a_budget_that_does_not_exist_names_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean '300w-120'"):
+        load_budget("300w-12")
+
+
+def test_later_overrides_win_and_the_original_stays_as_it_was():
+    base = Config()
+    changed = base.override(["train.steps=5", "train.steps=7", "seed=3"])
+    assert (changed.train.steps, changed.seed) == (7, 3) and base == Config() != changed
+    assert changed.train.batch == base.train.batch
+
+
+@pytest.mark.parametrize(
+    "override, section, name, value",
+    [
+        ("train.lr=4e-3", "train", "lr", 0.004),
+        ("train.lr=1", "train", "lr", 1.0),
+        ("train.steps=12", "train", "steps", 12),
+        ("tsal.calm=false", "tsal", "calm", False),
+        ("tsal.starts=2", "tsal", "starts", 2),
+        ("tsal.direction=mutual", "tsal", "direction", "mutual"),
+        ("data.scheme=29", "data", "scheme", "29"),
+        ("data.evaluate=a.txt, b.txt", "data", "evaluate", ("a.txt", "b.txt")),
+        ("data.truth=", "data", "truth", ()),
+        ("tracker.channels=[8, 16]", "tracker", "channels", (8, 16)),
+        ("data.root=/a=b", "data", "root", "/a=b"),
+    ],
+)
+def test_text_from_the_command_line_becomes_the_setting_s_type(override, section, name, value):
+    found = getattr(getattr(Config().override([override]), section), name)
+    assert found == value and type(found) is type(value)
+
+
+def test_plain_values_from_a_notebook_are_taken_as_they_are():
+    changed = Config().override({"train.steps": 9, "data.evaluate": ["a", "b"], "tsal.calm": False, "train.lr": 1})
+    assert (changed.train.steps, changed.data.evaluate, changed.tsal.calm, changed.train.lr) == (9, ("a", "b"), False, 1.0)
+
+
+@pytest.mark.parametrize(
+    "override, said",
+    [
+        ("train.stepz=5", "did you mean 'train.steps'"),
+        ("steps=5", "did you mean 'train.steps'"),
+        ("trane.steps=5", "did you mean 'train"),
+        ("tsal.direction=student_to_teachr", "did you mean 'student_to_teacher'"),
+        ("tsal.starts=3", "none of 1, 2"),
+        ("train.steps=1.5", "train.steps: wants a whole number"),
+        ("train.steps=many", "train.steps: wants a whole number"),
+        ("train.steps=true", "train.steps: wants a whole number"),
+        ("train.lr=fast", "train.lr: wants a number"),
+        ("train.lr=true", "train.lr: wants a number"),
+        ("tsal.calm=1", "tsal.calm: wants true or false"),
+        ("tracker.channels=8,x", "tracker.channels: wants a whole number"),
+        ("train=5", "train is a section"),
+        ("train.steps.more=5", "train.steps: wants a whole number"),
+        ("train.steps", "write section.name=value"),
+        ("=5", "write section.name=value"),
+    ],
+)
+def test_a_wrong_override_is_an_error_that_says_what_was_wanted(override, said):
+    with pytest.raises(ConfigError, match=said):
+        Config().override([override])
+
+
+@pytest.mark.parametrize("value", [True, 1.0, "1.0", None, [1]])
+def test_only_a_whole_number_is_a_whole_number(value):
+    with pytest.raises(ConfigError, match="seed: wants a whole number"):
+        Config().override({"seed": value})
+
+
+def test_a_list_setting_does_not_take_a_lone_number():
+    with pytest.raises(ConfigError, match="tracker.channels: wants a list"):
+        Config().override({"tracker.channels": 8})
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_saved_config_loads_as_an_equal_one(name, tmp_path):
+    config = Config.load(name, ["train.lr=3e-5", "data.truth=a,b"])
+    config.save(tmp_path / "config.json")
+    assert Config.load(tmp_path / "config.json") == config
+    assert json.loads((tmp_path / "config.json").read_text()) == config.to_dict()
+
+
+def test_an_override_also_holds_over_a_file(tmp_path):
+    (tmp_path / "mine.yaml").write_text("train: {steps: 4, batch: 2}\n")
+    config = Config.load(tmp_path / "mine.yaml", ["train.steps=6"])
+    assert (config.train.steps, config.train.batch) == (6, 2)
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (b"train: {stepz: 4}", "mine.yaml: unknown setting 'train.stepz'"),
+        (b"- 1\n- 2\n", "the top level is a section"),
+        (b"train:\n", "train is a section"),
+        (b"train: {steps: [", "not valid YAML"),
+        (b"\xff\xfe\x00\x80", "mine.yaml"),
+    ],
+)
+def test_a_wrong_file_is_an_error_that_names_it(tmp_path, content, said):
+    (tmp_path / "mine.yaml").write_bytes(content)
+    with pytest.raises(ConfigError, match=said):
+        Config.load(tmp_path / "mine.yaml")
+
+
+def test_a_profile_or_a_file_that_does_not_exist_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match="did you mean 'paper'"):
+        Config.load("papr")
+    with pytest.raises(ConfigError, match="cannot read the config"):
+        Config.load(tmp_path / "none.json")
+
+
+def test_a_config_cannot_be_changed_in_place():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().train.steps = 5
+
+
+def test_config_errors_are_input_errors():
+    assert issubclass(ConfigError, InputError)

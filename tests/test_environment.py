@@ -1,0 +1,127 @@
+"""The lists of packages agree, and make runs what has to be run and nothing else."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import yaml
+
+from tsal.__main__ import REPOSITORY
+
+PIN = re.compile(r"[a-z0-9-]+==[0-9][0-9.]*")
+
+
+def pins() -> list[str]:
+    lines = (REPOSITORY / "requirements.txt").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def test_every_package_is_pinned_once():
+    names = [pin.partition("==")[0] for pin in pins()]
+    assert all(PIN.fullmatch(pin) for pin in pins()) and len(set(names)) == len(names)
+
+
+def test_conda_gets_the_same_packages_as_pip():
+    environment = yaml.safe_load((REPOSITORY / "environment.yml").read_text())
+    assert environment["name"] == "tsal" and "python=3.11" in environment["dependencies"]
+    [by_pip] = [item["pip"] for item in environment["dependencies"] if isinstance(item, dict)]
+    assert by_pip == pins()
+
+
+def test_the_package_says_the_same():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    assert project["project"]["requires-python"] == ">=3.11"
+    assert project["tool"]["setuptools"]["dynamic"]["dependencies"] == {"file": ["requirements.txt"]}
+    folders = {path.parent.relative_to(REPOSITORY) for path in (REPOSITORY / "tsal").rglob("__init__.py")}
+    assert sorted(project["tool"]["setuptools"]["packages"]) == sorted(str(folder).replace("/", ".") for folder in folders)
+
+
+def test_every_import_is_a_pinned_package():
+    provided = {"cv2": "opencv-python", "yaml": "pyyaml", "IPython": "ipykernel"}
+    pinned = {pin.partition("==")[0] for pin in pins()}
+    own = {"tsal", "conftest", "toys"}
+    for path in [*(REPOSITORY / "tsal").rglob("*.py"), *(REPOSITORY / "tests").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            for name in {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - own:
+                assert provided.get(name, name) in pinned, f"{path.name} imports {name}"
+
+
+def test_the_citation_names_the_paper():
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    paper = citation["preferred-citation"]
+    assert "2012.06711" in paper["url"] and paper["title"].startswith("Teacher-Student Asynchronous Learning")
+    assert "Apache License" in (REPOSITORY / "LICENSE").read_text() and citation["license"] == "Apache-2.0"
+
+
+# --- make: the real Makefile with a python that only writes down what it was asked for --------------------------------------------
+
+
+@pytest.fixture
+def make(tmp_path):
+    if not shutil.which("make"):
+        pytest.skip("make is not installed")
+    log, python = tmp_path / "log", tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nprintf "%s|" "$@" >> "{log}"; echo >> "{log}"\n[ ! -e "{tmp_path}/fail" ]\n')
+    python.chmod(0o755)
+
+    def run(*arguments: str, status: int = 0) -> tuple[list[str], str]:
+        log.write_text("")
+        command = ["make", "-C", str(REPOSITORY), "-o", ".venv/.done", f"PY={python}", f"RUN={tmp_path / 'run'}", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == status, done.stderr
+        asked = [line.split("|") for line in log.read_text().splitlines()]
+        return [words[3].split("/")[-1] if words[2] == "notebook" else words[2] for words in asked], log.read_text()
+
+    run.folder = tmp_path
+    return run
+
+
+ALL = ["01_data.ipynb", "02_tracker.ipynb", "03_train.ipynb", "04_pseudo_labels.ipynb", "05_evaluate.ipynb", "06_figures.ipynb"]
+
+
+def test_reproduce_runs_every_notebook_once_and_a_second_time_none(make):
+    assert make("reproduce")[0] == [*ALL, "report"]
+    assert make("reproduce")[0] == []
+    assert make("-j4", "reproduce")[0] == []
+
+
+def test_a_changed_plotting_module_redraws_and_trains_nothing(make):
+    make("reproduce")
+    assert make("-W", "tsal/figures.py", "reproduce")[0] == ["06_figures.ipynb", "report"]
+    assert make("-W", "tsal/metrics.py", "reproduce")[0] == ["05_evaluate.ipynb", "06_figures.ipynb", "report"]
+
+
+def test_changed_settings_begin_again_with_the_data(make):
+    make("reproduce")
+    assert make("evaluate", "SET=train.steps=5")[0] == ALL[:3] + ALL[4:5]
+    assert make("evaluate", "SET=train.steps=5")[0] == []
+    assert make("data", "SET=train.steps=5", "SEED=1")[0] == ALL[:1]
+
+
+def test_settings_reach_the_first_notebook_word_by_word(make):
+    log = make("data", "DATA=mine", "ROOT=/a b/it's", "LABELLED=x y", "EVALUATE=z", "PROFILE=smoke", "SET=a.b=1 c.d=2")[1]
+    assert "|--profile|smoke|--seed|0|--data|mine|--root|/a b/it's|--labelled|x|y|--evaluate|z|--set|a.b=1 c.d=2|" in log
+    assert "--budget" not in log
+    assert "|--budget|300w-120|" in make("data", "DATA=mine", "ROOT=/a")[1]
+
+
+def test_a_failed_stage_leaves_no_stamp_and_is_run_again(make):
+    (make.folder / "fail").touch()
+    assert make("reproduce", status=2)[0] == ALL[:1]
+    (make.folder / "fail").unlink()
+    assert make("data")[0] == ALL[:1]
+
+
+def test_every_module_that_make_watches_is_there():
+    text = subprocess.run(["make", "-C", str(REPOSITORY), "-pn", "help"], capture_output=True, text=True).stdout
+    listed = re.findall(r"^\w+_modules := (.*)$", text, re.M)
+    names = {name for line in listed for name in line.split()}
+    assert len(listed) == 6 and names and all((REPOSITORY / name).exists() for name in names)

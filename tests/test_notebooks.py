@@ -1,0 +1,255 @@
+"""Every notebook on the smoke profile, with its numbers; and what a notebook may hold."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+
+from conftest import NOTEBOOKS
+from tsal import stages
+from tsal.__main__ import REPOSITORY, main
+from tsal.config import Config
+from tsal.data.lists import find_list, read_list
+from tsal.evaluate import load_member, metrics_rows
+from tsal.files import load_checkpoint, read_arrays
+from tsal.notebook import notebook_parameters
+from tsal.runs import Run
+
+MEMBERS = ["start", "supervised", "teacher", "student"]
+
+
+# --- as committed ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_committed_notebook_has_no_outputs_and_holds_nothing_but_calls(name):
+    path = REPOSITORY / "notebooks" / f"{name}.ipynb"
+    notebook = nbformat.read(path, 4)
+    nbformat.validate(notebook)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in cells)
+    tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1 and "run" in notebook_parameters(path)
+    code = "\n".join(cell.source for cell in cells)
+    assert not re.search(r"^\s*(class|def|while|for) ", code, re.M)
+    assert not re.search(r"""["'](/|~|[A-Z]:\\)""", code), "an absolute path"
+    assert notebook.cells[0].cell_type == "markdown" and notebook.metadata.kernelspec.name == "python3"
+    assert "authors" not in notebook.metadata and len(code.splitlines()) < 40
+
+
+def test_there_are_no_other_notebooks():
+    assert sorted(path.stem for path in (REPOSITORY / "notebooks").glob("*.ipynb")) == sorted(NOTEBOOKS)
+
+
+def test_default_parameters_open_the_default_run():
+    folders = {nbformat.read(REPOSITORY / "notebooks" / f"{name}.ipynb", 4).cells[2].source.split('"')[1] for name in NOTEBOOKS}
+    assert folders == {"outputs/rendered-cpu-s0"}
+
+
+# --- as executed -----------------------------------------------------------------------------------------------------------
+
+
+def opened(folder) -> Run:
+    return Run.open(folder)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_an_executed_notebook_ends_without_an_error_and_shows_its_numbers(smoke_run, name):
+    notebook = nbformat.read(smoke_run / "executed" / f"{name}.ipynb", 4)
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert not any(output.output_type == "error" for output in outputs)
+    assert any(output.output_type == "execute_result" for output in outputs)  # the table of the last cell
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert pictures or name == "06_figures"
+    assert any("injected-parameters" in cell.metadata.get("tags", []) for cell in notebook.cells)
+    kernel = notebook.metadata.get("language_info", {}).get("version", "")
+    assert kernel == ".".join(map(str, __import__("sys").version_info[:3]))
+
+
+def test_the_folder_of_executed_notebooks_holds_no_failed_or_half_written_one(smoke_run):
+    assert sorted(path.name for path in (smoke_run / "executed").iterdir()) == sorted(f"{name}.ipynb" for name in NOTEBOOKS)
+
+
+def test_data_keeps_the_resolved_config_and_a_manifest_of_every_row(smoke_run):
+    run = opened(smoke_run)
+    assert run.config == Config.load("smoke", ["seed=0"])
+    manifest, data = run.manifest(), run.config.data
+    rows = {name: read_list(find_list(run.root, name)) for name in (*data.labelled, *data.unlabelled, *data.evaluate)}
+    assert manifest["labelled"] == len(rows[data.labelled[0]]) > 0
+    assert manifest["unlabelled"] == len(rows[data.unlabelled[0]]) > 0
+    assert manifest["evaluate"]["val.txt"]["faces"] == len(rows["val.txt"]) > 0
+    assert manifest["clips"] == run.config.render.clips
+    assert set(manifest["images"]) == {face.image for faces in rows.values() for face in faces}
+    assert json.loads((smoke_run / "environment.json").read_text())["packages"]["numpy"] == np.__version__
+
+
+def test_the_tracker_is_measured_beside_zero_motion_and_dis(smoke_run):
+    metrics = json.loads((smoke_run / "tracker/metrics.json").read_text())
+    assert set(metrics) == {"zero motion", "DIS", "tracker"}
+    for row in metrics.values():
+        assert 0 < row["transfer"] < 64 and 0 < row["endpoint_error"] < 64  # px of a 64 px input
+
+
+@pytest.mark.parametrize("name", ["tracker", "start", "supervised", "tsal"])
+def test_a_training_runs_its_steps_and_keeps_a_checkpoint_of_plain_types(smoke_run, name):
+    config = opened(smoke_run).config
+    steps = {
+        "tracker": config.tracker.synthetic_steps + config.tracker.video_steps + config.tracker.tune_steps,
+        "start": config.train.steps,
+    }.get(name, config.train.further)
+    with open(smoke_run / name / "history.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert int(rows[-1]["step"]) == steps
+    assert all(np.isfinite(float(row["loss"])) for row in rows)
+    content = torch.load(smoke_run / name / "model.pt", weights_only=True)
+    assert Config.from_dict(content["config"]) == config
+    assert not (smoke_run / name / "last.pt").exists()
+
+
+def test_supervised_and_tsal_have_equal_steps_and_the_same_start(smoke_run):
+    times = {name: json.loads((smoke_run / name / "time.json").read_text()) for name in ("start", "supervised", "tsal")}
+    assert times["supervised"]["steps"] == times["tsal"]["steps"] == opened(smoke_run).config.train.further
+    assert all(time["seconds"] > 0 for time in times.values())
+    start = load_checkpoint(smoke_run / "start/model.pt")["identity"]
+    assert load_checkpoint(smoke_run / "supervised/model.pt")["identity"]["origin"] == start
+    assert load_checkpoint(smoke_run / "tsal/model.pt")["identity"]["start"] == [start, start]
+
+
+def test_teacher_and_student_are_two_detectors(smoke_run):
+    teacher, student = (load_member(smoke_run / "tsal/model.pt", name)[0].state_dict() for name in ("teacher", "student"))
+    assert any(not torch.equal(teacher[name], student[name]) for name in teacher)
+
+
+def test_the_audit_has_every_source_of_every_member_on_every_unlabelled_frame(smoke_run):
+    run, audit = opened(smoke_run), read_arrays(smoke_run / "audit.npz")
+    frames, sources, points = len(run.lists.unlabelled), len(audit["sources"]), run.scheme.points
+    assert audit["members"].tolist() == ["start", "teacher", "student"]
+    assert sorted(audit["path"]) == sorted(face.image for face in run.lists.unlabelled)
+    for member in audit["members"]:
+        assert audit[f"{member}_points"].shape == (sources, frames, points, 2)
+        tracked = audit[f"{member}_valid"][audit["sources"].tolist().index("tracked_heatmap")]
+        first = np.r_[True, audit["clip"][1:] != audit["clip"][:-1]]
+        assert not tracked[first].any() and tracked[~first].any()  # nothing is tracked into a clip's first frame
+
+
+def test_metrics_are_what_the_predictions_table_says(smoke_run):
+    run, table = opened(smoke_run), read_arrays(smoke_run / "predictions.npz")
+    faces = len(run.lists.evaluate["val.txt"])
+    assert table["members"].tolist() == MEMBERS and table["sources"].tolist() == ["heatmap", "centre", "fused"]
+    assert table["points"].shape == (4, 3, faces, 68, 2) and table["scores"].shape == (4, 3, faces, 68)
+    assert np.isfinite(table["points"]).all()
+    kept = json.loads((smoke_run / "metrics.json").read_text())
+    assert kept["rows"] == json.loads(json.dumps(metrics_rows(table)))
+    # and once more by hand, from labels and eye corners
+    scored = ~table["degenerate"]
+    errors = np.linalg.norm(table["points"][2, 0] - table["truth"], axis=-1)
+    corners = np.linalg.norm(table["truth"][:, 36] - table["truth"][:, 45], axis=-1)
+    shares = [errors[i][table["visible"][i]].mean() / corners[i] for i in np.flatnonzero(scored)]
+    row = next(row for row in kept["rows"] if row["member"] == "teacher" and row["source"] == "heatmap")
+    assert row["NME"] == pytest.approx(100 * np.mean(shares), rel=1e-5)
+    assert row["faces"] == scored.sum()
+    assert row["AUC@0.08"] == pytest.approx(np.mean(np.maximum(0, 1 - np.array(shares) / 0.08)), abs=1e-6)
+
+
+def test_the_figures_are_pictures(smoke_run):
+    import cv2
+
+    paths = list((smoke_run / "figures").glob("*.png"))
+    assert len(paths) >= 6
+    assert all(cv2.imread(str(path)).std() > 1 for path in paths)
+    assert all(path.with_suffix(".pdf").stat().st_size > 1000 for path in paths)
+
+
+# --- skipped, resumed ------------------------------------------------------------------------------------------------------
+
+
+def trained_files(folder) -> dict:
+    return {name: (folder / name / "model.pt").stat().st_mtime_ns for name in ("tracker", "start", "supervised", "tsal")}
+
+
+def test_what_is_trained_with_the_same_settings_is_not_trained_again(smoke_run):
+    before = trained_files(smoke_run)
+    stages.train_tracker(opened(smoke_run))
+    stages.train(opened(smoke_run))
+    assert trained_files(smoke_run) == before
+
+
+@pytest.mark.parametrize("name, step", [("start", "supervised_step"), ("tsal", "asynchronous_step")])
+def test_a_killed_training_that_is_resumed_ends_with_the_same_weights_to_the_bit(smoke_run, tmp_path, monkeypatch, name, step):
+    folder = tmp_path / "run"
+    for file in ("config.json", "manifest.json", "tracker/model.pt", "start/model.pt"):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_bytes((smoke_run / file).read_bytes())
+    config = opened(folder).config
+
+    def train():
+        if name == "start":
+            stages.train_supervised(opened(folder), "start", seed=config.seed, steps=config.train.steps, lr=config.train.lr)
+        else:
+            stages.train_tsal(opened(folder), [folder / "start/model.pt"] * 2, config.train.further)
+
+    if name == "start":
+        (folder / "start/model.pt").unlink()
+    whole, calls = getattr(stages, step), []
+
+    def killed(*arguments):
+        calls.append(1)
+        if len(calls) == config.train.checkpoint_every + 3:
+            raise KeyboardInterrupt
+        return whole(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            train()
+    assert load_checkpoint(folder / name / "last.pt")["step"] == config.train.checkpoint_every
+    assert not (folder / name / "model.pt").exists()
+    train()
+    resumed, uninterrupted = (load_checkpoint(where / name / "model.pt")["members"] for where in (folder, smoke_run))
+    for member, weights in uninterrupted.items():
+        assert all(torch.equal(value, resumed[member][key]) for key, value in weights.items())
+    last_rows = [(where / name / "history.csv").read_text().splitlines()[-1] for where in (folder, smoke_run)]
+    assert last_rows[0] == last_rows[1]
+
+
+# --- what goes wrong -------------------------------------------------------------------------------------------------------
+
+
+def test_a_parameter_that_a_notebook_does_not_have_is_an_error_that_names_the_nearest(tmp_path, capsys):
+    notebook = str(REPOSITORY / "notebooks/04_pseudo_labels.ipynb")
+    assert main(["notebook", notebook, "--run", str(tmp_path / "run"), "-p", "clip", "3"]) == 2
+    assert "no parameter 'clip' (did you mean 'clips'?)" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def write_notebook(path, *sources):
+    cells = [nbformat.v4.new_code_cell('run = ""', metadata={"tags": ["parameters"]}), *map(nbformat.v4.new_code_cell, sources)]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, path)
+
+
+def test_an_input_error_in_a_notebook_is_told_as_the_command_line_tells_it(tmp_path, capsys):
+    write_notebook(tmp_path / "bad.ipynb", "from tsal.errors import DataError\nraise DataError(['a.txt:1: wrong', 'a.txt:2: too'])")
+    assert main(["notebook", str(tmp_path / "bad.ipynb"), "--run", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert error == "error: a.txt:1: wrong\nerror: a.txt:2: too\n"
+    assert [path.name for path in (tmp_path / "run/executed").iterdir()] == ["bad.failed.ipynb"]
+
+
+def test_any_other_error_in_a_notebook_is_shown_with_its_place_and_the_next_success_removes_what_failed(tmp_path, capsys):
+    write_notebook(tmp_path / "n.ipynb", "1 / 0")
+    assert main(["notebook", str(tmp_path / "n.ipynb"), "--run", str(tmp_path / "run")]) == 1
+    error = capsys.readouterr().err
+    assert "ZeroDivisionError" in error and str(tmp_path / "run/executed/n.failed.ipynb") in error and "\x1b" not in error
+    write_notebook(tmp_path / "n.ipynb", "import sys, os\nprint(sys.prefix, os.getcwd(), file=sys.stderr)")
+    assert main(["notebook", str(tmp_path / "n.ipynb"), "--run", str(tmp_path / "run")]) == 0
+    # shown live, and by this interpreter's kernel in the repository
+    assert f"{__import__('sys').prefix} {REPOSITORY}" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "run/executed").iterdir()] == ["n.ipynb"]

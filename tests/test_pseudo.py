@@ -1,0 +1,220 @@
+"""Sources, their fusion, and the way of a target from one view to another."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from toys import PAIRED, perfect_detection
+
+from tsal.config import ModelConfig, TsalConfig
+from tsal.errors import ConfigError
+from tsal.model import Detector
+from tsal.pseudo import Source, check_sources, detection_sources, fuse, to_view, tracking_sources, weights_to_view
+
+TRACKED = ("tracked_heatmap", "tracked_centre")
+
+
+def source(x: float, valid: bool | list[bool] = True, flow_error: float | None = None) -> Source:
+    """One frame of two landmarks, both at (x, 0)."""
+    valid = torch.tensor([valid if isinstance(valid, list) else [valid, valid]])
+    error = None if flow_error is None else torch.full((1, 2), flow_error)
+    return Source(torch.tensor([[[x, 0.0], [x, 0.0]]]), torch.ones(1, 2), valid, error)
+
+
+def all_sources(**changes: Source) -> dict[str, Source]:
+    """Every source at a place of its own."""
+    plain = {
+        "heatmap": source(1.0),
+        "centre": source(2.0),
+        "tracked_heatmap": source(10.0, flow_error=0.5),
+        "tracked_centre": source(20.0, flow_error=1.5),
+        "carried": source(40.0, flow_error=2.5),
+    }
+    return plain | changes
+
+
+def fused(sources=TRACKED, found=None, **settings):
+    plain = {"mu": 0.5, "fallback": True, "gate_agreement": 0.0}
+    return fuse(found or all_sources(), TsalConfig(sources=tuple(sources), **(plain | settings)))
+
+
+def xs(labels) -> list[float]:
+    return labels.points[0, :, 0].tolist()
+
+
+# --- fusion --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mu, x", [(0.5, 15.0), (0.8, 12.0), (1.0, 10.0), (0.0, 20.0)])
+def test_mu_weighs_the_heatmap_family_against_the_centre_family(mu, x):
+    labels = fused(mu=mu)
+    assert xs(labels) == pytest.approx([x, x])
+    assert labels.weight.tolist() == [[1.0, 1.0]]
+
+
+def test_the_valid_sources_of_a_family_count_alike():
+    names = ("tracked_heatmap", "carried", "tracked_centre")
+    assert xs(fused(names)) == pytest.approx([22.5, 22.5])  # (25 + 20) / 2
+    half = all_sources(carried=source(40.0, [True, False], flow_error=2.5))
+    assert xs(fused(names, half)) == pytest.approx([22.5, 15.0])
+
+
+def test_one_family_alone_is_taken_whole():
+    for names, x in ((("tracked_heatmap",), 10.0), (("tracked_centre",), 20.0), (("heatmap",), 1.0)):
+        labels = fused(names, mu=0.3)
+        assert xs(labels) == pytest.approx([x, x]) and labels.agreement.isnan().all()
+
+
+def test_a_family_that_does_not_speak_leaves_the_other_alone():
+    silent = all_sources(tracked_centre=source(20.0, [False, True], flow_error=1.5))
+    labels = fused(found=silent, fallback=False, mu=0.25)
+    assert xs(labels) == pytest.approx([10.0, 17.5])
+    assert labels.weight.tolist() == [[1.0, 1.0]]
+    assert labels.agreement[0].isnan().tolist() == [True, False]
+
+
+def gone() -> dict[str, Source]:
+    return all_sources(tracked_heatmap=source(0.0, False, flow_error=math.nan), tracked_centre=source(0.0, False, flow_error=math.nan))
+
+
+def test_without_tracking_the_fallback_is_the_detector_on_the_real_frame():
+    labels = fused(found=gone(), fallback=True)
+    assert xs(labels) == pytest.approx([1.5, 1.5]) and labels.weight.tolist() == [[1.0, 1.0]]
+    assert labels.tracked.tolist() == [[False, False]] and labels.flow_error.isnan().all()
+
+
+def test_without_tracking_and_without_fallback_there_is_no_target():
+    labels = fused(found=gone(), fallback=False)
+    assert labels.weight.tolist() == [[0.0, 0.0]] and labels.points.isfinite().all()
+
+
+def test_the_fallback_is_by_family_and_by_landmark():
+    half = all_sources(tracked_heatmap=source(10.0, [True, False], flow_error=0.5))
+    assert xs(fused(found=half, fallback=True)) == pytest.approx([15.0, 10.5])  # heatmap 1 with tracked_centre 20
+
+
+def test_provenance_says_which_landmarks_were_tracked_and_how_well():
+    half = all_sources(
+        tracked_heatmap=source(10.0, [True, False], flow_error=0.5), tracked_centre=source(20.0, [False, False], flow_error=1.5)
+    )
+    labels = fused(found=half)
+    assert labels.tracked.tolist() == [[True, False]]
+    assert labels.flow_error.tolist() == [[1.0, 1.0]]
+    plain = fused(("heatmap", "centre"))
+    assert not plain.tracked.any() and plain.flow_error.isnan().all()
+
+
+def test_agreement_is_the_distance_of_the_families_in_pixels():
+    apart = all_sources(tracked_centre=Source(torch.tensor([[[13.0, 4.0], [10.0, 0.0]]]), torch.ones(1, 2), torch.ones(1, 2, dtype=torch.bool)))
+    assert fused(found=apart).agreement.tolist() == [[5.0, 0.0]]
+
+
+def test_a_frame_s_mean_disagreement_lowers_the_trust_in_it():
+    labels = fused(gate_agreement=5.0)  # 10 px apart
+    assert labels.weight.tolist() == [[pytest.approx(math.exp(-4)), pytest.approx(math.exp(-4))]]
+    assert fused(("tracked_heatmap",), gate_agreement=5.0).weight.tolist() == [[1.0, 1.0]]  # one family: nothing to compare
+
+
+def test_fusion_changes_nothing_that_it_is_given():
+    found = all_sources()
+    before = {name: s.points.clone() for name, s in found.items()}
+    fused(found=found)
+    assert all(torch.equal(found[name].points, points) for name, points in before.items())
+
+
+@pytest.mark.parametrize("names", [(), ("tracked_heatmaps",), ("heatmap", "flow")])
+def test_a_source_that_does_not_exist_is_an_error(names):
+    with pytest.raises(ConfigError, match="tsal.sources"):
+        check_sources(names)
+
+
+# --- sources of a detector and of a tracker ------------------------------------------------------------------------------------
+
+POINTS = torch.tensor([[[30.2, 40.7], [62.3, 40.1], [46.4, 52.8], [45.9, 66.2]]])
+
+
+def detector() -> Detector:
+    return Detector(4, ModelConfig(input=96))
+
+
+def constant(dx: float, dy: float, pairs: int = 1) -> torch.Tensor:
+    return torch.tensor([float(dx), float(dy)]).view(1, 2, 1, 1).expand(pairs, 2, 96, 96).clone()
+
+
+def track(points_next, *, forward=(3.4, -2.6), backward=(-3.4, 2.6), gate=0.0, start=POINTS):
+    """Frames 1 and 2 of three (frame 0 is a photograph); frame 2 is frame 1 moved by the flow."""
+    found = perfect_detection(detector(), points_next, PAIRED)
+    heatmap = Source(torch.cat([start + 5, start, start + 9]), torch.ones(3, 4), torch.ones(3, 4, dtype=torch.bool))
+    return tracking_sources(
+        detector(), found, heatmap, constant(*forward), constant(*backward), torch.tensor([1]), torch.tensor([2]), gate
+    )
+
+
+def test_real_frames_have_a_heatmap_and_a_centre_source():
+    found = detection_sources(detector(), perfect_detection(detector(), POINTS, PAIRED))
+    assert set(found) == {"heatmap", "centre"}
+    assert (found["heatmap"].points - POINTS).abs().max() < 0.1
+    assert torch.allclose(found["centre"].points, POINTS, atol=1e-3)
+    assert all(s.valid.all() and s.flow_error is None for s in found.values())
+
+
+def test_of_several_centres_the_one_nearest_to_the_heatmap_is_taken():
+    found = perfect_detection(detector(), POINTS, PAIRED)
+    found.centre[0, 0, 1, 1] = 25.0  # a surer centre elsewhere,
+    found.offsets[0, :, 1, 1] = 0.0  # whose landmarks lie elsewhere
+    assert torch.allclose(detection_sources(detector(), found)["centre"].points, POINTS, atol=1e-3)
+
+
+def test_each_tracking_source_follows_a_known_motion_within_the_codec_s_accuracy():
+    moved = POINTS + torch.tensor([3.4, -2.6])
+    found = track(moved)
+    assert set(found) == {"tracked_heatmap", "tracked_centre", "carried"}
+    for name, tolerance in (("tracked_heatmap", 0.1), ("tracked_centre", 1e-3), ("carried", 1e-3)):
+        assert (found[name].points[2] - moved[0]).abs().max() < tolerance, name
+        assert found[name].valid.tolist() == [[False] * 4, [False] * 4, [True] * 4], name
+        assert found[name].flow_error[2].abs().max() < 1e-3 and found[name].flow_error[:2].isnan().all(), name
+
+
+def test_a_point_that_comes_from_outside_the_frame_is_not_valid():
+    found = track(POINTS, forward=(40.0, 0.0), backward=(-40.0, 0.0))  # landmark 0 at x = 30.2 comes from x = -9.8
+    assert found["tracked_heatmap"].valid[2].tolist() == [False, True, True, True]
+    assert found["tracked_centre"].valid[2].tolist() == [False, True, True, True]
+    assert found["carried"].valid[2].tolist() == [True, False, True, True]  # landmark 1 goes to x = 102.3
+
+
+@pytest.mark.parametrize("gate, valid", [(0.0, True), (4.9, False), (5.1, True)])
+def test_the_gate_takes_points_with_a_small_forward_backward_error(gate, valid):
+    found = track(POINTS, forward=(3.0, 4.0), backward=(0.0, 0.0), gate=gate)  # they miss each other by 5 px
+    for name in ("tracked_heatmap", "tracked_centre", "carried"):
+        assert found[name].valid[2].tolist() == [valid] * 4, name
+        assert found[name].flow_error[2].tolist() == pytest.approx([5.0] * 4, abs=1e-3), name
+        assert not found[name].valid[:2].any(), name
+
+
+def test_without_pairs_every_tracking_source_is_silent():
+    empty = torch.empty(0, dtype=torch.long)
+    heatmap = Source(POINTS, torch.ones(1, 4), torch.ones(1, 4, dtype=torch.bool))
+    found = tracking_sources(
+        detector(), perfect_detection(detector(), POINTS[:0], PAIRED), heatmap, constant(0, 0, 0), constant(0, 0, 0), empty, empty
+    )
+    assert all(not s.valid.any() and s.points.isfinite().all() and s.flow_error.isnan().all() for s in found.values())
+
+
+# --- views ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_points_change_view_by_their_own_affine_and_swap_pairs_in_a_mirror():
+    points = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]]]).repeat(2, 1, 1)
+    affine = torch.tensor([[[2.0, 0.0, 1.0], [0.0, 1.0, 0.0]], [[-1.0, 0.0, 9.0], [0.0, 1.0, 0.0]]])
+    moved = to_view(points, affine, torch.tensor([False, True]), PAIRED)
+    assert moved[0].tolist() == [[3.0, 2.0], [7.0, 4.0], [11.0, 6.0], [15.0, 8.0]]
+    assert moved[1].tolist() == [[6.0, 4.0], [8.0, 2.0], [4.0, 6.0], [2.0, 8.0]]
+
+
+def test_weights_swap_with_their_points():
+    weight = torch.tensor([[0.1, 0.2, 0.3, 0.4]]).repeat(2, 1)
+    moved = weights_to_view(weight, torch.tensor([False, True]), PAIRED)
+    assert moved[0].tolist() == weight[0].tolist()
+    assert moved[1].tolist() == weight[0, [1, 0, 2, 3]].tolist()

@@ -1,0 +1,548 @@
+"""The optimiser, the losses of a detector, one asynchronous step, and a loop that resumes."""
+
+from __future__ import annotations
+
+import csv
+import math
+
+import pytest
+import torch
+from toys import PAIRED, config, perfect_detection, random_batch
+from torch import nn
+
+from tsal.averaging import distance
+from tsal.config import Config, ModelConfig, TrainConfig
+from tsal.model import Detection, Detector
+from tsal.schemes import generic_scheme
+from tsal.tracker import FlowNet
+from tsal.trainer import (
+    Context,
+    Member,
+    asynchronous_step,
+    calm_loss,
+    detector_loss,
+    fit,
+    make_optimiser,
+    rate_at,
+    step_optimiser,
+    structure_loss,
+    supervised_step,
+)
+
+# --- optimiser -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", ["light", "vgg16"])
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+def test_each_parameter_is_in_exactly_one_group(size, optimiser):
+    detector = Detector(4, ModelConfig(size=size, input=32))
+    built = make_optimiser(detector, TrainConfig(optimiser=optimiser), 1e-3)
+    placed = [id(p) for group in built.param_groups for p in group["params"]]
+    assert len(placed) == len(set(placed)) and set(placed) == {id(p) for p in detector.parameters()}
+    heads = [*detector.centre_head.parameters(), *detector.offset_head.parameters()]
+    assert heads and {id(p) for p in heads} <= set(placed)
+
+
+def test_the_paper_s_rates_biases_twice_and_stages_four_times():
+    train = Config.load("paper").train
+    detector = Detector(4, ModelConfig(size="vgg16", input=32))
+    built = make_optimiser(detector, train, train.lr)
+    assert type(built) is torch.optim.SGD
+    assert all(g["nesterov"] and g["momentum"] == 0.9 for g in built.param_groups)
+    rate = {id(p): group["lr"] / train.lr for group in built.param_groups for p in group["params"]}
+    decay = {id(p): group["weight_decay"] for group in built.param_groups for p in group["params"]}
+    for name, parameter in detector.named_parameters():
+        expected = (4 if name.startswith("stages.") else 1) * (2 if name.endswith("bias") else 1)
+        assert rate[id(parameter)] == pytest.approx(expected), name
+        assert decay[id(parameter)] == (0 if name.endswith("bias") else 5e-4), name
+
+
+def test_the_paper_s_rate_halves_at_90_110_and_130_of_150_epochs():
+    train = Config.load("paper").train
+    at = {0.0: 1, 0.599: 1, 0.6: 0.5, 0.733: 0.5, 110 / 150: 0.25, 0.866: 0.25, 130 / 150: 0.125, 1.0: 0.125}
+    assert {fraction: rate_at(fraction, train) for fraction in at} == at
+
+
+def test_a_cosine_rises_over_its_warm_up_and_ends_at_zero():
+    train = TrainConfig(schedule="cosine", warmup=0.1)
+    assert rate_at(0.0, train) == 0 and rate_at(0.05, train) == pytest.approx(0.5)
+    assert rate_at(0.1, train) == 1 and rate_at(0.55, train) == pytest.approx(0.5) and rate_at(1.0, train) == pytest.approx(0)
+    assert rate_at(0.7, TrainConfig(schedule="constant", warmup=0)) == 1
+
+
+def test_a_step_keeps_the_ratio_of_the_groups_rates_and_clips_the_whole_gradient():
+    net = nn.Linear(2, 1)
+    optimiser = make_optimiser(net, TrainConfig(optimiser="sgd", momentum=0, weight_decay=0, bias_lr=2.0), 0.1)
+    before = [p.detach().clone() for p in net.parameters()]
+    step_optimiser(optimiser, net, 100 * (net.weight.sum() + net.bias.sum()), 0.5, clip_norm=3.0)
+    moved = [(b - p.detach()).flatten().tolist() for b, p in zip(before, net.parameters())]
+    part = 3 / math.sqrt(3)  # three equal gradients of joint length 3
+    assert moved[0] == pytest.approx([0.05 * part] * 2, rel=1e-3) and moved[1] == pytest.approx([0.1 * part], rel=1e-3)
+
+
+# --- the losses of one detector ------------------------------------------------------------------------------------------------
+
+POINTS = torch.tensor([[[30.2, 40.7], [62.3, 40.1], [46.4, 52.8], [45.9, 66.2]], [[25.0, 33.3], [70.1, 36.6], [50.0, 50.0], [40.2, 70.4]]])
+EACH_KIND = pytest.mark.parametrize("kind", ["distribution", "gaussian"])
+
+
+def settings(kind: str = "distribution", *more: str) -> Config:
+    radius = 0 if kind == "distribution" else 3
+    return config("model.input=96", f"model.heatmap={kind}", f"model.decode_radius={radius}", "train.amp=none", *more)
+
+
+def a_detector(config: Config, landmarks: int = 4) -> Detector:
+    torch.manual_seed(0)
+    return Detector(landmarks, config.model)
+
+
+def noisy_detection(detector: Detector, count: int, seed: int = 1) -> Detection:
+    generator = torch.Generator().manual_seed(seed)
+    size = detector.map_size
+
+    def draw(channels: int) -> torch.Tensor:
+        return torch.randn(count, channels, size, size, generator=generator, requires_grad=True)
+
+    landmarks = detector.landmarks
+    return Detection([draw(landmarks + 1) for _ in range(detector.config.stages)], draw(1), draw(2 * landmarks))
+
+
+def outputs(detection: Detection) -> list[torch.Tensor]:
+    return [*detection.stages, detection.centre, detection.offsets]
+
+
+@EACH_KIND
+def test_perfect_outputs_have_the_least_loss(kind):
+    chosen = settings(kind)
+    detector = a_detector(chosen)
+    sigma = chosen.augment.sigma
+    found = perfect_detection(detector, POINTS, PAIRED, sigma)
+    loss, terms = detector_loss(detector, found, POINTS, torch.ones(2, 4), chosen, PAIRED)
+    assert terms["centre"] < 1e-5 and terms["offset"] < 1e-5
+    if kind == "distribution":
+        target = found.stages[-1][:, :-1].exp()
+        entropy = -(target * target.clamp_min(1e-30).log()).sum((-2, -1)).mean()  # of the targets: cross-entropy's minimum
+        assert terms["heatmap"].item() == pytest.approx(entropy.item(), abs=1e-4)
+        assert terms["points"] < 0.1**2  # smooth-L1 of less than 0.1 px in x and in y
+        least = chosen.train.heatmap_weight * entropy.item() + chosen.train.point_weight * terms["points"].item()
+        assert loss.item() == pytest.approx(chosen.model.stages * least, abs=1e-4)
+    else:
+        assert terms["heatmap"] < 1e-8 and loss < 1e-5
+    moved = perfect_detection(detector, POINTS + 2, PAIRED, sigma)
+    worse, _ = detector_loss(detector, moved, POINTS, torch.ones(2, 4), chosen, PAIRED)
+    assert worse > loss + 0.01
+
+
+@EACH_KIND
+def test_the_gradient_reaches_every_stage_the_centre_and_the_offsets(kind):
+    chosen = settings(kind)
+    detector = a_detector(chosen)
+    loss, _ = detector_loss(detector, detector(torch.rand(2, 3, 96, 96)), POINTS, torch.ones(2, 4), chosen, PAIRED)
+    loss.backward()
+    for part in (*detector.stages, detector.centre_head, detector.offset_head, detector.backbone):
+        assert all(p.grad is not None for p in part.parameters())
+        assert sum(p.grad.abs().sum() for p in part.parameters()) > 0
+
+
+@EACH_KIND
+@pytest.mark.parametrize("rubbish", [math.nan, math.inf, 1e8])
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32])
+def test_rows_without_labels_add_nothing(kind, rubbish, dtype):
+    chosen = settings(kind)
+    detector = a_detector(chosen)
+    found = noisy_detection(detector, 2)
+    points, weights = POINTS.clone(), torch.tensor([[1, 1, 1, 1], [0, 0, 0, 0]]).to(dtype)
+    points[1] = rubbish
+    both, terms = detector_loss(detector, found, points, weights, chosen, PAIRED)
+    alone, expected = detector_loss(detector, found.rows(slice(0, 1)), POINTS[:1], weights[:1], chosen, PAIRED)
+    assert {k: v.item() for k, v in terms.items()} == pytest.approx({k: v.item() for k, v in expected.items()}, rel=1e-5)
+    for gradient in torch.autograd.grad(both, outputs(found)):
+        assert (gradient[1] == 0).all() and gradient.isfinite().all() and gradient[0].abs().sum() > 0
+    assert both.item() == pytest.approx(alone.item(), rel=1e-5)
+
+
+@EACH_KIND
+@pytest.mark.parametrize("scheme", [PAIRED, generic_scheme(4)], ids=["centre landmark", "centroid"])
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32])
+def test_without_any_visible_row_the_loss_is_zero_and_finite(kind, scheme, dtype):
+    chosen = settings(kind)
+    detector = a_detector(chosen)
+    found = noisy_detection(detector, 2)
+    loss, terms = detector_loss(detector, found, torch.full((2, 4, 2), math.nan), torch.zeros(2, 4).to(dtype), chosen, scheme)
+    assert loss.item() == 0 and all(term.item() == 0 for term in terms.values())
+    assert all((gradient == 0).all() for gradient in torch.autograd.grad(loss, outputs(found)))
+
+
+@EACH_KIND
+def test_no_rows_at_all_give_a_finite_loss(kind):
+    chosen = settings(kind)
+    detector = a_detector(chosen)
+    loss, _ = detector_loss(detector, noisy_detection(detector, 0), torch.empty(0, 4, 2), torch.empty(0, 4), chosen, PAIRED)
+    assert loss.item() == 0
+
+
+def test_a_scheme_without_a_centre_landmark_learns_from_boolean_visibility():
+    chosen = settings()
+    detector = a_detector(chosen)
+    visible = torch.ones(2, 4, dtype=torch.bool)
+    loss, terms = detector_loss(detector, perfect_detection(detector, POINTS, generic_scheme(4)), POINTS, visible, chosen, generic_scheme(4))
+    assert loss.isfinite() and terms["centre"] < 1e-5 and terms["offset"] < 1e-5
+
+
+@EACH_KIND
+def test_a_landmark_outside_the_crop_is_not_learned(kind):
+    chosen = settings(kind)
+    detector = a_detector(chosen)
+    found = noisy_detection(detector, 2)
+    points, weights = POINTS.clone(), torch.ones(2, 4)
+    points[0, 3] = torch.tensor([50.0, 96.0])  # below the last row
+    weights_without = weights.clone()
+    weights_without[0, 3] = 0
+    outside, _ = detector_loss(detector, found, points, weights, chosen, PAIRED)
+    masked, _ = detector_loss(detector, found, POINTS, weights_without, chosen, PAIRED)
+    assert outside.item() == pytest.approx(masked.item(), rel=1e-6)
+
+
+@EACH_KIND
+def test_a_face_whose_centre_landmark_is_hidden_teaches_its_heatmaps_but_no_centre(kind):
+    chosen = settings(kind)
+    detector = a_detector(chosen)
+    found = noisy_detection(detector, 2)
+    weights = torch.ones(2, 4)
+    weights[1, 2] = 0
+    loss, _ = detector_loss(detector, found, POINTS, weights, chosen, PAIRED)
+    gradients = torch.autograd.grad(loss, outputs(found))
+    assert (gradients[-2][1] == 0).all() and (gradients[-1][1] == 0).all()  # centre, offsets
+    assert gradients[0][1, :2].abs().sum() > 0 and (gradients[0][1, 2] == 0).all()
+
+
+def test_offsets_are_learned_at_the_centre_cell_alone_or_also_around_it():
+    for radius, cells in ((0, 1), (1, 9)):
+        chosen = settings("distribution", f"train.offset_radius={radius}")
+        detector = a_detector(chosen)
+        found = noisy_detection(detector, 1)
+        loss, _ = detector_loss(detector, found, POINTS[:1], torch.ones(1, 4), chosen, PAIRED)
+        gradient = torch.autograd.grad(loss, found.offsets)[0]
+        touched = gradient.abs().sum(1)[0] > 0
+        assert touched.sum() == cells and touched[6, 5]  # landmark 2 at (46.4, 52.8): column 5, row 6
+
+
+def test_structure_costs_nothing_for_a_rigid_face_and_something_for_a_stretched_one():
+    chosen = settings()
+    detector = a_detector(chosen)
+    centre = POINTS[:1, 2:3]
+    rigid = torch.cat([POINTS[:1], POINTS[:1] + 4])
+    stretched = torch.cat([POINTS[:1], centre + (POINTS[:1] - centre) * 1.2])
+    size, clip = torch.tensor([40.0, 40.0]), torch.tensor([0, 0])
+    losses = [structure_loss(detector, perfect_detection(detector, p, PAIRED), size, clip, PAIRED).item() for p in (rigid, stretched)]
+    mean = ((POINTS[0] - centre[0]) / 40).square().sum(-1).mean().item()
+    assert losses[0] == pytest.approx(0, abs=1e-8)
+    assert losses[1] == pytest.approx((mean * (1.44 - 1)) ** 2, rel=1e-3)
+
+
+@EACH_KIND
+def test_the_calm_loss_pulls_the_real_frame_towards_the_reconstruction_and_not_back(kind):
+    chosen = settings(kind)
+    detector = a_detector(chosen)
+    real, rebuilt = noisy_detection(detector, 2), noisy_detection(detector, 2, seed=2)
+    loss = calm_loss(detector, real, rebuilt, torch.tensor([[1.0] * 4, [0.0] * 4]), chosen.train)
+    gradients = torch.autograd.grad(loss, [*real.stages, *rebuilt.stages], allow_unused=True)
+    assert all(g[0].abs().sum() > 0 and (g[1] == 0).all() for g in gradients[:2])  # the second pair is not trusted
+    assert all(g is None for g in gradients[2:])
+    assert calm_loss(detector, real, rebuilt, torch.zeros(2, 4), chosen.train).item() == 0
+
+
+# --- one asynchronous step -----------------------------------------------------------------------------------------------------
+
+
+PLAIN = (  # the method as in the paper, whatever the defaults
+    "tsal.sources=tracked_heatmap,tracked_centre", "tsal.mu=0.5", "tsal.target_member=own", "tsal.student_loss=points",
+    "tsal.calm=true", "tsal.buffers=own", "tsal.fallback=true", "tsal.gate_flow=0", "tsal.gate_agreement=0", "tsal.weight=1",
+    "tsal.sic_weight=0.01", "tsal.ramp_up=0.4", "tsal.ramp_down=0.73", "tracker.polish=0",
+)  # fmt: skip
+
+
+def small(*overrides: str) -> Config:
+    return config("model.input=64", "train.amp=none", "train.warmup=0", *PLAIN, *overrides)
+
+
+def members(chosen: Config, lr: float = 1e-3) -> tuple[Member, Member]:
+    found = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        detector = Detector(4, chosen.model)
+        found.append(Member(detector, make_optimiser(detector, chosen.train, lr)))
+    return found[0], found[1]
+
+
+def a_tracker() -> FlowNet:
+    torch.manual_seed(2)
+    return FlowNet((8, 12, 16), width=16).eval().requires_grad_(False)
+
+
+def step(*overrides: str, labelled=3, clips=(2, 2, 1), fraction=0.5, scheme=PAIRED, trackers=None, student_seed=None):
+    """One step of two fresh members -> (teacher, student, report); everything that is drawn is the same each time."""
+    chosen = small(*overrides)
+    teacher, student = members(chosen)
+    if student_seed is not None:
+        torch.manual_seed(student_seed)
+        student.detector.load_state_dict(Detector(4, chosen.model).state_dict())
+    batch = random_batch(labelled, list(clips), 4)
+    if trackers is None:
+        trackers = dict.fromkeys(("teacher", "student"), a_tracker())
+    report = asynchronous_step(teacher, student, trackers, batch, Context(chosen, scheme, torch.device("cpu")), fraction)
+    return teacher.detector, student.detector, report
+
+
+def fresh() -> tuple[Detector, Detector]:
+    return tuple(member.detector for member in members(small()))
+
+
+def vector(net: nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in net.parameters()])
+
+
+def finite(report: dict) -> bool:
+    may_be_nan = ("target_agreement", "flow_error")
+    return all(value.isfinite() for name, value in report.items() if name not in may_be_nan)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """A step without averaging."""
+    return step("tsal.direction=none")
+
+
+def test_a_step_changes_both_members_and_reports_finite_terms(plain):
+    teacher, student, report = plain
+    assert distance(fresh()[0], teacher) > 1e-4 and distance(fresh()[1], student) > 1e-4
+    assert finite(report) and report["target_agreement"] > 0 and report["weight"] == 1.0
+    assert {"teacher_calm", "teacher_sic", "teacher_heatmap", "student_unlabelled", "student_sic", "student_offset"} <= set(report)
+    assert report["target_tracked"] > 0 and report["flow_error"].isfinite()
+
+
+def test_a_step_is_the_same_every_time(plain):
+    again = step("tsal.direction=none")
+    assert torch.equal(vector(plain[0]), vector(again[0])) and torch.equal(vector(plain[1]), vector(again[1]))
+
+
+def test_alpha_one_leaves_the_teacher_to_itself(plain):
+    teacher, student, _ = step("tsal.alpha=1", "tsal.direction=student_to_teacher")
+    assert torch.equal(vector(teacher), vector(plain[0])) and torch.equal(vector(student), vector(plain[1]))
+
+
+def test_the_teacher_takes_in_the_student_after_the_step(plain):
+    teacher, student, _ = step("tsal.alpha=0.9", "tsal.direction=student_to_teacher")
+    assert torch.equal(vector(student), vector(plain[1]))
+    assert torch.allclose(vector(teacher), 0.9 * vector(plain[0]) + 0.1 * vector(plain[1]), atol=1e-6)
+    assert distance(teacher, student) < distance(plain[0], plain[1])
+
+
+def test_mutual_averaging_moves_the_student_too(plain):
+    teacher, student, _ = step("tsal.alpha=0.9", "tsal.direction=mutual")
+    expected = 0.9 * vector(plain[0]) + 0.1 * vector(plain[1])
+    assert torch.allclose(vector(teacher), expected, atol=1e-6)
+    assert torch.allclose(vector(student), 0.9 * vector(plain[1]) + 0.1 * expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("buffers", ["own", "average"])
+def test_running_statistics_are_own_or_averaged_as_asked(plain, buffers):
+    teacher, _, _ = step("tsal.alpha=0.9", f"tsal.buffers={buffers}")
+    name = "backbone.stem.1.running_mean"
+    own, students = plain[0].state_dict()[name], plain[1].state_dict()[name]
+    expected = own if buffers == "own" else 0.9 * own + 0.1 * students
+    assert torch.allclose(teacher.state_dict()[name], expected, atol=1e-6) and not torch.allclose(own, students, atol=1e-4)
+
+
+@pytest.mark.parametrize("target", ["own", "teacher"])
+def test_the_teacher_learns_nothing_from_the_student_s_loss(target):
+    one = step("tsal.direction=none", f"tsal.target_member={target}")
+    other = step("tsal.direction=none", f"tsal.target_member={target}", student_seed=9)
+    assert torch.equal(vector(one[0]), vector(other[0])) and not torch.equal(vector(one[1]), vector(other[1]))
+
+
+def test_trackers_stay_as_they_were():
+    tracker = a_tracker()
+    before = vector(tracker)
+    step(trackers=dict.fromkeys(("teacher", "student"), tracker))
+    assert torch.equal(vector(tracker), before)
+
+
+def test_each_member_uses_its_own_tracker():
+    class Still(nn.Module):
+        def __init__(self, flow: float):
+            super().__init__()
+            self.flow, self.calls = flow, 0
+
+        def forward(self, first, second, both=False):
+            self.calls += 1
+            return [torch.full((2 * len(first), 2, *first.shape[-2:]), self.flow)]
+
+    still, drifting = Still(0.0), Still(3.0)
+    teacher, student, report = step("tsal.direction=none", trackers={"teacher": still, "student": drifting})
+    same = step("tsal.direction=none", trackers={"teacher": Still(0.0), "student": Still(0.0)})
+    assert (still.calls, drifting.calls) == (1, 1)
+    assert torch.equal(vector(teacher), vector(same[0])) and not torch.equal(vector(student), vector(same[1]))
+    assert report["flow_error"].item() == pytest.approx(math.hypot(6, 6), rel=1e-4)  # both ways by 3 px: they miss by 6
+
+
+@pytest.mark.parametrize("fallback", ["true", "false"])
+def test_photographs_alone_make_a_step(fallback):
+    teacher, student, report = step("tsal.direction=none", f"tsal.fallback={fallback}", clips=(1, 1, 1))
+    assert finite(report) and "teacher_calm" not in report and report["target_tracked"] == 0
+    assert report["teacher_sic"] == 0 and report["student_sic"] == 0  # no two frames of one clip
+    assert (report["student_unlabelled"] > 0) == (fallback == "true") == bool(report["target_weight"] == 1)
+    assert distance(fresh()[0], teacher) > 1e-4 and distance(fresh()[1], student) > 1e-4
+
+
+def test_clips_alone_make_a_step():
+    teacher, student, report = step("tsal.direction=none", clips=(3, 2))
+    assert finite(report) and report["target_tracked"] > 0.3
+    assert distance(fresh()[0], teacher) > 1e-4 and distance(fresh()[1], student) > 1e-4
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("tsal.student_loss=full",),
+        ("tsal.target_member=teacher",),
+        ("tsal.sources=heatmap,centre",),
+        ("tsal.sources=carried",),
+        ("tsal.gate_flow=1", "tsal.gate_agreement=8"),
+        ("model.heatmap=gaussian", "model.decode_radius=3", "train.optimiser=sgd"),
+        ("train.amp=bf16",),
+        ("tracker.polish=2",),
+        ("tsal.student_loss=full", "tsal.fallback=false", "tsal.gate_flow=0.0001"),  # next to nothing to learn from
+    ],
+    ids=" ".join,
+)
+def test_every_variant_makes_a_step(overrides):
+    teacher, student, report = step(*overrides)
+    assert finite(report)
+    assert all(p.isfinite().all() for net in (teacher, student) for p in net.parameters())
+
+
+def test_a_scheme_that_knows_nothing_makes_a_step():
+    teacher, _, report = step(scheme=generic_scheme(4))
+    assert finite(report) and vector(teacher).isfinite().all()
+
+
+def test_a_teacher_without_its_calm_source_has_no_such_term():
+    assert "teacher_calm" not in step("tsal.calm=false")[2]
+
+
+def test_the_ramp_weighs_the_unlabelled_losses():
+    assert step(fraction=0.0)[2]["weight"].item() == pytest.approx(math.exp(-5))
+    assert step("tsal.weight=0.5", fraction=0.5)[2]["weight"].item() == 0.5
+
+
+def test_without_weight_the_unlabelled_targets_change_nothing():
+    off = ("tsal.direction=none", "tsal.weight=0", "tsal.sic_weight=0")
+    one, other = step(*off), step(*off, "tsal.sources=centre", "tsal.calm=false")
+    assert torch.equal(vector(one[0]), vector(other[0])) and torch.equal(vector(one[1]), vector(other[1]))
+
+
+# --- supervised training -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["distribution", "gaussian"])
+def test_a_few_supervised_steps_lower_the_loss_on_their_own_batch(kind):
+    still = ("augment.colour=0", "augment.grey=0", "augment.blur=0", "augment.noise=0", "augment.occlude=0")
+    chosen = small(f"model.heatmap={kind}", "train.schedule=constant", *still)
+    member = members(chosen, lr=3e-3)[0]
+    batch, context = random_batch(4, [], 4), Context(chosen, PAIRED, torch.device("cpu"))
+    losses = [supervised_step(member, batch, context, 0.5)["loss"].item() for _ in range(12)]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+# --- the loop ------------------------------------------------------------------------------------------------------------------
+
+
+class Number:
+    def __init__(self, step: int):
+        self.value = torch.randn(4, 3, generator=torch.Generator().manual_seed(step))
+
+    def to(self, device):
+        return self
+
+
+class Interrupted(Exception):
+    pass
+
+
+def train_line(folder, *, steps=23, fail_at=None, identity=None, every=10, loss=None):
+    torch.manual_seed(0)
+    net = nn.Linear(3, 1)
+    optimiser = make_optimiser(net, TrainConfig(optimiser="adamw"), 0.05)
+    seen = []
+
+    def one(batch, fraction):
+        if len(seen) == fail_at:
+            raise Interrupted
+        seen.append(fraction)
+        value = loss if loss is not None else net(batch.value).square().mean()
+        if loss is None:
+            step_optimiser(optimiser, net, value, 1.0, 0.0)
+        return {"loss": value.detach(), "gap": torch.tensor(math.nan)}
+
+    chosen = config(f"train.checkpoint_every={every}", "data.workers=1")
+    history, _ = fit(
+        folder,
+        label="line",
+        steps=steps,
+        make_batch=Number,
+        step_function=one,
+        state={"net": net, "optimiser": optimiser},
+        identity=identity or {"name": "line"},
+        context=Context(chosen, PAIRED, torch.device("cpu")),
+    )
+    return net, history, seen
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_ends(tmp_path):
+    whole, history, _ = train_line(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train_line(tmp_path / "cut", fail_at=17)
+    assert not (tmp_path / "cut" / "history.csv").exists()
+    resumed, history_resumed, seen = train_line(tmp_path / "cut")
+    assert seen[0] == 10 / 23 and len(seen) == 13  # from the checkpoint after step 10
+    assert torch.equal(vector(whole), vector(resumed))
+    assert [row["loss"] for row in history_resumed] == [row["loss"] for row in history]
+
+
+def test_a_checkpoint_of_other_settings_is_left_aside(tmp_path):
+    with pytest.raises(Interrupted):
+        train_line(tmp_path, fail_at=17, identity={"name": "other"})
+    _, _, seen = train_line(tmp_path)
+    assert seen[0] == 0 and len(seen) == 23
+
+
+def test_the_history_has_means_over_ten_steps_and_a_short_last_row(tmp_path):
+    _, history, seen = train_line(tmp_path)
+    assert [row["step"] for row in history] == [10, 20, 23]
+    assert all(math.isnan(row["gap"]) for row in history)  # never known
+    with open(tmp_path / "history.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["loss"]) for row in rows] == pytest.approx([row["loss"] for row in history], rel=1e-4)
+    assert seen[-1] == 22 / 23
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    with pytest.raises(FloatingPointError, match="line: the loss is inf at step 10"):
+        train_line(tmp_path, loss=torch.tensor(math.inf))
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+    with pytest.raises(FloatingPointError, match="line: the loss is nan at step 10"):
+        train_line(tmp_path, loss=torch.tensor(math.nan))
+
+
+def test_one_loss_that_is_no_number_among_good_ones_stops_the_run(tmp_path):
+    turns = iter([1.0] * 5 + [math.nan] + [1.0] * 30)
+
+    class Turn:
+        def detach(self):
+            return torch.tensor(next(turns))
+
+    with pytest.raises(FloatingPointError, match="line: the loss"):
+        train_line(tmp_path, loss=Turn())

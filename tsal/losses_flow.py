@@ -130,7 +130,7 @@ def detection_consistency(real: Tensor, warped: Tensor, valid: Tensor | None = N
 
 
 def supervised_flow_loss(pyramid: Sequence[Tensor], truth: Tensor, valid: Tensor, levels: Sequence[float]) -> Tensor:
-    """Robust endpoint error over a flow pyramid, for pairs whose flow is known.
+    """Robust endpoint error, the mean of sqrt(px), over a flow pyramid, for pairs whose flow is known (as PWC-Net, eq. 4).
 
     Args:
         pyramid: flows (N, 2, h, w) in full-resolution px, finest first.
@@ -144,7 +144,8 @@ def supervised_flow_loss(pyramid: Sequence[Tensor], truth: Tensor, valid: Tensor
         size = flow.shape[-2:]
         share = F.interpolate(mask, size, mode="area")
         target = F.interpolate(truth * mask, size, mode="area") / share.clamp(min=1e-6)
-        error = torch.sqrt((flow.float() - target).square().sum(1, keepdim=True) + 1e-4)
+        # The square root of the distance: not the few large errors set the gradient, but the many that a pixel's share mends.
+        error = ((flow.float() - target).square().sum(1, keepdim=True) + 1e-4) ** 0.25
         total = total + weight * masked_mean(error, share)
     return total
 

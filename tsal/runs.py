@@ -86,7 +86,13 @@ class Run:
     @cached_property
     def lists(self) -> FaceLists:
         data = self.config.data
-        return load_lists(self.root, data.labelled, data.unlabelled, data.evaluate, data.truth, points=self.scheme.points)
+        return load_lists(self.root, data.labelled, data.unlabelled, data.evaluate, self.truth_lists, points=self.scheme.points)
+
+    @property
+    def truth_lists(self) -> tuple[str, ...]:
+        """Lists that hold labels of unlabelled rows, for measuring; the rendered faces bring theirs."""
+        own = self.config.data.name == "rendered" and not self.config.data.truth
+        return ("unlabelled-truth.txt",) if own else self.config.data.truth
 
     @cached_property
     def clips(self) -> list[Clip]:

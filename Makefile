@@ -64,8 +64,8 @@ setup: .venv/.done
 	@touch $@
 
 # --- stages ----------------------------------------------------------------------------------------------------------------
-# Modules that a stage's result depends on. A module that changes reruns its stages; what is trained with the same settings is
-# then skipped (the settings are compared, not the code: after a change of the training itself, make clean-run).
+# Modules that a stage's result depends on: a stage reruns where one changes. Trainings whose settings, data and code are as
+# before are skipped then.
 
 INPUT := config errors files runs schemes stages geometry data/lists data/views
 DETECTOR := codecs model

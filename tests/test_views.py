@@ -278,7 +278,7 @@ def test_the_store_keeps_the_latest_crops_within_its_bound(tmp_path, monkeypatch
     read = []
     picture = dot_image(50, 50, 25, 25, 4)
     monkeypatch.setattr(views, "read_image", lambda path: read.append(path.name) or picture)
-    kept = store(tmp_path, side=256, cache_mb=1)  # a crop of 384 x 384 x 3 bytes: two fit into 1 MB
+    kept = store(tmp_path, side=224, cache_mb=1)  # a crop of 392 x 392 x 3 bytes: two fit into 1 MB
     faces = {name: face(f"{name}.png", (5, 5, 45, 45)) for name in "abc"}
     for name in "abab":
         kept.crop(faces[name])

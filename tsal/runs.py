@@ -27,8 +27,14 @@ from tsal.schemes import Scheme, get_scheme
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "numpy", "opencv-python", "opencv-python-headless", "pandas", "matplotlib", "seaborn", "papermill")
+# modules that decide what training makes of its settings
+TRAINING_CODE = (
+    "averaging", "codecs", "geometry", "losses", "losses_flow", "model", "pseudo", "schemes", "tracker", "trainer",
+    "data/photometric", "data/views",
+)  # fmt: skip
 # settings that change how a run goes, never what comes out of it
 INCIDENTAL = ("profile", "data.cache_mb", "data.workers", "train.device", "train.checkpoint_every")
+MEASURING = ("data.root", "data.evaluate", "data.truth", "data.normaliser")  # training does not see these
 
 
 @dataclass(frozen=True)
@@ -116,13 +122,13 @@ class Run:
         return json.loads(path.read_text())
 
     def identity(self, *parts: str) -> dict:
-        """The settings under ``parts`` that decide a result, with the data's fingerprint: what a checkpoint must agree on."""
+        """What a checkpoint must agree on to be taken up: settings under ``parts`` that decide a result, training data, code."""
         whole = self.config.to_dict()
         values = {}
         for part in ("seed", "data", *parts):
             values |= _flatten(part, _dig(whole, part))
-        kept = {k: v for k, v in sorted(values.items()) if k not in INCIDENTAL and not k.startswith(("data.root", "data.evaluate"))}
-        return kept | {"fingerprint": self.manifest()["fingerprint"]}
+        kept = {k: v for k, v in sorted(values.items()) if k not in INCIDENTAL + MEASURING}
+        return kept | {"fingerprint": self.manifest()["fingerprint"], "code": code_fingerprint()}
 
 
 def _dig(values: dict, name: str):
@@ -135,6 +141,11 @@ def _flatten(prefix: str, value) -> dict:
     if not isinstance(value, dict):
         return {prefix: value}
     return {k: v for name, item in value.items() for k, v in _flatten(f"{prefix}.{name}", item).items()}
+
+
+def code_fingerprint() -> str:
+    """Hash of the modules that training's result depends on."""
+    return hashlib.sha256(b"".join((REPOSITORY / "tsal" / f"{name}.py").read_bytes() for name in TRAINING_CODE)).hexdigest()
 
 
 def describe_environment() -> dict:

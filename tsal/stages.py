@@ -64,8 +64,6 @@ def prepare(run: Run, *, progress: bool = True) -> dict:
         raise DataError("data.unlabelled: no clip of two frames or more (frames are files 0.jpg, 1.jpg ... of one folder); "
                         "the tracker needs some")
     hashes = list_hashes(run)
-    contents = sorted((image, fact["sha256"]) for image, fact in facts.items())
-    fingerprint = hashlib.sha256(json.dumps([sorted(hashes.items()), contents]).encode()).hexdigest()
     evaluate = {name: {"faces": len(faces), "clips": len(group_clips(faces))} for name, faces in run.lists.evaluate.items()}
     manifest = {
         "data": config.data.name,
@@ -76,11 +74,21 @@ def prepare(run: Run, *, progress: bool = True) -> dict:
         "clip_lengths": dict(sorted(Counter(len(clip.faces) for clip in run.clips).items())),
         "photographs": len(run.photographs),
         "evaluate": evaluate,
-        "fingerprint": fingerprint,
+        "fingerprint": training_fingerprint(run, facts),
         "images": {image: fact for image, fact in sorted(facts.items())},
     }
     write_text(run.folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
     return manifest
+
+
+def training_fingerprint(run: Run, facts: dict[str, dict]) -> str:
+    """Hash of all that training sees: pictures, boxes and labels of the training rows, in their order."""
+    digest = hashlib.sha256()
+    for face in run.lists.labelled + run.lists.unlabelled:
+        digest.update(json.dumps([facts[face.image]["sha256"], face.image, face.box]).encode())
+        points, visible = run.store.points(face)
+        digest.update(points.tobytes() + visible.tobytes())
+    return digest.hexdigest()
 
 
 def batch_maker(run: Run, seed: int, *, labelled: int, clips: int, photographs: int, frames: int) -> BatchMaker:

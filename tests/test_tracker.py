@@ -224,7 +224,7 @@ def test_supervised_loss_looks_at_valid_pixels_at_every_level():
     truth, valid = constant(2.0, 1.0), torch.ones(1, 12, 16, dtype=torch.bool)
     truth[..., 8:], valid[..., 8:] = 99.0, False
     pyramid = [constant(2.0, 1.0), constant(2.0, 1.0, 1, 3, 4)]
-    assert supervised_flow_loss(pyramid, truth, valid, (1.0, 1.0)).item() == pytest.approx(0.2)  # two levels of the softening, sqrt(0.01)
+    assert supervised_flow_loss(pyramid, truth, valid, (1.0, 1.0)).item() == pytest.approx(0.2)  # 2 sqrt(0.01)
 
 
 def test_detection_consistency_by_hand_and_its_gradient_reaches_the_warped_side_only():

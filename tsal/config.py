@@ -90,11 +90,12 @@ class TrainConfig:
 
     steps: int = 800  # of the supervised start
     epochs: int = 0  # if positive, steps = epochs x batches of the labelled rows (start) and further = the same
-    further: int = 400  # steps that every method gets after the start
-    batch: int = 32  # labelled faces a step
+    further: int = 600  # steps that every method gets after the start
+    batch: int = 32  # labelled faces a step of the start
+    further_batch: int = 16  # and of every method after it
     optimiser: Literal["adamw", "sgd"] = "adamw"
     lr: float = 2e-3
-    further_lr: float = 1e-3
+    further_lr: float = 2e-3
     schedule: Literal["cosine", "steps", "constant"] = "cosine"
     warmup: float = 0.05  # share of the run with a rising rate
     momentum: float = 0.9  # SGD, Nesterov
@@ -121,14 +122,15 @@ class TrackerConfig:
     finest: int = 2  # level of the finest estimated flow, at stride 2^finest
     width: int = 32  # of the flow estimator
     polish: int = 3  # Lucas-Kanade steps after the network
-    synthetic_steps: int = 300  # on warps with known flow
-    video_steps: int = 300  # on real pairs, without labels
+    synthetic_steps: int = 900  # on warps with known flow
+    video_steps: int = 100  # on real pairs, without labels
     tune_steps: int = 0  # on real pairs with the started detector: adds detection consistency
-    batch: int = 12
-    lr: float = 1e-3
+    batch: int = 8  # pairs a step
+    lr: float = 4e-3
+    video_lr: float = 4e-4  # of real pairs; a higher rate undoes what the known flow taught
     occlusion_from: float = 0.2  # share of the video steps after which occluded pixels are left out
     census_weight: float = 1.0
-    smooth_weight: float = 1.0
+    smooth_weight: float = 0.5
     consistency_weight: float = 1.0
 
 
@@ -138,23 +140,23 @@ class TsalConfig:
 
     starts: Literal[1, 2] = 1  # one supervised start for both members, or two with different seeds
     trackers: Literal["shared", "own"] = "shared"
-    clips: int = 8  # unlabelled clips a step
-    photographs: int = 4  # unlabelled photographs a step, where there are any
+    clips: int = 12  # unlabelled clips a step
+    photographs: int = 12  # unlabelled photographs a step, where there are any
     frames: int = 2  # frames of a clip in a step (T)
-    sources: tuple[str, ...] = ("tracked_heatmap", "tracked_centre")  # fused into the student's target
-    mu: float = 0.5  # weight of heatmap sources in the fusion; centre sources have 1 - mu
-    target_member: Literal["own", "teacher"] = "own"  # whose sources the student learns from
-    student_loss: Literal["points", "full"] = "points"  # points of the heatmap source, or the whole supervised loss
+    sources: tuple[str, ...] = ("heatmap", "centre", "tracked_heatmap", "tracked_centre")  # fused into the student's target
+    mu: float = 0.8  # weight of heatmap sources in the fusion; centre sources have 1 - mu
+    target_member: Literal["own", "teacher"] = "teacher"  # whose sources the student learns from
+    student_loss: Literal["points", "full"] = "full"  # points of the heatmap source, or the whole supervised loss
     calm: bool = True  # the teacher's own one-source loss
-    teacher_lr: float = 1.0  # the teacher's learning rate over the student's; 0: it learns by averaging alone
+    teacher_lr: float = 0.1  # the teacher's learning rate over the student's; 0: it learns by averaging alone
     alpha: float = 0.99  # teacher <- alpha teacher + (1 - alpha) student
     direction: Literal["student_to_teacher", "mutual", "none"] = "student_to_teacher"
     buffers: Literal["own", "average"] = "own"  # batch statistics: each member's own, or averaged like the weights
     sic_weight: float = 0.01
     fallback: bool = True  # where tracking gives nothing (a photograph, a first frame, a gate), take the real frame's sources
     weight: float = 1.0  # of the unlabelled losses at the ramp's top
-    ramp_up: float = 0.4  # share of the run
-    ramp_down: float = 0.73
+    ramp_up: float = 0.1  # share of the run
+    ramp_down: float = 0.9
     gate_flow: float = 0.0  # largest forward-backward error of a tracked point, px; 0: no gate
     gate_agreement: float = 0.0  # scale of exp(-(|heatmap - centre| / scale)^2), px; 0: no weighting
 

@@ -130,7 +130,7 @@ def _finish(folder: Path, **content) -> None:
 def train_tracker(run: Run) -> FlowNet:
     """The tracker's own stage: synthetic warps with known flow, then pairs of real frames; no labels at all."""
     config, folder = run.config, run.folder / "tracker"
-    identity = run.identity("render", "model.input", "augment", "tracker")
+    identity = run.identity("model.input", "augment", "tracker")
     if not _is_done(folder / "model.pt", identity):
         seed_everything(config.seed)
         tracker = make_tracker(config).to(run.device)
@@ -163,24 +163,24 @@ def _fit_tracker(run: Run, tracker, folder: Path, label: str, steps: int, synthe
     pairs = settings.batch
     maker = batch_maker(run, config.seed + 17, labelled=0, clips=pairs, photographs=0, frames=2)
     optimiser = torch.optim.AdamW(tracker.parameters(), lr=settings.lr, weight_decay=1e-4)
-    for group in optimiser.param_groups:
-        group["base_lr"] = settings.lr
     weights = FlowWeights(census=settings.census_weight, smoothness=settings.smooth_weight, consistency=settings.consistency_weight)
     schedule = dataclasses.replace(config.train, schedule="cosine")
 
     def step(batch: Batch, fraction: float) -> dict:
-        at = fraction * steps
-        generator = torch.Generator(run.device).manual_seed(batch.seed)
+        at = round(fraction * steps)
         frames = to_float(batch.weak)
         first, second = frames[batch.previous], frames[batch.following]
-        if at < synthetic:
-            loss, terms = tracker_loss(tracker, frames, frames, phase="synthetic", generator=generator)
+        if at < synthetic:  # each phase has a cosine of its own
+            phase, base = at / synthetic, settings.lr
+            generator = torch.Generator(run.device).manual_seed(batch.seed)
+            loss, terms = tracker_loss(tracker, first, second, phase="synthetic", generator=generator)
         else:
-            late = (at - synthetic) / max(1, steps - synthetic) >= settings.occlusion_from
-            loss, terms = tracker_loss(
-                tracker, first, second, phase="video", weights=weights, use_occlusion=late, detect=detect
-            )
-        step_optimiser(optimiser, tracker, loss, rate_at(fraction, schedule), 1.0)
+            phase, base = (at - synthetic) / (steps - synthetic), settings.video_lr
+            masked = phase >= settings.occlusion_from
+            loss, terms = tracker_loss(tracker, first, second, phase="video", weights=weights, use_occlusion=masked, detect=detect)
+        for group in optimiser.param_groups:
+            group["base_lr"] = base
+        step_optimiser(optimiser, tracker, loss, rate_at(phase, schedule), 1.0)
         return {"loss": loss.detach(), **terms}
 
     tracker.train()
@@ -208,11 +208,11 @@ def schedule_steps(run: Run) -> tuple[int, int]:
     return train.steps, train.further
 
 
-def train_supervised(run: Run, name: str, *, seed: int, steps: int, lr: float, origin: Path | None = None) -> Detector:
+def train_supervised(run: Run, name: str, *, seed: int, steps: int, batch: int, lr: float, origin: Path | None = None) -> Detector:
     """Labelled rows alone, from scratch or from another training's weights (``origin``); kept in ``<run>/<name>/model.pt``."""
     config, folder = run.config, run.folder / name
-    parts = ("render", "model", "augment", "train.batch", *(f"train.{k}" for k in _start_settings(config)))
-    identity = run.identity(*parts) | {"name": name, "training seed": seed, "steps": steps, "lr": lr}
+    parts = ("model", "augment", *(f"train.{setting}" for setting in _shared_settings(config)))
+    identity = run.identity(*parts) | {"name": name, "training seed": seed, "steps": steps, "batch": batch, "lr": lr}
     if origin:
         identity["origin"] = load_checkpoint(origin)["identity"]
     if not _is_done(folder / "model.pt", identity):
@@ -225,7 +225,7 @@ def train_supervised(run: Run, name: str, *, seed: int, steps: int, lr: float, o
             folder,
             label=name,
             steps=steps,
-            make_batch=batch_maker(run, seed + 31, labelled=config.train.batch, clips=0, photographs=0, frames=1),
+            make_batch=batch_maker(run, seed + 31, labelled=batch, clips=0, photographs=0, frames=1),
             step_function=lambda batch, fraction: supervised_step(member, batch, context, fraction),
             state={"detector": detector, "optimiser": member.optimiser},
             identity=identity,
@@ -237,9 +237,10 @@ def train_supervised(run: Run, name: str, *, seed: int, steps: int, lr: float, o
     return load_member(folder / "model.pt", device=run.device)[0]
 
 
-def _start_settings(config: Config) -> list[str]:
-    """Names of the training settings that a supervised training's result depends on."""
-    return [f.name for f in dataclasses.fields(config.train) if f.name not in ("steps", "further", "epochs", "lr", "further_lr", "device")]
+def _shared_settings(config: Config) -> list[str]:
+    """Names of the training settings that are not given to each training by itself."""
+    own = ("steps", "further", "epochs", "batch", "further_batch", "lr", "further_lr")
+    return [field.name for field in dataclasses.fields(config.train) if field.name not in own]
 
 
 def _record_time(folder: Path, steps: int, seconds: float) -> None:
@@ -250,7 +251,7 @@ def train_tsal(run: Run, starts: list[Path], steps: int) -> None:
     """Teacher and student from their starts, with their trackers; kept in ``<run>/tsal/model.pt``."""
     config, folder = run.config, run.folder / "tsal"
     own = config.tracker.tune_steps > 0 and config.tsal.trackers == "own"
-    identity = run.identity("render", "model", "augment", "train", "tracker", "tsal")
+    identity = run.identity("model", "augment", "train", "tracker", "tsal")
     identity |= {"start": [load_checkpoint(path)["identity"] for path in starts], "steps": steps}
     if _is_done(folder / "model.pt", identity):
         return
@@ -271,7 +272,7 @@ def train_tsal(run: Run, starts: list[Path], steps: int) -> None:
     maker = batch_maker(
         run,
         config.seed + 31,  # the labelled rows that supervised-only sees in the same steps
-        labelled=config.train.batch,
+        labelled=config.train.further_batch,
         clips=config.tsal.clips,
         photographs=config.tsal.photographs if run.photographs else 0,
         frames=config.tsal.frames,
@@ -303,9 +304,10 @@ def train(run: Run) -> dict[str, dict]:
     steps, further = schedule_steps(run)
     seeds = {"start": config.seed} | ({"start-2": config.seed + SECOND_SEED} if config.tsal.starts == 2 else {})
     for name, seed in seeds.items():
-        train_supervised(run, name, seed=seed, steps=steps, lr=config.train.lr)
+        train_supervised(run, name, seed=seed, steps=steps, batch=config.train.batch, lr=config.train.lr)
     starts = [run.folder / name / "model.pt" for name in seeds]
-    train_supervised(run, "supervised", seed=config.seed, steps=further, lr=config.train.further_lr, origin=starts[0])
+    goes_on = {"steps": further, "batch": config.train.further_batch, "lr": config.train.further_lr}
+    train_supervised(run, "supervised", seed=config.seed, **goes_on, origin=starts[0])
     train_tsal(run, [starts[0], starts[-1]], further)
     return {name: json.loads((run.folder / name / "time.json").read_text()) for name in (*seeds, "supervised", "tsal")}
 

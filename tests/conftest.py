@@ -6,7 +6,6 @@ import os
 
 # before torch is imported: on pictures of 64 px threads cost more than they bring, and far more where cores are shared
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from pathlib import Path
 

@@ -14,7 +14,8 @@ from tsal.data.lists import Face, write_list
 from tsal.data.rendered import render_dataset
 from tsal.errors import InputError
 from tsal.evaluate import metrics_rows
-from tsal.files import read_arrays, save_checkpoint, write_arrays, write_text
+from tsal.checkpoints import save_checkpoint
+from tsal.files import read_arrays, write_arrays, write_text
 from tsal.config import Config
 from tsal.runs import Run
 from tsal.schemes import generic_scheme, get_scheme

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from tsal import files
+from tsal import checkpoints
 from tsal.errors import InputError
-from tsal.files import load_checkpoint, read_arrays, replacing, save_checkpoint, write_arrays, write_text
+from tsal.checkpoints import load_checkpoint, save_checkpoint
+from tsal.files import read_arrays, replacing, write_arrays, write_text
 
 
 def left(folder) -> list[str]:
@@ -35,7 +36,7 @@ def test_a_checkpoint_that_fails_half_way_leaves_the_old_one(tmp_path, monkeypat
         target.write_bytes(b"PK half a checkpoint")
         raise interruption("no space left")
 
-    monkeypatch.setattr(files.torch, "save", failing)
+    monkeypatch.setattr(checkpoints.torch, "save", failing)
     with pytest.raises(interruption):
         save_checkpoint(path, {"step": 2})
     assert load_checkpoint(path) == {"step": 1} and left(tmp_path) == ["last.pt"]

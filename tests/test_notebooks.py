@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from conftest import NOTEBOOKS
-from tsal import stages
+from tsal import stages, training
 from tsal.__main__ import REPOSITORY, main
 from tsal.config import Config
 from tsal.data.lists import find_list, read_list
 from tsal.evaluate import load_member, metrics_rows
-from tsal.files import load_checkpoint, read_arrays
+from tsal.checkpoints import load_checkpoint
+from tsal.files import read_arrays
 from tsal.notebook import notebook_parameters
 from tsal.runs import Run
 
@@ -190,13 +191,14 @@ def test_a_killed_training_that_is_resumed_ends_with_the_same_weights_to_the_bit
 
     def train():
         if name == "start":
-            stages.train_supervised(opened(folder), "start", seed=config.seed, steps=config.train.steps, lr=config.train.lr)
+            training.train_supervised(opened(folder), "start", seed=config.seed, steps=config.train.steps, batch=config.train.batch,
+                                      lr=config.train.lr)
         else:
-            stages.train_tsal(opened(folder), [folder / "start/model.pt"] * 2, config.train.further)
+            training.train_tsal(opened(folder), [folder / "start/model.pt"] * 2, config.train.further)
 
     if name == "start":
         (folder / "start/model.pt").unlink()
-    whole, calls = getattr(stages, step), []
+    whole, calls = getattr(training, step), []
 
     def killed(*arguments):
         calls.append(1)
@@ -205,7 +207,7 @@ def test_a_killed_training_that_is_resumed_ends_with_the_same_weights_to_the_bit
         return whole(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stages, step, killed)
+        patch.setattr(training, step, killed)
         with pytest.raises(KeyboardInterrupt):
             train()
     assert load_checkpoint(folder / name / "last.pt")["step"] == config.train.checkpoint_every

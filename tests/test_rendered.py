@@ -10,7 +10,8 @@ import pytest
 
 from tsal.data import rendered
 from tsal.data.heads import canonical_landmarks, express, landmarks, make_head, rotation
-from tsal.data.rendered import RenderSettings, load_oracle, render_clip, render_dataset
+from tsal.config import RenderConfig
+from tsal.data.rendered import load_oracle, render_clip, render_dataset
 
 SIDE = 96
 
@@ -166,7 +167,7 @@ def test_the_canonical_landmarks_are_mirror_symmetric():
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     root = tmp_path_factory.mktemp("rendered") / "data"
-    settings = RenderSettings(labelled=2, clips=2, validation=1, frames=2, side=64, seed=3)
+    settings = RenderConfig(labelled=2, clips=2, validation=1, frames=2, side=64, seed=3)
     return root, settings, render_dataset(root, settings, workers=1, progress=False)
 
 

@@ -17,20 +17,17 @@ from tsal.losses_flow import (
 )
 from tsal.tracker import (
     FlowNet,
-    Motion,
     both_directions,
     cost_volume,
     expected_displacement,
     forward_backward_error,
     occlusion_mask,
     polish,
-    random_flow,
     reconstruct_next,
-    synthetic_pair,
     track_frames,
     track_points,
-    tracker_loss,
 )
+from tsal.tracker_training import Motion, random_flow, synthetic_pair, tracker_loss
 
 STILL = Motion(shift=0.0, rotation=0.0, scale=0.0, elastic=0.0)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # torch takes seconds to import: --help does without
     from tsal.config import Config
     from tsal.runs import Run
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads slow each other down many times over where cores are shared
+os.environ.setdefault("GOMP_SPINCOUNT", "100000")  # threads wait by spinning for a tenth of a millisecond: right where cores are free, bearable where shared
 REPOSITORY = Path(__file__).resolve().parent.parent
 STAGES = {
     "data": "make or refresh a run: resolve its settings, make the rendered faces, check every list, image and annotation",

@@ -44,8 +44,8 @@ class DataConfig:
 class RenderConfig:
     """The embedded rendered faces."""
 
-    labelled: int = 60  # labelled photographs
-    clips: int = 160  # unlabelled clips
+    labelled: int = 40  # labelled photographs
+    clips: int = 180  # unlabelled clips
     validation: int = 40  # labelled clips to measure on; all identities apart
     frames: int = 5  # frames of a clip
     side: int = 128  # pixels of a frame

@@ -16,7 +16,7 @@ from tsal.data.lists import Clip, Face
 from tsal.data.photometric import to_float
 from tsal.data.views import FaceStore, plain_views
 from tsal.errors import InputError
-from tsal.files import load_checkpoint, save_checkpoint
+from tsal.checkpoints import load_checkpoint, save_checkpoint
 from tsal.geometry import apply_affine, invert_affine
 from tsal.metrics import face_nme, is_degenerate, normaliser, summary
 from tsal.model import Detector
@@ -68,7 +68,7 @@ def predict(
         images, affines = plain_views(store, [[face] for face in faces[start : start + BATCH]])
         detection = detector(to_float(images.to(device)))
         sources = detection_sources(detector, detection)
-        sources["fused"] = fuse(sources, TsalConfig(sources=("heatmap", "centre")))
+        sources["fused"] = fuse(sources, TsalConfig(sources=("heatmap", "centre"), mu=0.5))
         for name in DETECTION_SOURCES:
             points = apply_affine(invert_affine(affines), sources[name].points.double().cpu().numpy())
             score = sources["heatmap" if name == "fused" else name].score

@@ -19,7 +19,8 @@ from tsal.data.views import BatchMaker, plain_views
 from tsal.errors import InputError
 from tsal.evaluate import table_errors
 from tsal.figures_audit import draw_pseudo_labels
-from tsal.files import load_checkpoint, read_arrays, write_text
+from tsal.checkpoints import load_checkpoint
+from tsal.files import read_arrays, write_text
 from tsal.runs import Run
 from tsal.style import (
     COLUMN, LABELS, MEMBER_DASHES, MEMBERS, SOURCES, TEXT, TRUTH, Picture, cumulative, draw_crop, draw_face, draw_landmarks, fine_store,

@@ -29,7 +29,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "numpy", "opencv-python", "opencv-python-headless", "pandas", "matplotlib", "seaborn", "papermill")
 # modules that decide what training makes of its settings
 TRAINING_CODE = (
-    "averaging", "codecs", "geometry", "losses", "losses_flow", "model", "pseudo", "schemes", "tracker", "trainer",
+    "averaging", "codecs", "geometry", "losses", "losses_flow", "model", "pseudo", "schemes", "tracker", "tracker_training",
+    "trainer", "training",
     "data/photometric", "data/views",
 )  # fmt: skip
 # settings that change how a run goes, never what comes out of it

@@ -1,4 +1,4 @@
-"""The tracker: a small flow network, what tells a good track from a bad one, and the steps that train it without labels.
+"""The tracker: a small flow network, and what tells a good track from a bad one.
 
 Flow is ``(N, 2, H, W)``, x then y, in pixels of the full-resolution input: pixel x of one frame is seen at x + flow(x) in the
 other. Images are ``(N, 3, H, W)`` in [0, 1], not mean-normalised.
@@ -6,7 +6,6 @@ other. Images are ``(N, 3, H, W)`` in [0, 1], not mean-normalised.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -14,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tsal.geometry import inside, pixel_grid, sample, warp
-from tsal.losses_flow import FlowWeights, endpoint_error, grey, supervised_flow_loss, unsupervised_flow_loss
+from tsal.losses_flow import grey
 
 
 def _float32(images: Tensor):
@@ -252,7 +251,7 @@ def polish(first: Tensor, second: Tensor, flow: Tensor, steps: int = 3, radius: 
     return flow
 
 
-def _leaves(flow: Tensor) -> Tensor:
+def leaves_frame(flow: Tensor) -> Tensor:
     """Where a flow (N, 2, H, W) leads out of the frame -> bool (N, H, W)."""
     height, width = flow.shape[-2:]
     reached = pixel_grid(height, width, device=flow.device, dtype=flow.dtype) + flow
@@ -271,7 +270,7 @@ def occlusion_mask(flow_forward: Tensor, flow_backward: Tensor, alpha1: float = 
     returning = warp(flow_backward, flow_forward)
     error = (flow_forward + returning).square().sum(1)
     length = flow_forward.square().sum(1) + returning.square().sum(1)
-    return (error > alpha1 * length + alpha2) | _leaves(flow_forward)
+    return (error > alpha1 * length + alpha2) | leaves_frame(flow_forward)
 
 
 class TrackedPoints(NamedTuple):
@@ -297,142 +296,3 @@ def track_points(points: Tensor, flow_forward: Tensor, flow_backward: Tensor) ->
 def reconstruct_next(previous: Tensor, flow_backward: Tensor) -> Tensor:
     """Frame t + 1 (N, 3, H, W) out of frame t and the flow from t + 1 back to t."""
     return warp(previous, flow_backward)
-
-
-class Motion(NamedTuple):
-    """Ranges of the motion that synthetic pairs show; rotation and scale are drawn evenly, small shifts more often."""
-
-    shift: float = 0.15  # of the picture's longer side
-    rotation: float = 6.0  # degrees
-    scale: float = 0.06  # relative
-    elastic: float = 0.015  # of the longer side; standard deviation, low-frequency
-
-
-def _uniform(shape: tuple[int, ...], generator: torch.Generator, device) -> Tensor:
-    """Uniform draws from [-1, 1); made on the generator's device, so a seed means the same on every device."""
-    return (2 * torch.rand(shape, generator=generator, device=generator.device) - 1).to(device)
-
-
-def _turn(linear: Tensor, grid: Tensor) -> Tensor:
-    """Matrices (n, 2, 2) on fields (2, H, W) or (n, 2, H, W); written out, as autocast would round a matrix product."""
-    x, y = grid.unbind(-3)
-    return torch.stack([row[:, 0, None, None] * x + row[:, 1, None, None] * y for row in linear.unbind(1)], dim=1)
-
-
-def random_flow(
-    n: int, height: int, width: int, generator: torch.Generator, device=None, motion: Motion = Motion()
-) -> Tensor:
-    """Smooth random flow (n, 2, height, width) px: shift, rotation and scale about the middle, and a low-frequency warp."""
-    side = max(height, width)
-    grid = pixel_grid(height, width, device=device)
-    centred = grid - grid.mean((1, 2), keepdim=True)
-    angle = torch.deg2rad(motion.rotation * _uniform((n,), generator, device))
-    zoom = 1 + motion.scale * _uniform((n,), generator, device)
-    cos, sin = zoom * torch.cos(angle) - 1, zoom * torch.sin(angle)
-    linear = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
-    shift = motion.shift * side * _uniform((n, 2, 1, 1), generator, device)
-    # A product of two draws: as in video, small shifts are the frequent ones.
-    shift = shift * _uniform((n, 1, 1, 1), generator, device).abs()
-    knots = torch.randn((n, 2, 5, 5), generator=generator, device=generator.device).to(device)
-    elastic = F.interpolate(knots, (height, width), mode="bicubic", align_corners=True) * motion.elastic * side
-    strength = _uniform((n, 1, 1, 1), generator, device).abs()
-    return _turn(linear, centred) + shift + strength * elastic
-
-
-def _blob(n: int, height: int, width: int, generator: torch.Generator, device) -> Tensor:
-    """Filled ellipses of random place, size and tilt -> (n, 1, height, width) of 0 and 1."""
-    grid = pixel_grid(height, width, device=device)
-    side = max(height, width)
-    centre = (grid.mean((1, 2)) + 0.3 * side * _uniform((n, 2), generator, device)).view(n, 2, 1, 1)
-    radii = (side * (0.22 + 0.14 * _uniform((n, 2), generator, device))).view(n, 2, 1, 1)
-    angle = torch.pi * _uniform((n,), generator, device)
-    cos, sin = torch.cos(angle), torch.sin(angle)
-    turn = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
-    return ((_turn(turn, grid - centre) / radii).square().sum(1, keepdim=True) < 1).float()
-
-
-def photometric_change(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Images (N, 3, H, W) under random brightness, contrast, gamma and noise, each picture its own; stays in [0, 1]."""
-
-    def draw(scale: float) -> Tensor:
-        return scale * _uniform((len(images), 1, 1, 1), generator, images.device)
-
-    changed = images.clamp(1e-3, 1) ** torch.exp(draw(0.25))
-    changed = (changed - 0.5) * torch.exp(draw(0.25)) + 0.5 + draw(0.08)
-    noise = torch.randn(images.shape, generator=generator, device=generator.device).to(images.device)
-    return (changed + draw(0.03).abs() * noise).clamp(0, 1)
-
-
-def synthetic_pair(
-    images: Tensor, generator: torch.Generator, motion: Motion = Motion(), *, layers: bool = True, photometric: bool = True
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Pairs of frames whose flow is known, out of single frames (N, 3, H, W).
-
-    The second frame is the image, the first is the image warped, so that the warp's field is the flow first -> second. A patch
-    of another image of the batch lies over both, and moves on its own: it occludes, as a hand or a turned head does.
-
-    Returns:
-        first, second (N, 3, H, W), flow_forward (N, 2, H, W) px, and valid (N, H, W) bool: False where the counterpart of a
-        pixel of the first frame is covered in the second, or lies outside it.
-    """
-    n, _, height, width = images.shape
-    flow = random_flow(n, height, width, generator, images.device, motion)
-    first, second = warp(images, flow), images
-    valid = ~_leaves(flow)
-    if layers:
-        patch = images.roll(1, 0).flip(-1)
-        cover = _blob(n, height, width, generator, images.device)
-        patch_flow = random_flow(n, height, width, generator, images.device, motion)
-        patch_reach = warp(cover, patch_flow)
-        covered = patch_reach > 0.5
-        # A pixel whose bilinear footprint in the second frame mixes patch and background has no one counterpart.
-        clear = torch.where(covered, patch_reach > 0.999, warp(cover, flow) < 0.001)[:, 0]
-        second = torch.where(cover > 0, patch, images)
-        first = torch.where(covered, warp(patch, patch_flow), first)
-        flow = torch.where(covered, patch_flow, flow)
-        valid = clear & ~_leaves(flow)
-    if photometric:
-        first, second = photometric_change(first, generator), photometric_change(second, generator)
-    return first, second, flow, valid
-
-
-def tracker_loss(
-    net: nn.Module,
-    first: Tensor,
-    second: Tensor,
-    *,
-    phase: str,
-    generator: torch.Generator | None = None,
-    weights: FlowWeights = FlowWeights(),
-    motion: Motion = Motion(),
-    use_occlusion: bool = True,
-    detect: Callable[[Tensor], Tensor] | None = None,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss of one training step of the tracker; no phase needs labels.
-
-    Args:
-        first, second: frames (N, 3, H, W) in [0, 1], neighbours in time.
-        phase: "synthetic" learns from warps of ``first`` alone, whose flow is known; "video" from the pair itself.
-        generator: draws the synthetic pairs.
-        use_occlusion: leave occluded pixels out of the photometric term; off during a warm-up, while the flow is unfit to
-            tell them. Pixels that leave the frame are always left out.
-        detect: frozen detector in eval mode, images -> heatmaps (N, K, h, w), for the detection consistency.
-
-    Returns:
-        the loss, and its detached parts.
-    """
-    if phase == "synthetic":
-        with torch.no_grad():
-            first, second, truth, valid = synthetic_pair(first, generator, motion)
-        pyramid = net(first, second)
-        loss = supervised_flow_loss(pyramid, truth, valid, weights.synthetic_levels)
-        return loss, {"endpoint_error": endpoint_error(pyramid[0].detach(), truth, valid)}
-    if phase != "video":
-        raise ValueError(f'phase is "synthetic" or "video", not {phase!r}')
-    forward, backward = both_directions(net, first, second)
-    if use_occlusion:
-        hidden_first, hidden_second = occlusion_mask(forward[0], backward[0]), occlusion_mask(backward[0], forward[0])
-    else:
-        hidden_first, hidden_second = _leaves(forward[0].detach()), _leaves(backward[0].detach())
-    loss, terms = unsupervised_flow_loss(first, second, forward, backward, ~hidden_first, ~hidden_second, weights, detect)
-    return loss, terms | {"occluded": hidden_first.float().mean()}

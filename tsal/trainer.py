@@ -21,7 +21,8 @@ from tsal.codecs import with_background
 from tsal.config import Config, TrainConfig
 from tsal.data.photometric import photometric, to_float
 from tsal.data.views import Batch, prefetch
-from tsal.files import load_checkpoint, save_checkpoint, write_text
+from tsal.checkpoints import load_checkpoint, save_checkpoint
+from tsal.files import write_text
 from tsal.geometry import inside
 from tsal.losses import focal_loss, heatmap_cross_entropy, heatmap_mse, offset_loss, point_loss, structure_invariance
 from tsal.model import Detection, Detector

@@ -20,24 +20,13 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from tsal.config import RenderConfig
 from tsal.data.heads import HOLE_DEPTH, Head, canonical_mesh, express, in_hole, landmarks, make_head, noise, rotation
 
 VERSION = 1  # of the renderer: raise it when its pictures change
 SPLITS = {"labelled": 0, "unlabelled": 1, "val": 2}
 NEARER = 3.0       # mm before a surface point from which on something hides it
 BEHIND, BEFORE = -1e4, 1e4  # depth of background and occluder, mm
-
-
-@dataclass(frozen=True)
-class RenderSettings:
-    """What to render."""
-
-    labelled: int = 60     # labelled photographs, single frames of identities of their own
-    clips: int = 120       # unlabelled training clips
-    validation: int = 40   # labelled evaluation clips, identities of their own
-    frames: int = 5        # frames a clip
-    side: int = 128        # pixels of a frame
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -426,7 +415,7 @@ def _pts(points: np.ndarray) -> str:
     return f"version: 1\nn_points: {len(points)}\n{{\n{body}\n}}\n"
 
 
-def _write_clip(job: tuple[Path, RenderSettings, str, int]) -> tuple[str, int, list[str]]:
+def _write_clip(job: tuple[Path, RenderConfig, str, int]) -> tuple[str, int, list[str]]:
     """Render and write one clip or photograph below the root; returns the split, the index and the rows of its list.
 
     A row's annotation is always given here: the list of unlabelled clips drops it.
@@ -470,7 +459,7 @@ def load_oracle(path) -> dict[str, np.ndarray]:
         return {name: archive[name] for name in archive.files}
 
 
-def render_dataset(root: Path, settings: RenderSettings, *, workers: int | None = None, progress: bool = True) -> dict:
+def render_dataset(root: Path, settings: RenderConfig, *, workers: int | None = None, progress: bool = True) -> dict:
     """Render all clips into ``root``, with lists, annotations and oracles, and return the manifest.
 
     Nothing is done where ``root`` already holds the same; a former rendering with other settings is replaced as a whole.

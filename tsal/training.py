@@ -1,0 +1,265 @@
+"""The trainings of a run, each kept in a folder of its own and skipped where it is done: tracker, supervised, TSAL."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from tsal.checkpoints import load_checkpoint, save_checkpoint
+from tsal.config import Config
+from tsal.data.photometric import to_float
+from tsal.data.views import Batch, BatchMaker
+from tsal.evaluate import load_member, save_members
+from tsal.files import write_text
+from tsal.losses_flow import FlowWeights
+from tsal.model import Detector
+from tsal.runs import Run
+from tsal.tracker import FlowNet
+from tsal.tracker_training import tracker_loss
+from tsal.trainer import (
+    Context,
+    Member,
+    asynchronous_step,
+    fit,
+    make_optimiser,
+    member_distance,
+    rate_at,
+    step_optimiser,
+    supervised_step,
+)
+
+SECOND_SEED = 1_000_003  # between the seeds of two supervised starts
+
+
+def seed_everything(seed: int) -> None:
+    """For the initial weights; batches and noise have seeds of their own."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def batch_maker(run: Run, seed: int, *, labelled: int, clips: int, photographs: int, frames: int) -> BatchMaker:
+    return BatchMaker(
+        run.store,
+        run.lists.labelled,
+        run.clips,
+        run.photographs,
+        run.config.augment,
+        seed=seed,
+        sizes=(labelled, clips, photographs),
+        frames=frames,
+    )
+
+
+# --- tracker ---------------------------------------------------------------------------------------------------------------
+
+
+def make_tracker(config: Config) -> FlowNet:
+    return FlowNet(config.tracker.channels, config.tracker.search, config.tracker.finest, config.tracker.width)
+
+
+def load_tracker(path: Path, config: Config, device: torch.device) -> FlowNet:
+    tracker = make_tracker(config)
+    tracker.load_state_dict(load_checkpoint(path, device)["tracker"])
+    return tracker.to(device).eval().requires_grad_(False)
+
+
+def _is_done(path: Path, identity: dict) -> bool:
+    return path.exists() and load_checkpoint(path).get("identity") == identity
+
+
+def _finish(folder: Path, **content) -> None:
+    """Keep the result; what resuming needed is no longer needed."""
+    save_checkpoint(folder / "model.pt", content)
+    (folder / "last.pt").unlink(missing_ok=True)
+
+
+def train_tracker(run: Run) -> FlowNet:
+    """The tracker's own stage: synthetic warps with known flow, then pairs of real frames; no labels at all."""
+    config, folder = run.config, run.folder / "tracker"
+    identity = run.identity("model.input", "augment", "tracker")
+    if not _is_done(folder / "model.pt", identity):
+        seed_everything(config.seed)
+        tracker = make_tracker(config).to(run.device)
+        steps = config.tracker.synthetic_steps + config.tracker.video_steps
+        _, seconds = _fit_tracker(run, tracker, folder, "tracker", steps, config.tracker.synthetic_steps, None, identity)
+        _record_time(folder, steps, seconds)
+        _finish(folder, tracker=tracker.state_dict(), identity=identity, config=config.to_dict())
+    return load_tracker(folder / "model.pt", config, run.device)
+
+
+def tune_tracker(run: Run, tracker: FlowNet, detector: Detector, folder: Path, identity: dict) -> FlowNet:
+    """Go on with real pairs and a frozen detector, whose heatmaps must agree on warped and real frames."""
+    config = run.config
+    tracker.requires_grad_(True)
+    detector = detector.eval().requires_grad_(False)
+
+    def detect(images):
+        maps = detector(images).stages[-1][:, :-1].float()
+        return maps.flatten(-2).softmax(-1).view_as(maps) if config.model.heatmap == "distribution" else maps
+
+    _fit_tracker(run, tracker, folder, "tune tracker", config.tracker.tune_steps, 0, detect, identity)
+    detector.requires_grad_(True)
+    _finish(folder, tracker=tracker.state_dict(), identity=identity, config=config.to_dict())
+    return tracker.eval().requires_grad_(False)
+
+
+def _fit_tracker(run: Run, tracker, folder: Path, label: str, steps: int, synthetic: int, detect, identity: dict) -> tuple[list, float]:
+    config, settings = run.config, run.config.tracker
+    context = Context(config, run.scheme, run.device)
+    pairs = settings.batch
+    maker = batch_maker(run, config.seed + 17, labelled=0, clips=pairs, photographs=0, frames=2)
+    optimiser = torch.optim.AdamW(tracker.parameters(), lr=settings.lr, weight_decay=1e-4)
+    weights = FlowWeights(census=settings.census_weight, smoothness=settings.smooth_weight, consistency=settings.consistency_weight)
+    schedule = dataclasses.replace(config.train, schedule="cosine")
+
+    def step(batch: Batch, fraction: float) -> dict:
+        at = round(fraction * steps)
+        frames = to_float(batch.weak)
+        first, second = frames[batch.previous], frames[batch.following]
+        if at < synthetic:  # each phase has a cosine of its own
+            phase, base = at / synthetic, settings.lr
+            generator = torch.Generator(run.device).manual_seed(batch.seed)
+            loss, terms = tracker_loss(tracker, first, second, phase="synthetic", generator=generator)
+        else:
+            phase, base = (at - synthetic) / (steps - synthetic), settings.video_lr
+            masked = phase >= settings.occlusion_from
+            loss, terms = tracker_loss(tracker, first, second, phase="video", weights=weights, use_occlusion=masked, detect=detect)
+        for group in optimiser.param_groups:
+            group["base_lr"] = base
+        step_optimiser(optimiser, tracker, loss, rate_at(phase, schedule), 1.0)
+        return {"loss": loss.detach(), **terms}
+
+    tracker.train()
+    return fit(
+        folder,
+        label=label,
+        steps=steps,
+        make_batch=maker,
+        step_function=step,
+        state={"tracker": tracker, "optimiser": optimiser},
+        identity=identity,
+        context=context,
+    )
+
+
+# --- detectors -------------------------------------------------------------------------------------------------------------
+
+
+def schedule_steps(run: Run) -> tuple[int, int]:
+    """Steps of the start and of what follows it."""
+    train = run.config.train
+    if train.epochs:
+        epoch = max(1, -(-len(run.lists.labelled) // train.batch))
+        return train.epochs * epoch, train.epochs * epoch
+    return train.steps, train.further
+
+
+def train_supervised(run: Run, name: str, *, seed: int, steps: int, batch: int, lr: float, origin: Path | None = None) -> Detector:
+    """Labelled rows alone, from scratch or from another training's weights (``origin``); kept in ``<run>/<name>/model.pt``."""
+    config, folder = run.config, run.folder / name
+    parts = ("model", "augment", *(f"train.{setting}" for setting in _shared_settings(config)))
+    identity = run.identity(*parts) | {"name": name, "training seed": seed, "steps": steps, "batch": batch, "lr": lr}
+    if origin:
+        identity["origin"] = load_checkpoint(origin)["identity"]
+    if not _is_done(folder / "model.pt", identity):
+        seed_everything(seed)
+        detector = load_member(origin)[0] if origin else Detector(run.scheme.points, config.model)
+        detector = detector.to(run.device, memory_format=torch.channels_last)
+        member = Member(detector, make_optimiser(detector, config.train, lr))
+        context = Context(config, run.scheme, run.device)
+        _, seconds = fit(
+            folder,
+            label=name,
+            steps=steps,
+            make_batch=batch_maker(run, seed + 31, labelled=batch, clips=0, photographs=0, frames=1),
+            step_function=lambda batch, fraction: supervised_step(member, batch, context, fraction),
+            state={"detector": detector, "optimiser": member.optimiser},
+            identity=identity,
+            context=context,
+        )
+        save_members(folder / "model.pt", {name: detector}, config, identity)
+        _record_time(folder, steps, seconds)
+        (folder / "last.pt").unlink(missing_ok=True)
+    return load_member(folder / "model.pt", device=run.device)[0]
+
+
+def _shared_settings(config: Config) -> list[str]:
+    """Names of the training settings that are not given to each training by itself."""
+    own = ("steps", "further", "epochs", "batch", "further_batch", "lr", "further_lr")
+    return [field.name for field in dataclasses.fields(config.train) if field.name not in own]
+
+
+def _record_time(folder: Path, steps: int, seconds: float) -> None:
+    write_text(folder / "time.json", json.dumps({"steps": steps, "seconds": round(seconds, 1)}) + "\n")
+
+
+def train_tsal(run: Run, starts: list[Path], steps: int) -> None:
+    """Teacher and student from their starts, with their trackers; kept in ``<run>/tsal/model.pt``."""
+    config, folder = run.config, run.folder / "tsal"
+    own = config.tracker.tune_steps > 0 and config.tsal.trackers == "own"
+    identity = run.identity("model", "augment", "train", "tracker", "tsal")
+    identity |= {"start": [load_checkpoint(path)["identity"] for path in starts], "steps": steps}
+    if _is_done(folder / "model.pt", identity):
+        return
+    detectors = [load_member(path)[0].to(run.device, memory_format=torch.channels_last) for path in starts]
+    names = ("teacher", "student")
+    trackers: dict[str, nn.Module] = {}
+    for name, detector in zip(names, detectors) if own else [("teacher", detectors[0])]:
+        path = run.folder / ("tracker" if not config.tracker.tune_steps else f"tsal/tracker-{name}") / "model.pt"
+        trackers[name] = load_tracker(run.folder / "tracker" / "model.pt", config, run.device)
+        if config.tracker.tune_steps:
+            trackers[name] = tune_tracker(run, trackers[name], detector, path.parent, identity)
+    trackers.setdefault("student", trackers["teacher"])
+    seed_everything(config.seed)
+    lr = config.train.further_lr
+    rates = (lr * config.tsal.teacher_lr, lr)
+    teacher, student = (Member(d, make_optimiser(d, config.train, rate)) for d, rate in zip(detectors, rates))
+    context = Context(config, run.scheme, run.device)
+    maker = batch_maker(
+        run,
+        config.seed + 31,  # the labelled rows that supervised-only sees in the same steps
+        labelled=config.train.further_batch,
+        clips=config.tsal.clips,
+        photographs=config.tsal.photographs if run.photographs else 0,
+        frames=config.tsal.frames,
+    )
+    _, seconds = fit(
+        folder,
+        label="tsal",
+        steps=steps,
+        make_batch=maker,
+        step_function=lambda batch, fraction: asynchronous_step(teacher, student, trackers, batch, context, fraction),
+        state={
+            "teacher": teacher.detector,
+            "student": student.detector,
+            "teacher optimiser": teacher.optimiser,
+            "student optimiser": student.optimiser,
+        },
+        identity=identity,
+        context=context,
+        members=lambda: member_distance(teacher.detector, student.detector),
+    )
+    save_members(folder / "model.pt", {"teacher": teacher.detector, "student": student.detector}, config, identity)
+    _record_time(folder, steps, seconds)
+    (folder / "last.pt").unlink(missing_ok=True)
+
+
+def train(run: Run) -> dict[str, dict]:
+    """Supervised start(s), supervised-only for the further steps, and TSAL for the same steps; returns steps and seconds of each."""
+    config = run.config
+    steps, further = schedule_steps(run)
+    seeds = {"start": config.seed} | ({"start-2": config.seed + SECOND_SEED} if config.tsal.starts == 2 else {})
+    for name, seed in seeds.items():
+        train_supervised(run, name, seed=seed, steps=steps, batch=config.train.batch, lr=config.train.lr)
+    starts = [run.folder / name / "model.pt" for name in seeds]
+    goes_on = {"steps": further, "batch": config.train.further_batch, "lr": config.train.further_lr}
+    train_supervised(run, "supervised", seed=config.seed, **goes_on, origin=starts[0])
+    train_tsal(run, [starts[0], starts[-1]], further)
+    return {name: json.loads((run.folder / name / "time.json").read_text()) for name in (*seeds, "supervised", "tsal")}

@@ -68,9 +68,9 @@ setup: .venv/.done
 # Modules that a stage's result depends on: a stage reruns where one changes. Trainings whose settings, data and code are as
 # before are skipped then.
 
-INPUT := config errors files runs schemes stages geometry data/lists data/views
+INPUT := config errors files checkpoints runs schemes stages geometry data/lists data/views
 DETECTOR := codecs model
-FLOW := tracker tracker_training losses_flow checkpoints
+FLOW := tracker tracker_training losses_flow
 module = $(patsubst %,tsal/%.py,$(1))
 
 data_modules := $(call module,$(INPUT) data/rendered data/heads)

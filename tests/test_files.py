@@ -108,5 +108,5 @@ def test_a_missing_or_foreign_checkpoint_is_an_error_that_names_it(tmp_path):
     with pytest.raises(InputError, match="none.pt: no such checkpoint"):
         load_checkpoint(tmp_path / "none.pt")
     torch.save([1, 2], tmp_path / "list.pt")
-    with pytest.raises(InputError, match="list.pt: not a checkpoint of this project"):
+    with pytest.raises(InputError, match="list.pt: not a readable checkpoint"):
         load_checkpoint(tmp_path / "list.pt")

@@ -16,14 +16,14 @@ def save_checkpoint(path: Path, content: dict) -> None:
         torch.save(content, temporary)
 
 
-def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:
-    """Read what :func:`save_checkpoint` wrote; never executes what the file holds."""
+def load_checkpoint(path: Path, device: torch.device | str = "cpu", *, what: str = "checkpoint") -> dict:
+    """A file of named tensors and plain types, such as :func:`save_checkpoint` writes; never executes what the file holds."""
     try:
         content = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such checkpoint") from None
+        raise InputError(f"{path}: no such {what}") from None
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise InputError(f"{path}: not a readable checkpoint ({(str(error) or type(error).__name__).splitlines()[0]})") from error
+        raise InputError(f"{path}: not a readable {what} ({(str(error) or type(error).__name__).splitlines()[0]})") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path}: not a checkpoint of this project (holds a {type(content).__name__})")
+        raise InputError(f"{path}: not a readable {what} (holds a {type(content).__name__}, not names)")
     return content

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tsal.checkpoints import load_checkpoint
 from tsal.codecs import decode_centres, heatmap_points
 from tsal.config import ModelConfig
 from tsal.errors import ConfigError, InputError
@@ -193,14 +194,7 @@ def load_vgg16(backbone: Vgg16Backbone, path: Path) -> None:
 
     The rest of VGG-16 (conv5 and the classifier) may be there and is left out; any other name, and a missing one, is an error.
     """
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file of VGG-16 weights (model.vgg16_weights)") from None
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise InputError(f"{path}: not a readable file of weights ({(str(error) or type(error).__name__).splitlines()[0]})") from error
-    if not isinstance(weights, dict):
-        raise InputError(f"{path}: not torchvision's VGG-16 weights: holds a {type(weights).__name__}, not named tensors")
+    weights = load_checkpoint(path, what="file of VGG-16 weights (model.vgg16_weights)")
     own = {f"features.{name}": value for name, value in backbone.features.state_dict().items()}
     unused = {f"features.{i}.{kind}" for i in (24, 26, 28) for kind in ("weight", "bias")}
     unused |= {f"classifier.{i}.{kind}" for i in (0, 3, 6) for kind in ("weight", "bias")}

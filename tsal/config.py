@@ -149,7 +149,7 @@ class TsalConfig:
     student_loss: Literal["points", "full"] = "full"  # points of the heatmap source, or the whole supervised loss
     calm: bool = True  # the teacher's own one-source loss
     teacher_lr: float = 0.1  # the teacher's learning rate over the student's; 0: it learns by averaging alone
-    alpha: float = 0.99  # teacher <- alpha teacher + (1 - alpha) student
+    alpha: float = 0.98  # teacher <- alpha teacher + (1 - alpha) student
     direction: Literal["student_to_teacher", "mutual", "none"] = "student_to_teacher"
     buffers: Literal["own", "average"] = "own"  # batch statistics: each member's own, or averaged like the weights
     sic_weight: float = 0.01

@@ -294,7 +294,7 @@ def test_the_store_keeps_the_latest_crops_within_its_bound(tmp_path, monkeypatch
 def test_a_store_without_room_still_gives_crops(tmp_path):
     save_picture(tmp_path / "a.png", dot_image(50, 50, 25, 25, 4))
     kept = store(tmp_path, cache_mb=0)
-    assert all(kept.crop(face("a.png", (5 + i, 5, 45, 45)))[0].shape == (96, 96, 3) for i in range(3))
+    assert all(kept.crop(face("a.png", (5 + i, 5, 45, 45)))[0].shape == (112, 112, 3) for i in range(3))  # 64 px with its margin
     assert len(kept._crops) == 1
 
 

@@ -38,7 +38,7 @@ def prepare(run: Run, *, progress: bool = True) -> dict:
     if config.data.name == "rendered" and not config.data.root:
         render_dataset(run.root, config.render, progress=progress)
     facts = check_files(run.lists, run.scheme.points, workers=config.data.workers, progress=progress)
-    if config.train.steps and not run.clips:
+    if not run.clips:
         raise DataError("data.unlabelled: no clip of two frames or more (frames are files 0.jpg, 1.jpg ... of one folder); "
                         "the tracker needs some")
     hashes = list_hashes(run)

@@ -38,7 +38,7 @@ def predict_list(
     if source not in DETECTION_SOURCES:
         raise ConfigError(f"source {source!r} is none of {', '.join(DETECTION_SOURCES)}")
     detector, config = load_member(weights, member)
-    run = Run(out.parent, config.override({"data.root": str(root), "train.device": device}))  # its crops and device, no folder
+    run = Run(out.parent, config.override({"data.root": str(root.resolve()), "train.device": device}))  # its crops and device, no folder
     faces = read_faces(root, name)
     points, scores = predict(detector.to(run.device), run.store, faces, run.device, progress="predict")[source]
     arrays = {"paths": np.array([face.image for face in faces]), "points": points, "scores": scores}

@@ -212,10 +212,12 @@ def train_tsal(run: Run, starts: list[Path], steps: int) -> None:
     names = ("teacher", "student")
     trackers: dict[str, nn.Module] = {}
     for name, detector in zip(names, detectors) if own else [("teacher", detectors[0])]:
-        path = run.folder / ("tracker" if not config.tracker.tune_steps else f"tsal/tracker-{name}") / "model.pt"
         trackers[name] = load_tracker(run.folder / "tracker" / "model.pt", config, run.device)
-        if config.tracker.tune_steps:
-            trackers[name] = tune_tracker(run, trackers[name], detector, path.parent, identity)
+        tuned = folder / f"tracker-{name}"
+        if config.tracker.tune_steps and _is_done(tuned / "model.pt", identity):
+            trackers[name] = load_tracker(tuned / "model.pt", config, run.device)
+        elif config.tracker.tune_steps:
+            trackers[name] = tune_tracker(run, trackers[name], detector, tuned, identity)
     trackers.setdefault("student", trackers["teacher"])
     seed_everything(config.seed)
     lr = config.train.further_lr

@@ -98,8 +98,9 @@ class Run:
     @property
     def truth_lists(self) -> tuple[str, ...]:
         """Lists that hold labels of unlabelled rows, for measuring; the rendered faces bring theirs."""
-        own = self.config.data.name == "rendered" and not self.config.data.truth
-        return ("unlabelled-truth.txt",) if own else self.config.data.truth
+        data = self.config.data
+        embedded = data.name == "rendered" and not data.root and not data.truth
+        return ("unlabelled-truth.txt",) if embedded else data.truth
 
     @cached_property
     def clips(self) -> list[Clip]:

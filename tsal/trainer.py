@@ -337,11 +337,10 @@ def fit(
         members: more numbers for each row of the history.
     """
     path, train = folder / "last.pt", context.config.train
-    start, history, seconds = _resume(path, state, identity, context.device)
-    started = time.perf_counter() - seconds
+    done = _resume(path, state, identity, context.device)
+    start, history, sums, counts = done["step"], done["history"], done["sums"], done["counts"]
+    started = time.perf_counter() - done["seconds"]
     bar = tqdm(total=steps, initial=start, desc=label, unit="step", mininterval=1, dynamic_ncols=True)
-    sums: dict[str, Tensor] = {}
-    counts: dict[str, int] = {}
     batches = prefetch(make_batch, range(start, steps), context.config.data.workers)
     for step, batch in zip(range(start, steps), batches):
         for name, value in step_function(batch.to(context.device), step / steps).items():
@@ -359,21 +358,21 @@ def fit(
                 raise FloatingPointError(f"{label}: the loss is {row['loss']} at step {step + 1}; lower train.lr, or see {path}")
         if (step + 1) % train.checkpoint_every == 0 and step + 1 < steps:
             parts = {name: item.state_dict() for name, item in state.items()}
-            progress = {"step": step + 1, "history": history, "seconds": time.perf_counter() - started}
+            progress = {"step": step + 1, "history": history, "sums": sums, "counts": counts, "seconds": time.perf_counter() - started}
             save_checkpoint(path, progress | {"state": parts, "identity": identity})
     bar.close()
     write_history(folder / "history.csv", history)
     return history, time.perf_counter() - started
 
 
-def _resume(path: Path, state: dict, identity: dict, device: torch.device) -> tuple[int, list[dict], float]:
-    """Load the checkpoint of the same run, if there is one -> steps done, their history and seconds."""
+def _resume(path: Path, state: dict, identity: dict, device: torch.device) -> dict:
+    """Load the checkpoint of the same run, if there is one -> its progress, or that of a run not begun."""
     content = load_checkpoint(path, device) if path.exists() else {}
     if not content or content.get("identity") != identity:
-        return 0, [], 0.0
+        return {"step": 0, "history": [], "sums": {}, "counts": {}, "seconds": 0.0}
     for name, item in state.items():
         item.load_state_dict(content["state"][name])
-    return content["step"], content["history"], content["seconds"]
+    return content
 
 
 def write_history(path: Path, history: Iterable[dict[str, float]]) -> None:

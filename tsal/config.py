@@ -29,7 +29,7 @@ class DataConfig:
     """Which faces. Lists are relative to ``root`` (its ``lists`` folder may be left out)."""
 
     name: str = "rendered"  # "rendered": the embedded faces; anything else: a folder with lists of one's own
-    root: str = ""  # "" for rendered: data/prepared/rendered-<profile>
+    root: str = ""  # "" for rendered: data/prepared/rendered-<profile>-<hash of render>
     scheme: str = "68"
     labelled: tuple[str, ...] = ("labelled.txt",)
     unlabelled: tuple[str, ...] = ("unlabelled.txt",)

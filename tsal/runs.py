@@ -6,6 +6,7 @@ is trained (model.pt, history.csv), audit.npz, predictions.npz, metrics.json, fi
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import platform
@@ -88,7 +89,10 @@ class Run:
             return REPOSITORY / data.root  # an absolute folder stays as it is
         if data.name != "rendered":
             raise ConfigError(f"data.root: name the folder of {data.name!r} (make: ROOT=<folder>)")
-        return REPOSITORY / "data" / "prepared" / f"rendered-{self.config.profile}"
+        # other settings, another folder: two runs never take each other's pictures away
+        settings = json.dumps(dataclasses.asdict(self.config.render), sort_keys=True)
+        name = f"rendered-{self.config.profile}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
+        return REPOSITORY / "data" / "prepared" / name
 
     @cached_property
     def lists(self) -> FaceLists:

@@ -96,7 +96,7 @@ def read_truth(store: FaceStore, faces: Sequence[Face], kind: str, scheme: Schem
     box = np.array([face.box for face in faces])
     size = np.array([np.nan if face.face_size is None else face.face_size for face in faces])
     has_labels = np.array([face.annotation is not None for face in faces])
-    d = normaliser(kind, points, box, size, scheme) if kind != "face_size" or has_labels.any() else size
+    d = normaliser(kind, points, box, size, scheme) if has_labels.any() else np.full(len(faces), np.nan)
     degenerate = has_labels & is_degenerate(d, box)
     return Truth(
         np.array([face.list_name for face in faces]),

@@ -19,7 +19,6 @@ from tsal.errors import DataError, InputError
 from tsal.evaluate import audit, load_member, metrics_rows, predictions_table, read_truth
 from tsal.evaluate_flow import dis_flow, true_flow
 from tsal.files import write_arrays, write_text
-from tsal.metrics import is_degenerate, normaliser
 from tsal.pseudo import check_sources
 from tsal.runs import Run, list_hashes
 from tsal.tracker import FlowNet, track_frames, track_points
@@ -112,15 +111,9 @@ def audit_pseudo_labels(run: Run, *, clips: int = 200) -> dict[str, np.ndarray]:
         arrays |= {f"{member}_{name}": value for name, value in found.items()}
     faces = [face for clip in chosen for face in clip.faces]
     known = [dataclasses.replace(face, annotation=run.lists.truth.get(face.image)) for face in faces]
-    points, visible = map(np.array, zip(*(run.store.points(face) for face in known)))
-    box = np.array([face.box for face in faces])
-    size = np.array([np.nan if face.face_size is None else face.face_size for face in faces])
-    has_truth = np.array([face.annotation is not None for face in known])
-    d = np.full(len(faces), np.nan)
-    if has_truth.any():
-        d = normaliser(config.data.normaliser, points, box, size, run.scheme)
-        d = np.where(has_truth & ~is_degenerate(d, box), d, np.nan)
-    arrays |= {"truth": points.astype(np.float32), "visible": visible, "d": d.astype(np.float32), "box": box.astype(np.float32)}
+    truth = read_truth(run.store, known, config.data.normaliser, run.scheme)
+    arrays |= {"truth": truth.points.astype(np.float32), "visible": truth.visible}
+    arrays |= {"d": truth.d.astype(np.float32), "box": truth.box.astype(np.float32)}
     arrays["members"] = np.array(["start", "teacher", "student"])
     write_arrays(run.folder / "audit.npz", **arrays)
     return arrays

@@ -1,12 +1,33 @@
-"""Landmark schemes: flip pairs, the centre point, normalisers, drawing lines, subsets."""
+"""Landmark schemes: what the indices of K landmarks mean. Each is a small file, ``configs/schemes/<name>.yaml`` or a user's own.
+
+Keys of a file (indices are 0-based; ``0-16`` is a range, both ends in it):
+
+    points: 68                      how many landmarks there are
+    flip: [[0, 16], [1, 15]]        pairs that a mirror swaps; any other landmark stays itself
+    centre: 30                      the landmark that is the face's centre; without it: the mean of all
+    ocular: [36, 45]                the two outer eye corners
+    pupil: [36-41, 42-47]           two groups of landmarks, whose means stand for the pupils
+    lines: {left eye: 36-41 closed} what a figure joins: a name, its landmarks in order, and whether the line is closed
+    names: [chin, ...]              of all landmarks; without it they are made from the lines: "left eye 1"
+
+Only ``points`` is needed. A part of another scheme has two keys alone: ``subset_of: "68"`` and ``keep: 17-67``.
+"""
 
 from __future__ import annotations
 
+import difflib
+import re
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Iterable
 
-import numpy as np
+import yaml
 
 from tsal.errors import ConfigError
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SCHEME_FOLDER = REPOSITORY / "configs" / "schemes"
+KEYS = ("points", "flip", "centre", "ocular", "pupil", "lines", "names", "subset_of", "keep")
 
 
 @dataclass(frozen=True)
@@ -23,80 +44,32 @@ class Scheme:
     centre: int = -1
     ocular: tuple[int, int] | None = None
     pupil: tuple[tuple[int, ...], tuple[int, ...]] | None = None
-    groups: tuple[tuple[str, tuple[int, ...], bool], ...] = ()  # name, indices, closed line
-    subset_of_68: tuple[int, ...] | None = None
+    lines: tuple[tuple[str, tuple[int, ...], bool], ...] = ()  # name, indices, closed line
+    names: tuple[str, ...] = ()  # of the landmarks; () where nobody named them
 
     def __post_init__(self):
         if sorted(self.flip) != list(range(self.points)) or any(self.flip[self.flip[i]] != i for i in self.flip):
             raise ConfigError(f"scheme {self.name!r}: flip must pair {self.points} landmarks with one another")
 
-
-def _flip(count: int, pairs: list[tuple[int, int]]) -> tuple[int, ...]:
-    order = list(range(count))
-    for a, b in pairs:
-        order[a], order[b] = b, a
-    return tuple(order)
-
-
-_PAIRS_68 = (
-    [(i, 16 - i) for i in range(8)]
-    + [(17 + i, 26 - i) for i in range(5)]
-    + [(31, 35), (32, 34)]
-    + [(36, 45), (37, 44), (38, 43), (39, 42), (40, 47), (41, 46)]
-    + [(48, 54), (49, 53), (50, 52), (55, 59), (56, 58)]
-    + [(60, 64), (61, 63), (65, 67)]
-)
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values under the keys of a scheme's file, every name and range written out; without ``name``."""
+        values: dict[str, Any] = {"points": self.points, "flip": [[i, j] for i, j in enumerate(self.flip) if i < j]}
+        if self.centre >= 0:
+            values["centre"] = self.centre
+        if self.ocular:
+            values["ocular"] = list(self.ocular)
+        if self.pupil:
+            values["pupil"] = [list(group) for group in self.pupil]
+        values["lines"] = {label: " ".join(map(str, indices)) + " closed" * closed for label, indices, closed in self.lines}
+        return values | ({"names": list(self.names)} if self.names else {})
 
 
-def _span(first: int, last: int) -> tuple[int, ...]:
-    return tuple(range(first, last + 1))
+# --- finding and reading ---------------------------------------------------------------------------------------------------
 
 
-SCHEME_68 = Scheme(
-    name="68",
-    points=68,
-    flip=_flip(68, _PAIRS_68),
-    centre=30,
-    ocular=(36, 45),
-    pupil=(_span(36, 41), _span(42, 47)),
-    groups=(
-        ("jaw", _span(0, 16), False),
-        ("left brow", _span(17, 21), False),
-        ("right brow", _span(22, 26), False),
-        ("nose bridge", _span(27, 30), False),
-        ("nostrils", _span(31, 35), False),
-        ("left eye", _span(36, 41), True),
-        ("right eye", _span(42, 47), True),
-        ("outer lip", _span(48, 59), True),
-        ("inner lip", _span(60, 67), True),
-    ),
-)
-
-
-def _subset(name: str, keep: tuple[int, ...]) -> Scheme:
-    """A scheme of the landmarks ``keep`` of 68."""
-    place = {old: new for new, old in enumerate(keep)}
-    parent = SCHEME_68
-    groups = tuple(
-        (label, tuple(place[i] for i in indices if i in place), closed)
-        for label, indices, closed in parent.groups
-        if any(i in place for i in indices)
-    )
-    return Scheme(
-        name=name,
-        points=len(keep),
-        flip=tuple(place[parent.flip[i]] for i in keep),
-        centre=place[30],
-        ocular=(place[36], place[45]),
-        pupil=tuple(tuple(place[i] for i in eye) for eye in parent.pupil),
-        groups=groups,
-        subset_of_68=keep,
-    )
-
-
-SCHEME_51 = _subset("51", _span(17, 67))
-SCHEME_49 = _subset("49", tuple(i for i in range(17, 68) if i not in (60, 64)))
-SCHEMES = {scheme.name: scheme for scheme in (SCHEME_68, SCHEME_51, SCHEME_49)}
+def scheme_names() -> list[str]:
+    """Names of the schemes that come with the project."""
+    return sorted((path.stem for path in SCHEME_FOLDER.glob("*.yaml")), key=int)
 
 
 def generic_scheme(points: int) -> Scheme:
@@ -105,20 +78,215 @@ def generic_scheme(points: int) -> Scheme:
 
 
 def get_scheme(name: str) -> Scheme:
-    """The scheme called ``name``; any other whole number gives a generic one."""
-    if name in SCHEMES:
-        return SCHEMES[name]
-    if name.isdigit() and int(name) > 0:
+    """The scheme that ``data.scheme`` names.
+
+    Args:
+        name: a file of ``configs/schemes``; the path of a user's own (.yaml, .yml or .json), absolute or relative to the working
+            directory or to the repository; any other whole number is a generic scheme.
+    """
+    return _find(name, ())
+
+
+def read_scheme(path: Path, name: str) -> Scheme:
+    """The scheme of a file; :class:`ConfigError` says in one line which key is wrong."""
+    return _read(Path(path), name, ())
+
+
+def _find(name: str, way: tuple[Path, ...]) -> Scheme:
+    if name in scheme_names():
+        return _read(SCHEME_FOLDER / f"{name}.yaml", name, way)
+    if Path(name).suffix in (".yaml", ".yml", ".json"):
+        for folder in (Path.cwd(), REPOSITORY):  # joined to a folder, an absolute path stays as it is
+            if (path := folder / Path(name).expanduser()).is_file():
+                return _read(path, name, way)
+        raise ConfigError(f"{name}: no such landmark scheme; a path is absolute, or relative to {Path.cwd()} or {REPOSITORY}")
+    if name.isdecimal() and int(name) > 0:
         return generic_scheme(int(name))
-    raise ConfigError(f"no landmark scheme {name!r}; known: {', '.join(SCHEMES)}, or a whole number of landmarks")
+    known = ", ".join(scheme_names())
+    raise ConfigError(f"no landmark scheme {name!r}; known: {known}, any whole number of landmarks, or the path of a .yaml file")
+
+
+def _read(path: Path, name: str, way: tuple[Path, ...]) -> Scheme:
+    """``way``: the files that led here by their ``subset_of``."""
+    path = path.resolve()
+    if path in way:
+        raise ConfigError(f"goes in a circle: {' -> '.join(p.name for p in (*way, path))}")
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), _OneKeyLoader)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the scheme: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: cannot read the scheme: it is no text") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that is none
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    return scheme_from_dict(values, name, str(path), (*way, path))
+
+
+class _OneKeyLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice; PyYAML would silently take the last."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.YAMLError(f"the key {twice[0]!r} stands twice")
+        return super().construct_mapping(node, deep)
+
+
+def scheme_from_dict(values: Any, name: str, where: str, way: tuple[Path, ...] = ()) -> Scheme:
+    """A scheme from plain values, as a file or :meth:`Scheme.to_dict` gives them; ``where`` they come from, for errors."""
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where}: not a landmark scheme; want keys and values, such as 'points: 68'")
+    for key in values:
+        if key not in KEYS:
+            close = difflib.get_close_matches(str(key), KEYS, n=1, cutoff=0.4)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise ConfigError(f"{where}: {key}: unknown key{hint}; keys: {', '.join(KEYS)}")
+    if "subset_of" in values or "keep" in values:
+        return _subset(values, name, where, way)
+    points = values.get("points")
+    if type(points) is not int or points < 1:
+        raise ConfigError(f"{where}: points: {'missing' if points is None else repr(points)}; want the number of landmarks")
+    flip = _flip(values.get("flip", []), points, f"{where}: flip")
+    centre = values.get("centre")
+    centre = -1 if centre is None else _indices(centre, points, f"{where}: centre", count=1)[0]
+    ocular = values.get("ocular")
+    ocular = None if ocular is None else _indices(ocular, points, f"{where}: ocular", count=2)
+    pupil = values.get("pupil")
+    if pupil is not None:
+        if not isinstance(pupil, list) or len(pupil) != 2:
+            raise ConfigError(f"{where}: pupil: {pupil!r}; want two groups of landmarks, such as [36-41, 42-47]")
+        pupil = tuple(_indices(group, points, f"{where}: pupil") for group in pupil)
+    lines = _lines(values.get("lines", {}), points, f"{where}: lines")
+    names = _names(values.get("names"), lines, points, f"{where}: names")
+    if flip != tuple(range(points)):
+        _check_mirror(flip, centre, ocular, pupil, where)
+    return Scheme(name, points, flip, centre, ocular, pupil, lines, names)
+
+
+def _subset(values: dict, name: str, where: str, way: tuple[Path, ...]) -> Scheme:
+    """The landmarks ``keep`` of another scheme, renumbered in that order."""
+    for key in ("subset_of", "keep"):
+        if values.get(key) is None:
+            raise ConfigError(f"{where}: {key}: missing; a part of another scheme has subset_of and keep")
+    if others := [key for key in values if key not in ("subset_of", "keep")]:
+        raise ConfigError(f"{where}: {others[0]}: comes from the scheme of subset_of; leave it out")
+    try:
+        parent = _find(str(values["subset_of"]), way)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: subset_of: {error}") from error
+    keep = _indices(values["keep"], parent.points, f"{where}: keep")
+    place = {old: new for new, old in enumerate(keep)}
+    for i in keep:
+        if parent.flip[i] not in place:
+            raise ConfigError(f"{where}: keep: {i} is kept without its mirror image {parent.flip[i]}")
+
+    def kept(indices: Iterable[int]) -> tuple[int, ...]:
+        return tuple(place[i] for i in indices if i in place)
+
+    def whole(indices: Iterable[int]) -> bool:
+        return all(i in place for i in indices)
+
+    lines = tuple((label, kept(indices), closed) for label, indices, closed in parent.lines if kept(indices))
+    return Scheme(
+        name=name,
+        points=len(keep),
+        flip=tuple(place[parent.flip[i]] for i in keep),
+        centre=place.get(parent.centre, -1),
+        ocular=kept(parent.ocular) if parent.ocular and whole(parent.ocular) else None,
+        pupil=tuple(map(kept, parent.pupil)) if parent.pupil and all(map(whole, parent.pupil)) else None,
+        lines=lines,
+        names=tuple(parent.names[i] for i in keep) if parent.names else (),
+    )
+
+
+# --- values of a file ------------------------------------------------------------------------------------------------------
+
+
+def _indices(value: Any, points: int, where: str, count: int | None = None) -> tuple[int, ...]:
+    """Landmarks, written as one, as a list, or as text with ranges (``3, 5, 8-11``); ``count`` of them where it is given."""
+    found: list[int] = []
+    for part in value if isinstance(value, list) else re.split(r"[,\s]+", str(value).strip()):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", str(part))
+        if not match:
+            raise ConfigError(f"{where}: {part!r} is no landmark; want a number from 0, or a range such as 0-16")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise ConfigError(f"{where}: the range {part} goes backwards")
+        if last >= points:
+            raise ConfigError(f"{where}: {last} is none of the {points} landmarks (0-{points - 1})")
+        found += range(first, last + 1)
+    if len(set(found)) < len(found):
+        raise ConfigError(f"{where}: {next(i for i in found if found.count(i) > 1)} stands there twice")
+    if not found or count not in (None, len(found)):
+        raise ConfigError(f"{where}: {value!r} are {len(found)} landmarks; want {count or 'at least one'}")
+    return tuple(found)
+
+
+def _flip(pairs: Any, points: int, where: str) -> tuple[int, ...]:
+    if not isinstance(pairs, list):
+        raise ConfigError(f"{where}: {pairs!r} is no list; want pairs such as [[0, 16], [1, 15]]")
+    order, paired = list(range(points)), set()
+    for pair in pairs:
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise ConfigError(f"{where}: {pair!r} is no pair; want pairs such as [[0, 16], [1, 15]]")
+        a, b = (_indices(i, points, where, count=1)[0] for i in pair)
+        if both := paired & {a, b}:
+            raise ConfigError(f"{where}: {min(both)} stands in two pairs")
+        paired |= {a, b}
+        order[a], order[b] = b, a
+    return tuple(order)
+
+
+def _lines(lines: Any, points: int, where: str) -> tuple[tuple[str, tuple[int, ...], bool], ...]:
+    if not isinstance(lines, dict):
+        raise ConfigError(f"{where}: want a name and landmarks a line, such as 'left eye: 36-41 closed'")
+    found = []
+    for label, value in lines.items():
+        parts = value if isinstance(value, list) else re.split(r"[,\s]+", str(value).strip())
+        closed = parts[-1:] == ["closed"]
+        found.append((str(label), _indices(parts[: len(parts) - closed], points, f"{where}: {label}"), closed))
+    return tuple(found)
+
+
+def _names(names: Any, lines: tuple, points: int, where: str) -> tuple[str, ...]:
+    """The names that are given; else, of each landmark, its first line's with its place there from 1, or its index."""
+    if names is None:
+        made = {i: f"landmark {i}" for i in range(points)}
+        for label, indices, _ in reversed(lines):
+            made |= {i: label if len(indices) == 1 else f"{label} {place}" for place, i in enumerate(indices, 1)}
+        return tuple(made[i] for i in range(points))
+    if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
+        raise ConfigError(f"{where}: want a list of texts, one a landmark")
+    if len(names) != points:
+        raise ConfigError(f"{where}: {len(names)} names for {points} landmarks")
+    if len(set(names)) < points:
+        raise ConfigError(f"{where}: {next(name for name in names if names.count(name) > 1)!r} stands there twice")
+    return tuple(names)
+
+
+def _check_mirror(flip, centre: int, ocular, pupil, where: str) -> None:
+    """Where there are pairs, what lies in the middle must stay and what lies on both sides must change sides."""
+    if centre >= 0 and flip[centre] != centre:
+        raise ConfigError(f"{where}: centre: {centre} is no landmark of the middle line: flip pairs it with {flip[centre]}")
+    if ocular and flip[ocular[0]] != ocular[1]:
+        raise ConfigError(f"{where}: ocular: {ocular[0]} and {ocular[1]} are no pair of flip")
+    if pupil and {flip[i] for i in pupil[0]} != set(pupil[1]):
+        raise ConfigError(f"{where}: pupil: flip does not map one group onto the other")
+
+
+# --- the centre ------------------------------------------------------------------------------------------------------------
 
 
 def centre_point(points, scheme: Scheme, visible=None):
-    """Face centre (..., 2) of points (..., K, 2), numpy or torch: the centre landmark, or the mean of (visible) landmarks."""
-    if scheme.centre >= 0:
-        return points[..., scheme.centre, :]
+    """Face centre (..., 2) of points (..., K, 2), numpy or torch: the centre landmark, or the mean of all (visible) landmarks.
+
+    Where the centre landmark, or every one of them, is hidden (``visible`` (..., K) bool), nothing is known and (0, 0) is given:
+    what stands in a hidden point never comes out.
+    """
+    chosen = slice(None) if scheme.centre < 0 else [scheme.centre]
+    points = points[..., chosen, :]
     if visible is None:
         return points.mean(-2)
-    weight = visible[..., None].astype(points.dtype) if isinstance(points, np.ndarray) else visible[..., None].to(points.dtype)
-    count = weight.sum(-2)
-    return (points * weight).sum(-2) / (count.clip(min=1) if isinstance(points, np.ndarray) else count.clamp(min=1))
+    visible, seen = visible[..., chosen], points + 0
+    seen[~visible] = 0
+    return seen.sum(-2) / visible.sum(-1)[..., None].clip(min=1)

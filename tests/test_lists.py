@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from toys import face, save_picture
 
+from tsal.data.leaks import check_files
 from tsal.data.lists import (
-    check_files,
     find_list,
     group_clips,
     load_lists,
-    read_image,
     read_list,
     read_points,
     write_list,
     write_points,
 )
+from tsal.data.pictures import read_image
 from tsal.errors import DataError
 
 
@@ -257,7 +257,7 @@ def test_a_root_that_is_not_there_is_an_error(root):
 
 
 def test_checked_pictures_are_known_by_content_and_size(root):
-    facts = check_files(load(root), 2, workers=1, progress=False)
+    facts, _ = check_files(load(root), 2, workers=1, progress=False)
     assert set(facts) == {"train.png", "other.png", "frame.png", "val.png"}
     assert all((fact["width"], fact["height"]) == (30, 20) for fact in facts.values())
     assert len({fact["sha256"] for fact in facts.values()}) == 4

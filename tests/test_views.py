@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,8 @@ from toys import PAIRED, dot_image, dot_place, face, save_picture
 
 from tsal.config import AugmentConfig
 from tsal.data import views
-from tsal.data.lists import Clip, write_points
+from tsal.data.crops import CropFolder
+from tsal.data.lists import Clip, Face, read_list, write_points
 from tsal.data.views import BatchMaker, FaceStore, clip_box, plain_affine, plain_views, positions, prefetch
 from tsal.errors import DataError
 from tsal.geometry import apply_affine
@@ -24,8 +27,8 @@ CALM = AugmentConfig(scale=0.0, rotation=0.0, shift=0.0, flip=0.0)
 LIVELY = AugmentConfig(scale=0.1, rotation=20.0, shift=0.05, flip=0.5, weak=0.5)
 
 
-def store(root, *, side=SIDE, expand=1.35, cache_mb=50, scheme=PAIRED) -> FaceStore:
-    return FaceStore(root, scheme, side, expand, cache_mb)
+def store(root, *, side=SIDE, expand=1.35, cache_mb=50, scheme=PAIRED, disk=None) -> FaceStore:
+    return FaceStore(root, scheme, side, expand, cache_mb, disk)
 
 
 def maker(root, labelled=(), clips=(), photographs=(), *, augment=LIVELY, seed=0, sizes=(2, 1, 1), frames=2, **kwargs) -> BatchMaker:
@@ -94,6 +97,21 @@ def test_a_mirrored_view_swaps_visibility_with_the_landmarks(tmp_path):
     )
 
 
+@pytest.mark.parametrize("mirrored", [0.0, 1.0])
+def test_what_stands_in_a_hidden_landmark_moves_neither_picture_nor_other_landmarks(tmp_path, mirrored):
+    save_picture(tmp_path / "a.png", dot_image(40, 40, 20, 20, 3))
+    faces, augment = [face("a.png", (5, 5, 35, 35), "a.pts")], dataclasses.replace(LIVELY, flip=mirrored)
+    batches = []
+    for hidden in ("10 10", "1000000 -1000000"):
+        (tmp_path / "a.pts").write_text(f"{{\n{hidden} 0\n20 10 1\n15 20 1\n15 25 1\n}}\n")
+        batches.append(maker(tmp_path, faces, augment=augment, sizes=(4, 0, 0))(0))
+    one, other = batches
+    seen = one.visible[0].tolist()
+    assert seen == ([True, False, True, True] if mirrored else [False, True, True, True])
+    assert torch.equal(one.visible, other.visible) and torch.equal(one.labelled, other.labelled)
+    assert torch.equal(one.points[one.visible], other.points[one.visible])
+
+
 def test_a_scheme_without_pairs_is_never_mirrored(tmp_path):
     save_picture(tmp_path / "a.png", dot_image(40, 40, 20, 20, 3))
     photograph = Clip("a", (face("a.png", (5, 5, 35, 35)),))
@@ -127,6 +145,20 @@ def still_clip(root, frames: int) -> Clip:
         save_picture(root / "clip" / f"{i}.png", dot_image(100, 90, 48.4, 44.7, 2.0))
     boxes = np.array([30, 25, 75, 70]) + rng.uniform(-6, 6, (frames, 4))
     return Clip("clip", tuple(face(f"clip/{i}.png", boxes[i], row=i + 1) for i in range(frames)))
+
+
+def test_truth_for_measuring_lies_in_the_weak_view_and_changes_nothing_else(tmp_path):
+    save_picture(tmp_path / "dot.png", dot_image(100, 100, 47.0, 55.0, 2.0))
+    write_points(tmp_path / "dot.pts", np.array([[47.0, 55.0]] * 4))
+    photographs = [Clip("dot", (face("dot.png", (20, 20, 80, 80)),))]
+    options = dict(augment=LIVELY, seed=3, sizes=(0, 0, 1), frames=1)
+    plain, measured = (
+        BatchMaker(store(tmp_path), [], [], photographs, truth=truth, **options)(0) for truth in (None, {"dot.png": "dot.pts"})
+    )
+    assert plain.truth is None and torch.equal(plain.weak, measured.weak) and torch.equal(plain.strong, measured.strong)
+    assert np.abs(dot_place(measured.weak[0]) - measured.truth[0, 0].numpy()).max() < 0.2
+    unknown = BatchMaker(store(tmp_path), [], [], photographs, truth={"other.png": "dot.pts"}, **options)(0)
+    assert unknown.truth.isnan().all()
 
 
 def test_the_one_box_of_a_clip_is_the_mean_of_its_frames_boxes():
@@ -231,10 +263,57 @@ def test_a_batch_is_a_function_of_seed_and_step_alone(busy):
     assert not same(make(0), make(1)) and not same(make(0), busy(seed=1)(0))
 
 
-@pytest.mark.parametrize("workers", [0, 1, 3])
-def test_a_batch_does_not_depend_on_the_number_of_threads(busy, workers):
-    alone = [busy()(step) for step in range(2, 8)]
-    assert all(same(a, b) for a, b in zip(alone, prefetch(busy(), range(2, 8), workers), strict=True))
+@pytest.mark.parametrize("disk_mb", [None, 0.005, 50], ids=["no disk", "disk for two crops", "disk"])
+@pytest.mark.parametrize("cache_mb", [0, 0.005, 50], ids=["no memory", "memory for two crops", "memory"])
+@pytest.mark.parametrize("workers", [0, 1, 2, 5])
+def test_batches_do_not_depend_on_threads_nor_on_what_is_kept_where(busy, tmp_path, workers, cache_mb, disk_mb):
+    small = {"side": 16}  # crops of 28 x 28: all pictures are larger, so all may be kept on disk
+    alone = [busy(**small)(step) for step in range(2, 8)]
+    disk = CropFolder(tmp_path / "kept", disk_mb) if disk_mb else None
+    cold = busy(**small, cache_mb=cache_mb, disk=disk)
+    restarted = busy(**small, cache_mb=cache_mb, disk=disk)
+    for make in (cold, cold, restarted):  # everything cold; what memory holds warm; memory cold, what the disk holds warm
+        assert all(same(a, b) for a, b in zip(alone, prefetch(make, range(2, 8), workers), strict=True))
+    assert not disk or any(disk.folder.iterdir())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_taken_up_in_the_middle_sees_the_batches_that_it_would_have_seen(busy, tmp_path, workers):
+    disk = CropFolder(tmp_path / "kept", 50)
+    whole = list(prefetch(busy(side=16, disk=disk), range(9), workers))
+    for start in (1, 4, 8):
+        rest = list(prefetch(busy(side=16, disk=disk), range(start, 9), workers))
+        assert all(same(a, b) for a, b in zip(whole[start:], rest, strict=True))
+
+
+class Watching(FaceStore):
+    """Writes down which faces are asked for."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.asked: list[Face] = []
+
+    def crop(self, face):
+        self.asked.append(face)
+        return super().crop(face)
+
+
+def test_every_labelled_face_clip_and_photograph_comes_once_an_epoch(tmp_path):
+    save_picture(tmp_path / "a.png", dot_image(40, 40, 20, 20, 3))
+    write_points(tmp_path / "a.pts", np.full((4, 2), 20.0))
+    labelled = [face("a.png", (5, 5, 35, 35), "a.pts", row=i, list_name="labelled") for i in range(7)]
+    clips = [Clip(str(i), tuple(face("a.png", (5, 5, 35, 35), row=2 * i + j, list_name="clips") for j in (0, 1))) for i in range(5)]
+    photographs = [Clip(str(i), (face("a.png", (5, 5, 35, 35), row=i, list_name="photographs"),)) for i in range(3)]
+    watching = Watching(tmp_path, PAIRED, 16, 1.35, 50)
+    make = BatchMaker(watching, labelled, clips, photographs, LIVELY, seed=0, sizes=(2, 2, 2), frames=2)
+    for step in range(105):  # 30, 42 and 70 epochs
+        make(step)
+    for name, pool, epochs in (("labelled", labelled, 30), ("clips", [f for c in clips for f in c.faces], 42),
+                               ("photographs", [c.faces[0] for c in photographs], 70)):  # fmt: skip
+        seen = [f for f in watching.asked if f.list_name == name]
+        assert len(seen) == epochs * len(pool)
+        for start in range(0, len(seen), len(pool)):
+            assert {f.row for f in seen[start : start + len(pool)]} == {f.row for f in pool}
 
 
 def test_the_labelled_rows_of_a_step_do_not_depend_on_the_unlabelled_ones(busy):
@@ -308,3 +387,120 @@ def test_two_faces_of_one_picture_have_crops_of_their_own(tmp_path):
     kept = store(tmp_path)
     left, right = kept.crop(face("a.png", (5, 5, 35, 35)))[0], kept.crop(face("a.png", (55, 5, 85, 35)))[0]
     assert left.max() > 200 and right.max() < 20
+
+
+# --- crops kept on disk --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cuts(monkeypatch) -> list:
+    """Grows by one whenever a crop is cut."""
+    done, cut = [], views.cut_crop
+    monkeypatch.setattr(views, "cut_crop", lambda *arguments: done.append(1) or cut(*arguments))
+    return done
+
+
+def noise(path, seed: int, size=(90, 70)) -> None:
+    save_picture(path, np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+
+
+WIDE = face("a.png", (10, 5, 75, 60))
+
+
+def test_a_crop_is_cut_once_for_all_runs_and_stays_the_same_bit_for_bit(tmp_path, cuts):
+    noise(tmp_path / "a.png", 0)
+    fresh, affine = store(tmp_path, side=16).crop(WIDE)
+    disk = CropFolder(tmp_path / "kept", 50)
+    cuts.clear()
+    for _ in range(3):
+        found, placed = store(tmp_path, side=16, disk=disk).crop(WIDE)
+        assert np.array_equal(found, fresh) and np.array_equal(placed, affine)
+    assert len(cuts) == 1
+
+
+def test_a_copy_under_another_name_is_the_same_picture(tmp_path, cuts):
+    noise(tmp_path / "a.png", 0)
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes())
+    kept = store(tmp_path, side=16, disk=CropFolder(tmp_path / "kept", 50))
+    assert np.array_equal(kept.crop(WIDE)[0], kept.crop(dataclasses.replace(WIDE, image="b.png"))[0]) and len(cuts) == 1
+
+
+def test_a_changed_picture_box_or_setting_meets_no_former_crop(tmp_path):
+    disk = CropFolder(tmp_path / "kept", 50)
+    noise(tmp_path / "a.png", 0)
+    former = store(tmp_path, side=16, disk=disk).crop(WIDE)[0]
+    for changed, options in (
+        (WIDE, {"side": 17}),
+        (WIDE, {"side": 16, "expand": 1.36}),
+        (dataclasses.replace(WIDE, box=(10.0, 5.0, 75.0, 60.5)), {"side": 16}),
+    ):
+        found = store(tmp_path, disk=disk, **options).crop(changed)[0]
+        assert np.array_equal(found, store(tmp_path, **options).crop(changed)[0]) and not np.array_equal(found, former)
+    times = (tmp_path / "a.png").stat()
+    noise(tmp_path / "a.png", 1)
+    os.utime(tmp_path / "a.png", ns=(times.st_atime_ns, times.st_mtime_ns))  # a clock says nothing about content
+    found = store(tmp_path, side=16, disk=disk).crop(WIDE)[0]
+    assert np.array_equal(found, store(tmp_path, side=16).crop(WIDE)[0]) and not np.array_equal(found, former)
+
+
+def test_other_code_that_cuts_meets_no_former_crop(tmp_path, cuts, monkeypatch):
+    noise(tmp_path / "a.png", 0)
+    disk = CropFolder(tmp_path / "kept", 50)
+    store(tmp_path, side=16, disk=disk).crop(WIDE)
+    monkeypatch.setattr(cv2, "__version__", "another")
+    store(tmp_path, side=16, disk=disk).crop(WIDE)
+    assert len(cuts) == 2
+
+
+def test_damaged_entries_are_cut_anew(tmp_path, cuts):
+    noise(tmp_path / "a.png", 0)
+    disk = CropFolder(tmp_path / "kept", 50)
+    fresh = store(tmp_path, side=16, disk=disk).crop(WIDE)[0]
+    [entry] = disk.folder.iterdir()
+    entry.write_bytes(b"no crop at all")
+    for _ in range(2):
+        assert np.array_equal(store(tmp_path, side=16, disk=disk).crop(WIDE)[0], fresh)
+    assert len(cuts) == 2
+
+
+@pytest.mark.parametrize("size, kept", [((28, 28), 0), ((28, 29), 1)])
+def test_crops_with_as_many_pixels_as_their_picture_are_not_kept_on_disk(tmp_path, size, kept):
+    noise(tmp_path / "a.png", 0, size)
+    disk = CropFolder(tmp_path / "kept", 50)
+    store(tmp_path, side=16, disk=disk).crop(face("a.png", (5, 5, 20, 20)))  # a crop of 28 x 28
+    assert (len(list(disk.folder.iterdir())) if disk.folder.exists() else 0) == kept
+
+
+def test_a_picture_that_lies_on_its_side_stands_up_with_and_without_the_disk(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (12, 9, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    content = cv2.imencode(".jpg", picture)[1].tobytes()
+    orientation = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"  # EXIF: turned by 90 degrees
+    turned = content[:2] + b"\xff\xe1" + (len(orientation) + 2).to_bytes(2, "big") + orientation + content[2:]
+    found = {}
+    for name, bytes_ in (("plain", content), ("turned", turned)):
+        (tmp_path / f"{name}.jpg").write_bytes(bytes_)
+        tall = face(f"{name}.jpg", (5, 5, 60, 60))
+        found[name] = store(tmp_path, side=16).crop(tall)[0]
+        for _ in range(2):
+            assert np.array_equal(store(tmp_path, side=16, disk=CropFolder(tmp_path / "kept", 50)).crop(tall)[0], found[name])
+    assert not np.array_equal(found["plain"], found["turned"])
+
+
+@pytest.mark.parametrize("content, problem", [(None, "does not exist"), (b"", "cannot be read"), (b"no picture", "cannot be read")])
+def test_a_picture_that_cannot_be_read_is_told_of_with_the_disk_too(tmp_path, content, problem):
+    if content is not None:
+        (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(DataError, match=f"a.png: the image {problem}"):
+        store(tmp_path, disk=CropFolder(tmp_path / "kept", 50)).crop(WIDE)
+
+
+def test_crops_of_real_faces_come_back_bit_for_bit(realdata, tmp_path, cuts):
+    faces = [f for name in ("300W.afw.GTB", "300W.helen-train.GTB") for f in read_list(realdata / "lists" / name)[::80]]
+    disk = CropFolder(tmp_path / "kept", 50)
+    fresh = [store(realdata, side=96, disk=disk).crop(f)[0] for f in faces]
+    assert len(cuts) == len(faces) == len(list(disk.folder.iterdir()))
+    for f, crop in zip(faces, fresh):
+        assert np.array_equal(store(realdata, side=96, disk=disk).crop(f)[0], crop)
+        assert len(cuts) == len(faces)
+        assert np.array_equal(store(realdata, side=96).crop(f)[0], crop)
+        cuts.pop()

@@ -8,21 +8,23 @@ other row is a photograph: a clip of one frame.
 
 from __future__ import annotations
 
-import hashlib
 import math
+import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Iterable, Sequence
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
+from tsal.data.pictures import look_at_picture
 from tsal.errors import DataError
 from tsal.files import write_text
 
+PREPARED = Path(__file__).resolve().parent.parent.parent / "data" / "prepared"
 NO_LABELS = "None"
+TRANSDUCTIVE = ", or, to learn from unlabelled test pictures on purpose, set data.transductive=true"
 ROW_FORMAT = "path_of_img path_of_annotation x1 y1 x2 y2 [face_size]"
 
 
@@ -50,8 +52,21 @@ class Clip:
     faces: tuple[Face, ...]
 
 
+def list_root(root: Path, name: str) -> Path:
+    """The folder that a list's paths are relative to: ``root``, or, for ``<dataset>:<list>``, that prepared dataset's."""
+    dataset, colon, _ = name.partition(":")
+    return PREPARED / dataset if colon and "/" not in dataset else Path(root)
+
+
 def find_list(root: Path, name: str) -> Path:
-    """The file of a list named relative to ``root`` or to ``root/lists``; an absolute path is taken as it is."""
+    """The file of a list named relative to ``root`` or to ``root/lists``; an absolute path is taken as it is.
+
+    ``<dataset>:<list>`` is a list of ``data/prepared/<dataset>``: several datasets serve one run.
+    """
+    if (other := list_root(root, name)) != Path(root):
+        root, name = other, name.partition(":")[2]
+        if not root.is_dir():
+            raise DataError(f"{root.name}:{name}: no dataset {root}; prepare it: python -m tsal data --help")
     for path in (Path(root) / name, Path(root) / "lists" / name):  # joined to a root, an absolute path stays as it is
         if path.is_file():
             return path
@@ -83,6 +98,9 @@ def parse_list(path: Path, label: str) -> tuple[list[Face], list[str]]:
         if not columns or columns[0].startswith("#"):
             continue
         where = f"{label}:{number}"
+        if "\0" in line:
+            problems.append(f"{where}: holds a null character; the list is damaged")
+            continue
         if len(columns) not in (6, 7):
             problems.append(f"{where}: {len(columns)} columns, want 6 or 7: {ROW_FORMAT}")
             continue
@@ -142,19 +160,11 @@ def read_points(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
     return points - 1, visible
 
 
-def write_points(path: Path, points: np.ndarray) -> None:
-    """Write 0-based px points (K, 2) as a 1-based .pts file."""
-    body = "\n".join(f"{x:.3f} {y:.3f}" for x, y in np.asarray(points, float) + 1)
+def write_points(path: Path, points: np.ndarray, visible: np.ndarray | None = None) -> None:
+    """Write 0-based px points (K, 2) as a 1-based .pts file; with ``visible`` (K,), that as a third column."""
+    ends = [""] * len(points) if visible is None else [f" {int(seen)}" for seen in visible]
+    body = "\n".join(f"{x:.3f} {y:.3f}{end}" for (x, y), end in zip(np.asarray(points, float) + 1, ends))
     write_text(path, f"version: 1\nn_points: {len(points)}\n{{\n{body}\n}}\n")
-
-
-def read_image(path: Path) -> np.ndarray:
-    """RGB uint8 (H, W, 3)."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        state = "cannot be read as a picture" if Path(path).exists() else "does not exist"
-        raise DataError(f"{path}: the image {state}")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def group_clips(faces: Sequence[Face]) -> list[Clip]:
@@ -194,11 +204,13 @@ class FaceLists:
     truth: dict[str, str]  # image -> annotation, for measuring only
 
 
-def load_lists(root: Path, labelled, unlabelled, evaluate, truth=(), *, points: int | None = None) -> FaceLists:
+def load_lists(
+    root: Path, labelled, unlabelled, evaluate, truth=(), *, points: int | None = None, transductive: bool = False
+) -> FaceLists:
     """Read every list of a run; all problems of all lists are raised together.
 
     With ``points`` (of an annotation), where a list is wrong, the files that its other rows name are checked too: nothing is left
-    to be found in a second try.
+    to be found in a second try. ``transductive``: unlabelled rows may also stand in an evaluation list.
     """
     problems: list[str] = []
 
@@ -206,7 +218,8 @@ def load_lists(root: Path, labelled, unlabelled, evaluate, truth=(), *, points: 
         lists = {}
         for name in names:
             try:
-                lists[name], wrong = parse_list(find_list(root, name), name)
+                found, wrong = parse_list(find_list(root, name), name)
+                lists[name] = [_from(root, list_root(root, name), face) for face in found]
                 problems.extend(wrong)
             except DataError as error:
                 problems.extend(error.problems)
@@ -216,7 +229,7 @@ def load_lists(root: Path, labelled, unlabelled, evaluate, truth=(), *, points: 
         raise DataError(f"{root}: no such folder (ROOT, or data.root)")
     sets = {"labelled": read(labelled), "unlabelled": read(unlabelled), "evaluate": read(evaluate), "truth": read(truth)}
     train = [face for faces in sets["labelled"].values() for face in faces]
-    rest = [face for faces in sets["unlabelled"].values() for face in faces]
+    rest = [replace(face, annotation=None) for faces in sets["unlabelled"].values() for face in faces]
     labelled_rows = [face for face in train if face.annotation]
     if train and not labelled_rows:
         problems.append(f"{', '.join(labelled)}: the training list has no labelled rows (every annotation is {NO_LABELS})")
@@ -225,12 +238,13 @@ def load_lists(root: Path, labelled, unlabelled, evaluate, truth=(), *, points: 
     if not evaluate:
         problems.append("data.evaluate: no evaluation list is named")
     seen = {}
-    for face in train + rest:
-        seen.setdefault(_identity(root, face), face)
+    for face in labelled_rows if transductive else train + rest:
+        seen.setdefault(_file(root, face), face)
     for faces in sets["evaluate"].values():
         for face in faces:
-            if other := seen.get(_identity(root, face)):
-                problems.append(f"{face.where}: {face.image} also stands in a training list ({other.where}); remove one of them")
+            if other := seen.get(_file(root, face)):
+                hint = "" if other.annotation else TRANSDUCTIVE
+                problems.append(f"{face.where}: {face.image} also stands in a training list ({other.where}); remove one of them{hint}")
     truths = {face.image: face.annotation for faces in sets["truth"].values() for face in faces if face.annotation}
     # a labelled list may hold frames without labels (a clip labelled in part): they are unlabelled data
     rest = rest + [face for face in train if not face.annotation]
@@ -242,60 +256,46 @@ def load_lists(root: Path, labelled, unlabelled, evaluate, truth=(), *, points: 
     return lists
 
 
-def _identity(root: Path, face: Face) -> str:
+def from_root(root: Path, other: Path, name: str) -> str:
+    """How a path that is relative to the folder ``other`` is written relative to ``root``."""
+    if other == Path(root):
+        return name
+    beside = PREPARED in Path(root).absolute().parents and PREPARED in other.parents  # prepared datasets may move together
+    return os.path.normpath(os.path.join(os.path.relpath(other, root) if beside else other, name))
+
+
+def _from(root: Path, other: Path, face: Face) -> Face:
+    annotation = face.annotation and from_root(root, other, face.annotation)
+    return replace(face, image=from_root(root, other, face.image), annotation=annotation)
+
+
+def _file(root: Path, face: Face) -> str:
     return str((Path(root) / face.image).resolve())
 
 
-def check_files(lists: FaceLists, points: int, *, workers: int = 2, progress: bool = True) -> dict[str, dict]:
-    """Open every image and annotation; returns {image: {"sha256", "width", "height"}}, or raises all problems at once.
-
-    The same picture (by content) in a training and an evaluation list is a problem too.
-    """
-    facts, problems = find_problems(lists, points, workers=workers, progress=progress)
-    if problems:
-        raise DataError(problems)
-    return facts
+def same_file(root: Path, one: Face, other: Face) -> bool:
+    """Whether two rows name one file, by whatever way."""
+    return _file(root, one) == _file(root, other)
 
 
 def find_problems(
     lists: FaceLists, points: int, *, workers: int = 2, progress: bool = True
 ) -> tuple[dict[str, dict | str], list[str]]:
-    """What is known of each image, and one line for every problem. (Of one file in two lists :func:`load_lists` tells.)"""
+    """Open every image and annotation: what :func:`look_at_picture` says of each image, and one line for every problem."""
     groups = {"labelled": lists.labelled, "unlabelled": lists.unlabelled, **lists.evaluate}
     images = sorted({face.image for faces in groups.values() for face in faces})
-    facts: dict[str, dict | str] = {}
-
-    def look(image: str) -> dict | str:
-        path = lists.root / image
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            return f"the image {image} {'does not exist' if not path.exists() else f'cannot be read: {error.strerror}'}"
-        picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
-        if picture is None:
-            return f"the image {image} cannot be read as a picture"
-        return {"sha256": hashlib.sha256(content).hexdigest(), "width": picture.shape[1], "height": picture.shape[0]}
-
     with ThreadPoolExecutor(workers) as pool:
-        bar = tqdm(pool.map(look, images), total=len(images), desc="checking pictures", disable=not progress, mininterval=1)
-        facts = dict(zip(images, bar))
+        looks = pool.map(lambda image: look_at_picture(lists.root / image, image), images)
+        facts = dict(zip(images, tqdm(looks, total=len(images), desc="checking pictures", disable=not progress, mininterval=1)))
     problems = []
     for faces in groups.values():
         for face in faces:
-            problems.extend(f"{face.where}: {line}" for line in _face_problems(face, facts[face.image], lists.root, points))
-    contents: dict[str, Face] = {}
-    for face in lists.labelled + lists.unlabelled:
-        if isinstance(facts[face.image], dict):
-            contents.setdefault(facts[face.image]["sha256"], face)
-    for faces in lists.evaluate.values():
-        for face in faces:
-            other = contents.get(facts[face.image]["sha256"]) if isinstance(facts[face.image], dict) else None
-            if other and _identity(lists.root, other) != _identity(lists.root, face):
-                problems.append(f"{face.where}: {face.image} is the same picture as {other.image} of {other.where}; remove one")
+            problems.extend(f"{face.where}: {line}" for line in face_problems(face, facts[face.image], lists.root, points))
     return facts, problems
 
 
-def _face_problems(face: Face, fact: dict | str, root: Path, points: int) -> list[str]:
+def face_problems(face: Face, fact: dict | str, root: Path, points: int) -> list[str]:
+    """What is wrong with a row, whose picture :func:`look_at_picture` told of; one line each."""
     problems = []
     if isinstance(fact, str):
         problems.append(fact)

@@ -389,7 +389,6 @@ def render_clip(seed, frames: int, side: int) -> RenderedClip:
     points = np.stack([landmarks(v) for v in scene.projected])
     motion = np.gradient(points[..., :2].mean(1), axis=0) if frames > 1 else rng.normal(0, 2, (1, 2))
     images = [_expose(rng, _shade(scene, t, side, fine[t], finer), scene.light, motion[t]) for t in range(frames)]
-    depth = [_depth(mesh.landmark_faces, mesh.landmark_weights, v) for v in scene.projected]
     visible = [~_hidden(points[t, :, :2], points[t, :, 2], fine[t], side) for t in range(frames)]
     exact = [_rasterise(scene, t, side, 1) for t in range(frames if frames > 1 else 0)]
     forward = [_flow(scene, t, t + 1, exact[t], fine[t + 1]) for t in range(frames - 1)]

@@ -6,20 +6,26 @@ the batches that it would have seen.
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 from collections import OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from threading import Lock
-from typing import Callable, Iterable, Iterator, Sequence
+from typing import Callable, Iterable, Iterator, Mapping, Sequence
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from tsal import geometry
 from tsal.config import AugmentConfig
-from tsal.data.lists import Clip, Face, read_image, read_points
+from tsal.data.crops import CropFolder, crop_key
+from tsal.data.lists import Clip, Face, read_points
+from tsal.data.pictures import read_image
 from tsal.geometry import apply_affine, compose_affine, crop_affine, invert_affine
 from tsal.schemes import Scheme
 
@@ -29,23 +35,29 @@ CROP_MARGIN = 1.75  # side of a stored crop over the network's input: room for r
 
 
 class FaceStore:
-    """Decoded, anti-aliased crops around each face, kept in memory up to a bound (least recently used first out)."""
+    """Decoded, anti-aliased crops around each face, kept in memory up to a bound (least recently used first out).
 
-    def __init__(self, root: Path, scheme: Scheme, side: int, expand: float, cache_mb: int):
-        self.root, self.scheme, self.side, self.expand = Path(root), scheme, side, expand
+    With ``disk``, crops are kept there too where the picture has more pixels than its crop. Of smaller ones (enlarged faces, the
+    rendered clips) the crop would take more of the disk's bound than it saves: decoding and cutting take 0.2 ms, not 1 ms.
+    """
+
+    def __init__(self, root: Path, scheme: Scheme, side: int, expand: float, cache_mb: int, disk: CropFolder | None = None):
+        self.root, self.scheme, self.side, self.expand, self.disk = Path(root), scheme, side, expand, disk
         self._limit, self._size = cache_mb * 2**20, 0
         self._crops: OrderedDict[Face, tuple[np.ndarray, np.ndarray]] = OrderedDict()
         self._points: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._lock = Lock()
+        self._code = _cutting_code() if disk else ""
 
     def crop(self, face: Face) -> tuple[np.ndarray, np.ndarray]:
-        """RGB uint8 (C, C, 3) and the affine (2, 3) from the image's pixels to the crop's."""
+        """RGB uint8 (C, C, 3), not to be written to, and the affine (2, 3) from the image's pixels to the crop's."""
         with self._lock:
             if face in self._crops:
                 self._crops.move_to_end(face)
                 return self._crops[face]
         side = round(self.side * CROP_MARGIN)
-        entry = _cut(read_image(self.root / face.image), face.box, side, self.expand * (side - 1) / (self.side - 1))
+        expand = self.expand * (side - 1) / (self.side - 1)
+        entry = self._make_crop(face, side, expand), crop_affine(face.box, side, expand)
         with self._lock:
             if face not in self._crops:
                 self._crops[face] = entry
@@ -53,6 +65,25 @@ class FaceStore:
                 while self._size > self._limit and len(self._crops) > 1:
                     self._size -= self._crops.popitem(last=False)[1][0].nbytes
         return entry
+
+    def _make_crop(self, face: Face, side: int, expand: float) -> np.ndarray:
+        """From the disk, or cut."""
+        path, content = self.root / face.image, b""
+        if self.disk:
+            with suppress(OSError):
+                content = path.read_bytes()
+        if not content:
+            return cut_crop(read_image(path), face.box, side, expand)
+        key = crop_key(content, self._code, tuple(map(float, face.box)), side, float(expand))
+        crop = self.disk.read(key, (side, side, 3))
+        if crop is None:
+            picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+            if picture is None:
+                return cut_crop(read_image(path), face.box, side, expand)  # which says what is wrong
+            crop = cut_crop(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), face.box, side, expand)
+            if picture.size > crop.size:
+                self.disk.write(key, crop)
+        return crop
 
     def points(self, face: Face) -> tuple[np.ndarray, np.ndarray]:
         """Landmarks (K, 2) px of the image and visibility (K,); NaN and False for a face without labels."""
@@ -64,12 +95,23 @@ class FaceStore:
 
     def view(self, face: Face, affine: np.ndarray) -> np.ndarray:
         """The input picture (S, S, 3) uint8 that ``affine`` (image px -> input px) asks for."""
-        crop, to_crop = self.crop(face)
-        step = compose_affine(affine, invert_affine(to_crop))
-        return cv2.warpAffine(crop, step, (self.side, self.side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return _view(self.crop(face), affine, self.side)
 
 
-def _cut(image: np.ndarray, box, side: int, expand: float) -> tuple[np.ndarray, np.ndarray]:
+def _view(entry: tuple[np.ndarray, np.ndarray], affine: np.ndarray, side: int) -> np.ndarray:
+    """The picture (side, side, 3) that ``affine`` (image px -> its px) asks for, from a crop and its affine."""
+    crop, to_crop = entry
+    step = compose_affine(affine, invert_affine(to_crop))
+    return cv2.warpAffine(crop, step, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _cutting_code() -> str:
+    """What changes when the code or the library that decodes and cuts does: kept crops of another code are not looked at."""
+    parts = (inspect.getsource(cut_crop), inspect.getsource(geometry), cv2.__version__, cv2.getCPUFeaturesLine())
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
+def cut_crop(image: np.ndarray, box, side: int, expand: float) -> np.ndarray:
     """Crop by a box; first shrunk by area where the picture is larger than needed, so that nothing aliases."""
     affine = crop_affine(box, side, expand)
     zoom = float(np.sqrt(abs(np.linalg.det(affine[:, :2]))))
@@ -85,8 +127,7 @@ def _cut(image: np.ndarray, box, side: int, expand: float) -> tuple[np.ndarray, 
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         shrink = np.array([[kx, 0, (0.5 - x1) * kx - 0.5], [0, ky, (0.5 - y1) * ky - 0.5]])
     step = compose_affine(affine, invert_affine(shrink))
-    crop = cv2.warpAffine(image, step, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return crop, affine
+    return cv2.warpAffine(image, step, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def clip_box(faces: Sequence[Face]) -> tuple[float, ...]:
@@ -124,6 +165,7 @@ class Batch:
     previous: Tensor  # (P,) long, into U
     following: Tensor  # (P,) long, into U: the frame after ``previous``
     seed: int  # of this step's noise
+    truth: Tensor | None = None  # (U, K, 2) px of the weak view, NaN where not known: for measuring, never learned from
 
     def to(self, device: torch.device) -> "Batch":
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -155,7 +197,9 @@ class BatchMaker:
         seed: int,
         sizes: tuple[int, int, int],  # labelled faces, clips, photographs a step
         frames: int,
+        truth: Mapping[str, str] | None = None,  # image -> annotation of unlabelled faces, for measuring
     ):
+        self.truth = truth or {}
         self.store, self.augment, self.seed, self.sizes, self.frames = store, augment, seed, sizes, frames
         self.labelled, self.clips, self.photographs = labelled, clips, photographs
         self.can_flip = any(i != j for i, j in enumerate(store.scheme.flip))
@@ -195,12 +239,19 @@ class BatchMaker:
         for place, face in enumerate(faces):
             x1, y1, x2, y2 = face.box
             size = zoom * np.sqrt((x2 - x1) * (y2 - y1))
-            yield self.store.view(face, weak), self.store.view(face, strong), step, flip, size, number, place
+            crop = self.store.crop(face)  # once: a small cache would have lost it to another thread by the second view
+            views = _view(crop, weak, self.store.side), _view(crop, strong, self.store.side)
+            yield *views, step, flip, size, number, place, self._truth(face, weak)
+
+    def _truth(self, face: Face, affine: np.ndarray) -> np.ndarray:
+        """Landmarks (K, 2) px of the view, NaN where they are hidden or not known."""
+        points, visible = self.store.points(replace(face, annotation=self.truth.get(face.image)))
+        return np.where(visible[:, None], apply_affine(affine, points), np.nan)
 
     def _stack(self, labelled: list[tuple], unlabelled: list[tuple], seed: int) -> Batch:
         side, count = self.store.side, self.store.scheme.points
         images, points, visible = zip(*labelled) if labelled else ((), (), ())
-        weak, strong, step, flip, size, clip, place = zip(*unlabelled) if unlabelled else ((),) * 7
+        weak, strong, step, flip, size, clip, place, truth = zip(*unlabelled) if unlabelled else ((),) * 8
         following = [i for i, p in enumerate(place) if p > 0]
         return Batch(
             labelled=_pictures(images, side),
@@ -215,6 +266,7 @@ class BatchMaker:
             previous=torch.tensor(following, dtype=torch.long) - 1,
             following=torch.tensor(following, dtype=torch.long),
             seed=seed,
+            truth=_numbers(truth, (count, 2)) if self.truth else None,
         )
 
 

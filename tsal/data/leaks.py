@@ -1,0 +1,121 @@
+"""What training must not share with evaluation: pictures, by name and by content, and clips; and what looks the same.
+
+A perceptual hash finds pictures that were saved anew or resized. On 300 photographs of 300-W, copies (JPEG quality 30, a quarter of
+the size, brighter, 1.7 times larger) differ in at most 6 of its 63 bits, distinct photographs in more than 10; frames of one shot,
+and other shots of one interview, in 4 and more. So it warns, and does not forbid.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Iterable, Mapping
+
+import numpy as np
+
+from tsal.data.building import Origin
+from tsal.data.lists import TRANSDUCTIVE, Face, FaceLists, find_problems, group_clips, same_file
+from tsal.errors import DataError
+
+LOOK_ALIKE = 6  # bits
+
+
+def check_files(
+    lists: FaceLists,
+    points: int,
+    *,
+    origins: Mapping[str, Origin] = MappingProxyType({}),
+    transductive: bool = False,
+    workers: int = 2,
+    progress: bool = True,
+) -> tuple[dict[str, dict], list[str]]:
+    """Open every image and annotation of a run, and compare training with evaluation.
+
+    Returns:
+        what is known of each image (see :func:`tsal.data.pictures.look_at_picture`), and warnings.
+
+    Raises:
+        DataError: all problems at once.
+    """
+    facts, problems = find_problems(lists, points, workers=workers, progress=progress)
+    leaks, warnings = find_leaks(lists, facts, origins, transductive)
+    if problems + leaks:
+        raise DataError(problems + leaks)
+    return facts, warnings
+
+
+def clip_names(faces: Iterable[Face], origins: Mapping[str, Origin]) -> dict[str, Face]:
+    """Clips of two frames or more -> their first row: as the builder named them, or by the folder of numbered pictures."""
+    names: dict[str, Face] = {}
+    for clip in group_clips(list(faces)):
+        for face in clip.faces:
+            origin = origins.get(face.image, Origin())
+            if origin.clip and origin.frame is not None:
+                names.setdefault(origin.clip, face)
+            elif len(clip.faces) > 1:
+                names.setdefault(clip.name, face)
+    return names
+
+
+def find_leaks(
+    lists: FaceLists, facts: Mapping[str, dict | str], origins: Mapping[str, Origin], transductive: bool
+) -> tuple[list[str], list[str]]:
+    """Problems (pictures by content, and clips, that stand in training and in evaluation lists) and warnings (subjects, look-alikes).
+
+    Args:
+        facts: of each image: ``sha256`` and ``look``, its perceptual hash; text for a picture that cannot be read.
+        transductive: unlabelled rows may share with evaluation lists; labelled ones never.
+    """
+    problems, warnings = [], []
+    known = {image: fact for image, fact in facts.items() if isinstance(fact, dict)}
+    forbidden = lists.labelled + ([] if transductive else lists.unlabelled)
+    contents: dict[str, Face] = {}
+    for face in forbidden:
+        if face.image in known:
+            contents.setdefault(known[face.image]["sha256"], face)
+    clips = clip_names(lists.labelled, origins) | ({} if transductive else clip_names(lists.unlabelled, origins))
+    for faces in lists.evaluate.values():
+        for face in faces:
+            other = contents.get(known[face.image]["sha256"]) if face.image in known else None
+            if other and not same_file(lists.root, other, face):  # of one file, load_lists tells
+                problems.append(f"{face.where}: {face.image} is the same picture as {other.image} of {other.where}; "
+                                f"remove one of them{_hint(other)}")
+        for clip, face in clip_names(faces, origins).items():
+            if clip in clips:
+                problems.append(f"{face.where}: clip {clip} also stands in a training list ({clips[clip].where}); "
+                                f"remove one of them{_hint(clips[clip])}")
+    if not problems:
+        warnings += _shared_subjects(lists, origins)
+        warnings += _look_alikes(lists, known, transductive)
+    return problems, warnings
+
+
+def _hint(face: Face) -> str:
+    return "" if face.annotation else TRANSDUCTIVE
+
+
+def _shared_subjects(lists: FaceLists, origins: Mapping[str, Origin]) -> list[str]:
+    trained = {origins[face.image].subject for face in lists.labelled + lists.unlabelled if face.image in origins} - {None}
+    warnings = []
+    for name, faces in lists.evaluate.items():
+        if shared := sorted({origins[face.image].subject for face in faces if face.image in origins} & trained):
+            shown = ", ".join(shared[:5]) + (" ..." if len(shared) > 5 else "")
+            warnings.append(f"{name}: {len(shared)} of its subjects also stand in a training list ({shown})")
+    return warnings
+
+
+def _look_alikes(lists: FaceLists, known: Mapping[str, dict], transductive: bool) -> list[str]:
+    """One line for each evaluation picture that looks like a training picture: the nearest one."""
+    train = {face.image: face for face in (lists.labelled if transductive else lists.labelled + lists.unlabelled) if face.image in known}
+    test = {face.image: face for faces in lists.evaluate.values() for face in faces if face.image in known}
+    if not train or not test:
+        return []
+    images = list(train)
+    hashes = np.array([known[image]["look"] for image in images], np.uint64)
+    warnings = []
+    for image, face in test.items():
+        bits = np.bitwise_count(hashes ^ np.uint64(known[image]["look"]))
+        nearest = int(bits.argmin())
+        if bits[nearest] <= LOOK_ALIKE:
+            other = train[images[nearest]]
+            warnings.append(f"{face.where}: {image} looks like {other.image} of {other.where} ({int(bits[nearest])} of 63 bits differ)")
+    return warnings

@@ -1,7 +1,7 @@
 """Files of a run -> figures and tables. Nothing in here trains or predicts; the tracker alone is asked, for its pictures.
 
-Each ``draw_*`` returns figures with a name; :func:`draw_all` writes them to ``<run>/figures``. What a figure shows is what the
-run's files say: draw again and the same bytes come out.
+Each ``draw_*`` returns figures with a name, those of audit and evaluation from modules of their own; :func:`draw_all` writes them
+to ``<run>/figures``. What a figure shows is what the run's files say: draw again and the same bytes come out.
 """
 
 from __future__ import annotations
@@ -13,21 +13,32 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tsal.data.lists import Clip, Face, group_clips
+from tsal.checkpoints import load_checkpoint
+from tsal.data.lists import Face, group_clips
 from tsal.data.photometric import photometric, to_float
 from tsal.data.views import BatchMaker, plain_views
-from tsal.errors import InputError
-from tsal.evaluate import table_errors
-from tsal.figures_audit import draw_pseudo_labels
-from tsal.checkpoints import load_checkpoint
-from tsal.files import read_arrays, write_text
+from tsal.figures_audit import draw_pseudo_labels, empty
+from tsal.figures_breakdown import draw_breakdown
+from tsal.figures_evaluation import draw_evaluation, draw_summary
 from tsal.runs import Run
 from tsal.style import (
-    COLUMN, LABELS, MEMBER_DASHES, MEMBERS, SOURCES, TEXT, TRUTH, Picture, cumulative, draw_crop, draw_face, draw_landmarks, fine_store,
-    flow_colours, flow_wheel, headroom, picture_grid, plain_log_ticks, row_name, run_file, save, spread, styled, under_name, unit,
+    COLUMN, LABELS, MEMBER_DASHES, MEMBERS, SOURCES, TEXT, Picture, draw_crop, draw_face, draw_landmarks, flow_colours, flow_wheel,
+    headroom, picture_grid, plain_log_ticks, row_name, run_file, save, spread, styled,
 )  # fmt: skip
-from tsal.tables import TAU, table, tables_text
+from tsal.tables import run_tables, table, write_tables
 from tsal.tracker import FlowNet, both_directions, reconstruct_next
+
+__all__ = [
+    "draw_all",
+    "draw_breakdown",
+    "draw_evaluation",
+    "draw_history",
+    "draw_pseudo_labels",
+    "draw_samples",
+    "draw_summary",
+    "draw_tracker",
+    "table",
+]
 
 
 # --- data ------------------------------------------------------------------------------------------------------------------
@@ -100,7 +111,9 @@ def draw_tracker(run: Run) -> list[Picture]:
     evaluated = [c for faces in run.lists.evaluate.values() for c in group_clips(faces) if len(c.faces) > 1]
     clips = spread(evaluated or run.clips, 24)
     if not clips:
-        raise InputError("no clip of two frames or more: nothing to track")
+        figure = Picture("tracker", COLUMN, 1.2)
+        empty(figure.subplots(), "nothing to show: no clip of two frames or more")
+        return [figure]
     seen = _track(run, [clip.faces[:2] for clip in clips])
     order = np.argsort(np.hypot(*seen["flow"].swapaxes(0, 1)).mean((1, 2)), kind="stable")
     names = ("frame t", "frame t + 1", "flow from t to t + 1", "t + 1 rebuilt from t", "difference × 3", "same, without flow")
@@ -194,156 +207,12 @@ def draw_history(run: Run) -> list[Picture]:
     return [figure]
 
 
-# --- evaluation ------------------------------------------------------------------------------------------------------------
-
-
-def _numbers(row: pd.Series) -> str:
-    return f"{row.NME:.2f} / {row[f'AUC@{TAU:.2f}']:.3f} / {100 * row[f'FR@{TAU:.2f}']:.1f}"
-
-
-def _scored(run: Run) -> tuple[dict, np.ndarray, list[str]]:
-    """The predictions, the heatmap source's NME (M, N) in %, and the lists that have a scored face."""
-    predictions = read_arrays(run_file(run, "predictions.npz"))
-    errors = 100 * table_errors(predictions)[:, predictions["sources"].tolist().index("heatmap")]
-    lists = list(dict.fromkeys(predictions["list"].tolist()))
-    return predictions, errors, [name for name in lists if np.isfinite(errors[0, predictions["list"] == name]).any()]
-
-
-@styled
-def draw_evaluation(run: Run) -> list[Picture]:
-    """Cumulative errors, sources and faces of every evaluation list; a list without labels shows its faces alone."""
-    predictions, errors, lists = _scored(run)
-    charts = [_draw_ced(run, predictions, errors, lists), _draw_sources(run, lists)] if lists else []
-    return [*charts, _draw_faces(run, predictions, errors)]
-
-
-def _plot_ced(axes, run: Run, predictions: dict, errors: np.ndarray, name: str, legend: bool = True) -> None:
-    numbers = table(run).set_index(["list", "member", "source"])
-    mine = predictions["list"] == name
-    found = {m: e[np.isfinite(e)] for m, e in zip(predictions["members"].tolist(), errors[:, mine])}
-    slowest = max(np.median(e) for e in found.values())
-    largest = 10.0 if slowest < 7 else 10 * np.ceil(max(np.quantile(e, 0.95) for e in found.values()) / 10)
-    for member, values in found.items():
-        label = f"{_numbers(numbers.loc[(name, member, 'heatmap')])}  {member}" if legend else member
-        axes.step(*cumulative(values), where="post", color=MEMBERS[member], linestyle=MEMBER_DASHES[member], label=label)
-    axes.axvline(100 * TAU, color="#b0b0b0", linewidth=0.6)
-    axes.set(xlim=(0, largest), ylim=(0, 1), xlabel=f"NME ({unit(run)})", ylabel="share of faces")
-    title = f"NME % / AUC@{TAU:.2f} / FR@{TAU:.2f} %" if legend else None
-    axes.legend(title=title, loc="best", alignment="left")
-
-
-def _draw_ced(run: Run, predictions: dict, errors: np.ndarray, lists: list[str]) -> Picture:
-    columns = min(2, len(lists))
-    rows = -(-len(lists) // columns)
-    figure = Picture("evaluation-ced", COLUMN if columns == 1 else TEXT, 2.5 * rows, layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False)
-    for axes, name in zip(panels.flat, lists):
-        _plot_ced(axes, run, predictions, errors, name)
-        axes.set_title(f"{name}: {np.isfinite(errors[0, predictions['list'] == name]).sum()} faces")
-    for axes in panels.flat[len(lists) :]:
-        axes.set_axis_off()
-    return figure
-
-
-def _draw_sources(run: Run, lists: list[str]) -> Picture:
-    numbers = table(run)
-    sources = list(dict.fromkeys(numbers.source))
-    figure = Picture("evaluation-sources", COLUMN, 0.75 + 0.9 * len(lists), layout="constrained")
-    panels = figure.subplots(len(lists), 1, squeeze=False)[:, 0]
-    for axes, name in zip(panels, lists):
-        for step, (member, rows) in enumerate(numbers[numbers.list == name].groupby("member", sort=False)):
-            place = np.array([sources.index(source) for source in rows.source]) + 0.17 * (step - 1.5)
-            axes.plot(rows.NME, place, color=MEMBERS[member], marker="o", markersize=4, linestyle="", label=member)
-        axes.set_yticks(range(len(sources)), sources)
-        axes.set(ylim=(len(sources) - 0.5, -0.5), title=name)
-        axes.grid(False, axis="y")
-    panels[-1].set_xlabel(f"NME ({unit(run)})")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, handletextpad=0.1, columnspacing=1)
-    return figure
-
-
-def _draw_faces(run: Run, predictions: dict, errors: np.ndarray) -> Picture:
-    """Faces at fixed places of the teacher's ranking, from best to worst: supervised above, teacher below, labels in white."""
-    names, heatmap = predictions["members"].tolist(), predictions["sources"].tolist().index("heatmap")
-    members = [name for name in ("supervised", "teacher") if name in names]
-    lists = list(dict.fromkeys(predictions["list"].tolist()))
-    places = {"best": 0.0, "25th percentile": 0.25, "median": 0.5, "75th percentile": 0.75, "95th percentile": 0.95, "worst": 1.0}
-    left = 0.18 if len(lists) == 1 else 0.3
-    figure, axes = picture_grid("evaluation-faces", len(members) * len(lists), len(places), left=left, under=0.15)
-    store, teacher = fine_store(run), errors[names.index("teacher")]
-    for number, name in enumerate(lists):
-        mine = np.flatnonzero(predictions["list"] == name)
-        scored = mine[np.isfinite(teacher[mine])]
-        order = scored[np.argsort(teacher[scored], kind="stable")] if len(scored) else mine
-        for column, (title, share) in enumerate(places.items()):
-            index = order[round(share * (len(order) - 1))]
-            face = next(f for f in run.lists.evaluate[name] if f.row == predictions["row"][index])
-            truth = {TRUTH: (predictions["truth"][index], predictions["visible"][index])}
-            for offset, member in enumerate(members):
-                place, m = axes[len(members) * number + offset, column], names.index(member)
-                draw_crop(place, store, (face,), face, truth | {MEMBERS[member]: (predictions["points"][m, heatmap, index], None)})
-                under_name(place, f"{errors[m, index]:.2f} %" if np.isfinite(errors[m, index]) else "", color=MEMBERS[member])
-                if column == 0:
-                    row_name(place, member if len(lists) == 1 else f"{member}\n{name}")
-                if place in axes[0]:
-                    place.set_title(title if len(scored) else "", pad=3)
-    return figure
-
-
-@styled
-def draw_summary(run: Run) -> Picture:
-    """One wide picture of what comes out: clips with the teacher's landmarks, cumulative errors, the table."""
-    predictions, errors, lists = _scored(run)
-    name = (lists or list(run.lists.evaluate))[0]
-    teacher = predictions["members"].tolist().index("teacher")
-    points = predictions["points"][teacher, predictions["sources"].tolist().index("heatmap")]
-    place_of = {(n, row): i for i, (n, row) in enumerate(zip(predictions["list"].tolist(), predictions["row"].tolist()))}
-    clips = [clip for clip in group_clips(run.lists.evaluate[name]) if len(clip.faces) > 1]
-    clips = clips or [Clip(name, (face,)) for face in run.lists.evaluate[name]]
-
-    def error(clip: Clip) -> float:
-        return float(np.nan_to_num(np.mean([errors[teacher, place_of[name, face.row]] for face in clip.faces]), nan=np.inf))
-
-    ranked = sorted(clips, key=error)
-    if len(ranked[0].faces) > 1:
-        rows = [[(clip, face) for face in clip.faces[:5]] for clip in (ranked[len(ranked) // 3], ranked[2 * len(ranked) // 3])]
-    else:
-        chosen = [(clip, clip.faces[0]) for clip in spread(ranked, 10)]
-        rows = [chosen[: -(-len(chosen) // 2)], chosen[-(-len(chosen) // 2) :]]
-    left, cell, height = 0.6 + 1.23 * max(map(len, rows)), 1.2, 3.2
-    width = left + 3.1
-    figure, store = Picture("summary", width, height), fine_store(run)
-    for r, row in enumerate(rows):
-        for c, (clip, face) in enumerate(row):
-            x, y = 0.06 + 1.23 * c, height - 0.25 - cell - 1.23 * r
-            axes = figure.add_axes((x / width, y / height, cell / width, cell / height))
-            axes.set_axis_off()
-            draw_crop(axes, store, clip.faces, face, {MEMBERS["teacher"]: (points[place_of[name, face.row]], None)}, width=1.1)
-    figure.text(0.06 / width, 1 - 0.2 / height, "Teacher's landmarks on faces kept from training", fontsize=8)
-    if name in lists:
-        axes = figure.add_axes((left / width, 0.42 / height, (width - left - 0.1) / width, (height - 0.67) / height))
-        _plot_ced(axes, run, predictions, errors, name)
-        figure.text(left / width, 1 - 0.2 / height, f"Errors on {name}", fontsize=8)
-        figure.text(0.06 / width, 0.1 / height, _headline(run, name), fontsize=7.5, va="bottom", linespacing=1.5)
-    return figure
-
-
-def _headline(run: Run, name: str) -> str:
-    """Supervised and TSAL, each with its steps and its time: start + what followed."""
-    rows = table(run).query("list == @name and source == 'heatmap'").set_index("member")
-    return "\n".join(
-        f"{label}: {row.NME:.2f} % NME, {row.start_steps:.0f} + {row.further_steps:.0f} steps, "
-        f"{row.start_seconds:.0f} + {row.further_seconds:.0f} s"
-        for label, row in (("supervised only", rows.loc["supervised"]), ("TSAL's teacher", rows.loc["teacher"]))
-    )
-
-
 # --- everything ------------------------------------------------------------------------------------------------------------
 
 
 def draw_all(run: Run) -> list[Path]:
-    """Every figure as .png and .pdf, and ``tables.md``, in ``<run>/figures``; returns their paths."""
-    draws, folder = (draw_samples, draw_tracker, draw_history, draw_pseudo_labels, draw_evaluation), run.folder / "figures"
+    """Every figure as .png and .pdf, the tables as ``tables.md`` and ``tables.tex``, in ``<run>/figures``; returns their paths."""
+    draws = (draw_samples, draw_tracker, draw_history, draw_pseudo_labels, draw_breakdown, draw_evaluation)
+    folder = run.folder / "figures"
     paths = [path for draw in draws for figure in draw(run) for path in save(figure, folder)] + save(draw_summary(run), folder)
-    write_text(folder / "tables.md", tables_text(run))
-    return [*paths, folder / "tables.md"]
+    return [*paths, *write_tables(run_tables(run), folder, "tables")]

@@ -29,6 +29,7 @@ def comparison_tables(run: Run, source: str = "heatmap") -> list[str]:
         first = rows.iloc[0]
         note = f"{name}: {first.faces} faces, normaliser {run.config.data.normaliser}, source {source}"
         note += f"; {first.degenerate} more not scored (degenerate normaliser)" if first.degenerate else ""
+        note += "; TRANSDUCTIVE: pictures of this list may have been trained on without their labels" if first.transductive else ""
         tables.append(f"{note}\n{align(head, [_cells(row) for _, row in rows.iterrows()])}")
     return tables
 

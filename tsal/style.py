@@ -51,7 +51,7 @@ NORMALISERS = {
     "box": "square root of the box's area",
     "face_size": "face size of the list",
 }
-STAGES = {"history.csv": "train", "audit.npz": "pseudo", "predictions.npz": "evaluate", "metrics.json": "evaluate"}
+STAGES = {"history.csv": "train", "labels.parquet": "pseudo", "predictions.npz": "evaluate", "metrics.json": "evaluate"}
 PICTURE = 240  # px, side of crops that are looked at rather than trained on
 
 STYLE = {
@@ -170,20 +170,20 @@ def draw_face(axes, image: np.ndarray) -> None:
 
 
 def draw_landmarks(axes, points: np.ndarray, scheme: Scheme, colour: str, *, width=0.9, visible: np.ndarray | None = None) -> None:
-    """Points (K, 2) px of the picture: the scheme's lines, and a dot on every (visible) landmark; unknown ones are left out.
+    """Points (K, 2) px of the picture: the scheme's lines, and a dot on every landmark; hidden and unknown ones break the line.
 
     A scheme without lines gets larger dots. Truth is drawn thin, to leave what is measured against it in sight.
     """
     width = 0.7 * width if colour == TRUTH else width
     outline = [Stroke(linewidth=width + 0.9, foreground="white" if colour == SOURCES["fused"] else "black", alpha=0.55), Normal()]
     gap = np.full((1, 2), np.nan)
-    parts = [part for _, indices, closed in scheme.groups for part in (points[list(indices + indices[:closed])], gap)]
+    points = points if visible is None else np.where(visible[:, None], points, np.nan)
+    parts = [part for _, indices, closed in scheme.lines for part in (points[list(indices + indices[:closed])], gap)]
     if parts:
         axes.plot(*np.concatenate(parts).T, color=colour, linewidth=width, path_effects=outline, solid_capstyle="round")
-    dots = points if visible is None else points[visible]
     size = 1.5 * width if parts else 4 * width
     edge = 0 if parts else 0.4
-    axes.plot(*dots.T, linestyle="", marker="o", markersize=size, color=colour, markeredgewidth=edge, markeredgecolor="black")
+    axes.plot(*points.T, linestyle="", marker="o", markersize=size, color=colour, markeredgewidth=edge, markeredgecolor="black")
 
 
 def cumulative(errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -228,7 +228,8 @@ def run_file(run: Run, name: str) -> Path:
 
 
 def unit(run: Run) -> str:
-    return f"% of {NORMALISERS[run.config.data.normaliser]}"
+    mark = ", transductive" if run.config.data.transductive else ""
+    return f"% of {NORMALISERS[run.config.data.normaliser]}{mark}"
 
 
 def spread(items: Sequence, count: int) -> list:

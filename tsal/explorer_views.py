@@ -1,0 +1,418 @@
+"""What the explorer of an audit shows, as plain functions: a state -> pictures, curves, lists. Widgets are in :mod:`tsal.explorer`.
+
+Pictures are RGB uint8. Points, flow and distances are in px of the network's input, errors in % of the normaliser.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple, Sequence
+
+import cv2
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.colors import to_rgb
+from matplotlib.patches import Rectangle
+
+from tsal.analysis import known_mean
+from tsal.audit import AUDITED, Audit
+from tsal.geometry import apply_affine
+from tsal.metrics import jitter
+from tsal.schemes import Scheme
+from tsal.style import MEMBERS, SOURCE_DASHES, SOURCES, TRUTH, Picture, draw_face, flow_colours, styled
+
+LARGE, SMALL = 396, 192  # px, sides of the crop and of the other panels: all fit where JupyterLab is 1280 px wide
+WIDTH = LARGE + 2 * SMALL + 16  # px, of all panels beside one another
+SCREEN = 130  # px an inch, of curves on the screen
+TRUTH_NAME, EVERY = "ground truth", -1  # what is overlaid beside the sources; the group of all landmarks
+MEASURES = {
+    "error": "error",
+    "agreement": "disagreement",
+    "flow_error": "forward-backward error",
+    "gate": "weight in the target",
+    "place": "frame of the clip",
+}
+UNITS = {"error": " (%)", "agreement": " (px)", "flow_error": " (px)"}
+HEAT = cv2.COLORMAP_INFERNO
+CURRENT = MEMBERS["teacher"]  # colour of what marks the frame or the region that is looked at
+
+
+@dataclass(frozen=True)
+class State:
+    """What is looked at: a frame (row of the audit's frames), what a member says of it at a step, and which part of that."""
+
+    member: str
+    step: int
+    frame: int
+    shown: tuple[str, ...]  # of the audit's sources, and TRUTH_NAME
+    group: int  # a line of the scheme, or EVERY
+    landmark: int  # whose heatmap
+
+
+class Panel(NamedTuple):
+    picture: np.ndarray  # (side, side, 3)
+    title: str
+    note: str
+
+
+# --- groups of landmarks ---------------------------------------------------------------------------------------------------
+
+
+def group_landmarks(scheme: Scheme, group: int) -> list[int]:
+    """Indices of the group's landmarks, in the scheme's order of numbers."""
+    return list(range(scheme.points)) if group == EVERY else sorted(set(scheme.lines[group][1]))
+
+
+def landmark_name(scheme: Scheme, landmark: int) -> str:
+    return f"{landmark}  {scheme.names[landmark]}" if scheme.names else f"landmark {landmark}"
+
+
+# --- lists -----------------------------------------------------------------------------------------------------------------
+
+
+def frame_table(audit: Audit, member: str, step: int, landmarks: Sequence[int]) -> pd.DataFrame:
+    """A row for each frame (its number is the index) that the member was audited on, with means over ``landmarks``.
+
+    Columns: clip, place, view; ``error`` (fused, %), ``agreement``, ``flow_error`` (px), ``gate``, and ``jitter``: length of the
+    second difference of the fused points (px), for frames between two others. NaN where there is nothing to measure.
+    """
+    labels, rows = audit.labels(member, step)
+    landmarks = list(landmarks)
+    table = audit.frames.loc[rows, ["clip", "place", "view"]].copy()
+    table["error"] = known_mean(audit.errors(member, "fused", step)[:, landmarks])
+    for column, values in (("agreement", labels.agreement), ("flow_error", labels.flow_error), ("gate", labels.weight)):
+        table[column] = known_mean(values[:, landmarks])
+    shaking = np.full(len(rows), np.nan)
+    points = labels.points[AUDITED.index("fused")][:, landmarks] * audit.frames.zoom.to_numpy()[rows, None, None]
+    for place in table.reset_index(drop=True).groupby("view").indices.values():
+        shaking[place[1:-1]] = jitter(points[place], 1.0)
+    return table.assign(jitter=shaking)
+
+
+def clip_table(frames: pd.DataFrame, by: str = "") -> pd.DataFrame:
+    """Clips (index: the number of their view) with means over their frames, the largest ``by`` first; "": in the audit's order."""
+    groups = frames.groupby("view", sort=False)
+    table = groups[["agreement", "error", "jitter"]].mean().assign(frames=groups.size())
+    table.insert(0, "clip", groups["clip"].first())
+    return table.sort_values(by, ascending=False, na_position="last", kind="stable") if by else table
+
+
+def scatter_axes(frames: pd.DataFrame) -> tuple[str, str]:
+    """The two columns that frames are spread by: disagreement and error; for one that is unknown, the next best that is known."""
+    known = [name for name in ("agreement", "flow_error", "gate", "place") if frames[name].notna().any()]
+    return known[0], "error" if frames.error.notna().any() else known[1]
+
+
+def frames_within(frames: pd.DataFrame, ranges: dict[str, tuple[float, float]]) -> pd.DataFrame:
+    """Frames whose columns all lie in their range (both ends in it), largest values of the last column first."""
+    inside = np.all([frames[name].between(*limits) for name, limits in ranges.items()], 0)
+    return frames[inside].sort_values(list(ranges)[-1], ascending=False, kind="stable")
+
+
+def source_distances(audit: Audit, state: State, scheme: Scheme, rows: np.ndarray, measured: bool) -> dict[str, np.ndarray]:
+    """Each shown source's, on frames ``rows``: mean error (%), or without labels mean distance (px) from the fused points."""
+    labels, every = audit.labels(state.member, state.step)
+    at, landmarks = np.searchsorted(every, rows), group_landmarks(scheme, state.group)
+    names = [name for name in AUDITED if name in state.shown]
+    if measured:
+        return {name: known_mean(audit.errors(state.member, name, state.step)[np.ix_(at, landmarks)]) for name in names}
+    fused, zoom = labels.points[AUDITED.index("fused")], audit.frames.zoom.to_numpy()[rows, None]
+    found = {}
+    for name in names:
+        if name != "fused":
+            index = AUDITED.index(name)
+            distance = zoom * np.linalg.norm(labels.points[index, at] - fused[at], axis=-1)
+            found[name] = known_mean(np.where(labels.valid[index, at], distance, np.nan)[:, landmarks])
+    return found
+
+
+# --- panels ----------------------------------------------------------------------------------------------------------------
+
+
+def panels(audit: Audit, view: dict[str, np.ndarray], scheme: Scheme, state: State) -> dict[str, Panel]:
+    """The five pictures of a frame; ``view`` is the audit's view of its clip."""
+    place = int(audit.frames.place.loc[state.frame])
+    return {
+        "crop": _crop_panel(audit, view, scheme, state, place),
+        "heatmap": _heatmap_panel(audit, view, scheme, state, place),
+        "flow": _flow_panel(view, place),
+        "occlusion": _occlusion_panel(view, place),
+        "forward-backward": _error_panel(view, place),
+    }
+
+
+def frame_points(audit: Audit, view: dict[str, np.ndarray], state: State) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """{source: (K, 2) px of the input, NaN where it says nothing}, and labels (K, 2), NaN where hidden; None without any."""
+    labels, rows = audit.labels(state.member, state.step)
+    at = int(np.searchsorted(rows, state.frame))
+    points = {
+        name: np.where(labels.valid[index, at][:, None], apply_affine(view["affine"], labels.points[index, at]), np.nan)
+        for index, name in enumerate(AUDITED)
+    }
+    seen = audit.visible[state.frame]
+    truth = np.where(seen[:, None], apply_affine(view["affine"], audit.truth[state.frame]), np.nan)
+    return points, truth if seen.any() else None
+
+
+def _crop_panel(audit: Audit, view: dict[str, np.ndarray], scheme: Scheme, state: State, place: int) -> Panel:
+    picture = _enlarged(view["pictures"][place], LARGE)
+    zoom = LARGE / view["pictures"].shape[1]
+    points, truth = frame_points(audit, view, state)
+    target = points["fused"] if truth is None else truth
+    landmarks = group_landmarks(scheme, state.group)
+    lines = [line[1:] for number, line in enumerate(scheme.lines) if state.group in (EVERY, number)]
+    shown = [name for name in AUDITED if name in state.shown]
+    for name in shown:  # beneath the points
+        segments = _segments(points[name][landmarks], target[landmarks], zoom)
+        cv2.polylines(picture, segments, False, _rgb(SOURCES[name]), 1, cv2.LINE_AA, 4)
+    if truth is not None and TRUTH_NAME in state.shown:
+        _draw_points(picture, truth, zoom, lines, landmarks, TRUTH)
+    for name in shown:
+        _draw_points(picture, points[name], zoom, lines, landmarks, SOURCES[name])
+    _ring(picture, target[state.landmark], zoom)
+    goal = "the fused points" if truth is None else "the ground truth"
+    return Panel(picture, "points", f"thin lines lead to {goal}; ring: the landmark")
+
+
+def _heatmap_panel(audit: Audit, view: dict[str, np.ndarray], scheme: Scheme, state: State, place: int) -> Panel:
+    """The member's heatmap of the landmark, enlarged over the grey crop."""
+    grey = np.repeat(view["pictures"][place].mean(-1, keepdims=True), 3, 2)
+    title, maps = f"heatmap of {landmark_name(scheme, state.landmark)}", view.get(f"heatmaps_{state.member}")
+    if maps is None or state.step != audit.steps(state.member)[-1]:
+        return Panel(_enlarged((0.35 * grey).astype(np.uint8), SMALL), title, "kept of the last step alone")
+    heat = cv2.resize(maps[place, state.landmark], (SMALL, SMALL), interpolation=cv2.INTER_LINEAR)
+    share = np.sqrt(heat[..., None] / 255)  # faint parts stay in sight
+    picture = ((1 - share) * 0.6 * _enlarged(grey.astype(np.uint8), SMALL) + share * _colours(heat)).astype(np.uint8)
+    points, truth = frame_points(audit, view, state)
+    zoom = SMALL / grey.shape[0]
+    for name in AUDITED:
+        if name in state.shown:
+            _dot(picture, points[name][state.landmark], zoom, SOURCES[name])
+    if truth is not None and TRUTH_NAME in state.shown:
+        _dot(picture, truth[state.landmark], zoom, TRUTH)
+    return Panel(picture, title, "over its largest value")
+
+
+def _flow_panel(view: dict[str, np.ndarray], place: int) -> Panel:
+    title = "flow to the next frame"
+    if (missing := _without_next(view, place)) is not None:
+        return Panel(missing[0], title, missing[1])
+    length = np.hypot(view["flow"][:, 0].astype(np.float32), view["flow"][:, 1])
+    longest = max(float(np.quantile(length, 0.99)), 0.1)
+    picture = _enlarged((255 * flow_colours(view["flow"][place].astype(np.float32), longest)).astype(np.uint8), SMALL)
+    side = np.linspace(-1, 1, 43)
+    wheel = np.stack(np.meshgrid(side, side))
+    disc = (np.hypot(*wheel) <= 1)[..., None]
+    corner = picture[-47:-4, 4:47]
+    corner[:] = np.where(disc, 255 * flow_colours(wheel, 1.0), corner)
+    cv2.circle(picture, (25, SMALL - 26), 22, (90, 90, 90), 1, cv2.LINE_AA)
+    return Panel(picture, title, f"edge of the wheel: {longest:.1f} px")
+
+
+def _occlusion_panel(view: dict[str, np.ndarray], place: int) -> Panel:
+    title = "hidden in the next frame"
+    if (missing := _without_next(view, place)) is not None:
+        return Panel(missing[0], title, missing[1])
+    hidden = cv2.resize(view["occluded"][place].astype(np.float32), (SMALL, SMALL), interpolation=cv2.INTER_NEAREST)[..., None]
+    picture = _enlarged(view["pictures"][place], SMALL)
+    picture = np.where(hidden > 0, 0.3 * picture + 0.7 * np.array(_rgb(SOURCES["tracked_heatmap"])), picture)
+    return Panel(picture.astype(np.uint8), title, f"orange: {100 * view['occluded'][place].mean():.0f} % of the crop")
+
+
+def _error_panel(view: dict[str, np.ndarray], place: int) -> Panel:
+    title = "forward-backward error"
+    if (missing := _without_next(view, place)) is not None:
+        return Panel(missing[0], title, missing[1])
+    errors = view["forward_backward_error"].astype(np.float32)
+    limit = max(float(np.quantile(errors, 0.98)), 0.1)
+    shade = np.clip(255 * errors[place] / limit, 0, 255).astype(np.uint8)
+    return Panel(_colours(_enlarged(shade, SMALL)), title, f"black: 0, yellow: {limit:.1f} px")
+
+
+def _without_next(view: dict[str, np.ndarray], place: int) -> tuple[np.ndarray, str] | None:
+    """What stands in place of the flow where there is none: the darkened picture, and why."""
+    pictures = view["pictures"]
+    if "flow" in view and place < len(view["flow"]):
+        return None
+    why = "the clip's last frame" if len(pictures) > 1 else "a photograph"
+    return _enlarged((0.35 * pictures[place]).astype(np.uint8), SMALL), why
+
+
+def _enlarged(picture: np.ndarray, side: int) -> np.ndarray:
+    return cv2.resize(picture, (side, side), interpolation=cv2.INTER_CUBIC)
+
+
+def _colours(shade: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(cv2.applyColorMap(shade, HEAT), cv2.COLOR_BGR2RGB)
+
+
+@cache
+def _rgb(colour: str) -> tuple[int, ...]:
+    return tuple(round(255 * value) for value in to_rgb(colour))
+
+
+def _fixed(points: np.ndarray, zoom: float) -> np.ndarray:
+    """Points of the input -> points of the enlarged picture in sixteenths of a px, as OpenCV draws them."""
+    return np.round(16 * np.clip((points + 0.5) * zoom - 0.5, -2000, 2000)).astype(np.int32)
+
+
+def _segments(start: np.ndarray, end: np.ndarray, zoom: float) -> list[np.ndarray]:
+    known = np.isfinite(start).all(-1) & np.isfinite(end).all(-1)
+    return list(np.stack([_fixed(start[known], zoom), _fixed(end[known], zoom)], 1))
+
+
+def _draw_points(picture: np.ndarray, points: np.ndarray, zoom: float, lines: list, landmarks: list[int], colour: str) -> None:
+    """As :func:`tsal.style.draw_landmarks` does on axes."""
+    parts, width = [], 1 if colour == TRUTH else 2
+    for indices, closed in lines:
+        way = points[list(indices + indices[:closed])]
+        parts += _segments(way[:-1], way[1:], zoom)
+    rims = cv2.polylines(picture.copy(), parts, False, _rim(colour), width + 2, cv2.LINE_AA, 4)
+    cv2.addWeighted(rims, 0.55, picture, 0.45, 0, dst=picture)
+    cv2.polylines(picture, parts, False, _rgb(colour), width, cv2.LINE_AA, 4)
+    for landmark in landmarks:
+        _dot(picture, points[landmark], zoom, colour, radius=2 if lines else 3)
+
+
+def _dot(picture: np.ndarray, point: np.ndarray, zoom: float, colour: str, radius: int = 3) -> None:
+    if np.isfinite(point).all():
+        centre = tuple(map(int, _fixed(point, zoom)))
+        cv2.circle(picture, centre, 16 * radius + 8, _rim(colour), -1, cv2.LINE_AA, 4)
+        cv2.circle(picture, centre, 16 * radius, _rgb(colour), -1, cv2.LINE_AA, 4)
+
+
+def _rim(colour: str) -> tuple[int, ...]:
+    return (255, 255, 255) if colour == SOURCES["fused"] else (0, 0, 0)
+
+
+def _ring(picture: np.ndarray, point: np.ndarray, zoom: float) -> None:
+    if np.isfinite(point).all():
+        centre = tuple(map(int, _fixed(point, zoom)))
+        cv2.circle(picture, centre, 16 * 11, (0, 0, 0), 3, cv2.LINE_AA, 4)
+        cv2.circle(picture, centre, 16 * 11, (255, 255, 255), 1, cv2.LINE_AA, 4)
+
+
+# --- curves ----------------------------------------------------------------------------------------------------------------
+
+
+class Plot(NamedTuple):
+    """A figure, and those of its artists that move as one looks around."""
+
+    figure: Picture
+    moving: tuple[Artist, ...]
+
+
+class Screen:
+    """A plot on the screen: what stays is drawn once and kept, what moves is drawn over it in a millisecond."""
+
+    def __init__(self, plot: Plot):
+        self.plot = plot
+        for artist in plot.moving:
+            artist.set_animated(True)
+        self._draw()
+
+    @styled
+    def _draw(self) -> None:
+        self.plot.figure.set_dpi(SCREEN)
+        self.plot.figure.canvas.draw()
+        self.background = self.plot.figure.canvas.copy_from_bbox(self.plot.figure.bbox)
+
+    def picture(self) -> np.ndarray:
+        canvas = self.plot.figure.canvas
+        canvas.restore_region(self.background)
+        for artist in self.plot.moving:
+            artist.axes.draw_artist(artist)
+        return np.array(canvas.buffer_rgba())[..., :3]
+
+
+@styled
+def draw_series(audit: Audit, scheme: Scheme, state: State, frames: pd.DataFrame, unit: str) -> Plot:
+    """Over the clip of the state's frame: each shown source's error (distance from fused without labels), and what tells of it.
+
+    ``frames``: :func:`frame_table` of the member; ``unit`` of errors, "" where there are no labels.
+    """
+    clip = frames[frames["view"] == frames["view"].loc[state.frame]]
+    figure = Picture("explorer-series", WIDTH / SCREEN, 2.3)
+    errors, agreement = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    figure.subplots_adjust(left=0.075, right=0.765, top=0.965, bottom=0.16, hspace=0.12)
+    place = clip.place.to_numpy()
+    for name, values in source_distances(audit, state, scheme, clip.index.to_numpy(), bool(unit)).items():
+        label = name.replace("_", " ")
+        errors.plot(place, values, color=SOURCES[name], linestyle=SOURCE_DASHES[name], marker="o", markersize=2, label=label)
+    for name, colour, dashes in (("agreement", MEMBERS["supervised"], "-"), ("flow_error", MEMBERS["start"], "--")):
+        agreement.plot(place, clip[name], color=colour, linestyle=dashes, marker="o", markersize=2, label=MEASURES[name])
+    errors.set_ylabel("error (%)" if unit else "from fused (px)")
+    agreement.set(ylabel="px of the input", xlabel="frame of the clip", xlim=(-0.5, max(place) + 0.5))
+    agreement.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    for axes in (errors, agreement):
+        axes.set_ylim(0, max(1e-3, 1.08 * axes.dataLim.y1) if np.isfinite(axes.dataLim.y1) else 1)
+        if axes.lines:
+            axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.05), borderaxespad=0.3, handlelength=1.6)
+    figure.align_ylabels()
+    now = audit.frames.place.loc[state.frame]
+    return Plot(figure, tuple(axes.axvline(now, color=CURRENT, linewidth=1.2, alpha=0.8) for axes in (errors, agreement)))
+
+
+def move_series(plot: Plot, place: int) -> None:
+    for line in plot.moving:
+        line.set_xdata([place, place])
+
+
+@styled
+def draw_scatter(frames: pd.DataFrame, unit: str) -> Plot:
+    """Every frame by what :func:`scatter_axes` names. Moving: the region, the frames in it, the frame that is looked at."""
+    x, y = scatter_axes(frames)
+    figure = Picture("explorer-frames", 3.9, 2.9)
+    axes = figure.add_axes((0.15, 0.135, 0.83, 0.845))
+    axes.plot(frames[x], frames[y], linestyle="", marker="o", markersize=3, color="#b5b5b5", markeredgewidth=0)
+    axes.set(xlabel=measure_label(x, unit), ylabel=measure_label(y, unit))
+    axes.set(xlim=range_limits(frames[x], 0.03), ylim=range_limits(frames[y], 0.03))
+    region = axes.add_patch(Rectangle((0, 0), 0, 0, facecolor=CURRENT, alpha=0.1, edgecolor="none"))
+    inside, current = (axes.plot([], [], linestyle="", marker="o")[0] for _ in "ic")
+    inside.set(markersize=3, color=MEMBERS["supervised"], markeredgewidth=0)
+    current.set(markersize=7, markerfacecolor="none", markeredgewidth=1.6, markeredgecolor=CURRENT)
+    return Plot(figure, (region, inside, current))
+
+
+def move_scatter(plot: Plot, frames: pd.DataFrame, ranges: dict[str, tuple[float, float]], frame: int) -> None:
+    """Show the region ``ranges`` (of the two columns), the frames in it, and where ``frame`` stands."""
+    region, inside, current = plot.moving
+    (x, y), ((left, right), (low, high)) = ranges, ranges.values()
+    region.set_bounds(left, low, right - left, high - low)
+    chosen = frames_within(frames, ranges)
+    inside.set_data(chosen[x], chosen[y])
+    current.set_data(frames.loc[[frame], x], frames.loc[[frame], y])
+
+
+def measure_label(name: str, unit: str) -> str:
+    if name == "error":
+        return f"error of the fused points\n({unit})"
+    return MEASURES[name] + UNITS.get(name, "").replace("px", "px of the input")
+
+
+def range_limits(values: pd.Series, margin: float = 0.0) -> tuple[float, float]:
+    """From 0 to the largest value, rounded up to a hundredth; ``margin``: so much of it more on both sides."""
+    top = max(0.01, np.ceil(100 * float(values.max())) / 100) if values.notna().any() else 1.0
+    return -margin * top, (1 + margin) * top
+
+
+# --- the same, standing still ----------------------------------------------------------------------------------------------
+
+
+@styled
+def draw_panels(drawn: dict[str, Panel], name: str) -> Picture:
+    """The panels as the explorer lays them out."""
+    side, gap, head = 1.55, 0.08, 0.34  # inches
+    large = 2 * side + gap + head
+    width, height = large + 2 * (gap + side), large + head
+    figure = Picture("explorer-panels", width, height)
+    small = [(large + gap + i * (side + gap), j * (side + head + gap), side) for j in (1, 0) for i in (0, 1)]
+    for (x, y, size), panel in zip([(0.0, 0.0, large), *small], drawn.values()):
+        axes = figure.add_axes((x / width, y / height, size / width, size / height))
+        axes.set_axis_off()
+        draw_face(axes, panel.picture)
+        title = f"{panel.title}: {name}" if size == large else panel.title
+        axes.set_title(f"{title}\n{panel.note}", pad=2, fontsize=6.5, loc="left")
+    return figure

@@ -1,0 +1,392 @@
+"""A video -> the same video with landmarks drawn on every face, and their numbers as a CSV.
+
+Three readings, so that nothing but numbers is kept of the video: faces are found and followed (tsal.data.faces), landmarks are
+detected in the followed boxes and written to the CSV, and what the CSV says is drawn. The file is whole when it is read, so boxes
+and points are smoothed without lag.
+
+The CSV has a row for each frame, face and member: ``frame`` (from 0), ``time_ms``, ``face`` (from 0; a face that was lost, or comes
+again after a cut, is a new one), ``member``, ``left top right bottom`` (the followed box), ``score`` (mean of the landmarks'), then
+``x0 y0 x1 y1 ...`` and ``score0 score1 ...`` of the scheme's landmarks. Pixels are those of the upright video, 0-based; scores
+are the heatmaps', in [0, 1]. Rows are sorted by frame, face and member.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import math
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator, Sequence
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from tsal.checkpoints import load_checkpoint
+from tsal.config import Config
+from tsal.data.faces import MIN_FACE, Followed, follow_video, gaussian_lines, read_boxes, read_frames
+from tsal.data.photometric import to_float
+from tsal.data.views import cut_crop
+from tsal.errors import ConfigError, DataError
+from tsal.evaluate import load_member
+from tsal.files import replacing
+from tsal.geometry import apply_affine, crop_affine, invert_affine
+from tsal.metrics import DEGENERATE_SHARE, jitter
+from tsal.model import Detector
+from tsal.runs import Run
+from tsal.schemes import Scheme
+from tsal.style import MEMBERS
+
+BOTH = ("teacher", "student")
+COLUMNS = ("frame", "time_ms", "face", "member", "left", "top", "right", "bottom", "score")
+BATCH = 32  # crops a forward pass
+LOW = 0.75  # of a member's median score in the video: a landmark with less is drawn hollow
+SETTLED = 3.0  # searches a second for faces that are followed well; the usual 15 take four fifths of the whole time
+SHIFT = 4  # bits of OpenCV's sub-pixel coordinates
+
+
+def track_video(
+    video: Path,
+    weights: Path,
+    out: Path,
+    *,
+    member: str | None = None,
+    smooth: float = 0.0,
+    csv_path: Path | None = None,
+    boxes_file: Path | None = None,
+    min_face: float = MIN_FACE,
+    device: str = "auto",
+    progress: bool = True,
+) -> dict:
+    """Write the overlay (``out``, .mp4 without sound) and the CSV; both whole or not at all.
+
+    Args:
+        member: ``teacher``, ``student`` or another of the file, or ``both``: teacher and student side by side; by default the
+            teacher, or the only member there is.
+        smooth: sigma of a Gaussian in time over the points, seconds; symmetric, so it has no lag. 0: points as detected.
+        csv_path: by default ``out`` with the suffix .csv.
+        boxes_file: boxes of another finder, see :func:`tsal.data.faces.read_boxes`.
+        min_face: smallest face that is looked for, over the picture's shorter side.
+
+    Returns:
+        ``out``, ``csv``, ``width`` and ``height`` (of the upright video), ``fps``, ``frames``, ``faces``, ``seconds`` and
+        ``frames_per_second`` (of all three readings), ``jitter`` ({member: {"raw": share of d, "smoothed": with ``smooth``}}; d is
+        a face's median distance of the outer eye corners, or the median root of its box's area where there is none), ``low``
+        ({member: score under which a landmark is hollow}), ``lag_ms`` (0) and ``notes``.
+
+    Raises:
+        InputError: what is wrong with the video, the weights or the paths.
+    """
+    video, weights, out = Path(video), Path(weights), Path(out)
+    csv_path = out.with_suffix(".csv") if csv_path is None else Path(csv_path)
+    _check_paths(video, weights, out, csv_path)
+    if not (math.isfinite(smooth) and 0 <= smooth <= 10):
+        raise ConfigError(f"smooth = {smooth:g}: want seconds, from 0 (off) to 10")
+    if not 0.02 <= min_face <= 1:
+        raise ConfigError(f"min_face = {min_face:g}: want a share of the picture's shorter side, from 0.02 to 1")
+    detectors, config, scheme, device = _load(weights, member, device)
+    given = _boxes_of(boxes_file, video) if boxes_file else None
+
+    start = time.perf_counter()
+    followed = follow_video(video, min_face=min_face, given=given, settled=SETTLED, progress=progress)
+    if not followed.tracks:
+        raise DataError(f"{video}: no face is found; try a smaller min_face than {min_face:g}, or give boxes of your own")
+    found = detect(video, followed, detectors, config, device, progress=progress)
+    interval = float(np.median(np.diff(followed.times))) if len(followed.times) > 1 else 0.0
+    shown = [smooth_points(one, 1000 * smooth / interval if interval > 0 else 0.0) for one in found]
+    scores = np.concatenate([one[..., 2].reshape(len(detectors), -1) for one in found], 1)
+    low = {name: LOW * float(np.median(mine)) for name, mine in zip(detectors, scores)}
+    fps = 1000 * (len(followed.times) - 1) / (followed.times[-1] - followed.times[0]) if interval > 0 else 25.0
+    with replacing(csv_path) as numbers, replacing(out) as overlay:
+        write_csv(numbers, followed, list(detectors), shown)
+        draw_csv(video, numbers, overlay, scheme, low, len(followed.times), fps, progress=progress)
+    seconds = time.perf_counter() - start
+    kinds = {"raw": found} | ({"smoothed": shown} if smooth else {})
+    return {
+        "out": str(out),
+        "csv": str(csv_path),
+        "width": followed.width,
+        "height": followed.height,
+        "fps": fps,
+        "frames": len(followed.times),
+        "faces": len(followed.tracks),
+        "seconds": seconds,
+        "frames_per_second": len(followed.times) / seconds,
+        "jitter": {
+            name: {kind: _jitter(points, m, followed, scheme) for kind, points in kinds.items()} for m, name in enumerate(detectors)
+        },
+        "low": low,
+        "lag_ms": 0.0,
+        "notes": followed.notes,
+    }
+
+
+# --- what is given ---------------------------------------------------------------------------------------------------------
+
+
+def _check_paths(video: Path, weights: Path, out: Path, csv_path: Path) -> None:
+    """Inputs are there, outputs can be written and are nobody else's."""
+    if not video.is_file():
+        raise DataError(f"{video}: no such video")
+    for path, suffix in ((out, ".mp4"), (csv_path, ".csv")):
+        if path.suffix.lower() != suffix:
+            raise ConfigError(f"{path}: the output must be named {suffix}")
+        if not path.parent.is_dir():
+            raise ConfigError(f"{path}: there is no folder {path.parent}")
+        if path.is_dir():
+            raise ConfigError(f"{path}: is a folder")
+        if any(path.exists() and other.exists() and path.samefile(other) for other in (video, weights)):
+            raise ConfigError(f"{path}: is an input too; name another output")
+    if csv_path.exists() and not _is_ours(csv_path):
+        raise ConfigError(f"{csv_path}: is there and was not written by this command; remove it or name another")
+    if out.exists() and not csv_path.exists():
+        raise ConfigError(f"{out}: is there without {csv_path.name}, so it may be another's; remove it or name another")
+
+
+def _is_ours(path: Path) -> bool:
+    start = ",".join((*COLUMNS, "x0", "y0")).encode()
+    with path.open("rb") as file:
+        return file.read(len(start)) == start
+
+
+def _load(weights: Path, member: str | None, device: str) -> tuple[dict[str, Detector], Config, Scheme, torch.device]:
+    """The detectors by name, in the order in which they are shown."""
+    names = BOTH if member == "both" else (member,)
+    detectors = {}
+    for name in names:
+        detector, config, scheme = load_member(weights, name)
+        if name is None:
+            held = list(load_checkpoint(weights)["members"])
+            name = "teacher" if "teacher" in held else held[0]
+        detectors[name] = detector
+    run = Run(weights.parent, config.override({"train.device": device}), scheme)  # for its device: it has no folder
+    detectors = {name: each.to(run.device, memory_format=torch.channels_last) for name, each in detectors.items()}
+    return detectors, config, scheme, run.device
+
+
+def _boxes_of(path: Path, video: Path) -> dict:
+    boxes = read_boxes(path)
+    if not boxes.keys() <= {"", video.name}:
+        raise DataError(f"{path}: names videos other than {video.name}")
+    return boxes.get("", {}) or boxes[video.name]
+
+
+# --- landmarks -------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _light_threads(config: Config, device: torch.device) -> Iterator[None]:
+    """One thread for the light detector on a CPU: a second gains 1 ms a frame, and loses 20 where another program is busy."""
+    count = torch.get_num_threads()
+    if device.type == "cpu" and config.model.size == "light":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(count)
+
+
+@torch.inference_mode()
+def detect(
+    video: Path, followed: Followed, detectors: dict[str, Detector], config: Config, device: torch.device, *, progress: bool = True
+) -> list[np.ndarray]:
+    """Landmarks of every track: arrays (members, frames of the track, K, 3) float32 of x, y px of the video and score.
+
+    In float32, as tsal.predict: in bfloat16 points move by 0.2 % of the face, which is a fifth of their jitter, to save 0.5 ms.
+    """
+    landmarks = next(iter(detectors.values())).landmarks
+    found = [np.full((len(detectors), len(track.boxes), landmarks, 3), np.nan, np.float32) for track in followed.tracks]
+    side, expand = config.model.input, config.augment.expand
+    end = max(track.last for track in followed.tracks)
+    waiting: list[tuple[int, int, np.ndarray, np.ndarray]] = []  # track, place in it, affine, crop
+
+    def work() -> None:
+        tracks, places, affines, crops = zip(*waiting)
+        images = to_float(torch.from_numpy(np.stack(crops)).to(device).permute(0, 3, 1, 2))  # channels last already
+        for number, detector in enumerate(detectors.values()):
+            points, scores = detector.heatmap(detector(images))
+            points = apply_affine(invert_affine(np.stack(affines)), points.double().cpu().numpy())
+            for track, place, xy, score in zip(tracks, places, points, scores.cpu().numpy()):
+                found[track][number, place] = np.column_stack([xy, score])
+        waiting.clear()
+
+    reached = -1
+    label = f"{video.name}: landmarks"
+    bar = tqdm(read_frames(video), total=end + 1, desc=label, unit="frame", disable=not progress, mininterval=1)
+    with bar, _light_threads(config, device):
+        for reached, _, picture in bar:
+            for number, track in enumerate(followed.tracks):
+                if track.first <= reached <= track.last:
+                    box = track.boxes[reached - track.first]
+                    crop = cut_crop(picture, box, side, expand)[..., ::-1]  # RGB
+                    waiting.append((number, reached - track.first, crop_affine(box, side, expand), crop))
+            if len(waiting) >= BATCH:
+                work()
+            if reached == end:
+                break
+        if waiting:
+            work()
+    if reached < end:
+        raise DataError(f"{video}: the second reading ended at frame {reached}, not {end}: has the file changed? try again")
+    return found
+
+
+def smooth_points(found: np.ndarray, sigma: float) -> np.ndarray:
+    """A track's landmarks (members, frames, K, 3) with x and y smoothed over time, ``sigma`` in frames; scores stay."""
+    count = found.shape[1]
+    if sigma < 0.1 or count < 3:
+        return found
+    shown = found.copy()
+    values = found[..., :2].swapaxes(0, 1).reshape(count, -1).astype(float)
+    smoothed = gaussian_lines(values, sigma).reshape(count, found.shape[0], -1, 2)
+    shown[..., :2] = smoothed.swapaxes(0, 1)
+    return shown
+
+
+def _jitter(found: Sequence[np.ndarray], member: int, followed: Followed, scheme: Scheme) -> float:
+    """Mean over every face and frame; d is one number a face, so that turning the head does not blow it up."""
+    values = []
+    for points, track in zip(found, followed.tracks):
+        boxes, xy = np.asarray(track.boxes), points[member, ..., :2].astype(float)
+        d = side = float(np.median(np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))))
+        if scheme.ocular:
+            d = float(np.median(np.linalg.norm(xy[:, scheme.ocular[0]] - xy[:, scheme.ocular[1]], axis=-1)))
+        values.append(jitter(xy, d if d >= DEGENERATE_SHARE * side else side))
+    whole = np.concatenate(values)
+    return float(whole.mean()) if len(whole) else float("nan")
+
+
+# --- the CSV ---------------------------------------------------------------------------------------------------------------
+
+
+def write_csv(path: Path, followed: Followed, members: Sequence[str], shown: Sequence[np.ndarray]) -> None:
+    """Landmarks of :func:`detect` as the module's first lines tell; px to 2 digits, scores to 3."""
+    landmarks = shown[0].shape[2]
+    starts: dict[int, list[int]] = {}
+    for number, track in enumerate(followed.tracks):
+        starts.setdefault(track.first, []).append(number)
+    axes = [f"{axis}{k}" for k in range(landmarks) for axis in "xy"]
+    running: list[int] = []
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*COLUMNS, *axes, *(f"score{k}" for k in range(landmarks))])
+        for frame, moment in enumerate(followed.times):
+            running = sorted([n for n in running if followed.tracks[n].last >= frame] + starts.get(frame, []))
+            for number in running:
+                track, at = followed.tracks[number], frame - followed.tracks[number].first
+                for m, name in enumerate(members):
+                    row = shown[number][m, at]
+                    places = [f"{value:.2f}" for value in (*track.boxes[at], *row[:, :2].ravel())]
+                    scores = [f"{value:.3f}" for value in (row[:, 2].mean(), *row[:, 2])]
+                    writer.writerow([frame, f"{moment:.3f}", number, name, *places[:4], scores[0], *places[4:], *scores[1:]])
+
+
+def read_csv(path: Path) -> Iterator[tuple[int, list[dict]]]:
+    """Frames with faces in order: number; ``face``, ``member``, ``box`` (4,), ``points`` (K, 2) and ``scores`` (K,) of each row."""
+    with Path(path).open(newline="") as file:
+        reader = csv.reader(file)
+        fixed = len(COLUMNS)
+        landmarks = (len(next(reader)) - fixed) // 3
+        for frame, rows in itertools.groupby(reader, key=lambda row: int(row[0])):
+            yield frame, [
+                {
+                    "face": int(row[2]),
+                    "member": row[3],
+                    "box": np.array(row[4:8], float),
+                    "points": np.array(row[fixed : fixed + 2 * landmarks], float).reshape(-1, 2),
+                    "scores": np.array(row[fixed + 2 * landmarks :], float),
+                }
+                for row in rows
+            ]
+
+
+# --- drawing ---------------------------------------------------------------------------------------------------------------
+
+
+def draw_csv(
+    video: Path, csv_path: Path, out: Path, scheme: Scheme, low: dict[str, float], frames: int, fps: float, *, progress: bool = True
+) -> None:
+    """The video with what the CSV says on it: a panel for each member of ``low``, side by side, named where there are several.
+
+    Encoded as MPEG-4 part 2 (mp4v), without sound; an odd width or height, which that cannot hold, gains a copy of the last
+    column or row.
+    """
+    faces = read_csv(csv_path)
+    ahead = next(faces, None)
+    writer, written = None, 0
+    label = f"{video.name}: drawing"
+    try:
+        bar = tqdm(read_frames(video), total=frames, desc=label, unit="frame", disable=not progress, mininterval=1)
+        for number, _, picture in bar:
+            rows: list[dict] = []
+            if ahead and ahead[0] == number:
+                rows, ahead = ahead[1], next(faces, None)
+            panels = []
+            for name, threshold in low.items():
+                panel = picture.copy()
+                for row in rows:
+                    if row["member"] == name:
+                        draw_face(panel, row, scheme, threshold)
+                if len(low) > 1:
+                    _write_text(panel, name, (0.02 * panel.shape[1], 0.07 * panel.shape[0]), panel.shape[0] / 500)
+                panels.append(panel)
+            whole = np.hstack(panels)
+            height, width = whole.shape[:2]
+            whole = cv2.copyMakeBorder(whole, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+            if writer is None:
+                writer = cv2.VideoWriter(str(out), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"mp4v"), fps, whole.shape[1::-1])
+                if not writer.isOpened():
+                    size = f"{whole.shape[1]} x {whole.shape[0]}, {fps:g} frames/s"
+                    raise DataError(f"{out.parent}: OpenCV cannot write an .mp4 there ({size})")
+            writer.write(whole)
+            written += 1
+    finally:
+        if writer is not None:
+            writer.release()
+    if written != frames:
+        raise DataError(f"{video}: the last reading had {written} frames, not {frames}: has the file changed? try again")
+    kept = cv2.VideoCapture(str(out), cv2.CAP_FFMPEG)
+    count = int(kept.get(cv2.CAP_PROP_FRAME_COUNT)) if kept.isOpened() else 0
+    kept.release()
+    if count != frames:  # OpenCV's writer tells nothing of a full disk
+        raise DataError(f"{out.parent}: {count} of {frames} frames could be written; is the disk full?")
+
+
+def draw_face(picture: np.ndarray, row: dict, scheme: Scheme, low: float) -> None:
+    """Draw a row of :func:`read_csv` on a BGR picture: box, lines and dots; a dot whose score is under ``low`` is hollow."""
+    box, points, colour = row["box"], row["points"], _colour(row["member"])
+    size = math.sqrt((box[2] - box[0]) * (box[3] - box[1]))
+    radius = float(np.clip(0.011 * size, 1.1, 6))
+    thin = max(1, round(size / 300))
+    cv2.rectangle(picture, _place(box[:2]), _place(box[2:]), (255, 255, 255), 1, cv2.LINE_AA, SHIFT)
+    for _, indices, closed in scheme.lines:
+        line = np.array([_place(points[i]) for i in indices], np.int32)
+        cv2.polylines(picture, [line], closed, colour, thin, cv2.LINE_AA, SHIFT)
+    for point, score in zip(points, row["scores"]):
+        place, sure = _place(point), score >= low
+        outer, inner = round((radius + 0.7) * 2**SHIFT), round(radius * 2**SHIFT)
+        cv2.circle(picture, place, outer, (0, 0, 0), -1, cv2.LINE_AA, SHIFT)
+        cv2.circle(picture, place, inner, (255, 255, 255) if sure else colour, -1 if sure else 1, cv2.LINE_AA, SHIFT)
+    _write_text(picture, str(row["face"]), (box[0], box[1] - 3), size / 400)
+
+
+def _place(point: Sequence[float]) -> tuple[int, int]:
+    """Fixed-point coordinates; far outside the picture they are cut, or they would overflow."""
+    x, y = np.clip(np.round(np.asarray(point, float) * 2**SHIFT), -(2**20), 2**20).astype(int)
+    return int(x), int(y)
+
+
+def _colour(member: str) -> tuple[int, int, int]:
+    """BGR, the member's colour in the figures."""
+    red, green, blue = bytes.fromhex(MEMBERS.get(member, MEMBERS["supervised"])[1:])
+    return blue, green, red
+
+
+def _write_text(picture: np.ndarray, text: str, place: Sequence[float], scale: float) -> None:
+    scale = float(np.clip(scale, 0.4, 2))
+    where, thick = (round(place[0]), round(place[1])), max(1, round(1.5 * scale))
+    for extra, grey in ((2, 0), (0, 255)):
+        cv2.putText(picture, text, where, cv2.FONT_HERSHEY_SIMPLEX, scale, (grey,) * 3, thick + extra, cv2.LINE_AA)

@@ -1,0 +1,99 @@
+"""The bench of semi-supervised methods: equal conditions, nothing computed twice, a table that can be checked by hand."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tsal import methods
+from tsal.checkpoints import load_checkpoint
+from tsal.config import CONFIG_FOLDER, Config, load_method
+from tsal.errors import ConfigError, DataError
+from tsal.methods import compare, main, markdown, read_results
+from tsal.tracker import LucasKanade, both_directions
+
+METHODS = sorted(path.stem for path in (CONFIG_FOLDER / "methods").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_is_settings_that_exist_and_a_member_that_it_trains(method):
+    overrides, result, times = load_method(method)
+    made = Config().override(overrides)
+    assert result in ("supervised", "teacher", "student") and times >= 1
+    if result == "teacher" and made.tsal.teacher_lr == 0:  # then averaging alone makes it
+        assert made.tsal.direction == "student_to_teacher" and made.tsal.buffers == "average"
+
+
+def test_no_method_changes_what_all_share():
+    for method in METHODS:
+        names = {override.partition("=")[0] for override in load_method(method)[0]}
+        assert all(name.startswith("tsal.") or name == "tracker.flow" for name in names), method
+
+
+def test_an_unknown_method_names_the_nearest():
+    with pytest.raises(ConfigError, match="no method 'meanteacher'.*did you mean 'mean-teacher'"):
+        load_method("meanteacher")
+
+
+def result(method: str, seed: int, faces: list[float], member: str = "teacher") -> dict:
+    numbers = {"NME": float(np.mean(faces)), "AUC@0.08": 0.5, "FR@0.08": 0.1}
+    return {"method": method, "seed": seed, "result": member, "steps": {"further": 600}, "seconds": {"tsal": 100.0},
+            "lists": {"val": {member: numbers, "faces": faces}}}  # fmt: skip
+
+
+def test_the_table_is_the_mean_over_seeds_and_the_paired_difference():
+    found = [result("supervised", 0, [6.0, 8.0], "supervised"), result("supervised", 1, [5.0, 9.0], "supervised"),
+             result("tsal", 0, [5.0, 7.0]), result("tsal", 1, [4.0, 7.0]), result("other", 0, [9.0, 9.0])]  # fmt: skip
+    rows = {row["method"]: row for row in compare(found)}
+    assert rows["supervised"]["NME"] == 7 and rows["tsal"]["NME"] == pytest.approx(5.75)
+    assert rows["tsal"]["std"] == pytest.approx(np.std([6, 5.5], ddof=1)) and np.isnan(rows["other"]["std"])
+    assert rows["tsal"]["difference"] == pytest.approx(-1.25) and rows["tsal"]["relative"] == pytest.approx(-125 / 7)
+    assert rows["tsal"]["low"] == pytest.approx(-2) and rows["tsal"]["high"] == pytest.approx(-1)  # gains are -1, -1, -1 and -2
+    assert rows["other"]["difference"] == pytest.approx(2)  # against the seed that both have
+    lines = markdown(list(rows.values())).splitlines()
+    assert lines[4].startswith("| tsal | 2 | 5.750 ± 0.354 |") and "-1.250 (-17.9 %)" in lines[4]
+
+
+def test_a_broken_result_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "tsal-s0.json").write_text("{")
+    with pytest.raises(DataError, match="tsal-s0.json: is no result"):
+        read_results(tmp_path)
+
+
+def test_methods_share_their_start_and_nothing_is_computed_twice(tmp_path, capfd, monkeypatch):
+    arguments = ["--profile", "smoke", "--set", "train.further=4", "--methods", "supervised", "mean-teacher", "stld", "--seeds", "0",
+                 "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "results")]  # fmt: skip
+    assert main(arguments) == 0
+    out = capfd.readouterr().out
+    assert "| supervised | 1 |" in out and "| mean-teacher | 1 |" in out
+    assert {path.suffix for path in (tmp_path / "results").glob("compare-methods.*")} == {".png", ".pdf"}
+    runs = tmp_path / "runs"
+    start = load_checkpoint(runs / "base-s0" / "start" / "model.pt")
+    for method in ("supervised", "mean-teacher", "stld"):
+        assert (runs / f"{method}-s0" / "start").resolve() == (runs / "base-s0" / "start").resolve()
+        found = json.loads((tmp_path / "results" / f"{method}-s0.json").read_text())
+        run = Config.load(runs / f"{method}-s0" / "config.json")
+        assert found["steps"] == {"start": 20, "further": 4} and run.train.further == 4
+        assert len(found["lists"]["val.txt"]["faces"]) > 0
+    frozen = load_checkpoint(runs / "stld-s0" / "tsal" / "model.pt")["members"]
+    first = start["members"]["start"]
+    assert all(torch.equal(value, first[name]) for name, value in frozen["teacher"].items())  # its labels were made once
+    assert any(not torch.equal(value, first[name]) for name, value in frozen["student"].items())
+    monkeypatch.setattr(methods.subprocess, "run", lambda *_, **__: pytest.fail("computed again"))
+    assert main(arguments) == 0
+
+
+def test_lucas_kanade_follows_a_shift_in_both_directions():
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand((1, 3, 20, 20), generator=generator)
+    large = torch.nn.functional.interpolate(noise, (80, 80), mode="bicubic", align_corners=False).clamp(0, 1)
+    first, second = large[..., 8:72, 8:72], large[..., 8:72, 5:69]  # what stood at x stands at x + 3
+    forward, backward = both_directions(LucasKanade(), first, second)
+    inner = (slice(None), slice(None), slice(12, 52), slice(12, 52))
+    assert (forward[0][inner] - torch.tensor([3.0, 0.0]).view(1, 2, 1, 1)).abs().mean() < 0.1
+    assert (backward[0][inner] - torch.tensor([-3.0, 0.0]).view(1, 2, 1, 1)).abs().mean() < 0.1
+
+

@@ -27,15 +27,17 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup reproduce data tracker train pseudo evaluate figures report test explore clean-run FORCE
+.PHONY: help setup reproduce data tracker train pseudo evaluate figures report test bench bench-methods explore clean-run FORCE
 
 help:
 	@echo "make setup       .venv from requirements.txt, and what the operating system must have"
 	@echo "make reproduce   every stage in order, then the table and the figures"
 	@echo "make data | tracker | train | pseudo | evaluate | figures     up to that stage"
 	@echo "make report      the table of a run again"
-	@echo "make explore     JupyterLab on the pseudo-labels of a run"
+	@echo "make explore     JupyterLab on notebook 04, whose end is the explorer of pseudo-labels of every run in outputs/"
 	@echo "make test        every test"
+	@echo "make bench-methods   compare METHODS over SEEDS, JOBS at a time (configs/methods); results in docs/results"
+	@echo "make bench       speed of loader, training, detector and tracker on this machine (TSAL_REALDATA=<folder>: real faces too)"
 	@echo "make clean-run   delete the run's folder"
 	@echo
 	@echo "PROFILE=$(PROFILE)   cpu, smoke, paper, or a YAML file      SEED=$(SEED)"
@@ -68,17 +70,17 @@ setup: .venv/.done
 # Modules that a stage's result depends on: a stage reruns where one changes. Trainings whose settings, data and code are as
 # before are skipped then.
 
-INPUT := config errors files checkpoints runs schemes stages geometry data/lists data/views
+INPUT := config errors files checkpoints runs schemes stages geometry prepare data/pictures data/lists data/building data/leaks data/crops data/views
 DETECTOR := codecs model
 FLOW := tracker tracker_training losses_flow
 module = $(patsubst %,tsal/%.py,$(1))
 
 data_modules := $(call module,$(INPUT) data/rendered data/heads)
 tracker_modules := $(call module,$(INPUT) $(FLOW) data/photometric trainer training evaluate_flow)
-train_modules := $(call module,$(INPUT) $(DETECTOR) $(FLOW) data/photometric losses pseudo averaging trainer training evaluate)
-pseudo_modules := $(call module,$(INPUT) $(DETECTOR) $(FLOW) pseudo evaluate)
+train_modules := $(call module,$(INPUT) $(DETECTOR) $(FLOW) data/photometric losses pseudo averaging trainer training evaluate diagnosis)
+pseudo_modules := $(call module,$(INPUT) $(DETECTOR) $(FLOW) pseudo evaluate audit)
 evaluate_modules := $(call module,$(INPUT) $(DETECTOR) evaluate metrics)
-figures_modules := $(call module,figures figures_audit style tables)
+figures_modules := $(call module,figures figures_audit figures_breakdown figures_compare figures_data figures_evaluation analysis metrics style tables)
 
 run_notebook = $(PY) -m tsal notebook $< --run $(call quote,$(RUN))
 stamp = @mkdir -p $(S) && touch $@
@@ -98,7 +100,7 @@ $(S)/settings: FORCE
 		$(call quote,EVALUATE=$(EVALUATE)) $(call quote,SET=$(SET)) > $@.new
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
-$(S)/data: notebooks/01_data.ipynb $(S)/settings $(data_modules) $(wildcard configs/*.yaml configs/budgets/*.yaml $(PROFILE)) | .venv/.done
+$(S)/data: notebooks/01_data.ipynb $(S)/settings $(data_modules) $(wildcard configs/*.yaml configs/budgets/*.yaml configs/schemes/*.yaml $(PROFILE)) | .venv/.done
 	$(run_notebook) --profile $(call quote,$(PROFILE)) --seed $(SEED) --data $(call quote,$(DATA)) \
 		$(if $(ROOT),--root $(call quote,$(ROOT))) $(if $(BUDGET),--budget $(call quote,$(BUDGET))) \
 		$(if $(LABELLED),--labelled $(LABELLED)) $(if $(UNLABELLED),--unlabelled $(UNLABELLED)) \
@@ -141,8 +143,22 @@ report: | .venv/.done
 test: .venv/.done
 	$(PY) -m pytest -q
 
+bench: .venv/.done
+	$(PY) -m tsal.bench
+
+# runs that are missing, then one table; METHODS are files of configs/methods
+METHODS ?= supervised mean-teacher self-training sbr tsal
+SEEDS ?= 0 1 2
+JOBS ?= 1
+
+bench-methods: .venv/.done
+	$(PY) -m tsal.methods --profile $(call quote,$(PROFILE)) --data $(call quote,$(DATA)) $(if $(ROOT),--root $(call quote,$(ROOT))) \
+		$(if $(BUDGET),--budget $(call quote,$(BUDGET))) $(if $(LABELLED),--labelled $(LABELLED)) \
+		$(if $(UNLABELLED),--unlabelled $(UNLABELLED)) $(if $(EVALUATE),--evaluate $(EVALUATE)) $(if $(SET),--set $(call quote,$(SET))) \
+		--methods $(METHODS) --seeds $(SEEDS) --jobs $(JOBS)
+
 explore: .venv/.done
-	$(PY) -m jupyter lab notebooks/04_pseudo_labels.ipynb
+	$(PY) -m jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/04_pseudo_labels.ipynb
 
 clean-run:
 	rm -rf $(call quote,$(RUN))

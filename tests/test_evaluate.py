@@ -5,47 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from toys import config, dot_image, face, save_picture
-from torch import nn
+from toys import DotDetector, config, dot_image, face, save_picture
 
-from tsal.data.lists import Clip, write_points
+from tsal.data.lists import write_points
 from tsal.data.views import FaceStore
 from tsal.errors import InputError
-from tsal.evaluate import audit, load_member, metrics_rows, predict, predictions_table, read_truth, save_members, table_errors
-from tsal.model import Detection, Detector
-from tsal.schemes import Scheme, generic_scheme
+from tsal.evaluate import load_member, metrics_rows, predict, predictions_table, read_truth, save_members, table_errors
+from tsal.metrics import face_nme
+from tsal.model import Detector
+from tsal.schemes import Scheme, generic_scheme, get_scheme
 
 ONE = generic_scheme(1)
-
-
-class DotDetector(nn.Module):
-    """Sees the one bright dot of a picture, in both of its sources."""
-
-    stride = 8
-
-    def forward(self, images):
-        return Detection([images], images[:, :1], images)
-
-    def heatmap(self, detection):
-        light = detection.stages[-1].mean(1)
-        y, x = torch.meshgrid(*(torch.arange(n, dtype=light.dtype) for n in light.shape[1:]), indexing="ij")
-        points = torch.stack([(light * x).sum((1, 2)), (light * y).sum((1, 2))], -1) / light.sum((1, 2)).clamp_min(1e-9)[:, None]
-        return points[:, None], torch.full((len(light), 1), 0.9)
-
-    def centre(self, detection):
-        return self.heatmap(detection)[0][:, None] + 2, torch.full((len(detection.centre), 1), 0.7)
-
-
-class Shift(nn.Module):
-    """A tracker that says that everything moves by (dx, dy) px of the input."""
-
-    def __init__(self, dx: float, dy: float):
-        super().__init__()
-        self.flow = torch.tensor([dx, dy]).view(1, 2, 1, 1)
-
-    def forward(self, first, second, both=False):
-        flow = self.flow.expand(len(first), 2, *first.shape[-2:])
-        return [torch.cat([flow, -flow])]
 
 
 # --- members -------------------------------------------------------------------------------------------------------------------
@@ -69,13 +39,14 @@ def kept(tmp_path_factory):
 @pytest.mark.parametrize("name", ["teacher", "student"])
 def test_a_loaded_member_gives_identical_outputs(kept, name):
     path, members, chosen = kept
-    loaded, its_config = load_member(path, name)
+    loaded, its_config, scheme = load_member(path, name)
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         expected, found = members[name](images), loaded(images)
     assert torch.equal(found.stages[-1], expected.stages[-1])
     assert torch.equal(found.centre, expected.centre) and torch.equal(found.offsets, expected.offsets)
     assert its_config == chosen and not loaded.training
+    assert scheme == get_scheme("5")  # the file holds none: the one that the config names
 
 
 def test_the_teacher_is_the_result_unless_another_is_named(kept):
@@ -93,6 +64,15 @@ def test_a_member_needs_no_file_of_imagenet_weights_any_more(kept, tmp_path):
     _, members, chosen = kept
     save_members(tmp_path / "one.pt", members, chosen.override(["model.vgg16_weights=/nowhere/vgg16.pth"]), {})
     assert load_member(tmp_path / "one.pt")[1].model.vgg16_weights == ""
+
+
+def test_a_member_brings_the_scheme_that_it_learned_and_needs_no_file_of_it(kept, tmp_path):
+    _, members, chosen = kept
+    mouth = ("mouth", (3, 4), False)
+    own = Scheme("gone.yaml", 5, flip=(1, 0, 2, 4, 3), centre=2, ocular=(0, 1), lines=(mouth,), names=tuple("abcde"))
+    chosen = chosen.override(["data.scheme=gone.yaml"])
+    save_members(tmp_path / "own.pt", members, chosen, {"scheme": own.to_dict()})
+    assert load_member(tmp_path / "own.pt")[2] == own
 
 
 def test_a_wrong_member_or_file_is_an_error_that_names_it(kept, tmp_path):
@@ -156,6 +136,30 @@ def test_truth_names_degenerate_faces_and_leaves_unlabelled_ones_out(tmp_path):
     assert truth.visible.tolist() == [[True, True], [True, True], [False, False]]
 
 
+@pytest.mark.parametrize("rubbish", ["-500 7", "1000001 1000001"])
+@pytest.mark.parametrize("kind", ["ocular", "pupil", "box"])
+def test_faces_with_hidden_landmarks_are_scored_by_what_is_seen_or_named(tmp_path, kind, rubbish):
+    eyes = Scheme("eyes", 3, flip=(1, 0, 2), ocular=(0, 1), pupil=((0,), (1,)))
+    rows = {  # 1-based: corners at 10 and 30, and a nose
+        "seen": ("11 11 1", "31 11 1", "21 21 1"),
+        "nose": ("11 11 1", "31 11 1", f"{rubbish} 0"),
+        "corner": ("11 11 1", f"{rubbish} 0", "21 21 1"),
+        "none": (f"{rubbish} 0", f"{rubbish} 0", f"{rubbish} 0"),
+    }
+    for name, points in rows.items():
+        (tmp_path / f"{name}.pts").write_text("version: 1\nn_points: 3\n{\n" + "\n".join(points) + "\n}\n")
+    faces = [face(f"{name}.png", (0, 0, 40, 40), f"{name}.pts") for name in rows]
+    truth = read_truth(FaceStore(tmp_path, eyes, 64, 1.35, 1), faces, kind, eyes)
+    needs_eyes = kind != "box"
+    assert truth.degenerate.tolist() == [False, False, needs_eyes, True]
+    assert np.isfinite(truth.d).tolist() == [True, True, not needs_eyes, False]
+    found = np.array([[10, 10], [30, 10], [20, 24]], float)[None]  # 4 px off at the nose
+    errors = face_nme(np.repeat(found, 4, 0), truth.points, truth.visible, truth.d)
+    d = 20 if needs_eyes else 40
+    expected = [4 / 3 / d, 0, np.nan if needs_eyes else 2 / d, np.nan]
+    assert errors == pytest.approx(expected, abs=1e-6, nan_ok=True)
+
+
 # --- metrics -------------------------------------------------------------------------------------------------------------------
 
 
@@ -202,51 +206,3 @@ def test_a_list_with_only_degenerate_faces_has_no_numbers_but_counts_them():
     table["d"][0], table["degenerate"][0] = np.nan, True
     row = metrics_rows(table)[0]
     assert (row["faces"], row["degenerate"]) == (0, 2) and np.isnan(row["NME"])
-
-
-# --- audit ---------------------------------------------------------------------------------------------------------------------
-
-
-AUDITED = config(
-    "tsal.sources=tracked_heatmap,tracked_centre", "tsal.mu=0.5", "tsal.fallback=true", "tsal.gate_flow=0", "tsal.gate_agreement=0",
-    "tracker.polish=0",
-)  # fmt: skip
-
-
-def moving_clip(root, frames: int = 3) -> tuple[Clip, np.ndarray, float]:
-    """A dot that moves by two input px a frame to the right, in a box that stays -> clip, places (T, 2) px, input px a px."""
-    box, zoom = (20.0, 20.0, 80.0, 80.0), 63 / (1.35 * 60)
-    places = np.array([[40.0 + 2 / zoom * t, 52.0] for t in range(frames)])
-    for t, place in enumerate(places):
-        save_picture(root / "clip" / f"{t}.png", dot_image(100, 100, *place, 3))
-    return Clip("clip", tuple(face(f"clip/{t}.png", box, row=t + 1) for t in range(frames))), places, zoom
-
-
-def test_an_audit_gives_every_source_in_pixels_of_the_original_frames(tmp_path):
-    clip, places, zoom = moving_clip(tmp_path)
-    photograph = Clip("photo", clip.faces[:1])
-    store = FaceStore(tmp_path, ONE, 64, 1.35, 50)
-    found = audit(DotDetector(), Shift(2.0, 0.0), store, [clip, photograph], AUDITED, torch.device("cpu"))
-    order = found["sources"].tolist()
-    assert set(order) == {"heatmap", "centre", "tracked_heatmap", "tracked_centre", "carried", "fused"}
-    assert found["clip"].tolist() == ["clip"] * 3 + ["photo"]
-    assert found["path"].tolist() == [f"clip/{t}.png" for t in (0, 1, 2, 0)]
-    assert np.allclose(found["zoom"], zoom)
-    points, valid = dict(zip(order, found["points"])), dict(zip(order, found["valid"]))
-    for name, off in (("tracked_heatmap", 0.0), ("carried", 0.0), ("tracked_centre", 2 / zoom)):
-        assert valid[name][:, 0].tolist() == [False, True, True, False], name
-        assert np.abs(points[name][1:3, 0] - places[1:] - off).max() < 0.1 / zoom, name
-    assert np.abs(points["fused"][1:3, 0] - places[1:] - 1 / zoom).max() < 0.1 / zoom
-    assert found["flow_error"][1:3].max() < 1e-3 and np.isnan(found["flow_error"][[0, 3]]).all()
-    assert np.allclose(found["agreement"], 8**0.5, atol=0.2)  # the centre source lies 2 px off in x and in y
-
-
-def test_an_audit_of_photographs_alone_has_no_tracking(tmp_path):
-    clip, places, zoom = moving_clip(tmp_path)
-    store = FaceStore(tmp_path, ONE, 64, 1.35, 50)
-    photographs = [Clip(str(t), (f,)) for t, f in enumerate(clip.faces)]
-    found = audit(DotDetector(), Shift(0.0, 0.0), store, photographs, AUDITED, torch.device("cpu"))
-    valid = dict(zip(found["sources"].tolist(), found["valid"][:, :, 0]))
-    assert not valid["carried"].any() and not valid["tracked_heatmap"].any() and valid["fused"].all()
-    fused = dict(zip(found["sources"].tolist(), found["points"]))["fused"]
-    assert np.abs(fused[:, 0] - places - 1 / zoom).max() < 0.1 / zoom

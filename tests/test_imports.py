@@ -9,19 +9,22 @@ import sys
 from tsal.__main__ import REPOSITORY
 
 LAYERS = [  # a module imports from layers above its own line here, or beside it
-    {"errors", "averaging"},
+    {"errors", "averaging", "diagnosis"},
     {"files", "geometry", "schemes"},
     {"config", "checkpoints"},
-    {"codecs", "losses", "metrics", "losses_flow", "data.heads", "data.rendered", "data.lists", "data.photometric", "data.views",
-     "model", "tracker"},
-    {"tracker_training", "pseudo", "runs"},
+    {"codecs", "losses", "metrics", "losses_flow", "data.heads", "data.rendered", "data.pictures", "data.lists", "data.crops",
+     "data.photometric", "data.views", "model", "tracker"},
+    {"data.building", "data.leaks", "data.matlab", "data.faces", "data.video", "data.photographs", "data.release_300w", "data.release_300vw",
+     "data.release_aflw", "data.release_youtube"},
+    {"tracker_training", "pseudo", "runs", "prepare"},
     {"trainer"},
     {"evaluate", "evaluate_flow"},
+    {"audit", "analysis"},
     {"training"},
     {"stages", "predict"},
-    {"style", "tables", "figures_audit"},
-    {"figures", "report", "notebook"},
-    {"__main__"},
+    {"style", "tables", "figures_audit", "figures_breakdown", "figures_compare", "figures_data", "figures_evaluation", "explorer_views"},
+    {"figures", "report", "notebook", "track", "explorer"},
+    {"__main__", "bench", "methods"},
 ]  # fmt: skip
 
 

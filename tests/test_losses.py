@@ -148,10 +148,12 @@ def test_focal_loss_refuses_shapes_that_would_broadcast(target, weights):
         focal_loss(torch.zeros(2, 1, 3, 3), torch.zeros(target), torch.ones(weights))
 
 
-def test_a_picture_without_a_known_centre_adds_neither_positives_nor_negatives():
+@pytest.mark.parametrize("rubbish", [0.0, 1.0, 1e8, NAN])
+def test_a_picture_without_a_known_centre_adds_neither_positives_nor_negatives(rubbish):
     score = torch.randn(2, 1, 3, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
     target = torch.zeros(2, 1, 3, 3)
     target[:, 0, 1, 1] = 1
+    target[1] = rubbish
     both = focal_loss(score, target, torch.tensor([1.0, 0.0]))
     assert torch.allclose(both, focal_loss(score[:1], target[:1], torch.ones(1)))
     gradient = grad(both, score)[0]

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from tsal.errors import InputError
-from tsal.metrics import auc, face_nme, failure_rate, is_degenerate, normaliser, summary
-from tsal.schemes import SCHEME_49, SCHEME_51, SCHEME_68, generic_scheme
+from tsal.metrics import auc, face_nme, failure_rate, is_degenerate, jitter, normaliser, summary
+from tsal.schemes import get_scheme
 
 BOX = np.array([[0.0, 0.0, 100.0, 25.0]])
 NO_SIZE = np.array([np.nan])
+INNER = {"51": range(17, 68), "49": [i for i in range(17, 68) if i not in (60, 64)]}  # of the 68
 
 
 def face_68() -> np.ndarray:
@@ -20,15 +21,20 @@ def face_68() -> np.ndarray:
     return truth
 
 
+def distance(kind: str, truth: np.ndarray, scheme: str = "68", hidden=(), size=NO_SIZE) -> np.ndarray:
+    visible = np.ones(truth.shape[:2], bool)
+    visible[:, list(hidden)] = False
+    return normaliser(kind, truth, visible, BOX, size, get_scheme(scheme))
+
+
 def test_ocular_is_the_distance_of_the_outer_eye_corners():
-    assert normaliser("ocular", face_68(), BOX, NO_SIZE, SCHEME_68).tolist() == [50.0]
+    assert distance("ocular", face_68()).tolist() == [50.0]
 
 
-@pytest.mark.parametrize("scheme", [SCHEME_51, SCHEME_49], ids=lambda s: s.name)
+@pytest.mark.parametrize("scheme", ["51", "49"])
 @pytest.mark.parametrize("kind", ["ocular", "pupil"])
 def test_a_subset_has_the_normalisers_of_the_68(scheme, kind):
-    part = face_68()[:, list(scheme.subset_of_68)]
-    assert normaliser(kind, part, BOX, NO_SIZE, scheme).tolist() == [50.0]
+    assert distance(kind, face_68()[:, list(INNER[scheme])], scheme).tolist() == [50.0]
 
 
 def test_pupil_is_the_distance_of_the_means_of_the_eye_points():
@@ -36,20 +42,33 @@ def test_pupil_is_the_distance_of_the_means_of_the_eye_points():
     truth[0, 36] += (6, 0)  # moves the mean of six points by 1
     truth[0, 45] += (0, 100)  # an outer corner: not only the corners count
     expected = np.hypot(40 - 11, 50 + 100 / 6 - 10)
-    assert normaliser("pupil", truth, BOX, NO_SIZE, SCHEME_68).tolist() == [pytest.approx(expected)]
+    assert distance("pupil", truth).tolist() == [pytest.approx(expected)]
+
+
+@pytest.mark.parametrize("rubbish", [np.nan, 1e6])
+@pytest.mark.parametrize(("kind", "needed"), [("ocular", (36, 45)), ("pupil", range(36, 48))])
+def test_a_normaliser_needs_its_landmarks_to_be_visible_and_no_others(kind, needed, rubbish):
+    for hidden in range(68):
+        truth = face_68()
+        truth[0, hidden] = rubbish
+        d = distance(kind, truth, hidden=[hidden])
+        assert np.isnan(d[0]) == (hidden in needed) == is_degenerate(d, BOX)[0]
+        assert hidden in needed or d[0] == 50
 
 
 def test_box_is_the_root_of_its_area_and_face_size_is_the_list_s():
-    assert normaliser("box", face_68(), BOX, NO_SIZE, generic_scheme(68)).tolist() == [50.0]
-    assert normaliser("face_size", face_68(), BOX, np.array([77.0]), SCHEME_68).tolist() == [77.0]
+    assert distance("box", np.zeros((1, 12, 2)), "12", hidden=range(12)).tolist() == [50.0]
+    assert distance("face_size", face_68(), size=np.array([77.0])).tolist() == [77.0]
 
 
 def test_a_normaliser_that_cannot_be_had_is_an_error():
     with pytest.raises(InputError, match="no seventh column"):
-        normaliser("face_size", face_68(), BOX, NO_SIZE, SCHEME_68)
+        distance("face_size", face_68())
     for kind in ("ocular", "pupil"):
         with pytest.raises(InputError, match="no such normaliser"):
-            normaliser(kind, np.zeros((1, 29, 2)), BOX, NO_SIZE, generic_scheme(29))
+            distance(kind, np.zeros((1, 12, 2)), "12")
+    with pytest.raises(InputError, match="scheme '5' has no such normaliser"):
+        distance("ocular", np.zeros((1, 5, 2)), "5")
 
 
 def test_a_normaliser_of_zero_or_under_a_twentieth_of_the_box_is_degenerate():
@@ -118,3 +137,16 @@ def test_metrics_change_nothing_that_they_are_given():
     before = [x.copy() for x in (points, truth, visible, d)]
     face_nme(points, truth, visible, d)
     assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip((points, truth, visible, d), before))
+
+
+def test_jitter_is_the_mean_second_difference_over_d():
+    points = np.zeros((4, 2, 2))
+    points[1, 0] = (3, 4)  # one landmark leaves for one frame: second differences 2 x 5 there and 5 after it; the other stays
+    assert jitter(points, 10.0).tolist() == [pytest.approx(10 / 2 / 10), pytest.approx(5 / 2 / 10)]
+    assert jitter(points, np.array([10.0, 20.0])).tolist() == [pytest.approx(0.5), pytest.approx(0.125)]
+
+
+def test_steady_motion_has_no_jitter_and_two_frames_have_no_number():
+    points = np.arange(5)[:, None, None] * np.array([[1.0, -2], [3, 0]])
+    assert jitter(points, 7.0).tolist() == [0.0, 0.0, 0.0]
+    assert jitter(points[:2], 7.0).shape == (0,)

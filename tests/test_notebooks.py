@@ -14,6 +14,7 @@ import torch
 from conftest import NOTEBOOKS
 from tsal import stages, training
 from tsal.__main__ import REPOSITORY, main
+from tsal.audit import Audit
 from tsal.config import Config
 from tsal.data.lists import find_list, read_list
 from tsal.evaluate import load_member, metrics_rows
@@ -21,6 +22,7 @@ from tsal.checkpoints import load_checkpoint
 from tsal.files import read_arrays
 from tsal.notebook import notebook_parameters
 from tsal.runs import Run
+from tsal.training import snapshot_steps
 
 MEMBERS = ["start", "supervised", "teacher", "student"]
 
@@ -128,14 +130,17 @@ def test_teacher_and_student_are_two_detectors(smoke_run):
 
 
 def test_the_audit_has_every_source_of_every_member_on_every_unlabelled_frame(smoke_run):
-    run, audit = opened(smoke_run), read_arrays(smoke_run / "audit.npz")
-    frames, sources, points = len(run.lists.unlabelled), len(audit["sources"]), run.scheme.points
-    assert audit["members"].tolist() == ["start", "teacher", "student"]
-    assert sorted(audit["path"]) == sorted(face.image for face in run.lists.unlabelled)
-    for member in audit["members"]:
-        assert audit[f"{member}_points"].shape == (sources, frames, points, 2)
-        tracked = audit[f"{member}_valid"][audit["sources"].tolist().index("tracked_heatmap")]
-        first = np.r_[True, audit["clip"][1:] != audit["clip"][:-1]]
+    run, audit = opened(smoke_run), Audit.open(smoke_run / "audit")
+    frames, sources, points = len(run.lists.unlabelled), len(audit.sources), run.scheme.points
+    assert audit.names == ["start", "teacher", "student"]
+    further = run.config.train.further
+    assert audit.steps("start") == [0] and audit.steps("teacher") == audit.steps("student") == [*snapshot_steps(further, 4), further]
+    assert sorted(audit.frames.image) == sorted(face.image for face in run.lists.unlabelled)
+    for member in audit.names:
+        labels, _ = audit.labels(member)
+        assert labels.points.shape == (sources, frames, points, 2)
+        tracked = labels.valid[audit.sources.index("tracked_heatmap")]
+        first = audit.frames.place.to_numpy() == 0
         assert not tracked[first].any() and tracked[~first].any()  # nothing is tracked into a clip's first frame
 
 

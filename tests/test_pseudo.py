@@ -13,7 +13,7 @@ from tsal.data.rendered import render_clip
 from tsal.errors import ConfigError
 from tsal.model import Detector
 from tsal.pseudo import Source, check_sources, detection_sources, fuse, to_view, tracking_sources, weights_to_view
-from tsal.schemes import SCHEME_68
+from tsal.schemes import get_scheme
 
 TRACKED = ("tracked_heatmap", "tracked_centre")
 
@@ -61,6 +61,13 @@ def test_the_valid_sources_of_a_family_count_alike():
     assert xs(fused(names)) == pytest.approx([22.5, 22.5])  # (25 + 20) / 2
     half = all_sources(carried=source(40.0, [True, False], flow_error=2.5))
     assert xs(fused(names, half)) == pytest.approx([22.5, 15.0])
+
+
+@pytest.mark.parametrize("rubbish", [math.nan, 1e6])
+def test_what_stands_in_a_point_that_is_not_valid_is_never_fused(rubbish):
+    names = ("tracked_heatmap", "carried", "tracked_centre")
+    clean, spoiled = (fused(names, all_sources(carried=source(x, False, flow_error=2.5))) for x in (40.0, rubbish))
+    assert torch.equal(spoiled.points, clean.points) and torch.equal(spoiled.agreement, clean.agreement)
 
 
 def test_one_family_alone_is_taken_whole():
@@ -186,7 +193,7 @@ def test_on_rendered_clips_each_source_is_as_good_as_its_codec():
     for seed in range(3):
         clip = render_clip([7, seed], 3, 128)
         points = torch.tensor(clip.points)
-        perfect = perfect_detection(detector, points, SCHEME_68, sigma=5.0)
+        perfect = perfect_detection(detector, points, get_scheme("68"), sigma=5.0)
         sources = detection_sources(detector, perfect)
         flows = torch.tensor(clip.flow_forward), torch.tensor(clip.flow_backward)
         sources |= tracking_sources(detector, perfect.rows(following), sources["heatmap"], *flows, previous, following)

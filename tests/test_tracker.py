@@ -19,6 +19,7 @@ from tsal.tracker import (
     FlowNet,
     both_directions,
     cost_volume,
+    enlarge,
     expected_displacement,
     forward_backward_error,
     occlusion_mask,
@@ -71,17 +72,31 @@ def perturbed(net: FlowNet) -> FlowNet:
 @pytest.mark.parametrize("height, width", [(32, 48), (33, 45), (8, 5)])
 def test_untrained_network_gives_zero_flow_of_the_input_s_size(height, width):
     pyramid = tiny_net()(torch.rand(2, 3, height, width), torch.rand(2, 3, height, width))
-    assert [flow.shape for flow in pyramid] == [(2, 2, height, width), (2, 2, -(-height // 8), -(-width // 8))]
+    assert [flow.shape for flow in pyramid] == [(2, 2, height, width), *((2, 2, -(-height // s), -(-width // s)) for s in (4, 8))]
     assert all((flow == 0).all() for flow in pyramid)
 
 
 def test_every_level_of_the_pyramid_is_in_pixels_of_the_input():
     net = tiny_net()
     net.estimator.flow.bias.data = torch.tensor([1.0, 0.0])  # one cell to the right at each level
-    fine, coarse = net(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32))
+    full, fine, coarse = net(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32))
     # The context network's last layer is zero: one cell of stride 8, then one of stride 4 more.
     assert torch.allclose(coarse, constant(8.0, 0.0, 1, 4, 4), atol=1e-5)
-    assert torch.allclose(fine, constant(12.0, 0.0, 1, 32, 32), atol=1e-5)
+    assert torch.allclose(fine, constant(12.0, 0.0, 1, 8, 8), atol=1e-5)
+    assert torch.allclose(full, constant(12.0, 0.0, 1, 32, 32), atol=1e-5)
+
+
+def test_enlarging_mixes_the_cells_around_by_their_weights():
+    flow = torch.arange(18.0).view(1, 2, 3, 3)
+    logits = torch.zeros(1, 9, 2, 2, 3, 3)  # cell, y and x within it
+    logits[0, 5, 0, 1] = 100.0  # the upper right pixel of each cell takes its right neighbour
+    logits[0, 4, 1, 0] = 100.0  # the lower left one its own cell
+    large = enlarge(flow, logits.flatten(1, 3))
+    assert torch.allclose(large[0, :, 2, 3], flow[0, :, 1, 2])
+    assert torch.allclose(large[0, :, 3, 2], flow[0, :, 1, 1])
+    assert torch.allclose(large[0, :, 2, 2], flow[0].mean((1, 2)))  # equal weights: the mean of the nine
+    assert torch.allclose(enlarge(torch.ones(1, 2, 3, 3), torch.randn(1, 36, 3, 3)), torch.ones(1, 2, 6, 6))
+
 
 
 def test_a_level_that_is_not_there_is_an_error():

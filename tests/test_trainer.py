@@ -163,6 +163,24 @@ def test_rows_without_labels_add_nothing(kind, rubbish, dtype):
 
 @EACH_KIND
 @pytest.mark.parametrize("scheme", [PAIRED, generic_scheme(4)], ids=["centre landmark", "centroid"])
+@pytest.mark.parametrize("rubbish", [math.nan, math.inf, 1e6, -3.0, 55.0])
+@pytest.mark.parametrize("hidden", [[0], [2], [0, 2], [1, 3]])
+def test_what_stands_in_a_hidden_landmark_changes_neither_loss_nor_gradient(kind, scheme, rubbish, hidden):
+    chosen = settings(kind)
+    detector = a_detector(chosen)
+    found = noisy_detection(detector, 2)
+    spoiled, visible = POINTS.clone(), torch.ones(2, 4, dtype=torch.bool)
+    visible[1, hidden] = False
+    spoiled[1, hidden] = rubbish
+    clean, _ = detector_loss(detector, found, POINTS, visible, chosen, scheme)
+    dirty, terms = detector_loss(detector, found, spoiled, visible, chosen, scheme)
+    assert torch.equal(clean, dirty) and all(term.isfinite() for term in terms.values())
+    for before, after in zip(*(torch.autograd.grad(loss, outputs(found)) for loss in (clean, dirty))):
+        assert torch.equal(before, after) and after.isfinite().all()
+
+
+@EACH_KIND
+@pytest.mark.parametrize("scheme", [PAIRED, generic_scheme(4)], ids=["centre landmark", "centroid"])
 @pytest.mark.parametrize("dtype", [torch.bool, torch.float32])
 def test_without_any_visible_row_the_loss_is_zero_and_finite(kind, scheme, dtype):
     chosen = settings(kind)

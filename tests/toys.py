@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from torch import nn
 
 from tsal.codecs import centre_cell, draw_heatmaps, encode_offsets, to_distribution, with_background
 from tsal.config import Config
@@ -93,3 +94,42 @@ def random_batch(labelled: int, clips: list[int], landmarks: int, side: int = 64
         following=following,
         seed=5,
     )
+
+
+class DotDetector(nn.Module):
+    """Sees the one bright dot of a picture, in both of its sources."""
+
+    stride = 8
+
+    def forward(self, images):
+        return Detection([images], images[:, :1], images)
+
+    def maps(self, detection):
+        return detection.stages[-1].mean(1, keepdim=True)[..., ::8, ::8]
+
+    def heatmap(self, detection):
+        light = detection.stages[-1].mean(1)
+        y, x = torch.meshgrid(*(torch.arange(n, dtype=light.dtype) for n in light.shape[1:]), indexing="ij")
+        points = torch.stack([(light * x).sum((1, 2)), (light * y).sum((1, 2))], -1) / light.sum((1, 2)).clamp_min(1e-9)[:, None]
+        return points[:, None], torch.full((len(light), 1), 0.9)
+
+    def centre(self, detection):
+        return self.heatmap(detection)[0][:, None] + 2, torch.full((len(detection.centre), 1), 0.7)
+
+
+class Shift(nn.Module):
+    """A tracker that says that everything moves by (dx, dy) px of the input."""
+
+    def __init__(self, dx: float, dy: float):
+        super().__init__()
+        self.flow = torch.tensor([dx, dy]).view(1, 2, 1, 1)
+
+    def forward(self, first, second, both=False):
+        flow = self.flow.expand(len(first), 2, *first.shape[-2:])
+        return [torch.cat([flow, -flow])]
+
+
+def scenery(seed: int, height: int = 120, width: int = 160) -> np.ndarray:
+    """A smooth random grey picture, rich enough for flow."""
+    noise = np.random.default_rng(seed).uniform(0, 255, (height, width)).astype(np.float32)
+    return cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 3), None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)

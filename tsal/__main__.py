@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Sequence
 
 from tsal.errors import ConfigError, InputError
+from tsal.prepare import add_builders, run_builder
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help does without
     from tsal.config import Config
@@ -20,7 +21,8 @@ if TYPE_CHECKING:  # torch takes seconds to import: --help does without
 os.environ.setdefault("GOMP_SPINCOUNT", "100000")  # threads wait by spinning for a tenth of a millisecond: right where cores are free, bearable where shared
 REPOSITORY = Path(__file__).resolve().parent.parent
 STAGES = {
-    "data": "make or refresh a run: resolve its settings, make the rendered faces, check every list, image and annotation",
+    "data": "make or refresh a run: resolve its settings, make the rendered faces, check every list, image and annotation; "
+    "or, with a BUILDER, prepare a dataset",
     "tracker": "train the optical-flow tracker and measure it beside zero motion and OpenCV's DIS",
     "train": "supervised start, supervised-only and TSAL for the same further steps",
     "pseudo": "audit every source of pseudo-labels on unlabelled clips",
@@ -50,6 +52,13 @@ def make_parser() -> argparse.ArgumentParser:
         made = command(name, text, run_stage, SETTINGS_ARE_FIXED if name != "data" else "")
         _add_run(made)
         _add_settings(made)
+        if name == "data":
+            add_builders(made)
+        if name == "figures":
+            group = made.add_argument_group("several runs")
+            group.add_argument("--compare", nargs="+", type=Path, metavar="RUN", help="instead: compare these evaluated runs, told apart by their "
+                               "settings, over seeds, label budgets and parts; the first run's method is the full one")
+            group.add_argument("--out", type=Path, metavar="DIR", help="folder of the comparison's figures and tables (outputs/compare)")
     made = command("report", "print the table of an evaluated run, and the paths of its figures", run_report)
     _add_run(made)
     made.add_argument("--source", default="heatmap", choices=("heatmap", "centre", "fused"), help="detection source (%(default)s)")
@@ -64,6 +73,27 @@ def make_parser() -> argparse.ArgumentParser:
                       help="gets paths (N,), points (N,K,2) in px of the original images, scores (N,K), in the order of the list")
     made.add_argument("--member", metavar="NAME", help="teacher or student of a TSAL training (teacher)")
     made.add_argument("--source", default="heatmap", choices=("heatmap", "centre", "fused"), help="detection source (%(default)s)")
+    made.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+
+    made = command("track", "draw the landmarks of every face on a video, and write their numbers", run_track,
+                   "Faces are found and followed, so nothing but the video is needed. OUT.mp4 has the upright video's size "
+                   "(both: two side by side; an odd one gains a column or row), its mean frame rate and no sound. It is "
+                   "MPEG-4 part 2, which OpenCV writes everywhere; browsers want H.264: ffmpeg -i OUT.mp4 -c:v libx264 "
+                   "-pix_fmt yuv420p WEB.mp4. What is drawn is read back from the CSV: "
+                   "frame,time_ms,face,member,left,top,right,bottom,score,x0,y0,...,score0,... in px of the upright video; a "
+                   "face that was lost, or comes after a cut, gets a new number. A dot is hollow where its score is low: "
+                   "under three quarters of the member's median in the video. An existing OUT.mp4 is replaced only where its CSV "
+                   "shows that this command wrote it.")
+    made.add_argument("video", type=Path, metavar="VIDEO")
+    made.add_argument("--weights", required=True, type=Path, metavar="W", help="a training's model.pt, such as <run>/tsal/model.pt")
+    made.add_argument("--out", required=True, type=Path, metavar="OUT.mp4", help="gets the video with faces, lines and dots")
+    made.add_argument("--csv", type=Path, metavar="OUT.csv", help="gets the numbers (beside OUT.mp4)")
+    made.add_argument("--member", metavar="NAME", help="teacher or student of a TSAL training, or both side by side (teacher)")
+    made.add_argument("--smooth", type=float, default=0.0, metavar="SECONDS",
+                      help="sigma of a Gaussian over time; it looks as far ahead as back, so it has no lag (0: points as detected)")
+    made.add_argument("--boxes-file", type=Path, metavar="CSV", help="boxes of another finder: [video,]frame,x1,y1,x2,y2[,track]")
+    made.add_argument("--min-face", type=float, default=0.1, metavar="S",
+                      help="smallest face over the picture's shorter side (%(default)s)")
     made.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
 
     made = command("notebook", "run one notebook by papermill into <run>/executed", run_notebook,
@@ -95,6 +125,13 @@ def _add_settings(parser: argparse.ArgumentParser, only_names: bool = False) -> 
     group.add_argument("--evaluate", nargs="+", metavar="LIST", help="lists to measure on (val.txt)")
     group.add_argument("--set", nargs="+", action="extend", default=[], metavar="A.B=C",
                        help="any setting of tsal/config.py; several may stand in one word, split on white space; the last one wins")
+
+
+def make_settings_parser(program: str, text: str) -> argparse.ArgumentParser:
+    """A parser of the options that make a config, for programs beside this one."""
+    parser = argparse.ArgumentParser(prog=program, description=text)
+    _add_settings(parser)
+    return parser
 
 
 def overrides_from(arguments: argparse.Namespace) -> list[str]:
@@ -145,7 +182,6 @@ def create_run(arguments: argparse.Namespace) -> "Run":
 def open_run(arguments: argparse.Namespace) -> "Run":
     """The run of a later stage: the one there is, if the options agree with it; else a new one."""
     from tsal import stages
-    from tsal.config import Config
     from tsal.runs import Run
 
     folder = run_folder(arguments)
@@ -179,6 +215,12 @@ def _difference(made: "Config", wanted: "Config") -> str:
 def run_stage(arguments: argparse.Namespace) -> None:
     """One stage, after those that it needs."""
     name = arguments.command
+    if getattr(arguments, "builder", None):
+        run_builder(arguments)
+        return
+    if getattr(arguments, "compare", None):
+        compare(arguments)
+        return
     run = create_run(arguments) if name == "data" else open_run(arguments)
     if name in ("pseudo", "evaluate", "figures"):
         train(run)  # skips what is done
@@ -207,7 +249,7 @@ def pseudo(run: "Run") -> None:
     from tsal import stages
 
     found = stages.audit_pseudo_labels(run)
-    print(f"{len(found['path'])} frames, sources {', '.join(found['sources'])}: {run.folder / 'audit.npz'}")
+    print(f"{len(found.frames)} frames, members {', '.join(found.names)}, sources {', '.join(found.sources)}: {found.folder}")
 
 
 def evaluate(run: "Run") -> None:
@@ -221,10 +263,16 @@ def evaluate(run: "Run") -> None:
 def figures(run: "Run") -> None:
     from tsal.figures import draw_all
 
-    for name, stage in {"tracker/metrics.json": tracker, "audit.npz": pseudo, "metrics.json": evaluate}.items():
+    for name, stage in {"tracker/metrics.json": tracker, "audit/labels.parquet": pseudo, "metrics.json": evaluate}.items():
         if not _is_newer(run.folder / name, run.folder / "tracker/model.pt", run.folder / "tsal/model.pt"):
             stage(run)
     print("\n".join(str(path) for path in draw_all(run)))
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    from tsal.figures_compare import compare_runs
+
+    print("\n".join(str(path) for path in compare_runs(arguments.compare, arguments.out or REPOSITORY / "outputs" / "compare")))
 
 
 def _is_newer(path: Path, *others: Path) -> bool:
@@ -233,8 +281,9 @@ def _is_newer(path: Path, *others: Path) -> bool:
 
 def describe_manifest(manifest: dict) -> str:
     lists = ", ".join(f"{name} ({found['faces']} faces)" for name, found in manifest["evaluate"].items())
-    return (f"{manifest['labelled']} labelled faces; {manifest['unlabelled']} unlabelled: {manifest['clips']} clips and "
+    text = (f"{manifest['labelled']} labelled faces; {manifest['unlabelled']} unlabelled: {manifest['clips']} clips and "
             f"{manifest['photographs']} photographs; measured on {lists}")
+    return "\n".join([text, *(f"warning: {line}" for line in manifest["warnings"])])
 
 
 # --- other commands --------------------------------------------------------------------------------------------------------
@@ -253,6 +302,21 @@ def run_predict(arguments: argparse.Namespace) -> None:
     found = predict_list(arguments.weights, arguments.list, arguments.root, arguments.out, member=arguments.member,
                          source=arguments.source, device=arguments.device)
     print(f"{arguments.out}: {len(found['paths'])} faces, {found['points'].shape[1]} points each")
+
+
+def run_track(arguments: argparse.Namespace) -> None:
+    from tsal.track import track_video
+
+    found = track_video(arguments.video, arguments.weights, arguments.out, member=arguments.member, smooth=arguments.smooth,
+                        csv_path=arguments.csv, boxes_file=arguments.boxes_file, min_face=arguments.min_face,
+                        device=arguments.device)
+    print("".join(f"note: {line}\n" for line in found["notes"])
+          + f"{found['out']}: {found['frames']} frames at {found['fps']:.6g} a second, faces: {found['faces']}\n"
+          f"{found['csv']}: the numbers that are drawn")
+    for name, jitter in found["jitter"].items():
+        smoothed = f", smoothed {100 * jitter['smoothed']:.2f} % (lag 0 ms)" if "smoothed" in jitter else ""
+        print(f"jitter of the {name}: {100 * jitter['raw']:.2f} % of the face's size{smoothed}")
+    print(f"{found['frames_per_second']:.1f} frames/s, all readings together ({found['seconds']:.1f} s)")
 
 
 def run_notebook(arguments: argparse.Namespace) -> None:

@@ -35,8 +35,10 @@ class DataConfig:
     unlabelled: tuple[str, ...] = ("unlabelled.txt",)
     evaluate: tuple[str, ...] = ("val.txt",)
     truth: tuple[str, ...] = ()  # labels of unlabelled rows, for measuring pseudo-labels only; never trained on
+    transductive: bool = False  # unlabelled rows may be pictures or clips of the evaluation lists; marked in every result
     normaliser: Literal["ocular", "pupil", "box", "face_size"] = "ocular"
     cache_mb: int = 2000  # decoded crops kept in memory
+    disk_cache_mb: int = 4000  # and in data/cache, for every run on this machine; 0: none
     workers: int = 2  # threads that cut crops ahead of training
 
 
@@ -109,6 +111,7 @@ class TrainConfig:
     offset_weight: float = 3.0  # L1 in cells
     offset_radius: int = 1  # cells around the centre cell that also learn their offsets; 0: as in the paper
     checkpoint_every: int = 100  # steps
+    snapshots: int = 4  # TSAL's members are kept at so many even stages of its run, the last included, for the audit
     amp: Literal["auto", "none", "bf16"] = "auto"  # auto: bfloat16 where the processor has it in hardware
     device: str = "auto"  # auto: cuda where there is one
 
@@ -118,11 +121,12 @@ class TrackerConfig:
     """The optical-flow network and its own stage."""
 
     channels: tuple[int, ...] = (12, 24, 32, 48, 64)
-    search: int = 4
-    finest: int = 2  # level of the finest estimated flow, at stride 2^finest
+    search: int = 3  # cells around each cell, at every level
+    finest: int = 1  # level of the finest estimated flow, at stride 2^finest
     width: int = 32  # of the flow estimator
-    polish: int = 3  # Lucas-Kanade steps after the network
-    synthetic_steps: int = 900  # on warps with known flow
+    flow: Literal["learned", "lucas-kanade"] = "learned"  # of the tracking sources; the latter needs no network
+    polish: int = 1  # Lucas-Kanade steps after the network
+    synthetic_steps: int = 1500  # on warps with known flow
     video_steps: int = 100  # on real pairs, without labels
     tune_steps: int = 0  # on real pairs with the started detector: adds detection consistency
     batch: int = 8  # pairs a step
@@ -148,7 +152,9 @@ class TsalConfig:
     target_member: Literal["own", "teacher"] = "teacher"  # whose sources the student learns from
     student_loss: Literal["points", "full"] = "full"  # points of the heatmap source, or the whole supervised loss
     calm: bool = True  # the teacher's own one-source loss
-    teacher_lr: float = 0.1  # the teacher's learning rate over the student's; 0: it learns by averaging alone
+    teacher_lr: float = 0.1  # the teacher's learning rate over the student's; 0: it has no loss, and changes by averaging alone
+    student_start: Literal["start", "fresh"] = "start"  # the student's first weights: the supervised start's, or random ones
+    labels_from: float = 0.0  # share of the run after which the student sees labels; before, pseudo-labels alone
     alpha: float = 0.98  # teacher <- alpha teacher + (1 - alpha) student
     direction: Literal["student_to_teacher", "mutual", "none"] = "student_to_teacher"
     buffers: Literal["own", "average"] = "own"  # batch statistics: each member's own, or averaged like the weights
@@ -226,6 +232,22 @@ def load_budget(name: str) -> list[str]:
     if not path.exists():
         raise ConfigError(f"no budget {name!r}{_nearest(name, names)}; budgets: {', '.join(names)}")
     return [f"data.{key}={','.join(value)}" for key, value in yaml.safe_load(path.read_text()).items()]
+
+
+def load_method(name: str) -> tuple[list[str], str, int]:
+    """A semi-supervised method (``configs/methods/<name>.yaml``): its overrides, the member that is its result, and how many times the
+    further steps it takes."""
+    folder = CONFIG_FOLDER / "methods"
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in names:
+        raise ConfigError(f"no method {name!r}{_nearest(name, names)}; methods: {', '.join(names)}")
+    values = yaml.safe_load((folder / f"{name}.yaml").read_text())
+    overrides = [
+        f"{section}.{key}={','.join(value) if isinstance(value, list) else json.dumps(value).strip(chr(34))}"
+        for section, settings in values.get("set", {}).items()
+        for key, value in settings.items()
+    ]
+    return overrides, values["result"], values.get("further_times", 1)
 
 
 def _split_override(text: str) -> tuple[str, Any]:

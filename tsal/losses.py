@@ -48,10 +48,12 @@ def focal_loss(score: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     Args:
         score: (N, 1, h, w), logits.
         target: the same shape, exactly 1 at each positive cell.
-        weights: (N,): 0 for a picture without a known centre, which then adds neither positives nor negatives.
+        weights: (N,): 0 for a picture without a known centre, which then adds neither positives nor negatives; its target may be
+            NaN.
     """
     if score.shape != target.shape or weights.shape != score.shape[:1]:
         raise ValueError(f"shapes differ: score {tuple(score.shape)}, target {tuple(target.shape)}, {tuple(weights.shape)}")
+    target = torch.where(weights[:, None, None, None] > 0, target, 0.0)
     positive = (target == 1).to(score.dtype)
     probability = score.sigmoid()
     hit = -F.logsigmoid(score) * (1 - probability) ** 2 * positive

@@ -30,7 +30,7 @@ class FlowWeights:
     edge: float = 10.0
     order: int = 1
     levels: tuple[float, ...] = (1.0,)
-    synthetic_levels: tuple[float, ...] = (1.0, 0.5, 0.25, 0.25)
+    synthetic_levels: tuple[float, ...] = (1.0, 0.5, 0.5, 0.25, 0.25)
 
 
 def masked_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:

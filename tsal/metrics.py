@@ -10,12 +10,14 @@ from tsal.schemes import Scheme
 DEGENERATE_SHARE = 0.05  # of the box; a shorter normaliser (eye corners of a profile face) says nothing
 
 
-def normaliser(kind: str, truth: np.ndarray, box: np.ndarray, face_size: np.ndarray, scheme: Scheme) -> np.ndarray:
-    """The distance d (N,) px by which errors are divided.
+def normaliser(
+    kind: str, truth: np.ndarray, visible: np.ndarray, box: np.ndarray, face_size: np.ndarray, scheme: Scheme
+) -> np.ndarray:
+    """The distance d (N,) px by which errors are divided; NaN where a landmark that it needs is not visible.
 
     Args:
         kind: ``ocular`` (outer eye corners), ``pupil`` (means of the eye points), ``box`` (sqrt(w h)), ``face_size``.
-        truth: (N, K, 2).  box: (N, 4) x1 y1 x2 y2.  face_size: (N,), NaN where the list has none.
+        truth: (N, K, 2).  visible: (N, K) bool.  box: (N, 4) x1 y1 x2 y2.  face_size: (N,), NaN where the list has none.
     """
     if kind == "box":
         return np.sqrt((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]))
@@ -23,16 +25,16 @@ def normaliser(kind: str, truth: np.ndarray, box: np.ndarray, face_size: np.ndar
         if np.isnan(face_size).any():
             raise InputError("data.normaliser=face_size: a list has no seventh column; use ocular or box")
         return face_size
-    if kind == "ocular" and scheme.ocular:
-        return np.linalg.norm(truth[:, scheme.ocular[0]] - truth[:, scheme.ocular[1]], axis=-1)
-    if kind == "pupil" and scheme.pupil:
-        first, second = (truth[:, list(group)].mean(1) for group in scheme.pupil)
+    groups = {"ocular": scheme.ocular and [(corner,) for corner in scheme.ocular], "pupil": scheme.pupil}.get(kind)
+    if groups:
+        truth = np.where(visible[..., None], truth, np.nan)  # a mean of NaN is NaN: all of a group must be seen
+        first, second = (truth[:, list(group)].mean(1) for group in groups)
         return np.linalg.norm(first - second, axis=-1)
     raise InputError(f"data.normaliser={kind}: scheme {scheme.name!r} has no such normaliser; use box")
 
 
 def is_degenerate(d: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Faces (N,) whose normaliser is zero, not finite, or under 5 % of the box: counted and named, never scored."""
+    """Faces (N,) whose normaliser is zero, not finite (hidden), or under 5 % of the box: counted and named, never scored."""
     side = np.sqrt((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]))
     return ~(np.isfinite(d) & (d > 0) & (d >= DEGENERATE_SHARE * side))
 
@@ -63,3 +65,14 @@ def summary(errors: np.ndarray) -> dict[str, float]:
     row = {"NME": 100 * float(np.mean(errors)) if len(errors) else float("nan")}
     row |= {f"AUC@{tau:.2f}": auc(errors, tau) for tau in (0.07, 0.08, 0.10)}
     return row | {f"FR@{tau:.2f}": failure_rate(errors, tau) for tau in (0.08, 0.10)}
+
+
+def jitter(points: np.ndarray, d: float | np.ndarray) -> np.ndarray:
+    """Per frame between its neighbours: mean over landmarks of the second difference's length, over d -> (T - 2,), or () for T < 3.
+
+    The mean over frames is a track's jitter; steady motion has none.
+
+    Args:
+        points: (T, K, 2), one face in consecutive frames.  d: px, one number, or (T - 2,).
+    """
+    return np.linalg.norm(np.diff(points, n=2, axis=0), axis=-1).mean(-1) / d

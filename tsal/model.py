@@ -76,6 +76,11 @@ class Detector(nn.Module):
         """Source ``heatmap`` -> points (N, K, 2) px, scores (N, K)."""
         return heatmap_points(detection.stages[-1], self.stride, self.config.heatmap, self.config.decode_radius)
 
+    def maps(self, detection: Detection) -> Tensor:
+        """Heatmaps (N, K, h, w) of the last stage: distributions over the map, or the values that Gaussians were drawn with."""
+        maps = detection.stages[-1][:, :-1].float()
+        return maps.flatten(-2).softmax(-1).view_as(maps) if self.config.heatmap == "distribution" else maps
+
     def centre(self, detection: Detection) -> tuple[Tensor, Tensor]:
         """Source ``centre``: top-N candidates -> points (N, M, K, 2) px, scores (N, M)."""
         score = detection.centre.sigmoid()

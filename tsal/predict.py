@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tsal.data.lists import Face, FaceLists, check_files, find_list, read_list
+from tsal.data.leaks import check_files
+from tsal.data.lists import Face, FaceLists, find_list, read_list
 from tsal.errors import ConfigError, DataError
 from tsal.evaluate import DETECTION_SOURCES, load_member, predict
 from tsal.files import write_arrays
@@ -37,8 +38,9 @@ def predict_list(
         raise ConfigError(f"{out}: the output must be named .npz")
     if source not in DETECTION_SOURCES:
         raise ConfigError(f"source {source!r} is none of {', '.join(DETECTION_SOURCES)}")
-    detector, config = load_member(weights, member)
-    run = Run(out.parent, config.override({"data.root": str(root.resolve()), "train.device": device}))  # its crops and device, no folder
+    detector, config, scheme = load_member(weights, member)
+    config = config.override({"data.root": str(root.resolve()), "train.device": device})
+    run = Run(out.parent, config, scheme)  # for its crops and device: it has no folder
     faces = read_faces(root, name)
     points, scores = predict(detector.to(run.device), run.store, faces, run.device, progress="predict")[source]
     arrays = {"paths": np.array([face.image for face in faces]), "points": points, "scores": scores}

@@ -116,7 +116,7 @@ def _family(sources: dict[str, Source], names: list[str]) -> tuple[Tensor, Tenso
     valid = torch.stack([sources[n].valid for n in names])  # (S, U, K)
     points = torch.stack([sources[n].points for n in names])
     count = valid.sum(0)
-    return (points * valid[..., None]).sum(0) / count.clamp_min(1)[..., None], count > 0
+    return torch.where(valid[..., None], points, 0.0).sum(0) / count.clamp_min(1)[..., None], count > 0
 
 
 def _with_fallback(sources: dict[str, Source], names: list[str], plain: str, fallback: bool) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,8 @@
 """A run: its folder, the resolved config in it, and what every stage opens first.
 
-``outputs/<run>/`` holds config.json, environment.json, manifest.json (lists and pictures by content), a folder for each thing that
-is trained (model.pt, history.csv), audit.npz, predictions.npz, metrics.json, figures/ and executed/ (notebooks).
+``outputs/<run>/`` holds config.json, scheme.json (what the landmarks mean), environment.json, manifest.json (lists and pictures by
+content), a folder for each thing that is trained (model.pt, history.csv), audit/, predictions.npz, metrics.json, figures/ and
+executed/ (notebooks).
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from pathlib import Path
 import torch
 
 from tsal.config import Config
-from tsal.data.lists import Clip, FaceLists, find_list, group_clips, load_lists
+from tsal.data.crops import CropFolder
+from tsal.data.lists import PREPARED, Clip, FaceLists, find_list, group_clips, list_root, load_lists
 from tsal.data.views import FaceStore
 from tsal.errors import ConfigError, InputError
 from tsal.files import write_text
-from tsal.schemes import Scheme, get_scheme
+from tsal.schemes import Scheme, get_scheme, read_scheme
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "numpy", "opencv-python", "opencv-python-headless", "pandas", "matplotlib", "seaborn", "papermill")
@@ -32,11 +34,11 @@ PACKAGES = ("torch", "numpy", "opencv-python", "opencv-python-headless", "pandas
 TRAINING_CODE = (
     "averaging", "codecs", "geometry", "losses", "losses_flow", "model", "pseudo", "schemes", "tracker", "tracker_training",
     "trainer", "training",
-    "data/photometric", "data/views",
+    "data/photometric", "data/pictures", "data/views",
 )  # fmt: skip
 # settings that change how a run goes, never what comes out of it
-INCIDENTAL = ("profile", "data.cache_mb", "data.workers", "train.device", "train.checkpoint_every")
-MEASURING = ("data.root", "data.evaluate", "data.truth", "data.normaliser")  # training does not see these
+INCIDENTAL = ("profile", "data.cache_mb", "data.disk_cache_mb", "data.workers", "train.device", "train.checkpoint_every", "train.snapshots")
+MEASURING = ("data.root", "data.evaluate", "data.truth", "data.normaliser", "data.transductive")  # training does not see these
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Run:
 
     folder: Path
     config: Config
+    kept_scheme: Scheme | None = None  # as it was when the run was made; else data.scheme is looked up
 
     @staticmethod
     def create(folder: Path, config: Config) -> "Run":
@@ -53,20 +56,27 @@ class Run:
         run.scheme, run.device  # a wrong name is told before anything is written
         (run.folder / "manifest.json").unlink(missing_ok=True)  # of other data, perhaps: a run is not ready before it is checked
         config.save(run.folder / "config.json")
+        write_text(run.folder / "scheme.json", json.dumps(run.scheme.to_dict(), indent=1) + "\n")
         write_text(run.folder / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
         return run
 
     @staticmethod
     def open(folder: Path, overrides=()) -> "Run":
-        """A run that :meth:`create` made; ``overrides`` hold for this process alone."""
+        """A run that :meth:`create` made; ``overrides`` hold for this process alone.
+
+        Its scheme is the one that it was made with: a scheme's file may have changed since, or be gone.
+        """
         path = Path(folder) / "config.json"
         if not path.exists():
             raise InputError(f"{folder}: no run there (no config.json); make one with 'python -m tsal data --run {folder}'")
-        return Run(Path(folder), Config.load(path, overrides))
+        made = Config.load(path)
+        config, name, scheme = made.override(overrides), made.data.scheme, path.with_name("scheme.json")
+        kept = read_scheme(scheme, name) if scheme.exists() and config.data.scheme == name else None
+        return Run(Path(folder), config, kept)
 
     @cached_property
     def scheme(self) -> Scheme:
-        return get_scheme(self.config.data.scheme)
+        return self.kept_scheme or get_scheme(self.config.data.scheme)
 
     @cached_property
     def device(self) -> torch.device:
@@ -88,16 +98,21 @@ class Run:
         if data.root:
             return REPOSITORY / data.root  # an absolute folder stays as it is
         if data.name != "rendered":
-            raise ConfigError(f"data.root: name the folder of {data.name!r} (make: ROOT=<folder>)")
+            if (PREPARED / data.name / "lists").is_dir():
+                return PREPARED / data.name
+            raise ConfigError(f"data.root: name the folder of {data.name!r} (make: ROOT=<folder>), or prepare it: python -m tsal data --help")
         # other settings, another folder: two runs never take each other's pictures away
         settings = json.dumps(dataclasses.asdict(self.config.render), sort_keys=True)
         name = f"rendered-{self.config.profile}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
-        return REPOSITORY / "data" / "prepared" / name
+        return PREPARED / name
 
     @cached_property
     def lists(self) -> FaceLists:
         data = self.config.data
-        return load_lists(self.root, data.labelled, data.unlabelled, data.evaluate, self.truth_lists, points=self.scheme.points)
+        return load_lists(
+            self.root, data.labelled, data.unlabelled, data.evaluate, self.truth_lists,
+            points=self.scheme.points, transductive=data.transductive,
+        )  # fmt: skip
 
     @property
     def truth_lists(self) -> tuple[str, ...]:
@@ -118,8 +133,9 @@ class Run:
 
     @cached_property
     def store(self) -> FaceStore:
-        config = self.config
-        return FaceStore(self.root, self.scheme, config.model.input, config.augment.expand, config.data.cache_mb)
+        config, limit = self.config, self.config.data.disk_cache_mb
+        disk = CropFolder(REPOSITORY / "data" / "cache", limit) if limit > 0 else None
+        return FaceStore(self.root, self.scheme, config.model.input, config.augment.expand, config.data.cache_mb, disk)
 
     def manifest(self) -> dict:
         path = self.folder / "manifest.json"
@@ -128,13 +144,16 @@ class Run:
         return json.loads(path.read_text())
 
     def identity(self, *parts: str) -> dict:
-        """What a checkpoint must agree on to be taken up: settings under ``parts`` that decide a result, training data, code."""
+        """What a checkpoint must agree on to be taken up: settings under ``parts`` that decide a result, training data, code.
+
+        ``scheme`` is what data.scheme stood for, written out: a file that says other things makes other trainings.
+        """
         whole = self.config.to_dict()
         values = {}
         for part in ("seed", "data", *parts):
             values |= _flatten(part, _dig(whole, part))
         kept = {k: v for k, v in sorted(values.items()) if k not in INCIDENTAL + MEASURING}
-        return kept | {"fingerprint": self.manifest()["fingerprint"], "code": code_fingerprint()}
+        return kept | {"scheme": self.scheme.to_dict(), "fingerprint": self.manifest()["fingerprint"], "code": code_fingerprint()}
 
 
 def _dig(values: dict, name: str):
@@ -185,8 +204,17 @@ def git_commit() -> str | None:
         return None
 
 
+def list_names(run: Run) -> tuple[str, ...]:
+    """Every list of the run."""
+    data = run.config.data
+    return (*data.labelled, *data.unlabelled, *data.evaluate, *run.truth_lists)
+
+
 def list_hashes(run: Run) -> dict[str, str]:
     """Content hash of every list of the run."""
-    data = run.config.data
-    names = (*data.labelled, *data.unlabelled, *data.evaluate, *run.truth_lists)
-    return {name: hashlib.sha256(find_list(run.root, name).read_bytes()).hexdigest() for name in names}
+    return {name: hashlib.sha256(find_list(run.root, name).read_bytes()).hexdigest() for name in list_names(run)}
+
+
+def data_folders(run: Run) -> list[Path]:
+    """The run's root, and those of other prepared datasets whose lists it takes."""
+    return list(dict.fromkeys([run.root, *(list_root(run.root, name) for name in list_names(run))]))

@@ -7,22 +7,29 @@ import hashlib
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Sequence
 
 import numpy as np
 import torch
+from torch import nn
+from tqdm import tqdm
 
-from tsal.data.lists import check_files, group_clips
+from tsal.audit import Audit, AuditWriter, audit_member, clip_view
+from tsal.checkpoints import load_checkpoint
+from tsal.data.building import Origin, read_origins, read_preparation
+from tsal.data.leaks import check_files
+from tsal.data.lists import Clip, from_root, group_clips
 from tsal.data.photometric import to_float
 from tsal.data.rendered import render_dataset
 from tsal.data.views import plain_views
-from tsal.errors import DataError, InputError
-from tsal.evaluate import audit, load_member, metrics_rows, predictions_table, read_truth
+from tsal.errors import ConfigError, DataError, InputError
+from tsal.evaluate import load_member, metrics_rows, predictions_table, read_truth
 from tsal.evaluate_flow import dis_flow, true_flow
 from tsal.files import write_arrays, write_text
 from tsal.pseudo import check_sources
-from tsal.runs import Run, list_hashes
-from tsal.tracker import FlowNet, track_frames, track_points
-from tsal.training import load_tracker, train, train_tracker
+from tsal.runs import Run, data_folders, list_hashes
+from tsal.tracker import track_frames, track_points
+from tsal.training import load_tracker, open_tracker, schedule_steps, snapshot_name, train, train_tracker
 
 __all__ = ["prepare", "train_tracker", "evaluate_tracker", "train", "audit_pseudo_labels", "evaluate"]
 
@@ -36,14 +43,34 @@ def prepare(run: Run, *, progress: bool = True) -> dict:
     check_sources(config.tsal.sources)
     if config.data.name == "rendered" and not config.data.root:
         render_dataset(run.root, config.render, progress=progress)
-    facts = check_files(run.lists, run.scheme.points, workers=config.data.workers, progress=progress)
+    prepared, origins = {}, {}
+    for folder in data_folders(run):
+        if found := read_preparation(folder):
+            prepared[folder.name] = found
+            if found["points"] not in (0, run.scheme.points):
+                raise ConfigError(f"data.scheme={config.data.scheme}: has {run.scheme.points} landmarks, and {folder} has "
+                                  f"{found['points']}; set data.scheme={found['points']}")
+        origins |= {from_root(run.root, folder, image): origin for image, origin in read_origins(folder).items()}
+    lists = run.lists
+    facts, warnings = check_files(
+        lists, run.scheme.points, origins=origins, transductive=config.data.transductive, workers=config.data.workers, progress=progress
+    )
     if not run.clips:
         raise DataError("data.unlabelled: no clip of two frames or more (frames are files 0.jpg, 1.jpg ... of one folder); "
                         "the tracker needs some")
     hashes = list_hashes(run)
+    every = [lists.labelled, lists.unlabelled, *lists.evaluate.values()]
+    grouped = {
+        face.image: Origin(clip=clip.name, frame=int(Path(face.image).stem))
+        for faces in every for clip in group_clips(faces) if len(clip.faces) > 1 for face in clip.faces
+    }  # fmt: skip
+    origins = grouped | origins  # a builder knows better than the files' names
     evaluate = {name: {"faces": len(faces), "clips": len(group_clips(faces))} for name, faces in run.lists.evaluate.items()}
     manifest = {
         "data": config.data.name,
+        "prepared": prepared,
+        "transductive": config.data.transductive,
+        "warnings": warnings,
         "lists": hashes,
         "labelled": len(run.lists.labelled),
         "unlabelled": len(run.lists.unlabelled),
@@ -52,7 +79,7 @@ def prepare(run: Run, *, progress: bool = True) -> dict:
         "photographs": len(run.photographs),
         "evaluate": evaluate,
         "fingerprint": training_fingerprint(run, facts),
-        "images": {image: fact for image, fact in sorted(facts.items())},
+        "images": {image: fact | vars(origins.get(image, Origin())) for image, fact in sorted(facts.items())},
     }
     write_text(run.folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
     return manifest
@@ -86,42 +113,69 @@ def member_files(run: Run) -> dict[str, tuple[Path, str | None]]:
     return files
 
 
-def final_tracker(run: Run) -> FlowNet:
+def final_tracker(run: Run) -> nn.Module:
     """The tracker that the teacher was taught with."""
     tuned = run.folder / "tsal" / "tracker-teacher" / "model.pt"
-    path = tuned if tuned.exists() else run.folder / "tracker" / "model.pt"
-    return load_tracker(path, run.config, run.device)
+    return load_tracker(tuned, run.config, run.device) if tuned.exists() else open_tracker(run)
 
 
-def audit_pseudo_labels(run: Run, *, clips: int = 200) -> dict[str, np.ndarray]:
-    """Every source of the teacher (and of the start, for comparison) on unlabelled clips; kept in ``audit.npz``.
+def audited_files(run: Run) -> list[tuple[str, int, Path, str | None]]:
+    """(member, step, file, name in it) of all that is audited: the start, TSAL's snapshots, and its members at the end."""
+    files = member_files(run)
+    final, steps = files["teacher"][0], schedule_steps(run)[1]
+    identity = load_checkpoint(final)["identity"]
+    stages: list[tuple[int, Path]] = []
+    for path in sorted(final.parent.glob(snapshot_name("*"))):
+        if load_checkpoint(path)["identity"] == identity:
+            stages.append((int(path.stem.rpartition("-")[2]), path))
+    found = [("start", 0, files["start"][0], None)]
+    return found + [(name, step, path, name) for step, path in [*stages, (steps, final)] for name in ("teacher", "student")]
 
-    At most ``clips`` clips and as many photographs, evenly spread. Where ``data.truth`` has labels, they are added for measuring.
+
+def audit_pseudo_labels(run: Run, *, clips: int = 64, frames: int = 24, early_frames: int = 200) -> Audit:
+    """Every source of each member of :func:`audited_files` on unlabelled frames; kept in ``audit/``, see :mod:`tsal.audit`.
+
+    Where ``data.truth`` has labels, they are added for measuring.
+
+    Args:
+        clips: at most so many clips, and as many photographs, evenly spread; ``frames``: of a clip, from its middle.
+        early_frames: frames at most, evenly spread clips, of the members before the end.
     """
     config = run.config
     tracker = final_tracker(run)
-    chosen = _spread(run.clips, clips) + _spread(run.photographs, clips)
-    files = member_files(run)
-    arrays: dict[str, np.ndarray] = {}
-    for member in ("start", "teacher", "student"):
-        detector = load_member(*files[member], device=run.device)[0]
-        found = audit(detector, tracker, run.store, chosen, config, run.device, progress=f"audit {member}")
-        shared = ("sources", "clip", "path", "zoom")
-        arrays |= {name: found.pop(name) for name in shared}
-        arrays |= {f"{member}_{name}": value for name, value in found.items()}
+    chosen = [_middle(clip, frames) for clip in _spread(run.clips, clips)] + _spread(run.photographs, clips)
     faces = [face for clip in chosen for face in clip.faces]
     known = [dataclasses.replace(face, annotation=run.lists.truth.get(face.image)) for face in faces]
-    truth = read_truth(run.store, known, config.data.normaliser, run.scheme)
-    arrays |= {"truth": truth.points.astype(np.float32), "visible": truth.visible}
-    arrays |= {"d": truth.d.astype(np.float32), "box": truth.box.astype(np.float32)}
-    arrays["members"] = np.array(["start", "teacher", "student"])
-    write_arrays(run.folder / "audit.npz", **arrays)
-    return arrays
+    writer = AuditWriter(run.folder / "audit", run.store, chosen, read_truth(run.store, known, config.data.normaliser, run.scheme))
+    longest = max(len(clip.faces) for clip in chosen)
+    few = _spread(range(len(chosen)), max(1, early_frames // longest))
+    last = max(step for _, step, _, _ in audited_files(run))
+    numbers = writer.frames.view.to_numpy()
+    try:
+        ends = {}
+        for name, step, path, key in audited_files(run):
+            detector = load_member(path, key, run.device)[0]
+            whole = step in (0, last)
+            of = list(range(len(chosen))) if whole else list(few)
+            found = audit_member(detector, tracker, run.store, [chosen[i] for i in of], config, run.device, progress=f"audit {name} {step}")
+            writer.add(name, step, found, np.flatnonzero(np.isin(numbers, of)))
+            if whole:
+                ends[name] = detector
+        for number, clip in enumerate(tqdm(chosen, desc="audit: what can be looked at", unit="clip", mininterval=1)):
+            writer.add_view(number, clip_view(ends, tracker, run.store, clip, config, run.device))
+        return writer.close()
+    finally:
+        writer.discard()
 
 
-def _spread(items: list, count: int) -> list:
+def _middle(clip: Clip, frames: int) -> Clip:
+    start = max(0, (len(clip.faces) - frames) // 2)
+    return Clip(clip.name, clip.faces[start : start + frames])
+
+
+def _spread(items: Sequence, count: int) -> list:
     """At most ``count`` of the items, evenly spread."""
-    return items if len(items) <= count else [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]
+    return list(items) if len(items) <= count else [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]
 
 
 def evaluate(run: Run) -> list[dict]:
@@ -135,7 +189,13 @@ def evaluate(run: Run) -> list[dict]:
     rows = metrics_rows(table)
     unscored = [f"{truth.list_name[i]}:{truth.row[i]} {truth.path[i]}" for i in np.flatnonzero(truth.degenerate)]
     times = {path.parent.name: json.loads(path.read_text()) for path in sorted(run.folder.glob("*/time.json"))}
-    report = {"normaliser": run.config.data.normaliser, "rows": rows, "degenerate": unscored, "times": times}
+    report = {
+        "normaliser": run.config.data.normaliser,
+        "transductive": run.config.data.transductive,
+        "rows": rows,
+        "degenerate": unscored,
+        "times": times,
+    }
     write_text(run.folder / "metrics.json", json.dumps(report, indent=1) + "\n")
     return rows
 

@@ -84,6 +84,19 @@ def expected_displacement(costs: Tensor, temperature: Tensor | float) -> Tensor:
     return torch.stack([(chance.sum(1) * steps).sum(1), (chance.sum(2) * steps).sum(1)], dim=1)
 
 
+def enlarge(flow: Tensor, logits: Tensor) -> Tensor:
+    """Flow (N, 2, h, w) -> (N, 2, s h, s w): each fine pixel is a convex mean of the 3x3 cells around its own.
+
+    Args:
+        logits: (N, 9 s^2, h, w), whose softmax over the 9 cells (row by row) gives the weights; channel i s^2 + y s + x.
+    """
+    n, _, height, width = flow.shape
+    side = int((logits.shape[1] // 9) ** 0.5)
+    weights = logits.float().view(n, 1, 9, side, side, height, width).softmax(2)
+    cells = F.unfold(F.pad(flow, (1, 1, 1, 1), mode="replicate"), 3).view(n, 2, 9, 1, 1, height, width)
+    return (weights * cells).sum(2).permute(0, 1, 4, 2, 5, 3).reshape(n, 2, height * side, width * side)
+
+
 class ReducedDense(nn.Module):
     """ARFlow's flow estimator: five layers, each of which sees the two before it -> (features, flow in cells)."""
 
@@ -110,14 +123,15 @@ class FlowNet(nn.Module):
         channels: of the feature levels at strides 2, 4, 8, ...; with the image itself, the paper's 7 levels are
             (16, 32, 64, 96, 128, 192).
         search: cells that the cost volume looks around, at every level.
-        finest: level of the finest estimated flow, at stride 2^finest; full resolution is its bilinear enlargement.
+        finest: level of the finest estimated flow, at stride 2^finest; full resolution is its learned convex enlargement (RAFT,
+            arXiv 2003.12039, sec. 3.3), which keeps the edges of what moves sharp.
         width: of the estimator and the context network; 128 in ARFlow, where features are also aligned to 32 channels.
 
     Beyond ARFlow, the estimator sees the expected displacement of the cost volume, which it need not learn to read out, and
     features are normalised before they are correlated: with both, a few hundred steps are enough to be of use.
     """
 
-    def __init__(self, channels: tuple[int, ...] = (12, 24, 32, 48, 64), search: int = 4, finest: int = 2, width: int = 32):
+    def __init__(self, channels: tuple[int, ...] = (12, 24, 32, 48, 64), search: int = 3, finest: int = 1, width: int = 32):
         super().__init__()
         if not 1 <= finest <= len(channels):
             raise ValueError(f"finest = {finest} is not a level of {len(channels)}")
@@ -133,6 +147,7 @@ class FlowNet(nn.Module):
         inputs = (self.estimator.outputs + 2, *widths)
         context = [_conv(i, o, dilation=d) for i, o, d in zip(inputs, widths, (1, 2, 4, 8, 16, 1))]
         self.context = nn.Sequential(*context, _zero_output(widths[-1]))
+        self.mix = nn.Sequential(_conv(self.estimator.outputs + 2 + aligned, 2 * width), nn.Conv2d(2 * width, 9 * 4**finest, 1))
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Images (N, 3, H, W) -> features from stride 2^finest on, finest first."""
@@ -151,7 +166,7 @@ class FlowNet(nn.Module):
 
         Returns:
             float32 flows, finest first, all in px of the full-resolution input: (N or 2N, 2, H, W), then those of level
-            finest + 1, finest + 2, ..., each (N or 2N, 2, ceil(H / stride), ceil(W / stride)).
+            finest, finest + 1, ..., each (N or 2N, 2, ceil(H / stride), ceil(W / stride)).
         """
         height, width = first.shape[-2:]
         multiple = 2 ** len(self.levels)
@@ -162,15 +177,15 @@ class FlowNet(nn.Module):
             here, there = pyramid[index].chunk(2)
             if both:
                 here, there = pyramid[index], torch.cat([there, here])
-            flow = self._refine(here, there, flow, self.align[index])
+            flow, features = self._refine(here, there, flow, self.align[index])
             flows.append(flow * 2 ** (self.finest + index))
-        flows[-1] = F.interpolate(flows[-1], scale_factor=2**self.finest, mode="bilinear", align_corners=False)
-        strides = [2 ** (self.finest + index) for index in range(len(pyramid))]
-        strides[0] = 1
+        flows.append(enlarge(flows[-1], self.mix(features)))
+        strides = [1, *(2 ** (self.finest + index) for index in range(len(pyramid)))]
         return [f[..., : -(-height // s), : -(-width // s)] for f, s in zip(reversed(flows), strides)]
 
-    def _refine(self, here: Tensor, there: Tensor, coarser: Tensor | None, align: nn.Module) -> Tensor:
-        """Flow (N, 2, h, w) in cells of this level from the features of both frames and the flow of the coarser level."""
+    def _refine(self, here: Tensor, there: Tensor, coarser: Tensor | None, align: nn.Module) -> tuple[Tensor, Tensor]:
+        """Flow (N, 2, h, w) in cells of this level from the features of both frames and the flow of the coarser level, and what
+        the enlargement is to know."""
         if coarser is None:
             flow = here.new_zeros(here.shape[0], 2, *here.shape[-2:], dtype=torch.float32)
         else:
@@ -179,9 +194,37 @@ class FlowNet(nn.Module):
                 there = warp(there.float(), flow)
         costs = cost_volume(normalise(here), normalise(there), self.search)
         peak = expected_displacement(costs, self.log_temperature.exp())
-        features, change = self.estimator(torch.cat([costs, peak, align(here), flow], dim=1), peak)
+        aligned = align(here)
+        features, change = self.estimator(torch.cat([costs, peak, aligned, flow], dim=1), peak)
         flow = flow + change.float()
-        return flow + self.context(torch.cat([features, flow], dim=1)).float()
+        flow = flow + self.context(torch.cat([features, flow], dim=1)).float()
+        return flow, torch.cat([features, flow, aligned], dim=1)
+
+
+class LucasKanade(nn.Module):
+    """Flow without a network: coarse to fine, each level sharpened by :func:`polish`, as SBR's registration is (CVPR 2018, sec. 3.2).
+
+    Called like :class:`FlowNet`; gives the flow of full resolution alone.
+    """
+
+    def __init__(self, levels: int = 3, steps: int = 5):
+        super().__init__()
+        self.levels, self.steps = levels, steps
+
+    def forward(self, first: Tensor, second: Tensor, both: bool = False) -> list[Tensor]:
+        if both:
+            first, second = torch.cat([first, second]), torch.cat([second, first])
+        flow = None
+        for level in reversed(range(self.levels)):
+            size = [-(-length // 2**level) for length in first.shape[-2:]]
+            here, there = (F.interpolate(frames, size, mode="area") for frames in (first, second))
+            if flow is None:
+                flow = first.new_zeros((len(first), 2, *size))
+            else:
+                growth = here.new_tensor([size[1] / flow.shape[-1], size[0] / flow.shape[-2]]).view(1, 2, 1, 1)
+                flow = F.interpolate(flow, size, mode="bilinear", align_corners=False) * growth
+            flow = polish(here, there, flow, self.steps)
+        return [flow]
 
 
 def both_directions(net: nn.Module, first: Tensor, second: Tensor) -> tuple[list[Tensor], list[Tensor]]:

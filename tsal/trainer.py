@@ -9,7 +9,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Iterable
+from typing import Callable, Collection, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ from tsal.files import write_text
 from tsal.geometry import inside
 from tsal.losses import focal_loss, heatmap_cross_entropy, heatmap_mse, offset_loss, point_loss, structure_invariance
 from tsal.model import Detection, Detector
-from tsal.pseudo import PseudoLabels, detection_sources, fuse, to_view, tracking_sources, weights_to_view
+from tsal.pseudo import PseudoLabels, Source, detection_sources, fuse, to_view, tracking_sources, weights_to_view
 from tsal.schemes import Scheme, centre_point
 from tsal.tracker import reconstruct_next, track_frames
 
@@ -219,35 +219,41 @@ def asynchronous_step(
     needs_own = tsal.target_member == "own"
     flows = _flows(trackers, weak, batch, needs_own, config.tracker.polish)
 
-    # teacher: labels, one calm source, structure
-    seen, found, terms = _learn_labels(teacher, labelled, weak, batch, context)
+    # teacher: labels, one calm source, structure; or, without a rate of its own, nothing but its sources
+    learns, terms, loss = tsal.teacher_lr > 0, {}, torch.zeros((), device=context.device)
+    if learns:
+        loss, found, terms = _learn_labels(teacher, labelled, weak, batch, context)
+    else:
+        found = _detect(teacher.detector, weak, context)
     sources, reconstruction = _tracked(teacher.detector, found, flows["teacher"], batch, tsal.gate_flow, context)
-    loss = seen
-    if tsal.calm and len(batch.following):
+    if learns and tsal.calm and len(batch.following):
         trust = sources["tracked_heatmap"].valid[batch.following].to(torch.float32)
         terms["calm"] = calm_loss(teacher.detector, found.rows(batch.following), reconstruction, trust, config.train)
         loss = loss + weight * terms["calm"]
-    terms["sic"] = structure_loss(teacher.detector, found, batch.size, batch.clip, context.scheme)
-    teacher_loss = loss + tsal.sic_weight * terms["sic"]
+    if learns:
+        terms["sic"] = structure_loss(teacher.detector, found, batch.size, batch.clip, context.scheme)
+        loss = loss + tsal.sic_weight * terms["sic"]
+    teacher_loss = loss
 
     # student: labels, the fusion of several sources, structure
     seen, found, student_terms = _learn_labels(student, labelled, strong, batch, context)
     if needs_own:
-        student.detector.eval()
-        with torch.no_grad(), context.precision():
-            real = student.detector(weak)
+        real = _detect(student.detector, weak, context)
         sources, _ = _tracked(student.detector, real, flows["student"], batch, tsal.gate_flow, context)
     target = fuse(sources, tsal)
     student_terms["unlabelled"] = _unlabelled_loss(student.detector, found, target, batch, context)
     size = batch.size * batch.to_strong[:, :, :2].det().abs().sqrt()
     student_terms["sic"] = structure_loss(student.detector, found, size, batch.clip, context.scheme)
+    seen = seen * (fraction >= tsal.labels_from)
     student_loss = seen + weight * student_terms["unlabelled"] + tsal.sic_weight * student_terms["sic"]
 
-    teacher.learn(teacher_loss, scale, config.train.clip_norm)
+    if learns:
+        teacher.learn(teacher_loss, scale, config.train.clip_norm)
     student.learn(student_loss, scale, config.train.clip_norm)
     average_members(teacher.detector, student.detector, tsal.alpha, tsal.direction, buffers=tsal.buffers)
     report = {f"teacher_{k}": v for k, v in terms.items()} | {f"student_{k}": v for k, v in student_terms.items()}
-    return report | _describe(target) | {"loss": (teacher_loss + student_loss).detach(), "weight": torch.tensor(weight)}
+    report |= _describe(target) | measure(sources, target, batch)
+    return report | {"loss": (teacher_loss + student_loss).detach(), "weight": torch.tensor(weight)}
 
 
 def _flows(trackers: dict[str, nn.Module], weak: Tensor, batch: Batch, both: bool, polish: int) -> dict[str, tuple[Tensor, Tensor]]:
@@ -275,6 +281,14 @@ def _learn_labels(
         member.detector, detection.rows(slice(0, count)), batch.points, batch.visible, context.config, context.scheme
     )
     return loss, detection.rows(slice(count, None)), terms
+
+
+@torch.no_grad()
+def _detect(detector: Detector, images: Tensor, context: Context) -> Detection:
+    """As evaluation sees it: with running statistics, nothing learned."""
+    detector.eval()
+    with context.precision():
+        return detector(images)
 
 
 @torch.no_grad()
@@ -311,6 +325,20 @@ def _describe(target: PseudoLabels) -> dict[str, Tensor]:
     }
 
 
+def measure(sources: dict[str, Source], target: PseudoLabels, batch: Batch) -> dict[str, Tensor]:
+    """Mean error of each source and of the fused target where the batch knows the truth, in % of the face's size, and the ``spread`` of
+    the heatmap source's shapes over the faces, in % too: 0 once all faces get the same shape. Nothing of it is learned from."""
+    shape = sources["heatmap"].points / batch.size[:, None, None]
+    spread = 100 * (shape - shape.mean(1, keepdim=True)).std(0).mean()
+    if batch.truth is None:
+        return {"spread": spread}
+    errors = {}
+    for name, points, valid in [*((n, s.points, s.valid) for n, s in sources.items()), ("fused", target.points, target.weight > 0)]:
+        distance = 100 * (points - batch.truth).norm(dim=-1) / batch.size[:, None]
+        errors[f"error_{name}"] = torch.where(valid, distance, torch.nan).nanmean()
+    return {"spread": spread} | errors
+
+
 # --- the loop --------------------------------------------------------------------------------------------------------------
 
 
@@ -325,6 +353,8 @@ def fit(
     identity: dict,
     context: Context,
     members: Callable[[], dict[str, float]] | None = None,
+    keep: Callable[[int], None] | None = None,
+    keep_at: Collection[int] = (),
 ) -> tuple[list[dict[str, float]], float]:
     """Run ``steps`` steps from the last checkpoint of ``folder``, if it is of the same run.
 
@@ -335,6 +365,7 @@ def fit(
         state: all that a checkpoint must hold; loaded in place.
         identity: the settings that decide the result; a checkpoint with others is left aside.
         members: more numbers for each row of the history.
+        keep: called with the number of steps done, after those of ``keep_at``.
     """
     path, train = folder / "last.pt", context.config.train
     done = _resume(path, state, identity, context.device)
@@ -356,6 +387,8 @@ def fit(
             bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
             if not math.isfinite(row["loss"]):
                 raise FloatingPointError(f"{label}: the loss is {row['loss']} at step {step + 1}; lower train.lr, or see {path}")
+        if keep and step + 1 in keep_at:
+            keep(step + 1)
         if (step + 1) % train.checkpoint_every == 0 and step + 1 < steps:
             parts = {name: item.state_dict() for name, item in state.items()}
             progress = {"step": step + 1, "history": history, "sums": sums, "counts": counts, "seconds": time.perf_counter() - started}

@@ -20,7 +20,7 @@ from tsal.files import write_text
 from tsal.losses_flow import FlowWeights
 from tsal.model import Detector
 from tsal.runs import Run
-from tsal.tracker import FlowNet
+from tsal.tracker import FlowNet, LucasKanade
 from tsal.tracker_training import tracker_loss
 from tsal.trainer import (
     Context,
@@ -54,6 +54,7 @@ def batch_maker(run: Run, seed: int, *, labelled: int, clips: int, photographs: 
         seed=seed,
         sizes=(labelled, clips, photographs),
         frames=frames,
+        truth=run.lists.truth,
     )
 
 
@@ -68,6 +69,13 @@ def load_tracker(path: Path, config: Config, device: torch.device) -> FlowNet:
     tracker = make_tracker(config)
     tracker.load_state_dict(load_checkpoint(path, device)["tracker"])
     return tracker.to(device).eval().requires_grad_(False)
+
+
+def open_tracker(run: Run) -> nn.Module:
+    """What the tracking sources' flow comes from."""
+    if run.config.tracker.flow == "lucas-kanade":
+        return LucasKanade()
+    return load_tracker(run.folder / "tracker" / "model.pt", run.config, run.device)
 
 
 def _is_done(path: Path, identity: dict) -> bool:
@@ -100,10 +108,7 @@ def tune_tracker(run: Run, tracker: FlowNet, detector: Detector, folder: Path, i
     tracker.requires_grad_(True)
     detector = detector.eval().requires_grad_(False)
 
-    def detect(images):
-        maps = detector(images).stages[-1][:, :-1].float()
-        return maps.flatten(-2).softmax(-1).view_as(maps) if config.model.heatmap == "distribution" else maps
-
+    detect = lambda images: detector.maps(detector(images))  # noqa: E731
     _fit_tracker(run, tracker, folder, "tune tracker", config.tracker.tune_steps, 0, detect, identity)
     detector.requires_grad_(True)
     _finish(folder, tracker=tracker.state_dict(), identity=identity, config=config.to_dict())
@@ -200,6 +205,15 @@ def _record_time(folder: Path, steps: int, seconds: float) -> None:
     write_text(folder / "time.json", json.dumps({"steps": steps, "seconds": round(seconds, 1)}) + "\n")
 
 
+def snapshot_steps(steps: int, count: int) -> list[int]:
+    """After which steps the members are kept beside the final ones: even stages of the run, without its end."""
+    return sorted({round(steps * stage / count) for stage in range(1, count)} - {0, steps})
+
+
+def snapshot_name(step: int | str) -> str:
+    return f"step-{step:06d}.pt" if isinstance(step, int) else f"step-{step}.pt"
+
+
 def train_tsal(run: Run, starts: list[Path], steps: int) -> None:
     """Teacher and student from their starts, with their trackers; kept in ``<run>/tsal/model.pt``."""
     config, folder = run.config, run.folder / "tsal"
@@ -208,11 +222,15 @@ def train_tsal(run: Run, starts: list[Path], steps: int) -> None:
     identity |= {"start": [load_checkpoint(path)["identity"] for path in starts], "steps": steps}
     if _is_done(folder / "model.pt", identity):
         return
-    detectors = [load_member(path)[0].to(run.device, memory_format=torch.channels_last) for path in starts]
+    detectors = [load_member(path)[0] for path in starts]
+    if config.tsal.student_start == "fresh":
+        seed_everything(config.seed + SECOND_SEED)
+        detectors[1] = Detector(run.scheme.points, config.model)
+    detectors = [detector.to(run.device, memory_format=torch.channels_last) for detector in detectors]
     names = ("teacher", "student")
     trackers: dict[str, nn.Module] = {}
     for name, detector in zip(names, detectors) if own else [("teacher", detectors[0])]:
-        trackers[name] = load_tracker(run.folder / "tracker" / "model.pt", config, run.device)
+        trackers[name] = open_tracker(run)
         tuned = folder / f"tracker-{name}"
         if config.tracker.tune_steps and _is_done(tuned / "model.pt", identity):
             trackers[name] = load_tracker(tuned / "model.pt", config, run.device)
@@ -232,6 +250,9 @@ def train_tsal(run: Run, starts: list[Path], steps: int) -> None:
         photographs=config.tsal.photographs if run.photographs else 0,
         frames=config.tsal.frames,
     )
+    def keep(step: int) -> None:
+        save_members(folder / snapshot_name(step), {name: m.detector for name, m in zip(names, (teacher, student))}, config, identity)
+
     _, seconds = fit(
         folder,
         label="tsal",
@@ -247,21 +268,38 @@ def train_tsal(run: Run, starts: list[Path], steps: int) -> None:
         identity=identity,
         context=context,
         members=lambda: member_distance(teacher.detector, student.detector),
+        keep=keep,
+        keep_at=snapshot_steps(steps, config.train.snapshots),
     )
+    for path in folder.glob(snapshot_name("*")):  # of a former training
+        if path.name not in [snapshot_name(step) for step in snapshot_steps(steps, config.train.snapshots)]:
+            path.unlink()
     save_members(folder / "model.pt", {"teacher": teacher.detector, "student": student.detector}, config, identity)
     _record_time(folder, steps, seconds)
     (folder / "last.pt").unlink(missing_ok=True)
 
 
-def train(run: Run) -> dict[str, dict]:
-    """Supervised start(s), supervised-only for the further steps, and TSAL for the same steps; returns steps and seconds of each."""
+def train_starts(run: Run) -> list[Path]:
+    """The supervised start, or two of them with different seeds -> their files."""
     config = run.config
-    steps, further = schedule_steps(run)
+    steps, _ = schedule_steps(run)
     seeds = {"start": config.seed} | ({"start-2": config.seed + SECOND_SEED} if config.tsal.starts == 2 else {})
     for name, seed in seeds.items():
         train_supervised(run, name, seed=seed, steps=steps, batch=config.train.batch, lr=config.train.lr)
-    starts = [run.folder / name / "model.pt" for name in seeds]
-    goes_on = {"steps": further, "batch": config.train.further_batch, "lr": config.train.further_lr}
-    train_supervised(run, "supervised", seed=config.seed, **goes_on, origin=starts[0])
-    train_tsal(run, [starts[0], starts[-1]], further)
-    return {name: json.loads((run.folder / name / "time.json").read_text()) for name in (*seeds, "supervised", "tsal")}
+    return [run.folder / name / "model.pt" for name in seeds]
+
+
+def train_supervised_only(run: Run) -> None:
+    """What TSAL is compared with: labels alone, from the same start for the same further steps."""
+    config = run.config
+    goes_on = {"steps": schedule_steps(run)[1], "batch": config.train.further_batch, "lr": config.train.further_lr}
+    train_supervised(run, "supervised", seed=config.seed, **goes_on, origin=run.folder / "start" / "model.pt")
+
+
+def train(run: Run) -> dict[str, dict]:
+    """Supervised start(s), supervised-only for the further steps, and TSAL for the same steps; returns steps and seconds of each."""
+    starts = train_starts(run)
+    train_supervised_only(run)
+    train_tsal(run, [starts[0], starts[-1]], schedule_steps(run)[1])
+    names = [path.parent.name for path in starts]
+    return {name: json.loads((run.folder / name / "time.json").read_text()) for name in (*names, "supervised", "tsal")}

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from toys import scenery
 
-from tsal.data import faces
-from tsal.data.faces import carry, find_faces, iou, mark_cuts, read_boxes, shared, smooth_boxes
+from tsal.data import faces, finder
+from tsal.data.boxes_file import read_boxes
+from tsal.data.faces import carry, smooth_boxes
+from tsal.data.finder import find_faces, iou, shared
 from tsal.data.rendered import render_clip
+from tsal.data.shots import mark_cuts
 from tsal.errors import DataError
 
 
@@ -129,6 +132,15 @@ def test_a_track_ends_at_its_last_find_when_the_face_is_not_found_again_for_a_se
     assert [(t.first, t.last) for t in tracks] == [(0, 2), (43, 45)]
 
 
+def test_the_last_frames_of_a_shot_are_kept_though_nobody_searched_in_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(faces, "find_faces", lambda *_: np.array([ONE], float))
+    frames = [cv2.cvtColor(scenery(seed), cv2.COLOR_GRAY2BGR) for seed in (0, 3) for _ in range(14)]
+    monkeypatch.setattr(faces, "read_frames", lambda path: ((t, t * 1000 / 60, frame) for t, frame in enumerate(frames)))
+    monkeypatch.setattr(faces, "MIN_SEARCHES", 3)  # of 14 frames at 60 a second
+    tracks = faces.follow_video(tmp_path / "v.mp4", progress=False, min_face=0.3).tracks
+    assert [(t.shot, t.last) for t in tracks] == [(0, 13), (1, 27)] and not tracks[0].searched[-1]
+
+
 def test_a_cut_ends_every_track():
     assert [(t.shot, t.first, t.last) for t in follow([[ONE]] * 10, cut_at=4)] == [(0, 0, 3), (1, 4, 9)]
 
@@ -172,18 +184,18 @@ def test_a_profile_box_of_the_mirrored_cascade_is_the_mirrored_box():
         def detectMultiScale2(self, *_, **__):
             return (), ()
 
-    faces._of_thread.cascades = (FindsNothing(), Finds())
+    finder._of_thread.cascades = (FindsNothing(), Finds())
     try:
         one, other = find_faces(picture)
     finally:
-        del faces._of_thread.cascades
+        del finder._of_thread.cascades
     assert np.allclose(sorted([one[0], other[0]]), sorted([one[0], 100 - one[2]])) and np.allclose(one[[1, 3]], other[[1, 3]])
     assert np.allclose((one[0] + one[2]) / 2, 10 + 19.5 - 0.08 * 40) and np.allclose(one[2] - one[0], 0.77 * 40)
 
 
 def test_an_opencv_without_the_cascades_is_told_in_one_line(monkeypatch, tmp_path):
-    if hasattr(faces._of_thread, "cascades"):
-        monkeypatch.delattr(faces._of_thread, "cascades")
+    if hasattr(finder._of_thread, "cascades"):
+        monkeypatch.delattr(finder._of_thread, "cascades")
     monkeypatch.setattr(cv2.data, "haarcascades", str(tmp_path) + "/")
     with pytest.raises(DataError, match="comes without haarcascade_frontalface_alt2.xml") as caught:
         find_faces(np.zeros((90, 90), np.uint8))
@@ -194,7 +206,7 @@ def test_found_boxes_fit_the_landmark_boxes_of_real_faces(realdata):
     rows = [line.split() for line in (realdata / "lists" / "YTF.val.GTB").read_text().splitlines()][::23]
     best = []
     for image, _, *box in rows:
-        grey, zoom = faces.shrunk(cv2.imread(str(realdata / image)), 0.1)
+        grey, zoom = finder.shrunk(cv2.imread(str(realdata / image)), 0.1)
         best.append(max((iou((found + 0.5) / zoom - 0.5, np.array(box, float)) for found in find_faces(grey)), default=0.0))
     assert np.mean(np.array(best) > 0.3) > 0.9 and np.median(best) > 0.7
 

@@ -7,9 +7,9 @@ import pytest
 from releases import append_row, landmarks, picture, release_youtube
 
 from tsal.data.building import read_origins
-from tsal.data.faces import iou
+from tsal.data import finder
+from tsal.data.finder import iou
 from tsal.data.lists import group_clips, read_list, read_points
-from tsal.data import release_youtube as youtube
 from tsal.data.release_youtube import prepare_youtube, split_subjects
 from tsal.errors import DataError
 
@@ -60,7 +60,7 @@ def test_the_seed_alone_decides_the_split():
 
 def test_unlabelled_rows_are_training_frames_whose_boxes_are_found_in_the_pixels(release, monkeypatch):
     seen = []
-    monkeypatch.setattr(youtube, "find_faces", lambda grey, _: seen.append(1) or np.array([[1, 2, 9, 8], [10, 12, 50, 48.0]])[: len(seen) * 2 % 5])
+    monkeypatch.setattr(finder, "find_faces", lambda grey, _: seen.append(1) or np.array([[1, 2, 9, 8], [10, 12, 50, 48.0]])[: len(seen) * 2 % 5])
     folder, manifest = prepare(release, val=0.3, test=0.2, workers=1)
     bare, train = rows(folder, "train.unlabelled.DET"), [row.image for row in rows(folder, "train.GTB")]
     assert bare and all(row.annotation is None and row.image in train for row in bare)

@@ -13,7 +13,7 @@ import pytest
 
 from tsal.data import video as module
 from tsal.data.building import describe, read_origins, read_refused
-from tsal.data.faces import iou
+from tsal.data.finder import iou
 from tsal.data.lists import group_clips, read_list
 from tsal.data.pictures import read_image
 from tsal.data.rendered import render_clip

@@ -1,54 +1,33 @@
 """Faces of a video, found and followed: no labels, no download, and memory that does not grow with the video but by its boxes.
 
-The finder is OpenCV's boosted Haar cascades (Viola and Jones 2001; Lienhart and Maydt 2002), frontal and profile, because their
-files ship inside the opencv-python wheel: a neural finder would need a weights file of its own. Boxes are carried from frame to
-frame by median flow (Kalal, Mikolajczyk, Matas: "Forward-Backward Error", ICPR 2010) and become those that the detector is trained
-on: tight around the 68 landmarks. A better finder's boxes can take its place: see :func:`read_boxes`.
+Faces are found by :mod:`tsal.data.finder`, or given as a file (:mod:`tsal.data.boxes_file`), and carried from frame to frame by
+median flow (Kalal, Mikolajczyk, Matas: "Forward-Backward Error", ICPR 2010), within the shots of :mod:`tsal.data.shots`.
 """
 
 from __future__ import annotations
 
-import csv
 import math
-import os
-import threading
-from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Mapping, Sequence
+from typing import Iterable, Iterator, Mapping, Sequence
 
 import cv2
 import numpy as np
 from scipy.ndimage import correlate1d, median_filter
 from tqdm import tqdm
 
-from tsal.errors import DataError
-
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what a broken video means is told by errors and notes
-
-MIN_FACE = 0.1  # side of the smallest face found over the picture's shorter side
-FINDER_FACE = 30  # px: pictures are shrunk until the smallest face is this large; the cascades are trained at 20 and 24
-NEIGHBOURS = 5  # raw hits that make a face: of 3, 5 and 8: near the recall of 3 with fewer false faces
-# From a Haar box to the box of the landmarks: shift of the centre (x, y), width and height, in shares of the Haar box's side.
-# Medians over 1536 frontal and 1120 profile hits (mirrored to one side) on 300-W's AFW and HELEN and YouTube Faces' training
-# subjects; frontal x is 0 by symmetry (measured -0.01). On other subjects (575 pictures of YouTube Faces) the median IoU with the
-# landmark box rises from 0.60 to 0.76 for frontal, from 0.51 to 0.74 for profile hits.
-FRONTAL = (0.0, 0.15, 0.90, 0.86)
-PROFILE = (-0.08, 0.15, 0.77, 0.74)  # the cascade's own side; mirrored for the other
-PROFILES_EVERY = 5  # searches: profiles cost three times the frontal one, so they run where that finds nothing, and now and then
+from tsal.data.boxes_file import GivenBox, check_boxes, read_boxes  # noqa: F401  (read_boxes: for those who follow videos)
+from tsal.data.finder import MIN_FACE, SAME, find_faces, iou, shared, shrunk
+from tsal.data.shots import CUT_FLOOR, mark_cuts, read_frames, read_header, thumbnail, unlikeness
 
 SEARCHES_A_SECOND = 15.0  # more only repeats what flow carries as well
 LINKED = 0.3  # IoU from which a found box is a followed face
-SAME = 0.5  # overlap over the smaller box from which two boxes claim one face
 CARRIED_SECONDS = 1.0  # a face lives on flow alone for so long
 MIN_SEARCHES = 6  # found so often a track is a face, and not a false hit
 MIN_SHARE = 0.3  # of the searches between a track's ends that found it
 SMOOTH_SECONDS = 0.12  # sigma of the boxes' Gaussian in time
-
-THUMB = (32, 18)  # cells, for cuts
-CUT_FLOOR, CUT_RATIO = 12.0, 4.0  # grey levels, and over the local level
-CUT_NEAR, CUT_AROUND = 4, 8  # frames
+PROFILES_EVERY = 5  # searches: profiles cost three times the frontal one, so they run where that finds nothing, and now and then
 
 
 @dataclass
@@ -77,183 +56,6 @@ class Followed:
     tracks: list
     dropped: int  # tracks that were found too seldom to be a face
     notes: list
-
-
-# --- the video -------------------------------------------------------------------------------------------------------------
-
-
-def read_frames(path: Path) -> Iterator[tuple[int, float, np.ndarray]]:
-    """Frames of a video in order: number from 0, time in ms as the file says, upright BGR (H, W, 3) uint8.
-
-    Ends before a frame of another size, and where nothing more can be decoded.
-
-    Raises:
-        DataError: it is no video, or its first frame cannot be decoded.
-    """
-    reader = cv2.VideoCapture(str(Path(path).resolve()), cv2.CAP_FFMPEG)
-    try:
-        if not reader.isOpened():
-            raise DataError(f"{path}: cannot be read as a video; it is broken or no video")
-        reader.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # a phone's rotation tag
-        number, size = 0, None
-        while True:
-            there, picture = reader.read()
-            if not there or (size and picture.shape[:2] != size):
-                break
-            size = picture.shape[:2]
-            upright = picture if picture.ndim == 3 else cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
-            yield number, reader.get(cv2.CAP_PROP_POS_MSEC), upright
-            number += 1
-        if not number:
-            raise DataError(f"{path}: holds no frame that can be decoded")
-    finally:
-        reader.release()
-
-
-def _header(path: Path) -> tuple[int, float]:
-    """Number of frames and frames a second as the file's header says; both may be wrong, or 0."""
-    reader = cv2.VideoCapture(str(Path(path).resolve()), cv2.CAP_FFMPEG)
-    try:
-        count, rate = reader.get(cv2.CAP_PROP_FRAME_COUNT), reader.get(cv2.CAP_PROP_FPS)
-    finally:
-        reader.release()
-    return (int(count) if 0 < count < 1e9 else 0), (rate if 0 < rate < 1e4 else 0.0)
-
-
-# --- cuts ------------------------------------------------------------------------------------------------------------------
-
-
-def thumbnail(picture: np.ndarray) -> np.ndarray:
-    """A small float32 BGR picture to compare frames by."""
-    return cv2.resize(picture, THUMB, interpolation=cv2.INTER_AREA).astype(np.float32)
-
-
-def unlikeness(one: np.ndarray, other: np.ndarray, reach: int = 2) -> float:
-    """Mean absolute difference of two thumbnails in grey levels, the least over shifts up to ``reach`` cells: cameras move."""
-    height, width = one.shape[:2]
-    core = one[reach : height - reach, reach : width - reach]
-    steps = range(2 * reach + 1)
-    return min(float(np.abs(core - other[y : y + core.shape[0], x : x + core.shape[1]]).mean()) for y in steps for x in steps)
-
-
-def mark_cuts(items: Iterable[tuple[Any, np.ndarray]]) -> Iterator[tuple[Any, bool]]:
-    """(item, thumbnail) of each frame -> (item, whether a shot begins with it), a few frames later.
-
-    A shot begins where a frame is unlike the one before it by more than ``CUT_FLOOR`` grey levels and ``CUT_RATIO`` times the
-    median of the 8 steps before and after (fast motion raises that level), and no frame of the 4 before is like one of the 4 from
-    it on (after a flash the scene comes back). A dissolve is no cut: faces are lost in it by flow.
-    """
-    window: deque = deque()  # (item, thumbnail, step)
-    previous, place = None, 0  # place: of the next frame to give out, in the window
-
-    def is_cut(at: int) -> bool:
-        step = window[at][2]
-        if step <= CUT_FLOOR:
-            return False
-        around = [window[i][2] for i in range(max(0, at - CUT_AROUND), min(len(window), at + CUT_AROUND + 1)) if i != at]
-        around = [other for other in around if other is not None]
-        if around and step <= CUT_RATIO * np.median(around):
-            return False
-        before = [window[i][1] for i in range(max(0, at - CUT_NEAR), at)]
-        after = [window[i][1] for i in range(at, min(len(window), at + CUT_NEAR))]
-        return min(unlikeness(one, other) for one in before for other in after) > max(CUT_FLOOR, step / 2)
-
-    for item, thumb in items:
-        window.append((item, thumb, None if previous is None else unlikeness(previous, thumb)))
-        previous = thumb
-        if len(window) - place > CUT_AROUND:
-            yield window[place][0], window[place][2] is not None and is_cut(place)
-            place += 1
-            if place > CUT_AROUND:
-                window.popleft()
-                place -= 1
-    for at in range(place, len(window)):
-        yield window[at][0], window[at][2] is not None and is_cut(at)
-
-
-# --- the finder ------------------------------------------------------------------------------------------------------------
-
-
-_of_thread = threading.local()  # a cascade serves one thread
-
-
-def _cascades() -> tuple:
-    if not hasattr(_of_thread, "cascades"):
-        folder = getattr(getattr(cv2, "data", None), "haarcascades", "")
-        loaded = []
-        for name in ("haarcascade_frontalface_alt2.xml", "haarcascade_profileface.xml"):
-            path = os.path.join(folder, name)
-            if not (folder and os.path.isfile(path) and hasattr(cv2, "CascadeClassifier")):
-                raise DataError(
-                    f"this OpenCV ({cv2.__version__}) comes without {name}: install opencv-python 4.x, or give boxes of your own"
-                )
-            loaded.append(cv2.CascadeClassifier(path))
-        _of_thread.cascades = tuple(loaded)
-    return _of_thread.cascades
-
-
-def shrunk(picture: np.ndarray, min_face: float) -> tuple[np.ndarray, float]:
-    """A grey picture small enough for the finder, and its size over the given one's."""
-    grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) if picture.ndim == 3 else picture
-    shorter = min(grey.shape)
-    zoom = min(1.0, max(FINDER_FACE / min_face, 2 * FINDER_FACE) / shorter)
-    if zoom == 1:
-        return grey, 1.0
-    size = (max(1, round(grey.shape[1] * zoom)), max(1, round(grey.shape[0] * zoom)))
-    return cv2.resize(grey, size, interpolation=cv2.INTER_AREA), zoom
-
-
-def find_faces(grey: np.ndarray, min_face: float = MIN_FACE, profiles: bool = True) -> np.ndarray:
-    """Faces in a grey picture, best first -> boxes (n, 4) px as tight as a landmark box.
-
-    Args:
-        min_face: side of the smallest Haar box over the picture's shorter side.
-        profiles: look for profiles even where a frontal face is found.
-    """
-    frontal, profile = _cascades()
-    smallest = max(20, round(min_face * min(grey.shape)))
-    found = _hits(frontal, grey, smallest, FRONTAL)
-    if profiles or not found:
-        width = grey.shape[1]
-        mirrored = _hits(profile, np.ascontiguousarray(grey[:, ::-1]), smallest, PROFILE)
-        mirrored = [(box[[2, 1, 0, 3]] * [-1, 1, -1, 1] + [width - 1, 0, width - 1, 0], count) for box, count in mirrored]
-        found += sorted(_hits(profile, grey, smallest, PROFILE) + mirrored, key=lambda hit: -hit[1])
-    kept: list[np.ndarray] = []
-    for box, _ in found:
-        if all(shared(box, other) < SAME for other in kept):
-            kept.append(box)
-    return np.array(kept).reshape(-1, 4)
-
-
-def _hits(cascade, grey: np.ndarray, smallest: int, to_face: Sequence[float]) -> list[tuple[np.ndarray, int]]:
-    """(landmark box, raw hits) of each face that a cascade finds, most hits first."""
-    if min(grey.shape) < smallest:
-        return []
-    boxes, counts = cascade.detectMultiScale2(grey, scaleFactor=1.1, minNeighbors=NEIGHBOURS, minSize=(smallest, smallest))
-    hits = []
-    for (x, y, side, _), count in zip(boxes, counts):
-        centre = np.array([x, y]) + (side - 1) / 2 + np.array(to_face[:2]) * side
-        half = np.array(to_face[2:]) * side / 2
-        hits.append((np.concatenate([centre - half, centre + half]), int(count)))
-    return sorted(hits, key=lambda hit: -hit[1])
-
-
-def _areas(one, other) -> tuple[float, float, float]:
-    width, height = min(one[2], other[2]) - max(one[0], other[0]), min(one[3], other[3]) - max(one[1], other[1])
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
-    return max(0.0, width) * max(0.0, height), *areas
-
-
-def iou(one: Sequence[float], other: Sequence[float]) -> float:
-    """Intersection over union of two boxes."""
-    both, first, second = _areas(one, other)
-    return both / (first + second - both)
-
-
-def shared(one: Sequence[float], other: Sequence[float]) -> float:
-    """Intersection of two boxes over the smaller one."""
-    both, first, second = _areas(one, other)
-    return both / min(first, second)
 
 
 # --- following -------------------------------------------------------------------------------------------------------------
@@ -433,7 +235,7 @@ def follow_video(
 
     Args:
         min_face: smallest face over the picture's shorter side. The landmark box of such a face is a little smaller (0.88).
-        given: boxes of another finder, see :func:`read_boxes`; used as they are.
+        given: boxes of another finder, see :func:`tsal.data.boxes_file.read_boxes`; used as they are.
         settled: searches a second while every face is sure and was found last time; fewer take less time, and a face that comes to
             others may be found that much later.
         workers: threads of the finder.
@@ -441,7 +243,7 @@ def follow_video(
     Raises:
         DataError: the video cannot be read, or a given box has no place in it.
     """
-    total, rate = _header(path)
+    total, rate = read_header(path)
     size: list[int] = []
     times: list[float] = []
     cuts: list[int] = []
@@ -483,11 +285,11 @@ def follow_video(
             yield number, time, grey, found.result() if isinstance(found, Future) else found, cut
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        tracks = [_trimmed(track, settled < SEARCHES_A_SECOND) for track in _follow(frames(pool), live)]
+        tracks = [_trimmed(track, given is None) for track in _follow(frames(pool), live)]  # a shot keeps its last frames
     for track in tracks:
         track.boxes = list(_zoomed(np.array(track.boxes), 1 / zoom[0]))
     if given is not None:
-        _check_given(given, size, len(times))
+        check_boxes(given, size, len(times))
     if linked:
         tracks = _given_tracks(given, times, cuts)
     kept = [track for track in tracks if given is not None or _is_face(track)]
@@ -513,87 +315,6 @@ def _zoomed(boxes: np.ndarray, zoom: float) -> np.ndarray:
 def _is_face(track: Track) -> bool:
     found = sum(track.detected)
     return found >= MIN_SEARCHES and found >= MIN_SHARE * sum(track.searched)
-
-
-# --- boxes of another finder -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class GivenBox:
-    """A row of a boxes file."""
-
-    box: tuple[float, float, float, float]
-    track: str | None
-    where: str
-
-
-def read_boxes(path: Path) -> dict[str, dict[int, list[GivenBox]]]:
-    """A CSV ``[video,]frame,x1,y1,x2,y2[,track]`` -> {video ("" without that column): {frame: boxes}}.
-
-    Frames count from 0; boxes are px of the video.
-
-    Raises:
-        DataError: a line for each wrong row.
-    """
-    try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.reader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot read the boxes: {getattr(error, 'strerror', None) or error}") from None
-    columns = [name.strip() for name in rows[0]] if rows else []
-    plain = ["frame", "x1", "y1", "x2", "y2"]
-    if columns not in [first + plain + last for first in ([], ["video"]) for last in ([], ["track"])]:
-        raise DataError(f"{path}: its first line is {','.join(columns)!r}, want [video,]frame,x1,y1,x2,y2[,track]")
-    boxes: dict[str, dict[int, list[GivenBox]]] = {}
-    problems, seen = [], set()
-    for number, values in enumerate(rows[1:], 2):
-        where = f"{path}:{number}"
-        if not values:
-            continue
-        if len(values) != len(columns):
-            problems.append(f"{where}: {len(values)} columns, want {len(columns)}: {','.join(columns)}")
-            continue
-        row = {name: value.strip() for name, value in zip(columns, values)}
-        try:
-            box = tuple(float(row[name]) for name in plain[1:])
-        except ValueError:
-            box = (math.nan,) * 4
-        if not all(map(math.isfinite, box)):
-            problems.append(f"{where}: a box is four numbers, got {' '.join(row[name] for name in plain[1:])}")
-        elif box[2] <= box[0] or box[3] <= box[1]:
-            shown = " ".join(row[name] for name in plain[1:])
-            problems.append(f"{where}: box is empty or inverted ({shown}); want x1 < x2, y1 < y2")
-        elif not (row["frame"].isascii() and row["frame"].isdigit()):
-            problems.append(f"{where}: frame {row['frame']!r} is no whole number from 0")
-        elif row.get("track") == "":
-            problems.append(f"{where}: track is empty; leave the column out where the boxes are not linked")
-        elif row.get("video") == "":
-            problems.append(f"{where}: video is empty")
-        else:
-            key = (row.get("video"), int(row["frame"]), row.get("track"))
-            if "track" in row and key in seen:
-                problems.append(f"{where}: frame {key[1]} has a box of track {key[2]} already")
-            seen.add(key)
-            frames = boxes.setdefault(row.get("video", ""), {})
-            frames.setdefault(int(row["frame"]), []).append(GivenBox(box, row.get("track"), where))
-    if not boxes and not problems:
-        problems.append(f"{path}: holds no boxes")
-    if problems:
-        raise DataError(problems)
-    return boxes
-
-
-def _check_given(given: Mapping[int, list[GivenBox]], size: Sequence[int], count: int) -> None:
-    problems = []
-    for number, rows in given.items():
-        for row in rows:
-            x1, y1, x2, y2 = row.box
-            if number >= count:
-                problems.append(f"{row.where}: frame {number}, but the video's last is {count - 1} (counted from 0)")
-            elif x2 < 0 or y2 < 0 or x1 > size[0] - 1 or y1 > size[1] - 1:
-                problems.append(f"{row.where}: the box lies wholly outside the video's picture ({size[0]} x {size[1]})")
-    if problems:
-        raise DataError(problems)
 
 
 def _given_tracks(given: Mapping[int, list[GivenBox]], times: Sequence[float], cuts: Sequence[int]) -> list[Track]:

@@ -12,12 +12,11 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from tsal.data.building import Origin, Preparation, landmark_box
-from tsal.data.faces import find_faces, shrunk
+from tsal.data.finder import largest_face
 from tsal.data.lists import write_points
 from tsal.errors import DataError
 
@@ -65,7 +64,7 @@ def prepare_youtube(
         made.add(f"YTF.{split[subject]}.GTB", image, annotation, box, image)
     train = [face[0] for key, face in sorted(faces.items()) if split[key[0]] == "train"]
     with ThreadPoolExecutor(workers) as pool:
-        boxes = pool.map(lambda image: largest_face(made.folder / image), train)
+        boxes = pool.map(lambda image: largest_face(made.folder / image, MIN_FACE), train)
         found = list(tqdm(boxes, total=len(train), desc="finding faces", disable=not progress, mininterval=1))
     for image, box in zip(train, found):
         if box is None:
@@ -79,19 +78,6 @@ def prepare_youtube(
     for name in ("train", "val", "test"):
         made.count(f"subjects in {name}", sum(part == name for part in split.values()))
     return made.write(workers=workers, progress=progress)
-
-
-def largest_face(path: Path) -> tuple[float, ...] | None:
-    """The box of the largest face that is seen in a picture, px; None where there is none, or no picture."""
-    picture = cv2.imread(str(path))
-    if picture is None:
-        return None
-    grey, zoom = shrunk(picture, MIN_FACE)
-    boxes = find_faces(grey, MIN_FACE)
-    if not len(boxes):
-        return None
-    largest = boxes[np.prod(boxes[:, 2:] - boxes[:, :2], axis=1).argmax()]
-    return tuple((largest + 0.5) / zoom - 0.5)
 
 
 def _read(made: Preparation, table: Path):

@@ -24,14 +24,17 @@ import numpy as np
 from tqdm import tqdm
 
 from tsal.data.building import Origin, Preparation
-from tsal.data.faces import MIN_FACE, Followed, GivenBox, Track, follow_video, read_boxes, read_frames
+from tsal.data.boxes_file import GivenBox, read_boxes
+from tsal.data.faces import Followed, Track, follow_video
+from tsal.data.finder import MIN_FACE
+from tsal.data.shots import read_frames
 from tsal.errors import DataError
 from tsal.files import write_text
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts", ".mts", ".m2ts")
 POINTS = 0  # no row has labels
 LIST = "unlabelled.txt"
-VERSION = 1  # of what work/ holds: raise it when the finder or the cuts change
+VERSION = 2  # of what work/ holds: raise it when the finder or the cuts change
 MARGIN = 0.75  # of the face's size, on each side of the union of a track's boxes
 JPEG_QUALITY = 95
 FOUND = "of the face finder (OpenCV's Haar cascades), followed by median flow, smoothed; made as tight as a landmark box"
@@ -67,7 +70,7 @@ def prepare_video(
     column and row) and frames.csv (times, and boxes in the video's px).
 
     Args:
-        boxes_file: boxes of another finder, see :func:`tsal.data.faces.read_boxes`; for a folder its column ``video`` names the
+        boxes_file: boxes of another finder, see :func:`tsal.data.boxes_file.read_boxes`; for a folder its column ``video`` names the
             file.
         every: write each n-th frame. ``fps``: instead, at most so many frames a second, by the frames' own times.
         min_face: side of the smallest face that is found, over the picture's shorter side.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from releases import landmarks, release_300vw, tight, write_pts, write_video
@@ -91,8 +93,8 @@ def test_a_stop_within_a_clip_leaves_nothing_half_written(release, monkeypatch):
 
     monkeypatch.setattr(videos, "describe_picture", stop)
     with pytest.raises(KeyboardInterrupt):
-        videos.extract(release / "001" / "vid.avi", release.parent / "300VW", "001", 1)
-    assert list((release.parent / "300VW" / "frames").iterdir()) == []
+        prepare(release, workers=1)
+    assert list((release.parent / "300VW" / "frames").iterdir()) == [] and len(seen) == 4  # the clips that waited were not begun
 
 
 def test_boxes_of_lists_without_labels_come_from_the_finder(release, monkeypatch):
@@ -131,3 +133,52 @@ def test_a_folder_that_is_no_release_and_a_bad_step_are_refused(tmp_path, releas
         prepare_300vw(tmp_path, tmp_path / "out", progress=False)
     with pytest.raises(DataError, match="--every 0: want 1 or more"):
         prepare(release, every=0)
+
+
+def test_lists_with_and_without_labels_stand_side_by_side(release, monkeypatch):
+    """To learn from the training clips without labels and to measure on the test clips takes one extraction."""
+    track = Track(first=0, boxes=[(1, 2, 31, 42)] * 7, detected=[True] * 7)
+    monkeypatch.setattr(videos, "follow_video", lambda video, **_: Followed(96, 64, [0.0] * 7, [], [track], 0, []))
+    folder, manifest = prepare(release, found_boxes=True)
+    assert sorted(manifest["lists"]) == sorted(f"300VW.{split}.{kind}" for split in ("train", "test-A", "test-B", "test-C") for kind in ("DET", "GTB"))
+    assert [row.image for row in rows(folder, "300VW.train.DET")] == [row.image for row in rows(folder, "300VW.train.GTB")]
+    assert not any(row.annotation for row in rows(folder, "300VW.train.DET")) and all(row.annotation for row in rows(folder, "300VW.train.GTB"))
+    assert manifest["pictures"] == 28
+
+
+def test_lists_of_frames_that_are_replaced_go_first(release, monkeypatch):
+    folder, _ = prepare(release)
+
+    def stop(made, **_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(videos.Preparation, "write", stop)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(release, every=1)
+    assert len(rows(folder, "300VW.train.GTB")) == 7  # the same frames: nothing was replaced
+    with pytest.raises(KeyboardInterrupt):
+        prepare(release, every=3)
+    assert list((folder / "lists").iterdir()) == []
+
+
+def test_a_stop_ends_the_clips_at_work_too(release):
+    made = videos.Preparation(release.parent / "300VW", "300vw", release, 68, "")
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(DataError, match="stopped"):
+        videos.extract(release / "001" / "vid.avi", made, "001", 1, stop)
+    assert list((release.parent / "300VW" / "frames").iterdir()) == []
+
+
+def test_a_broken_record_of_an_earlier_run_is_made_again(release):
+    folder, _ = prepare(release)
+    for path in (folder / "work").glob("*.json"):
+        path.write_text(path.read_text()[:30])
+    assert prepare(release)[1]["pictures"] == 28
+
+
+def test_where_nothing_is_left_a_hundred_missing_clips_do_not_hide_the_reason(release):
+    with pytest.raises(DataError) as caught:
+        prepare(release, labels=False)  # noise has no face
+    lines = caught.value.problems
+    assert len(lines) == 3 and "and 109 more of this kind" in lines[1] and "no face is found (and 27 more of this kind)" in lines[2]

@@ -68,7 +68,8 @@ def add_builders(parser: argparse.ArgumentParser) -> None:
         made[builder].add_argument("--workers", type=int, default=2, metavar="N", help="threads (%(default)s)")
         made[builder].set_defaults(builder=builder)
     made["300vw"].add_argument("--every", type=int, default=1, metavar="N", help="each n-th frame (%(default)s)")
-    made["300vw"].add_argument("--no-labels", dest="labels", action="store_false", help="lists without labels, their boxes found in the pixels")
+    made["300vw"].add_argument("--no-labels", dest="labels", action="store_false", help="only the lists of --found-boxes")
+    made["300vw"].add_argument("--found-boxes", action="store_true", help="also lists without labels (.DET), their boxes found in the pixels")
     for share in ("val", "test"):
         made["youtube"].add_argument(f"--{share}", type=float, default=0.1, metavar="S", help=f"share of the subjects for {share} (%(default)s)")
     made["youtube"].add_argument("--seed", type=int, default=0, metavar="N", help="of the split (%(default)s)")

@@ -11,8 +11,10 @@ import csv
 import hashlib
 import io
 import json
+import math
 import os
 import re
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +77,7 @@ class Preparation:
     refused: list[tuple[str, str]] = field(default_factory=list)  # where, why
     counts: list[dict] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    links: dict[str, str] = field(default_factory=dict)  # name in the prepared folder -> file of the source
 
     def __post_init__(self):
         self.folder, self.source = Path(self.folder), Path(self.source).expanduser().resolve()
@@ -101,22 +104,35 @@ class Preparation:
     def released(self, path: str | Path) -> str:
         """How a row names a file of the source: through the link, or, where the name has white space, a link of its own."""
         path = Path(path)
-        if path.is_absolute():
+        if path.is_absolute() and path.is_relative_to(self.source):
             path = path.relative_to(self.source)
+        if path.is_absolute() or ".." in path.parts:  # beside the source: a link to it does not lead there
+            return self.link("renamed/" + re.sub(r"\s+", "", path.name), path)
         if not re.search(r"\s", str(path)):
             return f"{RELEASE}/{path}"
         without = re.sub(r"\s+", "", str(path))
         return self.link(f"renamed/{without}", path)
 
     def link(self, name: str, path: str | Path) -> str:
-        """A link ``name`` in the prepared folder to a file of the source (relative to it, or absolute)."""
+        """A link in the prepared folder to a file of the source (relative to it, or absolute); returns its name.
+
+        That is ``name``, or, where another file is linked by it already, one with a hash of the file's path.
+        """
         target = self.source / path
+        if self.links.setdefault(name, str(target)) != str(target):
+            taken = Path(name)
+            name = str(taken.with_name(f"{taken.stem}-{hashlib.sha256(os.fsencode(target)).hexdigest()[:8]}{taken.suffix}"))
         place = self.folder / name
         if place.is_symlink() and os.readlink(place) == str(target):
             return name
         with replacing(place) as temporary:
             os.symlink(target, temporary)
         return name
+
+    def drop_lists(self) -> None:
+        """Remove the lists of a former build, before pictures that they name are replaced."""
+        for path in (self.folder / "lists").glob("*"):
+            path.unlink(missing_ok=True)
 
     def write(self, *, workers: int = 2, progress: bool = True) -> dict:
         """Check every row, refuse the wrong ones, write lists, pictures.csv, refused.csv and manifest.json; returns the manifest.
@@ -128,9 +144,7 @@ class Preparation:
         self.link(RELEASE, self.source)
         kept = self._checked(workers, progress)
         if not kept:
-            shown = [f"{where}: {why}" for where, why in self.refused[:20]]
-            more = [f"... and {len(self.refused) - 20} more"] if len(self.refused) > 20 else []
-            raise DataError([f"{self.source}: nothing is left to make a list of", *shown, *more])
+            raise DataError([f"{self.source}: nothing is left to make a list of", *self._reasons()])
         names = list(dict.fromkeys(row.list_name for row in kept))
         former = self.folder / "manifest.json"
         for name in set(_read_json(former).get("lists", {})) - set(names) if former.exists() else ():
@@ -163,6 +177,18 @@ class Preparation:
         write_text(former, json.dumps(manifest, indent=1) + "\n")
         return manifest
 
+    def _reasons(self) -> list[str]:
+        """A line for each refused row; of many rows, one for each kind of reason: a hundred of one kind must not hide another."""
+        if len(self.refused) <= 20:
+            return [f"{where}: {why}" for where, why in self.refused]
+        kinds = [re.sub(r"\S*[\d/\\.]\S*", "", why) for _, why in self.refused]  # without names and numbers
+        first: dict[str, tuple[str, str]] = {}
+        for kind, row in zip(kinds, self.refused):
+            first.setdefault(kind, row)
+        number = Counter(kinds)
+        more = {kind: f" (and {number[kind] - 1} more of this kind)" if number[kind] > 1 else "" for kind in first}
+        return [f"{where}: {why}{more[kind]}" for kind, (where, why) in first.items()][:20]
+
     def _checked(self, workers: int, progress: bool) -> list[Row]:
         """The rows whose picture, box and annotation are right; the others are refused."""
         images = [image for image in dict.fromkeys(row.image for row in self.rows) if image not in self.facts]
@@ -175,7 +201,7 @@ class Preparation:
         for row in self.rows:
             face = Face(row.image, row.annotation, row.box[:4], None, row.list_name, 0)
             problems = face_problems(face, found[row.image], self.folder, self.points)
-            if not (row.box[2] > row.box[0] and row.box[3] > row.box[1]):
+            if not (all(map(math.isfinite, row.box)) and row.box[2] > row.box[0] and row.box[3] > row.box[1]):
                 problems = ["the box is empty or inverted, or has no numbers"]
             if problems:
                 self.refuse(row.where, problems[0])

@@ -11,14 +11,17 @@ import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
+from typing import Any, Callable, Sequence
 
 import cv2
 from tqdm import tqdm
 
 from tsal.data.building import Origin, Preparation, landmark_box
-from tsal.data.faces import follow_video, read_frames
+from tsal.data.faces import follow_video
 from tsal.data.lists import read_points
 from tsal.data.pictures import describe_picture
+from tsal.data.shots import read_frames
 from tsal.errors import DataError
 from tsal.files import write_text
 
@@ -32,24 +35,34 @@ SPLITS = {
 }
 LISTS = {"train": "300VW.train", "A": "300VW.test-A", "B": "300VW.test-B", "C": "300VW.test-C"}
 LABELLED_BOXES = "tight around the labelled landmarks (.GTB)"
-UNLABELLED_BOXES = "of the face finder, followed over time (.DET); none comes from a label"
+FOUND_BOXES = "of the face finder, followed over time (.DET); none comes from a label"
+FINDER = 1  # of what work/*-faces.json holds: raise it when the finder changes
 JPEG_QUALITY = 95
 
 
 def prepare_300vw(
-    source: Path, folder: Path, *, every: int = 1, labels: bool = True, workers: int = 2, progress: bool = True
+    source: Path,
+    folder: Path,
+    *,
+    every: int = 1,
+    labels: bool = True,
+    found_boxes: bool = False,
+    workers: int = 2,
+    progress: bool = True,
 ) -> dict:
     """Frames and lists of the release at ``source``; returns the manifest. A stopped extraction goes on with the clips that miss.
 
     Args:
         every: take each n-th frame, from the first one; nothing is padded or dropped at a clip's end.
-        labels: ``300VW.{train,test-A,test-B,test-C}.GTB`` with landmarks; else ``.DET`` lists without labels, whose boxes are found
-            in the pixels.
+        labels: ``300VW.{train,test-A,test-B,test-C}.GTB`` with landmarks; else only the lists of ``found_boxes``.
+        found_boxes: also ``.DET`` lists without labels, whose boxes are found in the pixels.
     """
     if every < 1:
         raise DataError(f"--every {every}: want 1 or more")
-    options = {"every": every, "labels": labels, "jpeg_quality": JPEG_QUALITY}
-    made = Preparation(folder, "300vw", source, POINTS, LABELLED_BOXES if labels else UNLABELLED_BOXES, options)
+    found_boxes = found_boxes or not labels
+    options = {"every": every, "labels": labels, "found_boxes": found_boxes, "jpeg_quality": JPEG_QUALITY}
+    boxes = "; ".join([LABELLED_BOXES] * labels + [FOUND_BOXES] * found_boxes)
+    made = Preparation(folder, "300vw", source, POINTS, boxes, options)
     wanted = {name: split for split, names in SPLITS.items() for name in names.split()}
     there = {path.parent.name: path for path in sorted(made.source.glob("*/vid.avi"))}
     clips = [name for name in wanted if name in there]
@@ -59,49 +72,65 @@ def prepare_300vw(
         made.refuse(f"clip {name} ({LISTS[wanted[name]]})", f"{made.source / name / 'vid.avi'} does not exist")
     for name in sorted(set(there) - set(wanted)):
         made.notes.append(f"{there[name].parent} is no clip of 300-VW's lists: left out")
-    facts = _extract_all(made, {name: there[name] for name in clips}, every, workers, progress)
+    facts = _each(made, "extracting frames", clips, lambda name, stop: extract(there[name], made, name, every, stop), workers, progress)
+    boxes = {}
+    if found_boxes:
+        boxes = _each(made, "finding faces", list(facts), lambda name, stop: find_boxes(there[name], made, name), workers, progress)
     for split, names in SPLITS.items():
         found = [name for name in names.split() if name in facts]
         made.count(f"{LISTS[split]}, clips", len(found), len(names.split()), "refused.csv says which are missing")
-        for name in tqdm(found, desc=f"{LISTS[split]}: {'labels' if labels else 'faces'}", unit="clip", disable=not progress, mininterval=1):
-            add = _add_labelled if labels else _add_found
-            add(made, f"{LISTS[split]}.{'GTB' if labels else 'DET'}", there[name], facts[name])
+        for name in found:
+            if labels:
+                _add_labelled(made, f"{LISTS[split]}.GTB", there[name], facts[name])
+            if name in boxes:
+                _add_found(made, f"{LISTS[split]}.DET", there[name], facts[name], boxes[name])
     return made.write(workers=workers, progress=progress)
 
 
-def _extract_all(made: Preparation, videos: dict[str, Path], every: int, workers: int, progress: bool) -> dict[str, dict]:
-    """Clip -> what :func:`extract` says of it; a video that cannot be read is refused."""
+def _each(made: Preparation, label: str, names: Sequence[str], work: Callable, workers: int, progress: bool) -> dict[str, Any]:
+    """Clip -> what ``work(clip, stop)`` says of it; a clip whose video cannot be read is refused.
+
+    Where one fails or the user stops, the clips that wait are not begun, and ``stop`` is set for those at work.
+    """
+    stop, found = Event(), {}
     with ThreadPoolExecutor(workers) as pool:
-        jobs = {name: pool.submit(extract, video, made.folder, name, every) for name, video in videos.items()}
-        found = {}
-        for name, job in tqdm(jobs.items(), desc="extracting frames", unit="clip", disable=not progress, mininterval=1):
-            try:
-                found[name] = job.result()
-            except DataError as error:
-                made.refuse(f"clip {name}", str(error))
+        jobs = {name: pool.submit(work, name, stop) for name in names}
+        try:
+            for name, job in tqdm(jobs.items(), desc=label, unit="clip", disable=not progress, mininterval=1):
+                try:
+                    found[name] = job.result()
+                except DataError as error:
+                    made.refuse(f"clip {name}", str(error))
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
     return found
 
 
-def extract(video: Path, folder: Path, name: str, every: int) -> dict:
-    """Write each n-th frame of a video as ``<folder>/frames/<name>/<number>.jpg``, counted from 1; whole or not at all.
+def extract(video: Path, made: Preparation, name: str, every: int, stop: Event) -> dict:
+    """Write each n-th frame of a video as ``frames/<name>/<number>.jpg``, counted from 1; whole or not at all.
 
     Returns:
         ``total``: frames of the video. ``frames``: {number: see describe_picture}. What is extracted already,
         from the same file with the same setting, is not extracted again.
     """
-    record, target = folder / "work" / f"{name}.json", folder / "frames" / name
+    record, target = made.folder / "work" / f"{name}.json", made.folder / "frames" / name
     state = video.stat()
     key = [state.st_size, state.st_mtime_ns, every, JPEG_QUALITY]
-    if record.exists() and target.is_dir():
-        former = json.loads(record.read_text())
-        if former["key"] == key and len(list(target.glob("*.jpg"))) == len(former["frames"]):
-            return former
+    former = _recorded(record, key)
+    if former and target.is_dir() and len(list(target.glob("*.jpg"))) == len(former["frames"]):
+        return former
+    if target.is_dir():
+        made.drop_lists()  # a list must not name frames that are gone
     temporary = target.with_name(f".{name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     frames, total = {}, 0
     try:
         for index, _, picture in read_frames(video):
+            if stop.is_set():
+                raise DataError(f"{video}: stopped")
             total = index + 1
             if index % every == 0:
                 content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
@@ -116,9 +145,18 @@ def extract(video: Path, folder: Path, name: str, every: int) -> dict:
     return facts
 
 
+def _recorded(record: Path, key: list) -> dict | None:
+    """What work/ holds of a clip, made under ``key``; None where it holds nothing, something else or something broken."""
+    try:
+        former = json.loads(record.read_text())
+        return former if former["key"] == key else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _take(made: Preparation, clip: str, number: str, fact: dict) -> str:
     image = f"frames/{clip}/{number}.jpg"
-    made.origins[image] = Origin(clip, clip, int(number))  # each clip is of another person
+    made.origins[image] = Origin(clip, clip, int(number))  # the release names no persons: a clip stands for one
     made.facts[image] = fact
     return image
 
@@ -143,29 +181,26 @@ def _add_labelled(made: Preparation, name: str, video: Path, facts: dict) -> Non
         made.add(name, _take(made, clip, number, fact), made.released(path), landmark_box(points, visible), f"{video} frame {number}")
 
 
-def _add_found(made: Preparation, name: str, video: Path, facts: dict) -> None:
-    """The frames of a clip in which its face was found; of several faces at once, the one that is followed longest."""
+def _add_found(made: Preparation, name: str, video: Path, facts: dict, boxes: dict[str, list[float]]) -> None:
+    """The frames of a clip in which its face was found."""
     clip = video.parent.name
-    boxes = found_boxes(video, made.folder / "work" / f"{clip}-faces.json")
     missing = [number for number in facts["frames"] if number not in boxes]
     made.count(f"{clip}, frames with a found face", len(facts["frames"]) - len(missing), len(facts["frames"]), "the others are in refused.csv")
     for number in missing:
-        made.refuse(f"{video} frame {number}", "no face is found")
+        made.refuse(f"{name} {video} frame {number}", "no face is found")
     for number, fact in facts["frames"].items():
         if number in boxes:
             made.add(name, _take(made, clip, number, fact), None, boxes[number], f"{video} frame {number}")
 
 
-def found_boxes(video: Path, record: Path) -> dict[str, list[float]]:
-    """{frame's number: box} of the face that is followed longest, and of the next longest where that one is not there; kept in ``record``."""
-    state = video.stat()
-    key = [state.st_size, state.st_mtime_ns]
-    if record.exists():
-        former = json.loads(record.read_text())
-        if former["key"] == key:
-            return former["boxes"]
+def find_boxes(video: Path, made: Preparation, clip: str) -> dict[str, list[float]]:
+    """{frame's number: box} of the face that is followed longest, and of the next longest where that one is not there; kept in work/."""
+    record, state = made.folder / "work" / f"{clip}-faces.json", video.stat()
+    key = [FINDER, state.st_size, state.st_mtime_ns]
+    if former := _recorded(record, key):
+        return former["boxes"]
     boxes: dict[str, list[float]] = {}
-    for track in sorted(follow_video(video, progress=False).tracks, key=lambda track: -len(track.boxes)):
+    for track in sorted(follow_video(video, workers=1, progress=False).tracks, key=lambda track: -len(track.boxes)):
         for number, box in enumerate(track.boxes, track.first + 1):
             boxes.setdefault(f"{number:06d}", [round(float(v), 2) for v in box])
     write_text(record, json.dumps({"key": key, "boxes": boxes}) + "\n")

@@ -31,7 +31,7 @@ def test_the_order_of_the_mat_makes_the_splits(prepared):
     numbers = {name: [path[-9:-4] for path in paths] for name, paths in annotations.items()}
     assert numbers == {"train": ["00006", "00005", "00004"], "test": ["00002", "00001"], "test.front": ["00001"]}
     expected = {item["what"]: item["expected"] for item in manifest["counts"]}
-    assert expected["AFLW.train.GTB"] == 20000 and expected["AFLW.test.GTB"] == 4386 and expected["AFLW.test.front.GTB"] == 1314
+    assert expected["AFLW.train.GTB"] == 20000 and expected["AFLW.test.GTB"] == 4386 and expected["AFLW.test.front.GTB"] is None
 
 
 def test_points_visibility_box_and_face_size_are_the_mat_s(prepared):
@@ -82,3 +82,15 @@ def test_variables_that_do_not_fit_are_refused(tmp_path, changes, said):
     with pytest.raises(DataError, match=said):
         aflw.prepare_aflw(release, tmp_path / "AFLW", progress=False)
     assert not (tmp_path / "AFLW" / "lists").exists()
+
+
+def test_frontal_faces_that_leave_their_box_are_counted_apart(tmp_path, monkeypatch):
+    """Most papers' AFLW-frontal wants visible points alone, the paper's list points inside the box too: both numbers are told."""
+    monkeypatch.setattr(aflw, "TRAIN", 4)
+    boxes = np.stack([[10, 60, 8, 58]] * 6).astype(float)
+    boxes[0] = [30, 60, 8, 58]  # face 1, frontal in the test split, has points left of it
+    release = release_aflw(tmp_path / "release", bbox=boxes)
+    manifest = aflw.prepare_aflw(release, tmp_path / "AFLW", progress=False)
+    assert "AFLW.test.front.GTB" not in manifest["lists"] and counts(manifest)["AFLW.test.front.GTB"] == 0
+    [(number, expected)] = [(i["found"], i["expected"]) for i in manifest["counts"] if "all points visible" in i["what"]]
+    assert (number, expected) == (1, 1314)

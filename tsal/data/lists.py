@@ -154,7 +154,7 @@ def read_points(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
         except ValueError:
             raise DataError(f"{path}: point {index + 1} is not a number: {' '.join(columns)}") from None
         if len(values) not in (2, 3) or not all(abs(value) < 1e9 for value in values):  # false for nan and inf too
-            raise DataError(f"{path}: point {index + 1} wants 'x y' (or 'x y visible'), got: {' '.join(columns)}")
+            raise DataError(f"{path}: point {index + 1} wants 'x y' (or 'x y visible'), got: {' '.join(columns)[:80]}")
         points[index] = values[:2]
         visible[index] = len(values) == 2 or values[2] != 0
     return points - 1, visible

@@ -6,16 +6,19 @@ import csv
 import json
 import math
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from tsal.data.building import Origin, Preparation, landmark_box
+from tsal.data.finder import largest_face
 from tsal.data.lists import read_points, write_points
 from tsal.errors import DataError
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-BOXES = "the source's own where it has one, else tight around the labelled landmarks"
+BOXES = "the source's own where it has one, else tight around the labelled landmarks; without either, the largest face that the finder sees"
 BOX_COLUMNS = ("x1", "y1", "x2", "y2")
 
 
@@ -31,7 +34,10 @@ def prepare_photographs(
     workers: int = 2,
     progress: bool = True,
 ) -> dict:
-    """Lists ``train.txt``, ``val.txt`` (labelled) and ``unlabelled.txt`` (pictures that have a box and no labels).
+    """Lists ``train.txt``, ``val.txt`` (labelled) and ``unlabelled.txt`` (faces without labels).
+
+    A picture without labels and without a box is searched for a face: the largest one is taken.
+
 
     Args:
         source: a folder; or a .csv with the columns ``image``, ``x0, y0, x1, y1 ...`` (and ``v0 ...``: 0 for a hidden or missing point;
@@ -39,7 +45,7 @@ def prepare_photographs(
         points: landmarks a face, of the scheme.
         images: folder that the pictures' names are relative to; by default the source's own.
         one_based: pixels of the .csv or .json count from 1, not from 0 (.pts files always count from 1).
-        val: share of the pictures whose faces go to ``val.txt``, drawn by ``seed``.
+        val: share of the labelled pictures whose faces go to ``val.txt``, drawn by ``seed``; at least one of several.
     """
     source = Path(source).expanduser().resolve()
     root = Path(images).expanduser().resolve() if images else source if source.is_dir() else source.parent
@@ -52,29 +58,53 @@ def prepare_photographs(
     read = _read_folder if source.is_dir() else {".csv": _read_csv, ".json": _read_coco}.get(source.suffix.lower())
     if read is None:
         raise DataError(f"{source}: want a folder, a .csv or a .json of COCO keypoints")
-    faces = list(read(made, source, 0.0 if not one_based else 1.0))
-    pictures = sorted({image for image, *_ in faces})
-    order = np.random.default_rng(seed).permutation(len(pictures))
-    held = {pictures[i] for i in order[: round(val * len(pictures))]}
+    faces = []
+    for face in read(made, source, 0.0 if not one_based else 1.0):
+        image, *_, where = face
+        if _is_file(root / image):
+            faces.append(face)
+        else:
+            made.refuse(where, f"the picture {image[:200]} does not exist in {root}")
+    held = _held_out(sorted({image for image, found, visible, *_ in faces if _is_labelled(found, visible)}), val, seed)
+    bare = [root / image for image, found, visible, box, _ in faces if box is None and not _is_labelled(found, visible)]
+    with ThreadPoolExecutor(workers) as pool:
+        seen = dict(zip(bare, tqdm(pool.map(largest_face, bare), total=len(bare), desc="finding faces", disable=not progress or not bare)))
     for number, (image, found, visible, box, where) in enumerate(faces):
-        path = root / image
-        if not path.is_file():
-            made.refuse(where, f"the picture {image} does not exist in {root}")
-            continue
         name = _named(made, image)
         made.origins[name] = Origin(clip=image)
-        if found is None or not visible.any():
+        if not _is_labelled(found, visible):
+            box = seen[root / image] if box is None else box
             if box is None:
-                made.refuse(where, f"{image}: neither landmarks nor a box")
+                made.refuse(where, f"{image}: no landmarks, no box, and no face is found")
             else:
                 made.add("unlabelled.txt", name, None, box, where)
             continue
         annotation = f"annotations/{number:06d}.pts"
         write_points(made.folder / annotation, np.where(visible[:, None], found, 0), visible)
         made.add("val.txt" if image in held else "train.txt", name, annotation, box or landmark_box(found, visible), where)
-    made.count("pictures", len(pictures))
+    made.count("pictures", len({image for image, *_ in faces}))
     made.count("faces", len(faces))
+    if bare:
+        made.count("pictures without labels whose face is found in the pixels", sum(box is not None for box in seen.values()), len(seen), "refused.csv names the others")
     return made.write(workers=workers, progress=progress)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long
+        return False
+
+
+def _is_labelled(found: np.ndarray | None, visible: np.ndarray) -> bool:
+    return found is not None and bool(visible.any())
+
+
+def _held_out(pictures: list[str], val: float, seed: int) -> set[str]:
+    """The pictures for val.txt: where a share is wanted and there are several, one at least, and never all."""
+    order = np.random.default_rng(seed).permutation(len(pictures))
+    number = min(max(1, round(val * len(pictures))), len(pictures) - 1) if val and pictures else 0
+    return {pictures[i] for i in order[:number]}
 
 
 def _named(made: Preparation, image: str) -> str:
@@ -86,12 +116,14 @@ def _named(made: Preparation, image: str) -> str:
 
 
 def _read_folder(made: Preparation, source: Path, first: float):
-    """(image, points (K, 2) 0-based px or None, visible (K,), box or None, where) of each picture with a .pts beside it."""
-    for path in sorted(p for p in source.rglob("*") if p.suffix.lower() in PICTURES):
+    """(image, points (K, 2) 0-based px or None, visible (K,), box or None, where) of each picture; labelled by the .pts beside it."""
+    own = made.folder.resolve()  # may lie below the source: what it holds is no material
+    for path in sorted(p for p in source.rglob("*") if p.suffix.lower() in PICTURES and own not in p.parents):
         annotation, image = path.with_suffix(".pts"), str(path.relative_to(source))
+        if not annotation.exists():
+            yield image, None, np.zeros(0, bool), None, str(path)
+            continue
         try:
-            if not annotation.exists():
-                raise DataError(f"no {annotation.name} beside it")
             points, visible = read_points(annotation, made.points)
         except DataError as error:
             made.refuse(str(path), str(error))
@@ -110,7 +142,10 @@ def _read_csv(made: Preparation, source: Path, first: float):
     wanted = ["image", *(name for place in places for name in place)]
     if missing := [name for name in wanted if name not in columns]:
         shown = ", ".join(missing[:4]) + (" ..." if len(missing) > 4 else "")
-        raise DataError(f"{source}: has no column {shown}; want image, x0, y0 ... x{made.points - 1}, y{made.points - 1} (and v0 ..., box_x1 ...)")
+        separators = "" if len(columns) > 1 else "; are its columns parted by commas?"
+        raise DataError(f"{source}: has no column {shown}; want image, x0, y0 ... x{made.points - 1}, y{made.points - 1} (and v0 ..., box_x1 ...){separators}")
+    if twice := [name for name in wanted if columns.count(name) > 1]:
+        raise DataError(f"{source}: its column {twice[0]} stands there twice")
     has_box = all(f"box_{name}" in columns for name in BOX_COLUMNS)
     for number, row in enumerate(rows, 2):
         where = f"{source}:{number}"
@@ -144,10 +179,10 @@ def _number(text: str) -> float:
 
 def _read_coco(made: Preparation, source: Path, first: float):
     try:
-        content = json.loads(source.read_text())
+        content = json.loads(source.read_text(encoding="utf-8-sig"))
         images = {image["id"]: str(image["file_name"]) for image in content["images"]}
         annotations = list(content["annotations"])
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise DataError(f"{source}: cannot be read as JSON ({error})") from None
     except (KeyError, TypeError):
         raise DataError(f"{source}: is no COCO file: want the keys images (id, file_name) and annotations (image_id, keypoints, bbox)") from None

@@ -11,6 +11,7 @@ import pytest
 from matplotlib.patches import Rectangle
 from toys import face
 
+from tsal import explorer_panels as panels
 from tsal import explorer_views as views
 from tsal.audit import AUDITED, AuditWriter, Labels
 from tsal.config import Config
@@ -270,7 +271,7 @@ def test_points_and_lines_stand_where_they_are(tmp_path):
     view["pictures"][:] = 128
     for name in explorer.shown:
         explorer.shown[name].value = name == "fused"
-    picture = views.panels(explorer.audit, view, explorer.scheme, explorer.state)["crop"].picture.astype(int)
+    picture = panels.panels(explorer.audit, view, explorer.scheme, explorer.state)["crop"].picture.astype(int)
     zoom = LARGE / SIDE
     dot, truth = (np.round([(x + 0.5) * zoom - 0.5, 32 * zoom - 0.5]).astype(int) for x in (50.5, 46.5))
     dark = int(SOURCES["fused"][1:3], 16)
@@ -287,7 +288,7 @@ def test_the_heatmap_is_brightest_where_its_cell_is(explorer):
     view["heatmaps_teacher"][1, 0, 2, 5] = 255  # row 2, column 5 of 8
     for toggle in explorer.shown.values():
         toggle.value = False
-    light = views.panels(explorer.audit, view, explorer.scheme, explorer.state)["heatmap"].picture.sum(-1)
+    light = panels.panels(explorer.audit, view, explorer.scheme, explorer.state)["heatmap"].picture.sum(-1)
     cell = SMALL // 8
     bright = np.argwhere(light == light.max())
     assert np.allclose(bright.mean(0), [2.5 * cell - 0.5, 5.5 * cell - 0.5], atol=1)
@@ -299,7 +300,7 @@ def test_what_is_hidden_is_counted_and_tinted(explorer):
     view["pictures"][:] = 0
     view["occluded"][1] = False
     view["occluded"][1, :16] = True
-    panel = views.panels(explorer.audit, view, explorer.scheme, explorer.state)["occlusion"]
+    panel = panels.panels(explorer.audit, view, explorer.scheme, explorer.state)["occlusion"]
     assert panel.note == "orange: 25 % of the crop"
     assert (panel.picture[: SMALL // 4 - 1, :, 0] > 100).all() and not panel.picture[SMALL // 4 + 1 :].any()
 
@@ -329,10 +330,10 @@ def test_what_moves_on_the_screen_is_what_a_whole_drawing_shows(explorer):
 
 def test_every_view_has_a_twin_that_needs_no_kernel(explorer):
     explorer.ranges[1].value = (8, 10)
-    panels, series, scatter = explorer.twins()
-    titles = [axes.get_title(loc="left") for axes in panels.axes]
+    pictures, series, scatter = explorer.twins()
+    titles = [axes.get_title(loc="left") for axes in pictures.axes]
     assert len(titles) == 5 and "walk/1.jpg, teacher at step 10" in titles[0]
     region = next(patch for patch in scatter.axes[0].patches if isinstance(patch, Rectangle))
     assert (region.get_y(), region.get_height()) == (8, 2)
-    assert all(figure._repr_png_()[:4] == b"\x89PNG" for figure in (panels, series, scatter))
+    assert all(figure._repr_png_()[:4] == b"\x89PNG" for figure in (pictures, series, scatter))
     assert len(series.axes) == 2

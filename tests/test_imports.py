@@ -22,7 +22,8 @@ LAYERS = [  # a module imports from layers above its own line here, or beside it
     {"audit", "analysis"},
     {"training"},
     {"stages", "predict"},
-    {"style", "tables", "figures_audit", "figures_breakdown", "figures_compare", "figures_data", "figures_evaluation", "explorer_views"},
+    {"style", "tables", "figures_audit", "figures_breakdown", "figures_compare", "figures_data", "figures_evaluation", "explorer_views",
+     "explorer_panels", "overlay"},
     {"figures", "report", "notebook", "track", "explorer"},
     {"__main__", "bench", "methods"},
 ]  # fmt: skip

@@ -11,6 +11,7 @@ import pytest
 import torch
 from toys import config, scenery
 
+from tsal import overlay
 from tsal import track as module
 from tsal.__main__ import main
 from tsal.data import faces
@@ -19,7 +20,8 @@ from tsal.evaluate import save_members
 from tsal.geometry import apply_affine, crop_affine, invert_affine
 from tsal.model import Detector
 from tsal.schemes import Scheme, generic_scheme, get_scheme
-from tsal.track import draw_face, read_csv, smooth_points, track_video
+from tsal.overlay import draw_face, read_csv
+from tsal.track import smooth_points, track_video
 
 FRAMES, WIDTH, HEIGHT, FPS = 12, 160, 120, 20
 ONE, TWO = (20, 30, 70, 80), (90, 30, 140, 90)
@@ -265,7 +267,8 @@ def test_odd_sizes_gain_a_column_and_a_row(video, weights, monkeypatch):
     def odd(path):  # OpenCV cannot write such a video
         return ((number, time, picture[:113, :151]) for number, time, picture in read_frames(path))
 
-    monkeypatch.setattr(module, "read_frames", odd)
+    for reader in (module, overlay):
+        monkeypatch.setattr(reader, "read_frames", odd)
     plain, shown = pictures(video)[3], pictures(tracked(video, weights)["out"])[3]
     assert shown.shape[:2] == (114, 152)
     assert np.abs(shown[90:113, :151].astype(float) - plain[90:113, :151]).mean() < 4
@@ -297,7 +300,7 @@ def test_a_failure_leaves_nothing_behind_and_keeps_what_was_there(video, weights
     def fails(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "draw_face", fails)
+    monkeypatch.setattr(overlay, "draw_face", fails)
     with pytest.raises(KeyboardInterrupt):
         tracked(video, weights, smooth=0.2)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before and found["out"] in map(str, before)

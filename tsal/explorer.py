@@ -1,4 +1,4 @@
-"""The explorer of pseudo-labels: widgets over what :mod:`tsal.explorer_views` draws from a run's audit.
+"""The explorer of pseudo-labels: widgets over what explorer_views and explorer_panels draw from a run's audit.
 
 Nothing is computed but pictures: labels, flow and heatmaps are the audit's, read when they are looked at.
 """
@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import display
 
+from tsal import explorer_panels as panels
 from tsal import explorer_views as views
 from tsal.analysis import is_measured
 from tsal.audit import AUDITED, LABELS, Audit
@@ -25,7 +26,7 @@ from tsal.runs import Run
 from tsal.style import SOURCES, Picture, unit
 
 OPENS_ON = ("heatmap", "centre", "fused", TRUTH_NAME)
-ORDERS = {"the audit's order": "", "disagreement": "agreement", "error": "error", "jitter": "jitter"}
+ORDERS = {"the audit's order": "", "disagreement (px)": "agreement", "error (%)": "error", "jitter (px)": "jitter"}
 LEVELS = ("run", "member", "step", "group", "order", "clip", "frame")  # a change of one may change what those after it offer
 KEPT_VIEWS = 4  # clips whose pictures stay in memory
 PLAY_MS = 300
@@ -59,7 +60,7 @@ class Explorer:
         self.notes, self.pictures = {}, {}
         for name in ("crop", "heatmap", "flow", "occlusion", "forward-backward", "series", "scatter"):
             self.notes[name] = widgets.HTML()
-            self.pictures[name] = widgets.Image(format="png", layout={"max_width": "100%", "object_fit": "contain"})
+            self.pictures[name] = widgets.Image(format="png", layout={"max_width": "100%", "object_fit": "contain", "align_self": "flex-start"})
             self.pictures[name].add_class(f"explorer-{name}")
         self._opened: Path | None = None
         self._screens: dict[str, tuple[object, views.Screen]] = {}
@@ -103,9 +104,9 @@ class Explorer:
         series = views.draw_series(self.audit, self.scheme, state, self.table, self.unit)
         scatter = views.draw_scatter(self.table, self.unit)
         views.move_scatter(scatter, self.table, self.region, state.frame)
-        drawn = views.panels(self.audit, self._view(self.clip.value), self.scheme, state)
+        drawn = panels.panels(self.audit, self._view(self.clip.value), self.scheme, state)
         image = self.audit.frames.image.loc[state.frame]
-        return [views.draw_panels(drawn, f"{image}, {state.member} at step {state.step}"), series.figure, scatter.figure]
+        return [panels.draw_panels(drawn, f"{image}, {state.member} at step {state.step}"), series.figure, scatter.figure]
 
     def _row(self) -> int:
         """The frame's row in the audit."""
@@ -211,7 +212,7 @@ class Explorer:
 
     def _draw(self) -> None:
         state = self.state
-        for name, panel in views.panels(self.audit, self._view(self.clip.value), self.scheme, state).items():
+        for name, panel in panels.panels(self.audit, self._view(self.clip.value), self.scheme, state).items():
             self._show(name, panel.picture)
             self.notes[name].value = _text(f"<b>{escape(panel.title)}</b><br>{escape(panel.note)}")
         part = (state.member, state.step, state.group)
@@ -245,7 +246,7 @@ class Explorer:
 
         small = [block(name, views.SMALL) for name in ("heatmap", "flow", "occlusion", "forward-backward")]
         beside = {"width": f"{2 * views.SMALL + 14}px", "flex_flow": "row wrap", "grid_gap": "2px 6px"}
-        panels = row(block("crop", views.LARGE), widgets.Box(small, layout=beside))
+        pictures = row(block("crop", views.LARGE), widgets.Box(small, layout=beside))
         left = [
             row(self.run, self.member, self.step),
             row(self.order, self.clip),
@@ -254,7 +255,7 @@ class Explorer:
             row(self.group, self.landmark),
             self.status,
             self.about,
-            panels,
+            pictures,
             self.pictures["series"],
         ]
         right = [self.pictures["scatter"], *self.ranges, self.found, self.frames]

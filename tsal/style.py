@@ -30,14 +30,15 @@ from tsal.schemes import Scheme
 COLUMN, TEXT = 3.3, 6.9  # width of a column and of the text block, inches
 DPI = 200
 
-# seaborn's "colorblind" palette: one colour a member and one a source, in every figure
+# seaborn's "colorblind" palette: one colour a member, in every figure
 MEMBERS = {"start": "#949494", "supervised": "#0173b2", "teacher": "#d55e00", "student": "#029e73"}
 MEMBER_DASHES = {"start": ":", "supervised": "--", "teacher": "-", "student": "-."}
+# one a source: 20 and more apart in CIELAB for every kind of colour blindness, and as far from the skin that they are drawn on
 SOURCES = {
     "heatmap": "#56b4e9",
-    "centre": "#cc78bc",
+    "centre": "#dc3886",
     "tracked_heatmap": "#de8f05",
-    "tracked_centre": "#ca9161",
+    "tracked_centre": "#dcc464",
     "carried": "#6c4fb3",
     "fused": "#222222",
 }

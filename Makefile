@@ -72,7 +72,7 @@ setup: .venv/.done
 
 INPUT := config errors files checkpoints runs schemes stages geometry prepare data/pictures data/lists data/building data/leaks data/crops data/views
 DETECTOR := codecs model
-FLOW := tracker tracker_training losses_flow
+FLOW := tracker tracker_training losses_flow data/known_flow data/rendered data/heads
 module = $(patsubst %,tsal/%.py,$(1))
 
 data_modules := $(call module,$(INPUT) data/rendered data/heads)

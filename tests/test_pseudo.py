@@ -12,7 +12,7 @@ from tsal.config import ModelConfig, TsalConfig
 from tsal.data.rendered import render_clip
 from tsal.errors import ConfigError
 from tsal.model import Detector
-from tsal.pseudo import Source, check_sources, detection_sources, fuse, to_view, tracking_sources, weights_to_view
+from tsal.pseudo import Source, check_sources, detection_sources, fuse, mean_with_mirror, to_view, tracking_sources, weights_to_view
 from tsal.schemes import get_scheme
 
 TRACKED = ("tracked_heatmap", "tracked_centre")
@@ -174,6 +174,18 @@ def test_of_several_centres_the_one_nearest_to_the_heatmap_is_taken():
     found.centre[0, 0, 1, 1] = 25.0  # a surer centre elsewhere,
     found.offsets[0, :, 1, 1] = 0.0  # whose landmarks lie elsewhere
     assert torch.allclose(detection_sources(detector(), found)["centre"].points, POINTS, atol=1e-3)
+
+
+def test_the_mirror_s_opposite_error_takes_the_frame_s_away():
+    order, error = list(PAIRED.flip), torch.tensor([2.0, -1.0])
+    mirrored = POINTS[:, order].clone()
+    mirrored[..., 0] = 95 - mirrored[..., 0]
+    frame = detection_sources(detector(), perfect_detection(detector(), POINTS + error, PAIRED))
+    # 2 px to the right in the mirror image are 2 px to the left in the frame
+    opposite = detection_sources(detector(), perfect_detection(detector(), mirrored + torch.tensor([2.0, 1.0]), PAIRED))
+    for name, found in mean_with_mirror(frame, opposite, 96, PAIRED).items():
+        assert (found.points - POINTS).abs().max() < 0.1, name
+    assert (frame["heatmap"].points - POINTS).abs().max() > 1.5
 
 
 def test_each_tracking_source_follows_a_known_motion_within_the_codec_s_accuracy():

@@ -426,6 +426,7 @@ def test_clips_alone_make_a_step():
         ("tsal.target_member=teacher",),
         ("tsal.sources=heatmap,centre",),
         ("tsal.sources=carried",),
+        ("tsal.mirror=true",),
         ("tsal.gate_flow=1", "tsal.gate_agreement=8"),
         ("model.heatmap=gaussian", "model.decode_radius=3", "train.optimiser=sgd"),
         ("train.amp=bf16",),

@@ -10,6 +10,8 @@
 - ``frames.csv``: clip, place in it, image, box, normaliser d (px), zoom (input px a px of the image).
 - ``truth.npz``: labels of the frames, where there are any; for measuring only.
 - ``views/<clip's number>.npz``: the crops, flow and heatmaps that the explorer shows.
+
+``labels.parquet`` also keeps, in its metadata, what the audit was made from, so that it is not made again from the same.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ from tsal.evaluate import BATCH, Truth
 from tsal.files import read_arrays, write_arrays
 from tsal.geometry import apply_affine, invert_affine
 from tsal.model import Detector
-from tsal.pseudo import SOURCES, Source, detection_sources, fuse, tracking_sources
+from tsal.pseudo import SOURCES, Source, detection_sources, fuse, mean_with_mirror, tracking_sources
 from tsal.tracker import forward_backward_error, occlusion_mask, reconstruct_next, track_frames
 
 AUDITED = (*SOURCES, "fused")
@@ -90,6 +92,9 @@ def audit_member(
         following = torch.as_tensor(np.flatnonzero(place > 0), device=device)
         previous = following - 1
         sources = detection_sources(detector, detector(pictures))
+        if tsal.mirror and store.scheme.can_flip:
+            mirrored = detection_sources(detector, detector(pictures.flip(-1)))
+            sources = mean_with_mirror(sources, mirrored, pictures.shape[-1], store.scheme)
         if len(following):
             forward, backward = track_frames(tracker, pictures[previous], pictures[following], config.tracker.polish)
             rebuilt = detector(reconstruct_next(pictures[previous], backward))
@@ -138,8 +143,8 @@ def clip_view(
 class AuditWriter:
     """Writes an audit into ``folder``: to a temporary folder, which takes the place of a former one when all is written."""
 
-    def __init__(self, folder: Path, store: FaceStore, clips: Sequence[Clip], truth: Truth):
-        self.folder, self.truth = Path(folder), truth
+    def __init__(self, folder: Path, store: FaceStore, clips: Sequence[Clip], truth: Truth, made_from: str = ""):
+        self.folder, self.truth, self.made_from = Path(folder), truth, made_from
         self.temporary = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.tmp")
         shutil.rmtree(self.temporary, ignore_errors=True)
         (self.temporary / VIEWS).mkdir(parents=True)
@@ -202,7 +207,7 @@ class AuditWriter:
         self.members.append((member, step))
 
     def close(self) -> "Audit":
-        self.parquet.add_key_value_metadata({"members": json.dumps(self.members)})
+        self.parquet.add_key_value_metadata({"members": json.dumps(self.members), "made_from": self.made_from})
         self.parquet.close()
         shutil.rmtree(self.folder, ignore_errors=True)
         os.replace(self.temporary, self.folder)
@@ -224,6 +229,7 @@ class Audit:
     truth: np.ndarray  # (N, K, 2) px of the image, NaN where there are no labels
     visible: np.ndarray  # (N, K) bool
     members: tuple[tuple[str, int], ...]  # (member, step), in the file's order
+    made_from: str = ""  # hash of weights, data, settings and code; "" where its maker kept none
     _labels: dict = field(default_factory=dict)
 
     @staticmethod
@@ -233,11 +239,23 @@ class Audit:
         folder = Path(folder)
         try:
             truth = read_arrays(folder / TRUTH)
-            members = json.loads(parquet.read_metadata(folder / LABELS).metadata[b"members"])
+            metadata = parquet.read_metadata(folder / LABELS).metadata
+            members = json.loads(metadata[b"members"])
             frames = pd.read_csv(folder / FRAMES, index_col="frame")
         except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:  # pyarrow's own errors are ValueErrors
             raise InputError(f"{folder}: is no audit, or a broken one ({type(error).__name__}); make it again: python -m tsal pseudo") from None
-        return Audit(folder, frames, truth["points"], truth["visible"], tuple((name, step) for name, step in members))
+        made_from = metadata.get(b"made_from", b"").decode()
+        return Audit(folder, frames, truth["points"], truth["visible"], tuple((name, step) for name, step in members), made_from)
+
+    @staticmethod
+    def kept(folder: Path, made_from: str) -> "Audit | None":
+        """The audit in the folder, where it is whole and was made from this."""
+        try:
+            audit = Audit.open(folder)
+        except InputError:
+            return None
+        views = len(list((audit.folder / VIEWS).glob("*.npz")))
+        return audit if audit.made_from == made_from and views == audit.frames["view"].nunique() else None
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -126,7 +126,8 @@ class TrackerConfig:
     width: int = 32  # of the flow estimator
     flow: Literal["learned", "lucas-kanade"] = "learned"  # of the tracking sources; the latter needs no network
     polish: int = 1  # Lucas-Kanade steps after the network
-    synthetic_steps: int = 1500  # on warps with known flow
+    synthetic_steps: int = 1500  # on pairs with known flow
+    rendered: float = 0.5  # share of them on the embedded rendered clips; the others are warps of the run's own frames
     video_steps: int = 100  # on real pairs, without labels
     tune_steps: int = 0  # on real pairs with the started detector: adds detection consistency
     batch: int = 8  # pairs a step
@@ -148,6 +149,7 @@ class TsalConfig:
     photographs: int = 12  # unlabelled photographs a step, where there are any
     frames: int = 2  # frames of a clip in a step (T)
     sources: tuple[str, ...] = ("heatmap", "centre", "tracked_heatmap", "tracked_centre")  # fused into the student's target
+    mirror: bool = False  # heatmap and centre sources of targets: the mean of a frame's and of its mirror image's
     mu: float = 0.8  # weight of heatmap sources in the fusion; centre sources have 1 - mu
     target_member: Literal["own", "teacher"] = "teacher"  # whose sources the student learns from
     student_loss: Literal["points", "full"] = "full"  # points of the heatmap source, or the whole supervised loss

@@ -6,7 +6,7 @@ weighs by mu; within a family the valid sources count alike.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -62,6 +62,22 @@ def detection_sources(detector: Detector, detection: Detection) -> dict[str, Sou
     return {
         "heatmap": Source(points, score, everywhere),
         "centre": Source(nearest_candidate(candidates, points), centre_score[:, :1].expand_as(score), everywhere),
+    }
+
+
+def mean_with_mirror(sources: dict[str, Source], mirrored: dict[str, Source], width: int, scheme: Scheme) -> dict[str, Source]:
+    """Sources read on frames and on their mirror images (``width`` px): the mean of both, in the frame.
+
+    What a network says of a mirror image errs otherwise than what it says of the frame, so the mean errs less.
+    """
+    order = list(scheme.flip)
+    turn = mirrored["heatmap"].points.new_tensor([-1.0, 1.0])
+    shift = turn.new_tensor([width - 1.0, 0.0])
+    return {
+        name: replace(
+            one, points=(one.points + mirrored[name].points[:, order] * turn + shift) / 2, score=(one.score + mirrored[name].score[:, order]) / 2
+        )
+        for name, one in sources.items()
     }
 
 

@@ -34,7 +34,7 @@ PACKAGES = ("torch", "numpy", "opencv-python", "opencv-python-headless", "pandas
 TRAINING_CODE = (
     "averaging", "codecs", "geometry", "losses", "losses_flow", "model", "pseudo", "schemes", "tracker", "tracker_training",
     "trainer", "training",
-    "data/photometric", "data/pictures", "data/views",
+    "data/known_flow", "data/photometric", "data/pictures", "data/views",
 )  # fmt: skip
 # settings that change how a run goes, never what comes out of it
 INCIDENTAL = ("profile", "data.cache_mb", "data.disk_cache_mb", "data.workers", "train.device", "train.checkpoint_every", "train.snapshots")
@@ -101,10 +101,16 @@ class Run:
             if (PREPARED / data.name / "lists").is_dir():
                 return PREPARED / data.name
             raise ConfigError(f"data.root: name the folder of {data.name!r} (make: ROOT=<folder>), or prepare it: python -m tsal data --help")
+        return self.rendered
+
+    @cached_property
+    def rendered(self) -> Path:
+        """The folder of the embedded rendered faces."""
+        if self.config.data.name == "rendered" and self.config.data.root:
+            return REPOSITORY / self.config.data.root
         # other settings, another folder: two runs never take each other's pictures away
         settings = json.dumps(dataclasses.asdict(self.config.render), sort_keys=True)
-        name = f"rendered-{self.config.profile}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
-        return PREPARED / name
+        return PREPARED / f"rendered-{self.config.profile}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
 
     @cached_property
     def lists(self) -> FaceLists:

@@ -51,6 +51,11 @@ class Scheme:
         if sorted(self.flip) != list(range(self.points)) or any(self.flip[self.flip[i]] != i for i in self.flip):
             raise ConfigError(f"scheme {self.name!r}: flip must pair {self.points} landmarks with one another")
 
+    @property
+    def can_flip(self) -> bool:
+        """Whether it is known what a mirror does to the landmarks."""
+        return self.flip != tuple(range(self.points))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values under the keys of a scheme's file, every name and range written out; without ``name``."""
         values: dict[str, Any] = {"points": self.points, "flip": [[i, j] for i, j in enumerate(self.flip) if i < j]}

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from tsal.audit import Audit, AuditWriter, audit_member, clip_view
 from tsal.checkpoints import load_checkpoint
 from tsal.data.building import Origin, read_origins, read_preparation
+from tsal.data.known_flow import true_flow
 from tsal.data.leaks import check_files
 from tsal.data.lists import Clip, from_root, group_clips
 from tsal.data.photometric import to_float
@@ -24,10 +25,10 @@ from tsal.data.rendered import render_dataset
 from tsal.data.views import plain_views
 from tsal.errors import ConfigError, DataError, InputError
 from tsal.evaluate import load_member, metrics_rows, predictions_table, read_truth
-from tsal.evaluate_flow import dis_flow, true_flow
+from tsal.evaluate_flow import dis_flow
 from tsal.files import write_arrays, write_text
 from tsal.pseudo import check_sources
-from tsal.runs import Run, data_folders, list_hashes
+from tsal.runs import REPOSITORY, Run, code_fingerprint, data_folders, list_hashes
 from tsal.tracker import track_frames, track_points
 from tsal.training import load_tracker, open_tracker, schedule_steps, snapshot_name, train, train_tracker
 
@@ -41,8 +42,9 @@ def prepare(run: Run, *, progress: bool = True) -> dict:
     """Make the embedded data if it is asked for, check every list and file, write and return the manifest."""
     config = run.config
     check_sources(config.tsal.sources)
-    if config.data.name == "rendered" and not config.data.root:
-        render_dataset(run.root, config.render, progress=progress)
+    own = config.data.name == "rendered" and config.data.root  # a rendering of one's own is taken as it is
+    if not own and (config.data.name == "rendered" or config.tracker.rendered > 0):
+        render_dataset(run.rendered, config.render, progress=progress)
     prepared, origins = {}, {}
     for folder in data_folders(run):
         if found := read_preparation(folder):
@@ -135,18 +137,22 @@ def audited_files(run: Run) -> list[tuple[str, int, Path, str | None]]:
 def audit_pseudo_labels(run: Run, *, clips: int = 64, frames: int = 24, early_frames: int = 200) -> Audit:
     """Every source of each member of :func:`audited_files` on unlabelled frames; kept in ``audit/``, see :mod:`tsal.audit`.
 
-    Where ``data.truth`` has labels, they are added for measuring.
+    Where ``data.truth`` has labels, they are added for measuring. An audit that was made from the same is read instead.
 
     Args:
         clips: at most so many clips, and as many photographs, evenly spread; ``frames``: of a clip, from its middle.
         early_frames: frames at most, evenly spread clips, of the members before the end.
     """
     config = run.config
+    made_from = _audit_hash(run, clips, frames, early_frames)
+    if kept := Audit.kept(run.folder / "audit", made_from):
+        return kept
     tracker = final_tracker(run)
     chosen = [_middle(clip, frames) for clip in _spread(run.clips, clips)] + _spread(run.photographs, clips)
     faces = [face for clip in chosen for face in clip.faces]
     known = [dataclasses.replace(face, annotation=run.lists.truth.get(face.image)) for face in faces]
-    writer = AuditWriter(run.folder / "audit", run.store, chosen, read_truth(run.store, known, config.data.normaliser, run.scheme))
+    truth = read_truth(run.store, known, config.data.normaliser, run.scheme)
+    writer = AuditWriter(run.folder / "audit", run.store, chosen, truth, made_from)
     longest = max(len(clip.faces) for clip in chosen)
     few = _spread(range(len(chosen)), max(1, early_frames // longest))
     last = max(step for _, step, _, _ in audited_files(run))
@@ -166,6 +172,23 @@ def audit_pseudo_labels(run: Run, *, clips: int = 64, frames: int = 24, early_fr
         return writer.close()
     finally:
         writer.discard()
+
+
+def _audit_hash(run: Run, *sizes: int) -> str:
+    """Of all that an audit depends on: weights, lists and labels' files, settings, code."""
+    tuned = run.folder / "tsal" / "tracker-teacher" / "model.pt"
+    weights = [*dict.fromkeys(path for _, _, path, _ in audited_files(run)), tuned if tuned.exists() else run.folder / "tracker/model.pt"]
+    labels = [run.root / name for name in sorted(set(run.lists.truth.values()))]
+    facts = {
+        "weights": [hashlib.sha256(path.read_bytes()).hexdigest() for path in weights if path.exists()],
+        "settings": run.config.override({"train.device": "auto"}).to_dict(),
+        "manifest": run.manifest(),
+        "labels": [(path.stat().st_size, path.stat().st_mtime_ns) for path in labels if path.exists()],
+        "members": [(name, step) for name, step, _, _ in audited_files(run)],
+        "sizes": sizes,
+        "code": [code_fingerprint(), *((REPOSITORY / f"tsal/{name}.py").read_text() for name in ("audit", "evaluate"))],
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _middle(clip: Clip, frames: int) -> Clip:

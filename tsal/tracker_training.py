@@ -1,4 +1,4 @@
-"""One training step of the tracker, without labels: warps with a known flow, then pairs of real frames."""
+"""One training step of the tracker, without labels: pairs with a known flow, then pairs of real frames."""
 
 from __future__ import annotations
 
@@ -111,39 +111,37 @@ def synthetic_pair(
     return first, second, flow, valid
 
 
-def tracker_loss(
+def known_flow_loss(
+    net: nn.Module, first: Tensor, second: Tensor, truth: Tensor, valid: Tensor, weights: FlowWeights = FlowWeights()
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss of a step on pairs whose flow is known, and its detached parts.
+
+    Args:
+        first, second: frames (N, 3, H, W) in [0, 1].
+        truth: flow first -> second (N, 2, H, W) px.
+        valid: (N, H, W) bool, where it counts.
+    """
+    pyramid = net(first, second)
+    loss = supervised_flow_loss(pyramid, truth, valid, weights.synthetic_levels)
+    return loss, {"endpoint_error": endpoint_error(pyramid[0].detach(), truth, valid)}
+
+
+def video_loss(
     net: nn.Module,
     first: Tensor,
     second: Tensor,
-    *,
-    phase: str,
-    generator: torch.Generator | None = None,
     weights: FlowWeights = FlowWeights(),
-    motion: Motion = Motion(),
+    *,
     use_occlusion: bool = True,
     detect: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss of one training step of the tracker; no phase needs labels.
+    """Loss of a step on neighbouring frames (N, 3, H, W) in [0, 1], which needs no labels, and its detached parts.
 
     Args:
-        first, second: frames (N, 3, H, W) in [0, 1], neighbours in time.
-        phase: "synthetic" learns from warps of ``first`` alone, whose flow is known; "video" from the pair itself.
-        generator: draws the synthetic pairs.
         use_occlusion: leave occluded pixels out of the photometric term; off during a warm-up, while the flow is unfit to
             tell them. Pixels that leave the frame are always left out.
         detect: frozen detector in eval mode, images -> heatmaps (N, K, h, w), for the detection consistency.
-
-    Returns:
-        the loss, and its detached parts.
     """
-    if phase == "synthetic":
-        with torch.no_grad():
-            first, second, truth, valid = synthetic_pair(first, generator, motion)
-        pyramid = net(first, second)
-        loss = supervised_flow_loss(pyramid, truth, valid, weights.synthetic_levels)
-        return loss, {"endpoint_error": endpoint_error(pyramid[0].detach(), truth, valid)}
-    if phase != "video":
-        raise ValueError(f'phase is "synthetic" or "video", not {phase!r}')
     forward, backward = both_directions(net, first, second)
     if use_occlusion:
         hidden_first, hidden_second = occlusion_mask(forward[0], backward[0]), occlusion_mask(backward[0], forward[0])

@@ -26,7 +26,7 @@ from tsal.files import write_text
 from tsal.geometry import inside
 from tsal.losses import focal_loss, heatmap_cross_entropy, heatmap_mse, offset_loss, point_loss, structure_invariance
 from tsal.model import Detection, Detector
-from tsal.pseudo import PseudoLabels, Source, detection_sources, fuse, to_view, tracking_sources, weights_to_view
+from tsal.pseudo import PseudoLabels, Source, detection_sources, fuse, mean_with_mirror, to_view, tracking_sources, weights_to_view
 from tsal.schemes import Scheme, centre_point
 from tsal.tracker import reconstruct_next, track_frames
 
@@ -178,7 +178,7 @@ class Context:
         self.half = config.train.amp == "bf16" or (config.train.amp == "auto" and has_bfloat16(device))
 
     def precision(self):
-        """The precision of a detector's forward pass; losses, targets and flow are always float32."""
+        """The precision of a forward pass; losses, targets, costs and flow are always float32."""
         return torch.autocast(self.device.type, torch.bfloat16) if self.half else nullcontext()
 
     def strong(self, images: Tensor, seed: int, *, occlude: bool = False) -> Tensor:
@@ -217,7 +217,7 @@ def asynchronous_step(
     weight = tsal.weight * ramp(fraction, tsal.ramp_up, tsal.ramp_down)
     scale = rate_at(fraction, config.train)
     needs_own = tsal.target_member == "own"
-    flows = _flows(trackers, weak, batch, needs_own, config.tracker.polish)
+    flows = _flows(trackers, weak, batch, needs_own, context)
 
     # teacher: labels, one calm source, structure; or, without a rate of its own, nothing but its sources
     learns, terms, loss = tsal.teacher_lr > 0, {}, torch.zeros((), device=context.device)
@@ -256,13 +256,15 @@ def asynchronous_step(
     return report | {"loss": (teacher_loss + student_loss).detach(), "weight": torch.tensor(weight)}
 
 
-def _flows(trackers: dict[str, nn.Module], weak: Tensor, batch: Batch, both: bool, polish: int) -> dict[str, tuple[Tensor, Tensor]]:
+def _flows(trackers: dict[str, nn.Module], weak: Tensor, batch: Batch, both: bool, context: Context) -> dict[str, tuple[Tensor, Tensor]]:
     """Forward and backward flow (P, 2, H, W) of all frame pairs of the batch, one call a tracker."""
     found: dict[int, tuple[Tensor, Tensor]] = {}
     names = ("teacher", "student") if both else ("teacher",)
     for tracker in {id(trackers[name]): trackers[name] for name in names}.values():
         if len(batch.following):
-            found[id(tracker)] = track_frames(tracker, weak[batch.previous], weak[batch.following], polish)
+            with context.precision():
+                flows = track_frames(tracker, weak[batch.previous], weak[batch.following], context.config.tracker.polish)
+            found[id(tracker)] = flows
         else:
             empty = weak.new_zeros((0, 2, *weak.shape[-2:]))
             found[id(tracker)] = empty, empty
@@ -296,9 +298,13 @@ def _tracked(detector: Detector, real: Detection, flows: tuple[Tensor, Tensor], 
     """All sources of the unlabelled frames, detached, and the detection on the reconstructions (P of them)."""
     sources = detection_sources(detector, real.detach())
     flow_forward, flow_backward = flows
-    detector.eval()  # a target is measured with the running statistics
-    with context.precision():
-        reconstruction = detector(reconstruct_next(to_float(batch.weak[batch.previous]), flow_backward))
+    weak, count = to_float(batch.weak), len(batch.previous)
+    mirror = context.config.tsal.mirror and context.scheme.can_flip
+    seen = [reconstruct_next(weak[batch.previous], flow_backward), *([weak.flip(-1)] if mirror else [])]
+    detection = _detect(detector, torch.cat(seen), context)  # a target is measured with the running statistics
+    reconstruction = detection.rows(slice(0, count))
+    if mirror:
+        sources = mean_with_mirror(sources, detection_sources(detector, detection.rows(slice(count, None))), weak.shape[-1], context.scheme)
     found = tracking_sources(
         detector, reconstruction, sources["heatmap"], flow_forward, flow_backward, batch.previous, batch.following, gate
     )

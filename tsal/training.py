@@ -13,15 +13,18 @@ from torch import nn
 
 from tsal.checkpoints import load_checkpoint, save_checkpoint
 from tsal.config import Config
+from tsal.data.known_flow import KnownFlow, KnownFlowMaker
+from tsal.data.lists import find_list, group_clips, read_list
 from tsal.data.photometric import to_float
-from tsal.data.views import Batch, BatchMaker
+from tsal.data.rendered import VERSION as RENDERER
+from tsal.data.views import Batch, BatchMaker, FaceStore
 from tsal.evaluate import load_member, save_members
 from tsal.files import write_text
 from tsal.losses_flow import FlowWeights
 from tsal.model import Detector
 from tsal.runs import Run
 from tsal.tracker import FlowNet, LucasKanade
-from tsal.tracker_training import tracker_loss
+from tsal.tracker_training import known_flow_loss, photometric_change, synthetic_pair, video_loss
 from tsal.trainer import (
     Context,
     Member,
@@ -78,6 +81,14 @@ def open_tracker(run: Run) -> nn.Module:
     return load_tracker(run.folder / "tracker" / "model.pt", run.config, run.device)
 
 
+def known_flow_maker(run: Run) -> KnownFlowMaker:
+    """Pairs of the embedded clips that are not measured on."""
+    config, root = run.config, run.rendered
+    store = FaceStore(root, run.scheme, config.model.input, config.augment.expand, config.data.cache_mb)
+    clips = [clip for clip in group_clips(read_list(find_list(root, "unlabelled.txt"))) if len(clip.faces) > 1]
+    return KnownFlowMaker(store, clips, config.augment, seed=config.seed + 18, pairs=config.tracker.batch)
+
+
 def _is_done(path: Path, identity: dict) -> bool:
     return path.exists() and load_checkpoint(path).get("identity") == identity
 
@@ -89,9 +100,11 @@ def _finish(folder: Path, **content) -> None:
 
 
 def train_tracker(run: Run) -> FlowNet:
-    """The tracker's own stage: synthetic warps with known flow, then pairs of real frames; no labels at all."""
+    """The tracker's own stage: pairs with known flow, rendered ones and warps, then pairs of real frames; no labels at all."""
     config, folder = run.config, run.folder / "tracker"
     identity = run.identity("model.input", "augment", "tracker")
+    if config.tracker.rendered > 0:
+        identity["rendered"] = dataclasses.asdict(config.render) | {"renderer": RENDERER}
     if not _is_done(folder / "model.pt", identity):
         seed_everything(config.seed)
         tracker = make_tracker(config).to(run.device)
@@ -118,24 +131,34 @@ def tune_tracker(run: Run, tracker: FlowNet, detector: Detector, folder: Path, i
 def _fit_tracker(run: Run, tracker, folder: Path, label: str, steps: int, synthetic: int, detect, identity: dict) -> tuple[list, float]:
     config, settings = run.config, run.config.tracker
     context = Context(config, run.scheme, run.device)
-    pairs = settings.batch
-    maker = batch_maker(run, config.seed + 17, labelled=0, clips=pairs, photographs=0, frames=2)
+    maker = batch_maker(run, config.seed + 17, labelled=0, clips=settings.batch, photographs=0, frames=2)
+    rendered = known_flow_maker(run) if synthetic and settings.rendered > 0 else None
     optimiser = torch.optim.AdamW(tracker.parameters(), lr=settings.lr, weight_decay=1e-4)
     weights = FlowWeights(census=settings.census_weight, smoothness=settings.smooth_weight, consistency=settings.consistency_weight)
     schedule = dataclasses.replace(config.train, schedule="cosine")
 
-    def step(batch: Batch, fraction: float) -> dict:
+    def make_batch(step: int) -> Batch | KnownFlow:
+        # spread evenly: a step is rendered where its share of the steps so far grows by one
+        turn = int((step + 1) * settings.rendered) > int(step * settings.rendered)
+        return rendered(step) if rendered and turn and step < synthetic else maker(step)
+
+    def step(batch: Batch | KnownFlow, fraction: float) -> dict:
         at = round(fraction * steps)
-        frames = to_float(batch.weak)
-        first, second = frames[batch.previous], frames[batch.following]
+        generator = torch.Generator(run.device).manual_seed(batch.seed)
         if at < synthetic:  # each phase has a cosine of its own
             phase, base = at / synthetic, settings.lr
-            generator = torch.Generator(run.device).manual_seed(batch.seed)
-            loss, terms = tracker_loss(tracker, first, second, phase="synthetic", generator=generator)
+            if isinstance(batch, KnownFlow):
+                frames = (photometric_change(to_float(frames), generator) for frames in (batch.first, batch.second))
+                pair = (*frames, batch.flow, batch.valid)
+            else:
+                pair = synthetic_pair(to_float(batch.weak[batch.previous]), generator)
+            with context.precision():
+                loss, terms = known_flow_loss(tracker, *pair, weights)
         else:
             phase, base = (at - synthetic) / (steps - synthetic), settings.video_lr
+            pair = (to_float(batch.weak[of]) for of in (batch.previous, batch.following))
             masked = phase >= settings.occlusion_from
-            loss, terms = tracker_loss(tracker, first, second, phase="video", weights=weights, use_occlusion=masked, detect=detect)
+            loss, terms = video_loss(tracker, *pair, weights, use_occlusion=masked, detect=detect)
         for group in optimiser.param_groups:
             group["base_lr"] = base
         step_optimiser(optimiser, tracker, loss, rate_at(phase, schedule), 1.0)
@@ -146,7 +169,7 @@ def _fit_tracker(run: Run, tracker, folder: Path, label: str, steps: int, synthe
         folder,
         label=label,
         steps=steps,
-        make_batch=maker,
+        make_batch=make_batch,
         step_function=step,
         state={"tracker": tracker, "optimiser": optimiser},
         identity=identity,

@@ -202,7 +202,6 @@ class BatchMaker:
         self.truth = truth or {}
         self.store, self.augment, self.seed, self.sizes, self.frames = store, augment, seed, sizes, frames
         self.labelled, self.clips, self.photographs = labelled, clips, photographs
-        self.can_flip = any(i != j for i, j in enumerate(store.scheme.flip))
 
     def __call__(self, step: int) -> Batch:
         rng = np.random.default_rng([self.seed, step])
@@ -221,7 +220,7 @@ class BatchMaker:
         return clip.faces[start : start + self.frames]
 
     def _labelled(self, face: Face, rng: np.random.Generator) -> tuple:
-        flip = self.can_flip and rng.random() < self.augment.flip
+        flip = self.store.scheme.can_flip and rng.random() < self.augment.flip
         affine = random_affine(face.box, self.store.side, self.augment, rng, 1.0, flip)
         points, visible = self.store.points(face)
         points = apply_affine(affine, points)
@@ -232,7 +231,7 @@ class BatchMaker:
     def _unlabelled(self, number: int, faces: Sequence[Face], rng: np.random.Generator) -> Iterator[tuple]:
         box = clip_box(faces)
         weak = random_affine(box, self.store.side, self.augment, rng, self.augment.weak, False)
-        flip = bool(self.can_flip and rng.random() < self.augment.flip)
+        flip = bool(self.store.scheme.can_flip and rng.random() < self.augment.flip)
         strong = random_affine(box, self.store.side, self.augment, rng, 1.0, flip)
         step = compose_affine(strong, invert_affine(weak))
         zoom = np.sqrt(abs(np.linalg.det(weak[:, :2])))

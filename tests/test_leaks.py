@@ -101,3 +101,26 @@ def test_labels_of_an_evaluated_picture_are_refused_even_then(root):
     write_list(root / "labelled.txt", [("copy.png", "v.pts", BOX)])
     with pytest.raises(DataError, match="val.txt:3: v.png is the same picture as copy.png of labelled.txt:1"):
         check(root, transductive=True)
+
+
+@pytest.mark.parametrize("how, said", [("the file", "also stand in"), ("a copy", "are the same as"), ("saved anew", "look like")])
+def test_thousands_of_shared_frames_are_told_in_a_few_lines(root, how, said):
+    (root / "one").rename(root / "former")
+    train, val = [], []
+    for i in range(1, 31):
+        save_picture(root / f"long/{i}.png", scene(100 + i))
+        train.append((f"long/{i}.png", None, BOX))
+        if how == "a copy":
+            (root / f"v{i}x.png").write_bytes((root / f"long/{i}.png").read_bytes())
+        elif how == "saved anew":
+            cv2.imwrite(str(root / f"v{i}x.png"), cv2.resize(scene(100 + i)[..., ::-1], (80, 80), interpolation=cv2.INTER_AREA))
+        val.append((f"long/{i}.png" if how == "the file" else f"v{i}x.png", "v.pts", BOX))
+    write_list(root / "unlabelled.txt", train)
+    write_list(root / "val.txt", val)
+    if how == "saved anew":
+        lines = check(root)[1]
+    else:
+        with pytest.raises(DataError) as caught:
+            check(root)
+        lines = caught.value.problems
+    assert len(lines) == 21 and lines[-1].startswith("val.txt: 10 more of its pictures") and said in lines[-1]

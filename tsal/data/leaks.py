@@ -13,7 +13,7 @@ from typing import Iterable, Mapping
 import numpy as np
 
 from tsal.data.building import Origin
-from tsal.data.lists import TRANSDUCTIVE, Face, FaceLists, find_problems, group_clips, same_file
+from tsal.data.lists import TRANSDUCTIVE, Face, FaceLists, find_problems, first_lines, group_clips, same_file
 from tsal.errors import DataError
 
 LOOK_ALIKE = 6  # bits
@@ -73,16 +73,17 @@ def find_leaks(
         if face.image in known:
             contents.setdefault(known[face.image]["sha256"], face)
     clips = clip_names(lists.labelled, origins) | ({} if transductive else clip_names(lists.unlabelled, origins))
-    for faces in lists.evaluate.values():
+    for name, faces in lists.evaluate.items():
+        copies = []
         for face in faces:
             other = contents.get(known[face.image]["sha256"]) if face.image in known else None
             if other and not same_file(lists.root, other, face):  # of one file, load_lists tells
-                problems.append(f"{face.where}: {face.image} is the same picture as {other.image} of {other.where}; "
-                                f"remove one of them{_hint(other)}")
-        for clip, face in clip_names(faces, origins).items():
-            if clip in clips:
-                problems.append(f"{face.where}: clip {clip} also stands in a training list ({clips[clip].where}); "
-                                f"remove one of them{_hint(clips[clip])}")
+                copies.append(f"{face.where}: {face.image} is the same picture as {other.image} of {other.where}; "
+                              f"remove one of them{_hint(other)}")
+        problems += first_lines(copies, f"{name}: {{}} more of its pictures are the same as ones of a training list")
+        shared = [f"{face.where}: clip {clip} also stands in a training list ({clips[clip].where}); remove one of them{_hint(clips[clip])}"
+                  for clip, face in clip_names(faces, origins).items() if clip in clips]  # fmt: skip
+        problems += first_lines(shared, f"{name}: {{}} more of its clips also stand in a training list")
     if not problems:
         warnings += _shared_subjects(lists, origins)
         warnings += _look_alikes(lists, known, transductive)
@@ -104,18 +105,22 @@ def _shared_subjects(lists: FaceLists, origins: Mapping[str, Origin]) -> list[st
 
 
 def _look_alikes(lists: FaceLists, known: Mapping[str, dict], transductive: bool) -> list[str]:
-    """One line for each evaluation picture that looks like a training picture: the nearest one."""
+    """A line for each evaluation picture that looks like a training picture: the nearest one."""
     train = {face.image: face for face in (lists.labelled if transductive else lists.labelled + lists.unlabelled) if face.image in known}
-    test = {face.image: face for faces in lists.evaluate.values() for face in faces if face.image in known}
-    if not train or not test:
+    if not train:
         return []
     images = list(train)
     hashes = np.array([known[image]["look"] for image in images], np.uint64)
-    warnings = []
-    for image, face in test.items():
-        bits = np.bitwise_count(hashes ^ np.uint64(known[image]["look"]))
-        nearest = int(bits.argmin())
-        if bits[nearest] <= LOOK_ALIKE:
-            other = train[images[nearest]]
-            warnings.append(f"{face.where}: {image} looks like {other.image} of {other.where} ({int(bits[nearest])} of 63 bits differ)")
+    warnings: list[str] = []
+    told: set[str] = set()  # pictures: a list may be a part of another
+    for name, faces in lists.evaluate.items():
+        found = []
+        for image, face in {face.image: face for face in faces if face.image in known and face.image not in told}.items():
+            told.add(image)
+            bits = np.bitwise_count(hashes ^ np.uint64(known[image]["look"]))
+            nearest = int(bits.argmin())
+            if bits[nearest] <= LOOK_ALIKE:
+                other = train[images[nearest]]
+                found.append(f"{face.where}: {image} looks like {other.image} of {other.where} ({int(bits[nearest])} of 63 bits differ)")
+        warnings += first_lines(found, f"{name}: {{}} more of its pictures look like ones of a training list")
     return warnings

@@ -24,6 +24,7 @@ from tsal.files import write_text
 
 PREPARED = Path(__file__).resolve().parent.parent.parent / "data" / "prepared"
 NO_LABELS = "None"
+SHOWN = 20  # lines of one kind about one list
 TRANSDUCTIVE = ", or, to learn from unlabelled test pictures on purpose, set data.transductive=true"
 ROW_FORMAT = "path_of_img path_of_annotation x1 y1 x2 y2 [face_size]"
 
@@ -240,11 +241,13 @@ def load_lists(
     seen = {}
     for face in labelled_rows if transductive else train + rest:
         seen.setdefault(_file(root, face), face)
-    for faces in sets["evaluate"].values():
+    for name, faces in sets["evaluate"].items():
+        leaks = []
         for face in faces:
             if other := seen.get(_file(root, face)):
                 hint = "" if other.annotation else TRANSDUCTIVE
-                problems.append(f"{face.where}: {face.image} also stands in a training list ({other.where}); remove one of them{hint}")
+                leaks.append(f"{face.where}: {face.image} also stands in a training list ({other.where}); remove one of them{hint}")
+        problems += first_lines(leaks, f"{name}: {{}} more of its pictures also stand in a training list")
     truths = {face.image: face.annotation for faces in sets["truth"].values() for face in faces if face.annotation}
     # a labelled list may hold frames without labels (a clip labelled in part): they are unlabelled data
     rest = rest + [face for face in train if not face.annotation]
@@ -254,6 +257,12 @@ def load_lists(
     if problems:
         raise DataError(problems)
     return lists
+
+
+def first_lines(lines: Sequence[str], more: str) -> list[str]:
+    """The first lines, and, where there are many, ``more`` with the number of the others: a clip has thousands of frames."""
+    over = len(lines) - SHOWN
+    return [*lines[:SHOWN], more.format(over)] if over > 1 else list(lines)
 
 
 def from_root(root: Path, other: Path, name: str) -> str:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from toys import DotDetector, Shift, config, dot_image, face, save_picture
 
+from tsal import stages
 from tsal.audit import AUDITED, Audit, AuditWriter, audit_member, clip_view
+from tsal.checkpoints import load_checkpoint, save_checkpoint
 from tsal.data.lists import Clip
 from tsal.data.views import FaceStore
 from tsal.errors import InputError
 from tsal.evaluate import Truth
+from tsal.runs import Run
 from tsal.schemes import generic_scheme
 
 ONE = generic_scheme(1)
@@ -132,6 +137,28 @@ def test_a_new_audit_takes_the_place_of_a_former_one_only_when_it_is_whole(writt
     writer.discard()
     assert [path.name for path in audit.folder.parent.iterdir() if "audit" in path.name] == ["audit"]
     assert Audit.open(audit.folder).names == ["start", "teacher"]
+
+
+def test_an_audit_is_made_once_from_the_same_and_anew_from_other_weights_or_where_it_is_not_whole(smoke_run, tmp_path, monkeypatch):
+    shutil.copytree(smoke_run, tmp_path / "run")
+    run, made = Run.open(tmp_path / "run"), []
+    monkeypatch.setattr(stages, "audit_member", lambda *of, **options: made.append(1) or audit_member(*of, **options))
+
+    def count(**sizes) -> int:
+        made.clear()
+        stages.audit_pseudo_labels(run, **sizes)
+        return len(made)
+
+    members = count(clips=2)  # fewer than the notebook's
+    assert members > 2 and count(clips=2) == 0 and count(clips=3) == members
+    (run.folder / "supervised/model.pt").touch()
+    assert count(clips=3) == 0
+    weights = load_checkpoint(run.folder / "start/model.pt")
+    next(iter(weights["members"]["start"].values())).add_(0.01)
+    save_checkpoint(run.folder / "start/model.pt", weights)
+    assert count(clips=3) == members
+    (run.folder / "audit/views/1.npz").unlink()
+    assert count(clips=3) == members and count(clips=3) == 0
 
 
 @pytest.mark.parametrize("name", ["labels.parquet", "truth.npz", "frames.csv"])

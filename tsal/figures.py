@@ -176,18 +176,18 @@ def draw_history(run: Run) -> list[Picture]:
 
     for place, term in zip(axes.flat, ("points", "heatmap", "centre", "offset")):
         by_member(place, term, MEMBERS)
-        place.set_title(f"labelled: {term}")
+        place.set_title(f"loss on labelled faces: {term}")
     unlabelled, structure, agreement, distance, weights = axes.flat[4:]
     line(unlabelled, "tsal", "teacher_calm", color=MEMBERS["teacher"], label="teacher, one source")
     line(unlabelled, "tsal", "student_unlabelled", color=MEMBERS["student"], linestyle="-.", label="student, fused sources")
-    unlabelled.set_title("unlabelled")
+    unlabelled.set_title("loss on unlabelled frames")
     by_member(structure, "sic", ("teacher", "student"))
-    structure.set_title("structure invariance")
+    structure.set_title("loss of structure invariance")
     line(agreement, "tsal", "target_agreement", color=SOURCES["fused"], label="heatmap to centre sources")
     line(agreement, "tsal", "flow_error", color=SOURCES["tracked_heatmap"], linestyle="--", label="flow, there and back")
     agreement.set(title="targets: disagreement (px of the input)", ylim=(0, None))
     line(distance, "tsal", "member_distance", color=SOURCES["fused"])
-    distance.set(title="distance of teacher and student", ylim=(0, None))
+    distance.set(title="relative distance of the weights", ylim=(0, None))
     line(weights, "tsal", "weight", color=SOURCES["fused"], label="ramp of the unlabelled losses")
     line(weights, "tsal", "target_weight", color=SOURCES["heatmap"], linestyle="--", label="mean weight of targets")
     line(weights, "tsal", "target_tracked", color=SOURCES["tracked_heatmap"], linestyle=":", label="share of tracked targets")

@@ -154,7 +154,7 @@ def _draw_steps(run: Run, audit: Audit) -> Picture:
         """The start is a hollow dot: the student's weights need not begin with it."""
         if rows[column].notna().any():
             axes.plot(rows.step, rows[column], marker="o", markersize=2.5, **options)
-            begun = {"markersize": 3.2, "linestyle": "", "markerfacecolor": "white"}
+            begun = {"markersize": 3.2, "linestyle": "", "markerfacecolor": "white", "label": "start" if column in titles else ""}
             axes.plot(
                 start.step, start[column], marker="o", color=MEMBERS["start"] if column in titles else options["color"], **begun
             )
@@ -189,7 +189,9 @@ def _draw_steps(run: Run, audit: Audit) -> Picture:
                 axes,
                 "nothing to show:\nno frame is tracked" if column == "flow_error" else "nothing to show:\none family speaks alone",
             )
-    last[-1].legend(loc="lower right")
+    named = dict(zip(*reversed(last[-1].get_legend_handles_labels())))  # the start's dot is drawn with every member
+    named = {member: named[member] for member in MEMBERS if member in named}
+    last[-1].legend(named.values(), named, loc="lower right")
     return figure
 
 

@@ -324,6 +324,30 @@ def test_names_with_spaces_and_letters_of_all_kinds_and_equal_stems_stay_apart(t
     assert "clips/Zoe-s000-f00" in {clip.name for clip in clips}
 
 
+def make_uneven(path: Path, lengths: list[int]) -> None:
+    """Write the lengths of an .mp4's frames, in those that it had, one by one (stts), as phones do: its frame rate varies."""
+    content = bytearray(path.read_bytes().replace(b"edts", b"free"))  # its edit list would cut the longer video off
+    place = content.index(b"stts")
+    size, step = (int.from_bytes(content[at : at + 4], "big") for at in (place - 4, place + 16))
+    entries = b"".join(number.to_bytes(4, "big") for length in lengths for number in (1, length * step))
+    table = bytes(4) + len(lengths).to_bytes(4, "big") + entries
+    content[place - 4 : place - 4 + size] = (8 + len(table)).to_bytes(4, "big") + b"stts" + table
+    for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):  # the boxes around it grow; the data stand before them
+        at = content.index(name) - 4
+        grown = int.from_bytes(content[at : at + 4], "big") + 8 + len(table) - size
+        content[at : at + 4] = grown.to_bytes(4, "big")
+    path.write_bytes(content)
+
+
+def test_a_video_of_varying_frame_rate_has_its_own_times(tmp_path):
+    path = write_video(tmp_path / "v.mp4", scene(0, 8), codec="mp4v")
+    make_uneven(path, [1, 3] * 4)
+    made(tmp_path, path, every_frame(8))
+    assert [float(row["time_ms"]) for row in table(tmp_path, "frames.csv")] == [0, 40, 160, 200, 320, 360, 480, 520]
+    made(tmp_path, path, every_frame(8), fps=6.25)
+    assert [int(row["frame"]) for row in table(tmp_path, "frames.csv")] == [0, 2, 4, 6]
+
+
 def test_frames_of_uneven_length_keep_their_times_and_a_rate_is_taken_by_time(monkeypatch, tmp_path):
     path = write_video(tmp_path / "v.avi", scene(0, 8))
     times = [0, 10, 20, 500, 510, 1000, 1010, 1020]

@@ -107,6 +107,13 @@ def words_of(figure) -> str:
     return "\n".join(text.get_text() for text in texts)
 
 
+def overhang(figure) -> float:
+    """Inches that what is drawn sticks out of its figure, and so is cut off in the file."""
+    figure.draw_without_rendering()
+    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    return max(-box.x0, -box.y0, box.x1 - width, box.y1 - height)
+
+
 def unmeasured(copied):
     """Take the labels from a run's audit."""
     audit = Audit.open(copied.folder / "audit")

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from drawn_run import MEMBERS, copied, named, run, unmeasured, words_of  # noqa: F401 (fixtures)
+from drawn_run import MEMBERS, copied, named, overhang, run, unmeasured, words_of  # noqa: F401 (fixtures)
 
 from tsal import figures, figures_audit, figures_breakdown, figures_evaluation, style
 from tsal.audit import Audit
@@ -89,6 +89,12 @@ def test_source_medians_are_those_of_the_audit(run):
         distance = np.linalg.norm(teacher.points[index] - audit.truth, axis=-1)
         median = np.median((100 * distance / audit.frames.d.to_numpy()[:, None])[audit.visible & teacher.valid[index]])
         assert f"{median:.2f}  {name.replace('_', ' ')}" in words
+
+
+def test_nothing_is_cut_off_at_a_figure_s_edges(run):
+    draws = (figures.draw_samples, figures.draw_tracker, figures.draw_history, figures.draw_pseudo_labels, figures.draw_breakdown)
+    drawn = [figure for draw in draws for figure in draw(run)] + figures.draw_evaluation(run) + [figures.draw_summary(run)]
+    assert {figure.name for figure in drawn if overhang(figure) > 0.01} == set()
 
 
 @pytest.mark.filterwarnings("error")  # a layout that does not fit is a warning

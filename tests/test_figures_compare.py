@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from drawn_run import named, words_of
+from drawn_run import named, overhang, words_of
 
 from tsal.__main__ import main
 from tsal.config import Config, load_method
@@ -55,6 +55,12 @@ def study(tmp_path):
                 options["teacher"] = base + 0.3 + 0.2 * seed
                 runs.append(make(tmp_path / f"calm-{labelled}-{seed}", [*settings, "tsal.calm=false"], **options))
     return runs
+
+
+def test_nothing_is_cut_off_at_the_edges_of_a_comparison(study):
+    assert {figure.name: overhang(figure) < 0.01 for figure in draw_comparison(read_runs(study))} == dict.fromkeys(
+        ("compare-methods", "compare-budgets", "compare-ablation"), True
+    )
 
 
 def test_runs_are_told_apart_by_settings_that_decide_a_result(study):

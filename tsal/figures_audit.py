@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.transforms import ScaledTranslation
 
 from tsal.analysis import Calibration, calibrations, finite, is_measured, known_mean, step_table
 from tsal.audit import Audit
@@ -32,7 +33,6 @@ def empty(axes, why: str) -> None:
 
 def _draw_source_errors(run: Run, audit: Audit) -> Picture:
     figure = Picture("pseudo-error", TEXT, 3.2, layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.08)
     panels = figure.subplots(1, len(audit.names), sharey=True, sharex=True, squeeze=False)[0]
     largest = 0.0
     for axes, member in zip(panels, audit.names):
@@ -44,7 +44,8 @@ def _draw_source_errors(run: Run, audit: Audit) -> Picture:
                 largest = max(largest, float(np.quantile(errors, 0.93)))
         axes.set_title(f"sources of the {member}")
         axes.set_xlabel(f"error of a landmark\n({unit(run)})")
-        axes.legend(title="medians", loc="upper center", bbox_to_anchor=(0.5, -0.28))
+        below = axes.transAxes + ScaledTranslation(0, -0.43, figure.dpi_scale_trans)  # in inches: a share would move with the layout
+        axes.legend(title="medians", loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below)
     panels[0].set(xlim=(0, largest), ylim=(0, 1), ylabel="share of landmarks")
     return figure
 

@@ -301,7 +301,7 @@ def _draw_budgets(found: Comparison) -> Picture:
             )
             options = {"color": colours[method], "marker": marks[method], "label": _short(method).replace("\n", ": ")}
             axes.plot(rows.labelled, rows["mean"], markersize=3.5, **options)
-        axes.set(xscale="log", xlabel="labelled faces", ylabel=f"NME ({found.unit})")
+        axes.set(xscale="log", xlabel="labelled faces", ylabel=f"NME\n({found.unit})")
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xticks(budgets, [str(count) for count in budgets])
     shown = [axes for axes in figure.axes if axes.lines]
@@ -333,7 +333,7 @@ def _draw_ablation(found: Comparison) -> Picture:
             axes.plot(one, np.full(len(one), place), marker="o", markersize=2.5, linestyle="", color="#222222")
         axes.axvline(0, color="#222222", linewidth=0.7)
         axes.set_yticks(range(len(known)), map(_short, known))
-        axes.set(ylim=(len(known) - 0.5, -0.5), xlabel=f"NME less that of {found.full}\n({found.unit})")
+        axes.set(ylim=(len(known) - 0.5, -0.5), xlabel=f"NME above that of {found.full}\n({found.unit})")
         axes.margins(x=0.1)
         axes.grid(False, axis="y")
     return figure

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from releases import coco, landmarks, picture, tight, write_pts
 
-from tsal.data import photographs
+from tsal.data import building, lists, photographs
 from tsal.data.lists import group_clips, read_list, read_points
 from tsal.data.photographs import prepare_photographs
 from tsal.errors import DataError
@@ -228,3 +228,29 @@ def test_what_is_prepared_below_the_source_is_no_material(tmp_path):
     for _ in range(2):
         manifest = prepare(tmp_path / "mine", tmp_path / "mine" / "out", val=0)
         assert manifest["pictures"] == 2 and manifest["refused"] == 0
+
+
+@pytest.mark.parametrize("last", ["annotations/000001.pts", "lists/train.txt", "refused.csv"])
+def test_a_build_that_was_killed_can_be_done_again(tmp_path, monkeypatch, last):
+    for i in range(3):
+        picture(tmp_path / "mine" / f"{i}.jpg", i)
+        write_pts(tmp_path / "mine" / f"{i}.pts", landmarks(5, i))
+    out = tmp_path / "out"
+    for module in (photographs, building, lists):
+        for name in ("write_text", "write_points", "write_list"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, killed_after(out / last, getattr(module, name)))
+    with pytest.raises(KeyboardInterrupt):
+        prepare(tmp_path / "mine", out)
+    assert (out / last).exists() and not (out / "manifest.json").exists()
+    monkeypatch.undo()
+    assert prepare(tmp_path / "mine", out)["pictures"] == 3
+
+
+def killed_after(last, write):
+    def stopping(path, *rest):
+        write(path, *rest)
+        if path == last:
+            raise KeyboardInterrupt
+
+    return stopping

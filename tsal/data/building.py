@@ -29,7 +29,7 @@ from tsal.errors import DataError
 from tsal.files import replacing, write_text
 
 RELEASE = "release"  # the link to the source, in the prepared folder
-UNFINISHED = ("work", "clips", "frames", "renamed", RELEASE)  # what a stopped build leaves: it goes on from there
+UNFINISHED = ("work", "annotations", "clips", "frames", "renamed", RELEASE)  # what a stopped build leaves: it goes on from there
 PICTURE_COLUMNS = ("image", "subject", "clip", "frame", "sha256", "width", "height")
 
 
@@ -88,8 +88,13 @@ class Preparation:
             builder = _read_json(former).get("builder")
             if builder != self.builder:
                 raise DataError(f"{self.folder}: holds what {builder or 'another program'} made; give another --name")
-        elif self.folder.exists() and any(p.name not in UNFINISHED for p in self.folder.iterdir()):
+        elif self.folder.exists() and not self._mark.exists() and any(p.name not in UNFINISHED for p in self.folder.iterdir()):
             raise DataError(f"{self.folder}: holds files but no manifest.json of a prepared dataset; give another --name")
+
+    @property
+    def _mark(self) -> Path:
+        """Says that lists are being written; a build that was killed meanwhile may begin anew."""
+        return self.folder / "work" / f"{self.builder}.writing"
 
     def add(self, list_name: str, image: str, annotation: str | None, box: Iterable[float], where: str) -> None:
         self.rows.append(Row(list_name, image, annotation, tuple(map(float, box)), where))
@@ -150,6 +155,7 @@ class Preparation:
         for name in set(_read_json(former).get("lists", {})) - set(names) if former.exists() else ():
             (self.folder / "lists" / name).unlink(missing_ok=True)  # of other options
         lists = {}
+        write_text(self._mark, "")
         for name in names:
             path = self.folder / "lists" / name
             rows = [row for row in kept if row.list_name == name]
@@ -175,6 +181,7 @@ class Preparation:
             "notes": self.notes,
         }
         write_text(former, json.dumps(manifest, indent=1) + "\n")
+        self._mark.unlink(missing_ok=True)
         return manifest
 
     def _reasons(self) -> list[str]:

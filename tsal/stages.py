@@ -28,11 +28,14 @@ from tsal.evaluate import load_member, metrics_rows, predictions_table, read_tru
 from tsal.evaluate_flow import dis_flow
 from tsal.files import write_arrays, write_text
 from tsal.pseudo import check_sources
-from tsal.runs import REPOSITORY, Run, code_fingerprint, data_folders, list_hashes
+from tsal.runs import REPOSITORY, Run, data_folders, list_hashes
 from tsal.tracker import track_frames, track_points
 from tsal.training import load_tracker, open_tracker, schedule_steps, snapshot_name, train, train_tracker
 
 __all__ = ["prepare", "train_tracker", "evaluate_tracker", "train", "audit_pseudo_labels", "evaluate"]
+
+# modules that an audit's numbers depend on; how the weights came to be does not matter
+AUDIT_CODE = ("audit", "codecs", "evaluate", "geometry", "model", "pseudo", "schemes", "tracker", "data/pictures", "data/views")
 
 
 # --- data ------------------------------------------------------------------------------------------------------------------
@@ -179,14 +182,16 @@ def _audit_hash(run: Run, *sizes: int) -> str:
     tuned = run.folder / "tsal" / "tracker-teacher" / "model.pt"
     weights = [*dict.fromkeys(path for _, _, path, _ in audited_files(run)), tuned if tuned.exists() else run.folder / "tracker/model.pt"]
     labels = [run.root / name for name in sorted(set(run.lists.truth.values()))]
+    settings = run.config.to_dict()
     facts = {
         "weights": [hashlib.sha256(path.read_bytes()).hexdigest() for path in weights if path.exists()],
-        "settings": run.config.override({"train.device": "auto"}).to_dict(),
+        "settings": {part: settings[part] for part in ("model", "tracker", "tsal", "augment")} | {"normaliser": run.config.data.normaliser},
+        "scheme": run.scheme.to_dict(),
         "manifest": run.manifest(),
         "labels": [(path.stat().st_size, path.stat().st_mtime_ns) for path in labels if path.exists()],
         "members": [(name, step) for name, step, _, _ in audited_files(run)],
         "sizes": sizes,
-        "code": [code_fingerprint(), *((REPOSITORY / f"tsal/{name}.py").read_text() for name in ("audit", "evaluate"))],
+        "code": [(REPOSITORY / f"tsal/{name}.py").read_text() for name in AUDIT_CODE],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 

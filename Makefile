@@ -27,7 +27,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup reproduce data tracker train pseudo evaluate figures report test bench bench-methods explore clean-run FORCE
+.PHONY: help setup reproduce data tracker train pseudo evaluate figures report test bench bench-methods pretrain explore clean-run FORCE
 
 help:
 	@echo "make setup       .venv from requirements.txt, and what the operating system must have"
@@ -38,6 +38,7 @@ help:
 	@echo "make test        every test"
 	@echo "make bench-methods   compare METHODS over SEEDS, JOBS at a time (configs/methods); results in docs/results"
 	@echo "make bench       speed of loader, training, detector and tracker on this machine (TSAL_REALDATA=<folder>: real faces too)"
+	@echo "make pretrain    the tracker that runs start from, made anew (tsal/weights/tracker.pt)"
 	@echo "make clean-run   delete the run's folder"
 	@echo
 	@echo "PROFILE=$(PROFILE)   cpu, smoke, paper, or a YAML file      SEED=$(SEED)"
@@ -156,6 +157,12 @@ bench-methods: .venv/.done
 		$(if $(BUDGET),--budget $(call quote,$(BUDGET))) $(if $(LABELLED),--labelled $(LABELLED)) \
 		$(if $(UNLABELLED),--unlabelled $(UNLABELLED)) $(if $(EVALUATE),--evaluate $(EVALUATE)) $(if $(SET),--set $(call quote,$(SET))) \
 		--methods $(METHODS) --seeds $(SEEDS) --jobs $(JOBS)
+
+# the tracker that comes with the project, made anew: about 20 minutes on two cores
+pretrain: .venv/.done
+	$(PY) -m tsal data --profile pretrain --run outputs/pretrain
+	$(PY) -m tsal tracker --run outputs/pretrain
+	mkdir -p tsal/weights && cp outputs/pretrain/tracker/model.pt tsal/weights/tracker.pt
 
 explore: .venv/.done
 	$(PY) -m jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/04_pseudo_labels.ipynb

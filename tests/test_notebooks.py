@@ -242,6 +242,17 @@ def write_notebook(path, *sources):
     nbformat.write(notebook, path)
 
 
+def test_parameters_are_yaml_and_plain_text_stays_as_it_is(tmp_path, capsys):
+    write_notebook(tmp_path / "n.ipynb", "print([run, a, b, c])")
+    book = nbformat.read(tmp_path / "n.ipynb", 4)
+    book.cells[0].source = 'run = ""\na = ""\nb = 0\nc = ""'
+    nbformat.write(book, tmp_path / "n.ipynb")
+    given = ["-p", "a", "clip #1: x.mp4", "-p", "b", "[1, 2]", "-p", "c", "'7'"]
+    assert main(["notebook", str(tmp_path / "n.ipynb"), "--run", str(tmp_path / "run"), *given]) == 0
+    executed = nbformat.read(next((tmp_path / "run" / "executed").glob("n.ipynb")), 4)
+    assert "'clip #1: x.mp4', [1, 2], '7']" in executed.cells[-1].outputs[0].text
+
+
 def test_an_input_error_in_a_notebook_is_told_as_the_command_line_tells_it(tmp_path, capsys):
     write_notebook(tmp_path / "bad.ipynb", "from tsal.errors import DataError\nraise DataError(['a.txt:1: wrong', 'a.txt:2: too'])")
     assert main(["notebook", str(tmp_path / "bad.ipynb"), "--run", str(tmp_path / "run")]) == 2

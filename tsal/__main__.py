@@ -325,9 +325,12 @@ def run_notebook(arguments: argparse.Namespace) -> None:
     from tsal.notebook import execute
 
     try:
-        parameters = {name: yaml.safe_load(value) for name, value in arguments.parameter}
+        read = {name: yaml.safe_load(value) for name, value in arguments.parameter}
     except yaml.YAMLError as error:
         raise InputError(f"-p: a value is not valid YAML: {str(error).splitlines()[0]}") from None
+    # plain text stays as it was given: to YAML, the rest of "clip #1.mp4" is a comment
+    plain = {name: value for name, value in arguments.parameter if isinstance(read[name], str) and value[:1] not in "'\""}
+    parameters = read | plain
     settings = {"profile": arguments.profile, "seed": arguments.seed, "overrides": overrides_from(arguments) or None}
     parameters |= {name: value for name, value in settings.items() if value is not None}
     print(f"executed: {execute(arguments.notebook, run_folder(arguments).resolve(), parameters)}")

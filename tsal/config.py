@@ -126,12 +126,13 @@ class TrackerConfig:
     width: int = 32  # of the flow estimator
     flow: Literal["learned", "lucas-kanade"] = "learned"  # of the tracking sources; the latter needs no network
     polish: int = 1  # Lucas-Kanade steps after the network
-    synthetic_steps: int = 1500  # on pairs with known flow
-    rendered: float = 0.5  # share of them on the embedded rendered clips; the others are warps of the run's own frames
+    start: str = "tsal/weights/tracker.pt"  # a tracker that training goes on from, in the repository (make pretrain); "": none
+    synthetic_steps: int = 200  # on pairs with known flow
+    rendered: float = 0.0  # share of them on the embedded rendered clips; the others are warps of the run's own frames
     video_steps: int = 100  # on real pairs, without labels
     tune_steps: int = 0  # on real pairs with the started detector: adds detection consistency
     batch: int = 8  # pairs a step
-    lr: float = 4e-3
+    lr: float = 1e-3
     video_lr: float = 4e-4  # of real pairs; a higher rate undoes what the known flow taught
     occlusion_from: float = 0.2  # share of the video steps after which occluded pixels are left out
     census_weight: float = 1.0

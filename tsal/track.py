@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from tsal.checkpoints import load_checkpoint
 from tsal.config import Config
-from tsal.data.faces import MIN_FACE, Followed, follow_video, gaussian_lines, read_boxes, read_frames
+from tsal.data.boxes_file import read_boxes
+from tsal.data.faces import MIN_FACE, Followed, follow_video, gaussian_lines, read_frames
 from tsal.data.photometric import to_float
 from tsal.data.views import cut_crop
 from tsal.errors import ConfigError, DataError
@@ -58,7 +59,7 @@ def track_video(
             teacher, or the only member there is.
         smooth: sigma of a Gaussian in time over the points, seconds; symmetric, so it has no lag. 0: points as detected.
         csv_path: by default ``out`` with the suffix .csv.
-        boxes_file: boxes of another finder, see :func:`tsal.data.faces.read_boxes`.
+        boxes_file: boxes of another finder, see :func:`tsal.data.boxes_file.read_boxes`.
         min_face: smallest face that is looked for, over the picture's shorter side.
 
     Returns:

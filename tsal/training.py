@@ -22,7 +22,8 @@ from tsal.evaluate import load_member, save_members
 from tsal.files import write_text
 from tsal.losses_flow import FlowWeights
 from tsal.model import Detector
-from tsal.runs import Run
+from tsal.errors import ConfigError
+from tsal.runs import REPOSITORY, Run
 from tsal.tracker import FlowNet, LucasKanade
 from tsal.tracker_training import known_flow_loss, photometric_change, synthetic_pair, video_loss
 from tsal.trainer import (
@@ -68,6 +69,23 @@ def make_tracker(config: Config) -> FlowNet:
     return FlowNet(config.tracker.channels, config.tracker.search, config.tracker.finest, config.tracker.width)
 
 
+def start_tracker(config: Config) -> FlowNet:
+    """The tracker that training goes on from: ``tracker.start``, or an untrained one."""
+    tracker, path = make_tracker(config), tracker_start(config)
+    if path:
+        content = load_checkpoint(path, what="tracker (tracker.start)")
+        try:
+            tracker.load_state_dict(content["tracker"])
+        except (KeyError, RuntimeError):
+            raise ConfigError(f"tracker.start={path}: holds no tracker of these channels, search, finest and width; set tracker.start=\"\" "
+                              "to train one from scratch") from None  # fmt: skip
+    return tracker
+
+
+def tracker_start(config: Config) -> Path | None:
+    return REPOSITORY / config.tracker.start if config.tracker.start else None
+
+
 def load_tracker(path: Path, config: Config, device: torch.device) -> FlowNet:
     tracker = make_tracker(config)
     tracker.load_state_dict(load_checkpoint(path, device)["tracker"])
@@ -103,11 +121,13 @@ def train_tracker(run: Run) -> FlowNet:
     """The tracker's own stage: pairs with known flow, rendered ones and warps, then pairs of real frames; no labels at all."""
     config, folder = run.config, run.folder / "tracker"
     identity = run.identity("model.input", "augment", "tracker")
+    if path := tracker_start(config):
+        identity["tracker start"] = load_checkpoint(path, what="tracker (tracker.start)")["identity"]
     if config.tracker.rendered > 0:
         identity["rendered"] = dataclasses.asdict(config.render) | {"renderer": RENDERER}
     if not _is_done(folder / "model.pt", identity):
         seed_everything(config.seed)
-        tracker = make_tracker(config).to(run.device)
+        tracker = start_tracker(config).to(run.device)
         steps = config.tracker.synthetic_steps + config.tracker.video_steps
         _, seconds = _fit_tracker(run, tracker, folder, "tracker", steps, config.tracker.synthetic_steps, None, identity)
         _record_time(folder, steps, seconds)

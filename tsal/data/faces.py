@@ -17,7 +17,7 @@ import numpy as np
 from scipy.ndimage import correlate1d, median_filter
 from tqdm import tqdm
 
-from tsal.data.boxes_file import GivenBox, check_boxes, read_boxes  # noqa: F401  (read_boxes: for those who follow videos)
+from tsal.data.boxes_file import GivenBox, check_boxes
 from tsal.data.finder import MIN_FACE, SAME, find_faces, iou, shared, shrunk
 from tsal.data.shots import CUT_FLOOR, mark_cuts, read_frames, read_header, thumbnail, unlikeness
 

@@ -384,7 +384,7 @@ def render_clip(seed, frames: int, side: int) -> RenderedClip:
     """Render one clip of its own identity; ``seed`` is anything ``np.random.default_rng`` takes. Same seed, same bytes."""
     rng = np.random.default_rng(seed)
     scene = _scene(rng, frames, side)
-    mesh, finer = canonical_mesh(), 2
+    finer = 2
     fine = [_rasterise(scene, t, side, finer) for t in range(frames)]
     points = np.stack([landmarks(v) for v in scene.projected])
     motion = np.gradient(points[..., :2].mean(1), axis=0) if frames > 1 else rng.normal(0, 2, (1, 2))

@@ -165,7 +165,7 @@ pretrain: .venv/.done
 	mkdir -p tsal/weights && cp outputs/pretrain/tracker/model.pt tsal/weights/tracker.pt
 
 explore: .venv/.done
-	$(PY) -m jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/04_pseudo_labels.ipynb
+	$(PY) -m jupyter lab --LabApp.news_url=None $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/04_pseudo_labels.ipynb
 
 clean-run:
 	rm -rf $(call quote,$(RUN))

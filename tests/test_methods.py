@@ -12,7 +12,7 @@ from tsal import methods
 from tsal.checkpoints import load_checkpoint
 from tsal.config import CONFIG_FOLDER, Config, load_method
 from tsal.errors import ConfigError, DataError
-from tsal.methods import compare, main, markdown, read_results
+from tsal.methods import comparable, compare, deciding, main, markdown, read_results
 from tsal.tracker import LucasKanade, both_directions
 
 METHODS = sorted(path.stem for path in (CONFIG_FOLDER / "methods").glob("*.yaml"))
@@ -84,6 +84,23 @@ def test_methods_share_their_start_and_nothing_is_computed_twice(tmp_path, capfd
     assert any(not torch.equal(value, first[name]) for name, value in frozen["student"].items())
     monkeypatch.setattr(methods.subprocess, "run", lambda *_, **__: pytest.fail("computed again"))
     assert main(arguments) == 0
+    kept = tmp_path / "results" / "supervised-s0.json"
+    other = json.loads(kept.read_text())
+    other["settings"]["train.lr"] /= 2
+    kept.write_text(json.dumps(other))
+    with pytest.raises(pytest.fail.Exception, match="computed again"):
+        main(arguments)
+
+
+def test_results_of_other_settings_are_not_put_beside_one_another():
+    config = Config.load("smoke")
+    found = [result("tsal", seed, [1.0]) | {"settings": deciding(config.override({"seed": seed}), "tsal")} for seed in (0, 1)]
+    assert comparable(found, config) == comparable(found, config.override({"seed": 1, "data.workers": 7, "data.root": "/else"})) == found
+    assert comparable(found, config.override({"train.further": 5})) == []
+    assert comparable([result("tsal", 0, [1.0]), result("gone", 0, [1.0])], config) == []
+    assert deciding(config, "tsal") != deciding(config, "tsal-no-sic")
+    del found[0]["settings"]["tsal.mirror"]  # made before there was this setting
+    assert comparable(found, config) == found
 
 
 def test_lucas_kanade_follows_a_shift_in_both_directions():

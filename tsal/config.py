@@ -237,11 +237,15 @@ def load_budget(name: str) -> list[str]:
     return [f"data.{key}={','.join(value)}" for key, value in yaml.safe_load(path.read_text()).items()]
 
 
+def method_names() -> list[str]:
+    """The semi-supervised methods of ``configs/methods``."""
+    return sorted(path.stem for path in (CONFIG_FOLDER / "methods").glob("*.yaml"))
+
+
 def load_method(name: str) -> tuple[list[str], str, int]:
     """A semi-supervised method (``configs/methods/<name>.yaml``): its overrides, the member that is its result, and how many times the
     further steps it takes."""
-    folder = CONFIG_FOLDER / "methods"
-    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    folder, names = CONFIG_FOLDER / "methods", method_names()
     if name not in names:
         raise ConfigError(f"no method {name!r}{_nearest(name, names)}; methods: {', '.join(names)}")
     values = yaml.safe_load((folder / f"{name}.yaml").read_text())

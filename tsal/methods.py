@@ -21,7 +21,7 @@ from typing import Sequence
 import numpy as np
 
 from tsal.__main__ import REPOSITORY, config_from, make_settings_parser
-from tsal.config import Config, load_method
+from tsal.config import Config, load_method, method_names
 from tsal.errors import DataError, InputError
 from tsal.files import write_text
 
@@ -34,6 +34,15 @@ REFERENCE = "supervised"
 
 def base_folder(folder: Path, seed: int) -> Path:
     return folder / f"base-s{seed}"
+
+
+def deciding(config: Config, method: str) -> dict:
+    """The settings that decide a method's numbers, by name: results of others are not put beside them."""
+    from tsal.runs import INCIDENTAL, flatten
+
+    overrides, result, times = load_method(method)
+    values = flatten("", config.override(overrides).to_dict()) | {"result": result, "further_times": times}
+    return {name: value for name, value in values.items() if name not in (*INCIDENTAL, "data.root")}
 
 
 def prepare_base(folder: Path, config: Config) -> None:
@@ -95,7 +104,7 @@ def run_method(folder: Path, config: Config, method: str, out: Path) -> dict:
         "transductive": config.data.transductive,
         "normaliser": config.data.normaliser,
         "commit": git_commit(),
-        "settings": overrides,
+        "settings": deciding(config, method),
         "lists": lists,
     }
     write_text(out / f"{method}-s{config.seed}.json", json.dumps(found) + "\n")
@@ -105,10 +114,12 @@ def run_method(folder: Path, config: Config, method: str, out: Path) -> dict:
 # --- all of them -----------------------------------------------------------------------------------------------------------
 
 
-def bench_methods(arguments: Sequence[str], folder: Path, out: Path, methods: Sequence[str], seeds: Sequence[int], jobs: int) -> None:
-    """Run what is missing, a process each and ``jobs`` at a time; a seed's base first.
+def bench_methods(
+    arguments: Sequence[str], config: Config, folder: Path, out: Path, methods: Sequence[str], seeds: Sequence[int], jobs: int
+) -> None:
+    """Run what is missing or was made with other settings, a process each and ``jobs`` at a time; a seed's base first.
 
-    ``arguments``: the settings, as the command line has them.
+    ``arguments``: the settings, as the command line has them; ``config``: what they make.
     """
     threads = max(1, (os.cpu_count() or 1) // jobs)
     environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
@@ -119,7 +130,8 @@ def bench_methods(arguments: Sequence[str], folder: Path, out: Path, methods: Se
         if done.returncode:
             raise InputError(f"seed {seed}, {' '.join(more)}: failed, see above; the same command goes on from there")
 
-    missing = {seed: [m for m in methods if not (out / f"{m}-s{seed}.json").exists()] for seed in seeds}
+    there = {(result["method"], result["seed"]) for result in comparable(read_results(out), config)}
+    missing = {seed: [method for method in methods if (method, seed) not in there] for seed in seeds}
     with ThreadPoolExecutor(jobs) as pool:
         bases = {seed: pool.submit(call, seed, "--only", "base") for seed, wanted in missing.items() if wanted}
         runs = []
@@ -143,6 +155,19 @@ def read_results(out: Path) -> list[dict]:
         except (ValueError, KeyError, TypeError):
             raise DataError(f"{path}: is no result of a method's run; remove it, and run again") from None
     return found
+
+
+def comparable(results: Sequence[dict], config: Config) -> list[dict]:
+    """Those that were made with these settings, the seed apart, and with their method's as it is now.
+
+    A setting that came to be after a result was made does not part them.
+    """
+
+    def same(result: dict) -> bool:
+        wanted, made = deciding(config.override({"seed": result["seed"]}), result["method"]), result.get("settings")
+        return isinstance(made, dict) and all(made[name] == value for name, value in wanted.items() if name in made)
+
+    return [result for result in results if result["method"] in method_names() and same(result)]
 
 
 def compare(results: Sequence[dict], draws: int = 2000) -> list[dict]:
@@ -215,11 +240,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             run_method(folder, config, options.only, out)
         else:
             passed = _settings(argv)
-            bench_methods(passed, folder.resolve(), out.resolve(), options.methods, options.seeds, options.jobs)
-            rows = compare(read_results(out))
+            bench_methods(passed, config, folder.resolve(), out.resolve(), options.methods, options.seeds, options.jobs)
+            results = comparable(read_results(out), config)
+            rows = compare(results)
             write_text(out / "table.md", f"# {name}\n\n{markdown(rows)}")
             write_csv(out / "table.csv", rows)
-            draw(read_results(out), out)
+            draw(results, out)
             print(f"{markdown(rows)}\nalso in {out / 'table.md'}")
     except InputError as error:
         print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)

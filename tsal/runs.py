@@ -157,7 +157,7 @@ class Run:
         whole = self.config.to_dict()
         values = {}
         for part in ("seed", "data", *parts):
-            values |= _flatten(part, _dig(whole, part))
+            values |= flatten(part, _dig(whole, part))
         kept = {k: v for k, v in sorted(values.items()) if k not in INCIDENTAL + MEASURING}
         return kept | {"scheme": self.scheme.to_dict(), "fingerprint": self.manifest()["fingerprint"], "code": code_fingerprint()}
 
@@ -168,10 +168,11 @@ def _dig(values: dict, name: str):
     return values
 
 
-def _flatten(prefix: str, value) -> dict:
+def flatten(prefix: str, value) -> dict:
+    """Nested values -> one level, names joined by dots."""
     if not isinstance(value, dict):
         return {prefix: value}
-    return {k: v for name, item in value.items() for k, v in _flatten(f"{prefix}.{name}", item).items()}
+    return {k: v for name, item in value.items() for k, v in flatten(f"{prefix}.{name}".lstrip("."), item).items()}
 
 
 def code_fingerprint() -> str:

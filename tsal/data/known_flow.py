@@ -68,7 +68,7 @@ def oracle_path(root: Path, clip: Clip) -> Path:
     return Path(root) / "oracle" / f"{clip.name.removeprefix('images/')}.npz"
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=1024)
 def _truth(path: Path, *, backward: bool) -> tuple[np.ndarray, np.ndarray]:
     """Flow (T-1, 2, H, W) px and where it is hidden (T-1, H, W), in one direction of time; unpacking takes longer than cutting."""
     oracle = load_oracle(path)

@@ -158,7 +158,7 @@ bench-methods: .venv/.done
 		$(if $(UNLABELLED),--unlabelled $(UNLABELLED)) $(if $(EVALUATE),--evaluate $(EVALUATE)) $(if $(SET),--set $(call quote,$(SET))) \
 		--methods $(METHODS) --seeds $(SEEDS) --jobs $(JOBS)
 
-# the tracker that comes with the project, made anew: about 20 minutes on two cores
+# the tracker that comes with the project, made anew: 50 minutes of one core
 pretrain: .venv/.done
 	$(PY) -m tsal data --profile pretrain --run outputs/pretrain
 	$(PY) -m tsal tracker --run outputs/pretrain

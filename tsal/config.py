@@ -97,7 +97,7 @@ class TrainConfig:
     further_batch: int = 16  # and of every method after it
     optimiser: Literal["adamw", "sgd"] = "adamw"
     lr: float = 2e-3
-    further_lr: float = 3e-3
+    further_lr: float = 2e-3
     schedule: Literal["cosine", "steps", "constant"] = "cosine"
     warmup: float = 0.05  # share of the run with a rising rate
     momentum: float = 0.9  # SGD, Nesterov
@@ -158,12 +158,12 @@ class TsalConfig:
     teacher_lr: float = 0.1  # the teacher's learning rate over the student's; 0: it has no loss, and changes by averaging alone
     student_start: Literal["start", "fresh"] = "start"  # the student's first weights: the supervised start's, or random ones
     labels_from: float = 0.0  # share of the run after which the student sees labels; before, pseudo-labels alone
-    alpha: float = 0.95  # teacher <- alpha teacher + (1 - alpha) student
+    alpha: float = 0.98  # teacher <- alpha teacher + (1 - alpha) student
     direction: Literal["student_to_teacher", "mutual", "none"] = "student_to_teacher"
     buffers: Literal["own", "average"] = "own"  # batch statistics: each member's own, or averaged like the weights
     sic_weight: float = 0.01
     fallback: bool = True  # where tracking gives nothing (a photograph, a first frame, a gate), take the real frame's sources
-    weight: float = 2.0  # of the unlabelled losses at the ramp's top
+    weight: float = 1.0  # of the unlabelled losses at the ramp's top
     ramp_up: float = 0.1  # share of the run
     ramp_down: float = 0.9
     gate_flow: float = 0.0  # largest forward-backward error of a tracked point, px; 0: no gate

@@ -108,7 +108,7 @@ $(S)/data: notebooks/01_data.ipynb $(S)/settings $(data_modules) $(wildcard conf
 		$(if $(EVALUATE),--evaluate $(EVALUATE)) $(if $(SET),--set $(call quote,$(SET)))
 	$(stamp)
 
-$(S)/tracker: notebooks/02_tracker.ipynb $(S)/data $(tracker_modules) | .venv/.done
+$(S)/tracker: notebooks/02_tracker.ipynb $(S)/data $(tracker_modules) $(wildcard tsal/weights/*.pt) | .venv/.done
 	$(run_notebook)
 	$(stamp)
 

@@ -133,7 +133,7 @@ class TrackerConfig:
     tune_steps: int = 0  # on real pairs with the started detector: adds detection consistency
     batch: int = 8  # pairs a step
     lr: float = 1e-3
-    video_lr: float = 2e-5  # of real pairs; a higher rate undoes what the known flow taught (4e-4: from 0.45 to 0.55 px)
+    video_lr: float = 2e-5  # of real pairs; a higher rate undoes what the known flow taught
     occlusion_from: float = 0.2  # share of the video steps after which occluded pixels are left out
     census_weight: float = 1.0
     smooth_weight: float = 0.5

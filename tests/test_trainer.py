@@ -404,6 +404,37 @@ def test_each_member_uses_its_own_tracker():
     assert report["flow_error"].item() == pytest.approx(math.hypot(6, 6), rel=1e-4)  # both ways by 3 px: they miss by 6
 
 
+class Asked(nn.Module):
+    """A tracker that sees nothing move, and how many pairs it was asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.pairs = 0
+
+    def forward(self, first, second, both=False):
+        self.pairs += len(first)
+        return [torch.zeros(2 * len(first), 2, *first.shape[-2:])]
+
+
+@pytest.mark.parametrize(
+    "weak, cache_mb, asked", [(0, 50, 2), (0.3, 50, 4), (0, 0, 4)], ids=["never augmented", "augmented", "no room"]
+)
+def test_a_tracker_is_asked_once_for_a_pair_that_is_never_augmented(weak, cache_mb, asked):
+    chosen = small(f"augment.weak={weak}", f"data.cache_mb={cache_mb}", "tsal.teacher_lr=0", "tsal.direction=none")
+    (teacher, student), tracker = members(chosen), Asked()
+    context, batch = Context(chosen, PAIRED, torch.device("cpu")), random_batch(3, [2, 2, 1], 4)
+    reports = [asynchronous_step(teacher, student, dict.fromkeys(("teacher", "student"), tracker), batch, context, 0.5) for _ in range(2)]
+    assert tracker.pairs == asked
+    assert all(report["target_tracked"] > 0 for report in reports) and reports[0]["flow_error"] == reports[1]["flow_error"]
+
+
+@pytest.mark.parametrize("sources, pairs", [("heatmap,centre", 0), ("heatmap,carried", 2)])
+def test_a_method_without_tracking_sources_asks_no_tracker(sources, pairs):
+    tracker = Asked()
+    _, _, report = step(f"tsal.sources={sources}", "tsal.calm=false", trackers=dict.fromkeys(("teacher", "student"), tracker))
+    assert tracker.pairs == pairs and finite(report) and (report["target_tracked"] > 0) == (pairs > 0)
+
+
 @pytest.mark.parametrize("fallback", ["true", "false"])
 def test_photographs_alone_make_a_step(fallback):
     teacher, student, report = step("tsal.direction=none", f"tsal.fallback={fallback}", clips=(1, 1, 1))

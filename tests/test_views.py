@@ -203,9 +203,22 @@ def test_pairs_join_neighbouring_frames_of_one_clip_only(tmp_path):
 def test_a_step_takes_a_window_of_consecutive_frames_and_a_short_clip_whole(tmp_path, monkeypatch):
     clip = still_clip(tmp_path, 5)
     make = maker(tmp_path, clips=[clip], sizes=(0, 1, 0), frames=3)
-    windows = {tuple(f.row for f in make._window(clip, np.random.default_rng(i))) for i in range(40)}
+    windows = {tuple(f.row for f in make._window(0, np.random.default_rng(i))[0]) for i in range(40)}
     assert windows == {(1, 2, 3), (2, 3, 4), (3, 4, 5)}
-    assert make._window(Clip("short", clip.faces[:2]), np.random.default_rng(0)) == clip.faces[:2]
+    short = maker(tmp_path, clips=[Clip("short", clip.faces[:2])], sizes=(0, 1, 0), frames=3)
+    assert short._window(0, np.random.default_rng(0))[0] == clip.faces[:2]
+
+
+def test_one_pair_of_frames_has_one_number_and_another_has_another(tmp_path):
+    clips = [still_clip(tmp_path, 5), still_clip(tmp_path, 3)]
+    make = maker(tmp_path, clips=clips, augment=dataclasses.replace(LIVELY, weak=0.0), sizes=(0, 2, 0), frames=3)
+    seen: dict[int, set] = {}
+    for step in range(40):
+        batch = make(step)
+        for pair, before, after in zip(batch.pair.tolist(), batch.previous.tolist(), batch.following.tolist()):
+            seen.setdefault(pair, set()).add((batch.weak[before].numpy().tobytes(), batch.weak[after].numpy().tobytes()))
+    assert len(seen) == 2 * 3 + 2  # pairs of three windows and of one
+    assert all(len(pictures) == 1 for pictures in seen.values())
 
 
 def test_the_face_size_is_that_of_the_box_in_the_weak_view(tmp_path):

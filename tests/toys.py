@@ -92,6 +92,7 @@ def random_batch(labelled: int, clips: list[int], landmarks: int, side: int = 64
         clip=torch.tensor([i for i, length in enumerate(clips) for _ in range(length)], dtype=torch.long),
         previous=following - 1,
         following=following,
+        pair=following.clone(),
         seed=5,
     )
 

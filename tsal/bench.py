@@ -32,7 +32,7 @@ from tsal.pseudo import detection_sources
 from tsal.runs import Run, describe_environment
 from tsal.tracker import track_frames
 from tsal.trainer import Context, Member, asynchronous_step, make_optimiser, supervised_step
-from tsal.training import make_tracker
+from tsal.training import make_tracker, photographs_a_step
 
 CACHES = ("cold", "disk", "memory")  # nothing kept; every crop on disk; every crop in memory
 COLUMNS = ("data", "what", "cache", "workers", "per second", "unit", "ratio", "ratio to", "feeds")
@@ -71,7 +71,7 @@ class Bench:
         self.run, self.batches, self.steps = run, 2 if quick else 16, 1 if quick else 4
         self.disk = CropFolder(kept, 1000)
         self.context = Context(config, run.scheme, run.device)
-        photographs = config.tsal.photographs if run.photographs else 0
+        photographs = photographs_a_step(run)
         self.sizes = {
             "supervised": (config.train.batch, 0, 0),
             "TSAL": (config.train.further_batch, config.tsal.clips, photographs),

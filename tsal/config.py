@@ -147,7 +147,7 @@ class TsalConfig:
     starts: Literal[1, 2] = 1  # one supervised start for both members, or two with different seeds
     trackers: Literal["shared", "own"] = "shared"
     clips: int = 12  # unlabelled clips a step
-    photographs: int = 24  # unlabelled photographs a step, where there are any
+    photographs: int = 24  # unlabelled photographs a step; at most a tenth of those that there are
     frames: int = 2  # frames of a clip in a step (T)
     sources: tuple[str, ...] = ("heatmap", "centre", "tracked_heatmap", "tracked_centre")  # fused into the student's target
     mirror: bool = True  # heatmap and centre sources of targets: the mean of a frame's and of its mirror image's
@@ -230,11 +230,20 @@ class Config:
 
 def load_budget(name: str) -> list[str]:
     """Overrides of a named label budget (``configs/budgets/<name>.yaml``): which lists a run takes."""
+    return [f"data.{key}={','.join(value)}" for key, value in _read_budget(name).items() if key != "all_labels"]
+
+
+def load_reference(name: str) -> str:
+    """The budget that has every label of a budget's domain; "" where it names none."""
+    return _read_budget(name).get("all_labels", "")
+
+
+def _read_budget(name: str) -> dict[str, Any]:
     path = CONFIG_FOLDER / "budgets" / f"{name}.yaml"
     names = sorted(p.stem for p in path.parent.glob("*.yaml"))
     if not path.exists():
         raise ConfigError(f"no budget {name!r}{_nearest(name, names)}; budgets: {', '.join(names)}")
-    return [f"data.{key}={','.join(value)}" for key, value in yaml.safe_load(path.read_text()).items()]
+    return yaml.safe_load(path.read_text())
 
 
 def method_names() -> list[str]:

@@ -22,6 +22,7 @@ from tsal.tracker import forward_backward_error, track_points
 HEATMAP_FAMILY = ("heatmap", "tracked_heatmap", "carried")
 CENTRE_FAMILY = ("centre", "tracked_centre")
 SOURCES = HEATMAP_FAMILY + CENTRE_FAMILY
+TRACKING = ("tracked_heatmap", "tracked_centre", "carried")  # those that need a tracker
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from tsal.files import write_text
 from tsal.geometry import inside
 from tsal.losses import focal_loss, heatmap_cross_entropy, heatmap_mse, offset_loss, point_loss, structure_invariance
 from tsal.model import Detection, Detector
-from tsal.pseudo import PseudoLabels, Source, detection_sources, fuse, mean_with_mirror, to_view, tracking_sources, weights_to_view
+from tsal.pseudo import TRACKING, PseudoLabels, Source, detection_sources, fuse, mean_with_mirror, to_view, tracking_sources
+from tsal.pseudo import weights_to_view
 from tsal.schemes import Scheme, centre_point
 from tsal.tracker import reconstruct_next, track_frames
 
@@ -170,12 +171,26 @@ class Member:
         step_optimiser(self.optimiser, self.detector, loss, scale, clip_norm)
 
 
+class FlowMemory:
+    """What frozen trackers said of pairs of frames, while there is room: a pair that is never augmented looks the same each time."""
+
+    def __init__(self, limit: int):
+        self.kept: dict[tuple[int, int], Tensor] = {}
+        self.room = limit  # bytes
+
+    def keep(self, key: tuple[int, int], flows: Tensor) -> None:
+        if self.room >= flows.nbytes:
+            self.kept[key] = flows
+            self.room -= flows.nbytes
+
+
 class Context:
     """What every step needs and none changes: config, scheme, device, precision."""
 
     def __init__(self, config: Config, scheme: Scheme, device: torch.device):
         self.config, self.scheme, self.device = config, scheme, device
         self.half = config.train.amp == "bf16" or (config.train.amp == "auto" and has_bfloat16(device))
+        self.flows = FlowMemory(config.data.cache_mb * 2**20 if config.augment.weak == 0 else 0)
 
     def precision(self):
         """The precision of a forward pass; losses, targets, costs and flow are always float32."""
@@ -216,17 +231,21 @@ def asynchronous_step(
     weak, strong = to_float(batch.weak), context.strong(batch.strong, batch.seed + 1, occlude=True)
     weight = tsal.weight * ramp(fraction, tsal.ramp_up, tsal.ramp_down)
     scale = rate_at(fraction, config.train)
-    needs_own = tsal.target_member == "own"
-    flows = _flows(trackers, weak, batch, needs_own, context)
+    needs_own, learns = tsal.target_member == "own", tsal.teacher_lr > 0
+    calm = learns and tsal.calm and len(batch.following) > 0
+    flows = {}
+    if calm or any(name in TRACKING for name in tsal.sources):
+        flows = _flows(trackers, weak, batch, needs_own, context)
 
     # teacher: labels, one calm source, structure; or, without a rate of its own, nothing but its sources
-    learns, terms, loss = tsal.teacher_lr > 0, {}, torch.zeros((), device=context.device)
+    terms, loss = {}, torch.zeros((), device=context.device)
     if learns:
         loss, found, terms = _learn_labels(teacher, labelled, weak, batch, context)
-    else:
+    elif not needs_own:
         found = _detect(teacher.detector, weak, context)
-    sources, reconstruction = _tracked(teacher.detector, found, flows["teacher"], batch, tsal.gate_flow, context)
-    if learns and tsal.calm and len(batch.following):
+    if calm or not needs_own:
+        sources, reconstruction = _sources(teacher.detector, found, weak, flows.get("teacher"), batch, context)
+    if calm:
         trust = sources["tracked_heatmap"].valid[batch.following].to(torch.float32)
         terms["calm"] = calm_loss(teacher.detector, found.rows(batch.following), reconstruction, trust, config.train)
         loss = loss + weight * terms["calm"]
@@ -239,7 +258,7 @@ def asynchronous_step(
     seen, found, student_terms = _learn_labels(student, labelled, strong, batch, context)
     if needs_own:
         real = _detect(student.detector, weak, context)
-        sources, _ = _tracked(student.detector, real, flows["student"], batch, tsal.gate_flow, context)
+        sources, _ = _sources(student.detector, real, weak, flows.get("student"), batch, context)
     target = fuse(sources, tsal)
     student_terms["unlabelled"] = _unlabelled_loss(student.detector, found, target, batch, context)
     size = batch.size * batch.to_strong[:, :, :2].det().abs().sqrt()
@@ -258,17 +277,25 @@ def asynchronous_step(
 
 def _flows(trackers: dict[str, nn.Module], weak: Tensor, batch: Batch, both: bool, context: Context) -> dict[str, tuple[Tensor, Tensor]]:
     """Forward and backward flow (P, 2, H, W) of all frame pairs of the batch, one call a tracker."""
-    found: dict[int, tuple[Tensor, Tensor]] = {}
     names = ("teacher", "student") if both else ("teacher",)
-    for tracker in {id(trackers[name]): trackers[name] for name in names}.values():
-        if len(batch.following):
-            with context.precision():
-                flows = track_frames(tracker, weak[batch.previous], weak[batch.following], context.config.tracker.polish)
-            found[id(tracker)] = flows
-        else:
-            empty = weak.new_zeros((0, 2, *weak.shape[-2:]))
-            found[id(tracker)] = empty, empty
+    once = {id(trackers[name]): trackers[name] for name in names}
+    found = {key: _flow(tracker, weak, batch, context) for key, tracker in once.items()}
     return {name: found[id(trackers[name])] for name in names}
+
+
+def _flow(tracker: nn.Module, weak: Tensor, batch: Batch, context: Context) -> tuple[Tensor, Tensor]:
+    """One frozen tracker's flows, in half precision (0.004 px at 8 px): asked for where they are not remembered."""
+    keys = [(id(tracker), pair) for pair in batch.pair.tolist()]
+    found = {place: context.flows.kept[key] for place, key in enumerate(keys) if key in context.flows.kept}
+    new = [place for place in range(len(keys)) if place not in found]
+    if new:
+        with context.precision():
+            flows = track_frames(tracker, weak[batch.previous[new]], weak[batch.following[new]], context.config.tracker.polish)
+        for place, both in zip(new, torch.stack(flows, 1).half()):
+            found[place] = both
+            context.flows.keep(keys[place], both)
+    whole = torch.stack([found[place] for place in range(len(keys))]).float() if keys else weak.new_zeros((0, 2, 2, *weak.shape[-2:]))
+    return whole[:, 0], whole[:, 1]
 
 
 def _learn_labels(
@@ -294,21 +321,27 @@ def _detect(detector: Detector, images: Tensor, context: Context) -> Detection:
 
 
 @torch.no_grad()
-def _tracked(detector: Detector, real: Detection, flows: tuple[Tensor, Tensor], batch: Batch, gate: float, context: Context):
-    """All sources of the unlabelled frames, detached, and the detection on the reconstructions (P of them)."""
+def _sources(
+    detector: Detector, real: Detection, weak: Tensor, flows: tuple[Tensor, Tensor] | None, batch: Batch, context: Context
+) -> tuple[dict[str, Source], Detection]:
+    """Sources of the unlabelled frames, detached, and the detection on the reconstructions (P of them; none without flows)."""
+    tsal = context.config.tsal
     sources = detection_sources(detector, real.detach())
-    flow_forward, flow_backward = flows
-    weak, count = to_float(batch.weak), len(batch.previous)
-    mirror = context.config.tsal.mirror and context.scheme.can_flip
-    seen = [reconstruct_next(weak[batch.previous], flow_backward), *([weak.flip(-1)] if mirror else [])]
-    detection = _detect(detector, torch.cat(seen), context)  # a target is measured with the running statistics
+    again = [reconstruct_next(weak[batch.previous], flows[1])] if flows else []
+    count = sum(map(len, again))
+    if mirror := tsal.mirror and context.scheme.can_flip:
+        again.append(weak.flip(-1))
+    if not again:
+        return sources, real.rows(slice(0, 0))
+    detection = _detect(detector, torch.cat(again), context)  # a target is measured with the running statistics
     reconstruction = detection.rows(slice(0, count))
     if mirror:
         sources = mean_with_mirror(sources, detection_sources(detector, detection.rows(slice(count, None))), weak.shape[-1], context.scheme)
-    found = tracking_sources(
-        detector, reconstruction, sources["heatmap"], flow_forward, flow_backward, batch.previous, batch.following, gate
-    )
-    return sources | found, reconstruction
+    if flows:
+        sources |= tracking_sources(
+            detector, reconstruction, sources["heatmap"], *flows, batch.previous, batch.following, tsal.gate_flow
+        )
+    return sources, reconstruction
 
 
 def _unlabelled_loss(detector: Detector, found: Detection, target: PseudoLabels, batch: Batch, context: Context) -> Tensor:

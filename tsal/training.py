@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import random
 from pathlib import Path
 
@@ -60,6 +61,11 @@ def batch_maker(run: Run, seed: int, *, labelled: int, clips: int, photographs: 
         frames=frames,
         truth=run.lists.truth,
     )
+
+
+def photographs_a_step(run: Run) -> int:
+    """``tsal.photographs``, but at most a tenth of those that there are: a few seen again and again would crowd out the clips."""
+    return min(run.config.tsal.photographs, math.ceil(len(run.photographs) / 10))
 
 
 # --- tracker ---------------------------------------------------------------------------------------------------------------
@@ -212,7 +218,8 @@ def schedule_steps(run: Run) -> tuple[int, int]:
 def train_supervised(run: Run, name: str, *, seed: int, steps: int, batch: int, lr: float, origin: Path | None = None) -> Detector:
     """Labelled rows alone, from scratch or from another training's weights (``origin``); kept in ``<run>/<name>/model.pt``."""
     config, folder = run.config, run.folder / name
-    parts = ("model", "augment", *(f"train.{setting}" for setting in _shared_settings(config)))
+    views = [field.name for field in dataclasses.fields(config.augment) if field.name not in ("weak", "occlude")]  # of labelled faces
+    parts = ("model", *(f"augment.{name}" for name in views), *(f"train.{name}" for name in _shared_settings(config)))
     identity = run.identity(*parts) | {"name": name, "training seed": seed, "steps": steps, "batch": batch, "lr": lr}
     if origin:
         identity["origin"] = load_checkpoint(origin)["identity"]
@@ -290,7 +297,7 @@ def train_tsal(run: Run, starts: list[Path], steps: int) -> None:
         config.seed + 31,  # the labelled rows that supervised-only sees in the same steps
         labelled=config.train.further_batch,
         clips=config.tsal.clips,
-        photographs=config.tsal.photographs if run.photographs else 0,
+        photographs=photographs_a_step(run),
         frames=config.tsal.frames,
     )
     def keep(step: int) -> None:

@@ -164,6 +164,7 @@ class Batch:
     clip: Tensor  # (U,) long
     previous: Tensor  # (P,) long, into U
     following: Tensor  # (P,) long, into U: the frame after ``previous``
+    pair: Tensor  # (P,) long: which two frames of which window of the data
     seed: int  # of this step's noise
     truth: Tensor | None = None  # (U, K, 2) px of the weak view, NaN where not known: for measuring, never learned from
 
@@ -202,6 +203,7 @@ class BatchMaker:
         self.truth = truth or {}
         self.store, self.augment, self.seed, self.sizes, self.frames = store, augment, seed, sizes, frames
         self.labelled, self.clips, self.photographs = labelled, clips, photographs
+        self._first = np.cumsum([0] + [len(clip.faces) for clip in clips])  # number of each clip's first frame
 
     def __call__(self, step: int) -> Batch:
         rng = np.random.default_rng([self.seed, step])
@@ -211,13 +213,15 @@ class BatchMaker:
         ]
         faces = [self.labelled[i] for i in chosen[0]]
         labelled = [self._labelled(face, rng) for face in faces]
-        groups = [self._window(self.clips[i], rng) for i in chosen[1]] + [self.photographs[i].faces for i in chosen[2]]
-        unlabelled = [frame for number, group in enumerate(groups) for frame in self._unlabelled(number, group, rng)]
+        groups = [self._window(i, rng) for i in chosen[1]] + [(self.photographs[i].faces, 0) for i in chosen[2]]
+        unlabelled = [frame for number, group in enumerate(groups) for frame in self._unlabelled(number, *group, rng)]
         return self._stack(labelled, unlabelled, int(rng.integers(2**31)))
 
-    def _window(self, clip: Clip, rng: np.random.Generator) -> tuple[Face, ...]:
-        start = int(rng.integers(max(1, len(clip.faces) - self.frames + 1)))
-        return clip.faces[start : start + self.frames]
+    def _window(self, clip: int, rng: np.random.Generator) -> tuple[tuple[Face, ...], int]:
+        """Frames of a clip that follow one another, and which window of the data it is."""
+        faces = self.clips[clip].faces
+        start = int(rng.integers(max(1, len(faces) - self.frames + 1)))
+        return faces[start : start + self.frames], int(self._first[clip]) + start
 
     def _labelled(self, face: Face, rng: np.random.Generator) -> tuple:
         flip = self.store.scheme.can_flip and rng.random() < self.augment.flip
@@ -228,7 +232,7 @@ class BatchMaker:
             points, visible = points[list(self.store.scheme.flip)], visible[list(self.store.scheme.flip)]
         return self.store.view(face, affine), points, visible
 
-    def _unlabelled(self, number: int, faces: Sequence[Face], rng: np.random.Generator) -> Iterator[tuple]:
+    def _unlabelled(self, number: int, faces: Sequence[Face], window: int, rng: np.random.Generator) -> Iterator[tuple]:
         box = clip_box(faces)
         weak = random_affine(box, self.store.side, self.augment, rng, self.augment.weak, False)
         flip = bool(self.store.scheme.can_flip and rng.random() < self.augment.flip)
@@ -240,7 +244,7 @@ class BatchMaker:
             size = zoom * np.sqrt((x2 - x1) * (y2 - y1))
             crop = self.store.crop(face)  # once: a small cache would have lost it to another thread by the second view
             views = _view(crop, weak, self.store.side), _view(crop, strong, self.store.side)
-            yield *views, step, flip, size, number, place, self._truth(face, weak)
+            yield *views, step, flip, size, number, place, window * self.frames + place, self._truth(face, weak)
 
     def _truth(self, face: Face, affine: np.ndarray) -> np.ndarray:
         """Landmarks (K, 2) px of the view, NaN where they are hidden or not known."""
@@ -250,7 +254,7 @@ class BatchMaker:
     def _stack(self, labelled: list[tuple], unlabelled: list[tuple], seed: int) -> Batch:
         side, count = self.store.side, self.store.scheme.points
         images, points, visible = zip(*labelled) if labelled else ((), (), ())
-        weak, strong, step, flip, size, clip, place, truth = zip(*unlabelled) if unlabelled else ((),) * 8
+        weak, strong, step, flip, size, clip, place, pair, truth = zip(*unlabelled) if unlabelled else ((),) * 9
         following = [i for i, p in enumerate(place) if p > 0]
         return Batch(
             labelled=_pictures(images, side),
@@ -264,6 +268,7 @@ class BatchMaker:
             clip=torch.tensor(clip, dtype=torch.long),
             previous=torch.tensor(following, dtype=torch.long) - 1,
             following=torch.tensor(following, dtype=torch.long),
+            pair=torch.tensor([pair[i] for i in following], dtype=torch.long),
             seed=seed,
             truth=_numbers(truth, (count, 2)) if self.truth else None,
         )

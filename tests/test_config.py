@@ -8,7 +8,7 @@ import json
 import pytest
 import yaml
 
-from tsal.config import CONFIG_FOLDER, Config, load_budget
+from tsal.config import CONFIG_FOLDER, Config, load_budget, load_reference
 from tsal.errors import ConfigError, InputError
 
 PROFILES = sorted(path.stem for path in CONFIG_FOLDER.glob("*.yaml"))
@@ -33,8 +33,10 @@ def test_the_profiles_and_budgets_that_the_readme_names_are_there():
 @pytest.mark.parametrize("name", BUDGETS)
 def test_each_budget_overrides_the_lists_of_a_config(name):
     values = yaml.safe_load((CONFIG_FOLDER / "budgets" / f"{name}.yaml").read_text())
+    everything = values.pop("all_labels", "")
     data = Config().override(load_budget(name)).data
     assert {key: list(getattr(data, key)) for key in values} == values
+    assert load_reference(name) == everything and (not everything or everything in BUDGETS)
 
 
 def test_a_budget_that_does_not_exist_names_the_nearest():

@@ -10,9 +10,9 @@ import torch
 
 from tsal import methods
 from tsal.checkpoints import load_checkpoint
-from tsal.config import CONFIG_FOLDER, Config, load_method
+from tsal.config import CONFIG_FOLDER, Config, load_budget, load_method
 from tsal.errors import ConfigError, DataError
-from tsal.methods import comparable, compare, deciding, main, markdown, read_results
+from tsal.methods import all_labels, comparable, compare, deciding, main, markdown, read_results
 from tsal.tracker import LucasKanade, both_directions
 
 METHODS = sorted(path.stem for path in (CONFIG_FOLDER / "methods").glob("*.yaml"))
@@ -53,8 +53,27 @@ def test_the_table_is_the_mean_over_seeds_and_the_paired_difference():
     assert rows["tsal"]["difference"] == pytest.approx(-1.25) and rows["tsal"]["relative"] == pytest.approx(-125 / 7)
     assert rows["tsal"]["low"] == pytest.approx(-2) and rows["tsal"]["high"] == pytest.approx(-1)  # gains are -1, -1, -1 and -2
     assert rows["other"]["difference"] == pytest.approx(2)  # against the seed that both have
+    assert rows["other"]["ahead"] == pytest.approx(-3) and np.isnan(rows["tsal"]["ahead"])
+    assert rows["supervised"]["ahead"] == pytest.approx(-1.25) and rows["supervised"]["ahead low"] == pytest.approx(-2)
+    assert all(np.isnan(row["gap"]) for row in rows.values())
     lines = markdown(list(rows.values())).splitlines()
     assert lines[4].startswith("| tsal | 2 | 5.750 ± 0.354 |") and "-1.250 (-17.9 %)" in lines[4]
+
+
+def test_the_share_of_the_gap_to_all_labels_that_is_closed(tmp_path):
+    found = [result("supervised", 0, [6.0, 8.0], "supervised"), result("tsal", 0, [5.0, 7.0])]
+    rows = {row["method"]: row for row in compare(found, {"val": 4.5})}
+    assert rows["tsal"]["gap"] == pytest.approx(40) and np.isnan(rows["supervised"]["gap"])  # 1 of the 2.5 from 7 to 4.5
+    assert "| 40 % |" in markdown(list(rows.values()))
+    config = Config.load("smoke").override([*load_budget("ytf-40"), "data.name=real"])
+    for seed, nme in ((0, 4.0), (1, 5.0)):
+        made = deciding(config.override([*load_budget("ytf-802"), f"seed={seed}"]), "supervised")
+        text = json.dumps(result("supervised", seed, [nme], "supervised") | {"settings": made})
+        (tmp_path / "real-ytf-802").mkdir(exist_ok=True)
+        (tmp_path / "real-ytf-802" / f"supervised-s{seed}.json").write_text(text)
+    assert all_labels(config, "real", "ytf-40", tmp_path) == {"val": 4.5}
+    assert all_labels(config.override({"train.lr": 1.0}), "real", "ytf-40", tmp_path) == {}  # those were made with other settings
+    assert all_labels(config, "real", "", tmp_path) == all_labels(config, "real", "ytf-802", tmp_path) == {}
 
 
 def test_a_broken_result_is_an_error_that_names_it(tmp_path):

@@ -21,12 +21,12 @@ from typing import Sequence
 import numpy as np
 
 from tsal.__main__ import REPOSITORY, config_from, make_settings_parser
-from tsal.config import Config, load_method, method_names
+from tsal.config import Config, load_budget, load_method, load_reference, method_names
 from tsal.errors import DataError, InputError
 from tsal.files import write_text
 
 SHARED = ("start", "start-2", "tracker")  # made once a seed
-REFERENCE = "supervised"
+REFERENCE, OURS = "supervised", "tsal"
 
 
 # --- one run ---------------------------------------------------------------------------------------------------------------
@@ -170,10 +170,12 @@ def comparable(results: Sequence[dict], config: Config) -> list[dict]:
     return [result for result in results if result["method"] in method_names() and same(result)]
 
 
-def compare(results: Sequence[dict], draws: int = 2000) -> list[dict]:
+def compare(results: Sequence[dict], full: dict[str, float] | None = None, draws: int = 2000) -> list[dict]:
     """A row for each evaluation list and method: NME over seeds, and its difference from supervised-only, paired over seeds.
 
-    ``low`` and ``high`` bound 95 % of the bootstrap of that difference (in NME points), faces and seeds drawn anew.
+    ``low`` and ``high`` bound 95 % of the bootstrap of that difference (in NME points), faces and seeds drawn anew. ``full``: NME by
+    list of supervised-only on all labels of the domain, for ``gap``, the share (%) of the way there that a method goes. ``ahead``,
+    ``ahead low`` and ``ahead high`` say by how much TSAL is below the method, in the same way.
     """
     rows = []
     for name in dict.fromkeys(name for result in results for name in result["lists"]):
@@ -181,38 +183,59 @@ def compare(results: Sequence[dict], draws: int = 2000) -> list[dict]:
         for method in dict.fromkeys(method for method, _ in by):
             mine = {seed: r for (m, seed), r in by.items() if m == method}
             scores = np.array([r["lists"][name][r["result"]]["NME"] for r in mine.values()])
-            paired = [seed for seed in mine if (REFERENCE, seed) in by]
             row = {"list": name, "method": method, "seeds": len(mine), "NME": scores.mean(), "std": scores.std(ddof=1) if len(mine) > 1 else np.nan}
             for key in ("AUC@0.08", "FR@0.08"):
                 row[key] = np.mean([r["lists"][name][r["result"]][key] for r in mine.values()])
-            row |= {"difference": np.nan, "low": np.nan, "high": np.nan, "relative": np.nan}
-            if paired and method != REFERENCE:
-                gains = np.array([np.subtract(mine[s]["lists"][name]["faces"], by[REFERENCE, s]["lists"][name]["faces"]) for s in paired])
-                reference = np.mean([by[REFERENCE, s]["lists"][name][REFERENCE]["NME"] for s in paired])
-                rng = np.random.default_rng(0)
-                seeds = rng.integers(len(paired), size=(draws, len(paired)))
-                faces = rng.integers(gains.shape[1], size=(draws, gains.shape[1]))
-                drawn = [gains[s][:, f].mean() for s, f in zip(seeds, faces)]
-                row |= {"difference": gains.mean(), "low": np.quantile(drawn, 0.025), "high": np.quantile(drawn, 0.975)}
-                row["relative"] = 100 * row["difference"] / reference
+            row["difference"], row["low"], row["high"] = _paired(by, name, method, REFERENCE, draws)
+            labels_alone = [by[REFERENCE, s]["lists"][name][REFERENCE]["NME"] for s in mine if (REFERENCE, s) in by]
+            reference = np.mean(labels_alone) if labels_alone else np.nan
+            row["relative"] = 100 * row["difference"] / reference
+            row["gap"] = 100 * -row["difference"] / (reference - full[name]) if full and name in full else np.nan
+            row["ahead"], row["ahead low"], row["ahead high"] = _paired(by, name, OURS, method, draws)
             row["further seconds"] = np.mean([r["seconds"].get("tsal", r["seconds"].get("supervised", np.nan)) for r in mine.values()])
             row["steps"] = next(iter(mine.values()))["steps"]["further"]
             rows.append(row)
     return rows
 
 
+def _paired(by: dict[tuple[str, int], dict], name: str, method: str, other: str, draws: int) -> tuple[float, float, float]:
+    """Mean over the seeds that both have, and over faces, of a method's error less another's, and its 95 % bootstrap interval."""
+    seeds = [seed for m, seed in by if m == method and (other, seed) in by]
+    if method == other or not seeds:
+        return np.nan, np.nan, np.nan
+    gains = np.array([np.subtract(by[method, s]["lists"][name]["faces"], by[other, s]["lists"][name]["faces"]) for s in seeds])
+    rng = np.random.default_rng(0)
+    drawn_seeds = rng.integers(len(seeds), size=(draws, len(seeds)))
+    drawn_faces = rng.integers(gains.shape[1], size=(draws, gains.shape[1]))
+    drawn = [gains[s][:, f].mean() for s, f in zip(drawn_seeds, drawn_faces)]
+    return gains.mean(), np.quantile(drawn, 0.025), np.quantile(drawn, 0.975)
+
+
+def all_labels(config: Config, data: str, budget: str, results: Path) -> dict[str, float]:
+    """NME by list of supervised-only where every label of the budget's domain is given, from its own folder of results."""
+    name = load_reference(budget) if budget else ""
+    if not name:
+        return {}
+    found = [r for r in comparable(read_results(results / f"{data}-{name}"), config.override(load_budget(name))) if r["method"] == REFERENCE]
+    lists = dict.fromkeys(key for r in found for key in r["lists"])
+    return {key: float(np.mean([r["lists"][key][REFERENCE]["NME"] for r in found if key in r["lists"]])) for key in lists}
+
+
 def markdown(rows: Sequence[dict]) -> str:
     """The comparison as a table for each list."""
     lines = []
     for name in dict.fromkeys(row["list"] for row in rows):
-        lines += [f"### {name}", "", "| method | seeds | NME % | AUC@0.08 | FR@0.08 | against supervised only | 95 % interval | further steps | seconds |",
-                  "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+        lines += [f"### {name}", "",
+                  "| method | seeds | NME % | AUC@0.08 | FR@0.08 | against supervised only | 95 % interval | gap closed | tsal against it | further steps | seconds |",
+                  "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
         for row in sorted((row for row in rows if row["list"] == name), key=lambda row: row["NME"]):
             spread = "" if np.isnan(row["std"]) else f" ± {row['std']:.3f}"
             apart = "" if np.isnan(row["difference"]) else f"{row['difference']:+.3f} ({row['relative']:+.1f} %)"
             interval = "" if np.isnan(row["low"]) else f"{row['low']:+.3f} ... {row['high']:+.3f}"
+            gap = "" if np.isnan(row["gap"]) else f"{row['gap']:.0f} %"
+            ahead = "" if np.isnan(row["ahead"]) else f"{row['ahead']:+.3f} ({row['ahead low']:+.3f} ... {row['ahead high']:+.3f})"
             lines.append(f"| {row['method']} | {row['seeds']} | {row['NME']:.3f}{spread} | {row['AUC@0.08']:.3f} | {row['FR@0.08']:.3f} | {apart} | "
-                         f"{interval} | {row['steps']} | {row['further seconds']:.0f} |")  # fmt: skip
+                         f"{interval} | {gap} | {ahead} | {row['steps']} | {row['further seconds']:.0f} |")  # fmt: skip
         lines.append("")
     return "\n".join(lines)
 
@@ -242,7 +265,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             passed = _settings(argv)
             bench_methods(passed, config, folder.resolve(), out.resolve(), options.methods, options.seeds, options.jobs)
             results = comparable(read_results(out), config)
-            rows = compare(results)
+            rows = compare(results, all_labels(config, options.data or "rendered", options.budget, out.parent))
             write_text(out / "table.md", f"# {name}\n\n{markdown(rows)}")
             write_csv(out / "table.csv", rows)
             draw(results, out)

@@ -17,7 +17,7 @@ LAYERS = [  # a module imports from layers above its own line here, or beside it
     {"data.building", "data.leaks", "data.matlab", "data.finder", "data.shots", "data.boxes_file", "data.faces", "data.video",
      "data.photographs", "data.release_300w", "data.release_300vw", "data.release_aflw", "data.release_youtube"},
     {"tracker_training", "pseudo", "runs", "prepare"},
-    {"trainer"},
+    {"trainer", "loop"},
     {"evaluate", "evaluate_flow"},
     {"audit", "analysis"},
     {"training"},

@@ -12,6 +12,7 @@ from torch import nn
 
 from tsal.averaging import distance
 from tsal.config import Config, ModelConfig, TrainConfig
+from tsal.loop import fit
 from tsal.model import Detection, Detector
 from tsal.schemes import generic_scheme
 from tsal.tracker import FlowNet
@@ -21,7 +22,6 @@ from tsal.trainer import (
     asynchronous_step,
     calm_loss,
     detector_loss,
-    fit,
     make_optimiser,
     rate_at,
     step_optimiser,

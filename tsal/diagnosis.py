@@ -11,7 +11,7 @@ SMOOTH = 3  # rows of the history that are averaged
 
 
 def alarms(history: pd.DataFrame) -> list[str]:
-    """One line for each thing that goes wrong in a history of TSAL (a row for every few steps, see :func:`tsal.trainer.fit`)."""
+    """One line for each thing that goes wrong in a history of TSAL (a row for every few steps, see :func:`tsal.loop.fit`)."""
     found = []
     smooth = history.set_index("step").rolling(SMOOTH, min_periods=1).mean()
     measured = "error_fused" if "error_fused" in smooth and smooth.error_fused.notna().any() else "target_agreement"

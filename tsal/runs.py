@@ -33,7 +33,7 @@ PACKAGES = ("torch", "numpy", "opencv-python", "opencv-python-headless", "pandas
 # modules that decide what training makes of its settings
 TRAINING_CODE = (
     "averaging", "codecs", "geometry", "losses", "losses_flow", "model", "pseudo", "schemes", "tracker", "tracker_training",
-    "trainer", "training",
+    "trainer", "loop", "training",
     "data/known_flow", "data/photometric", "data/pictures", "data/views",
 )  # fmt: skip
 # settings that change how a run goes, never what comes out of it

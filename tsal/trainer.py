@@ -1,28 +1,20 @@
-"""Training: one step read top-down, the loop around it, checkpoints and resuming."""
+"""Training: one step of each kind, read top-down."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-import time
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Callable, Collection, Iterable
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from tsal.averaging import average_members, distance, ramp
 from tsal.codecs import draw_centres, draw_heatmaps, encode_offsets, gather_cells, centre_cell, heatmap_points, to_distribution
 from tsal.codecs import with_background
 from tsal.config import Config, TrainConfig
 from tsal.data.photometric import photometric, to_float
-from tsal.data.views import Batch, prefetch
-from tsal.checkpoints import load_checkpoint, save_checkpoint
-from tsal.files import write_text
+from tsal.data.views import Batch
 from tsal.geometry import inside
 from tsal.losses import focal_loss, heatmap_cross_entropy, heatmap_mse, offset_loss, point_loss, structure_invariance
 from tsal.model import Detection, Detector
@@ -30,9 +22,6 @@ from tsal.pseudo import TRACKING, PseudoLabels, Source, detection_sources, fuse,
 from tsal.pseudo import weights_to_view
 from tsal.schemes import Scheme, centre_point
 from tsal.tracker import reconstruct_next, track_frames
-
-LOG_EVERY = 10  # steps that one row of the history stands for
-
 
 # --- optimiser ---------------------------------------------------------------------------------------------------------------
 
@@ -376,86 +365,6 @@ def measure(sources: dict[str, Source], target: PseudoLabels, batch: Batch) -> d
         distance = 100 * (points - batch.truth).norm(dim=-1) / batch.size[:, None]
         errors[f"error_{name}"] = torch.where(valid, distance, torch.nan).nanmean()
     return {"spread": spread} | errors
-
-
-# --- the loop --------------------------------------------------------------------------------------------------------------
-
-
-def fit(
-    folder: Path,
-    *,
-    label: str,
-    steps: int,
-    make_batch: Callable[[int], Batch],
-    step_function: Callable[[Batch, float], dict[str, Tensor]],
-    state: dict[str, nn.Module | torch.optim.Optimizer],
-    identity: dict,
-    context: Context,
-    members: Callable[[], dict[str, float]] | None = None,
-    keep: Callable[[int], None] | None = None,
-    keep_at: Collection[int] = (),
-) -> tuple[list[dict[str, float]], float]:
-    """Run ``steps`` steps from the last checkpoint of ``folder``, if it is of the same run.
-
-    Returns the history (also written) and the seconds that training took, those before a resume included.
-
-    Args:
-        step_function: (batch, fraction of the run in [0, 1]) -> terms to record.
-        state: all that a checkpoint must hold; loaded in place.
-        identity: the settings that decide the result; a checkpoint with others is left aside.
-        members: more numbers for each row of the history.
-        keep: called with the number of steps done, after those of ``keep_at``.
-    """
-    path, train = folder / "last.pt", context.config.train
-    done = _resume(path, state, identity, context.device)
-    start, history, sums, counts = done["step"], done["history"], done["sums"], done["counts"]
-    started = time.perf_counter() - done["seconds"]
-    bar = tqdm(total=steps, initial=start, desc=label, unit="step", mininterval=1, dynamic_ncols=True)
-    batches = prefetch(make_batch, range(start, steps), context.config.data.workers)
-    for step, batch in zip(range(start, steps), batches):
-        for name, value in step_function(batch.to(context.device), step / steps).items():
-            value = value.detach().float()
-            known = ~value.isnan() | (name == "loss")  # a term may have nothing to say, the loss may not
-            sums[name] = sums.get(name, 0.0) + torch.where(known, value, 0.0)
-            counts[name] = counts.get(name, 0) + known
-        bar.update()
-        if (step + 1) % LOG_EVERY == 0 or step + 1 == steps:
-            row = {name: float(total / counts[name]) if counts[name] else math.nan for name, total in sums.items()}
-            history.append({"step": step + 1} | row | (members() if members else {}))
-            sums, counts = {}, {}
-            bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
-            if not math.isfinite(row["loss"]):
-                raise FloatingPointError(f"{label}: the loss is {row['loss']} at step {step + 1}; lower train.lr, or see {path}")
-        if keep and step + 1 in keep_at:
-            keep(step + 1)
-        if (step + 1) % train.checkpoint_every == 0 and step + 1 < steps:
-            parts = {name: item.state_dict() for name, item in state.items()}
-            progress = {"step": step + 1, "history": history, "sums": sums, "counts": counts, "seconds": time.perf_counter() - started}
-            save_checkpoint(path, progress | {"state": parts, "identity": identity})
-    bar.close()
-    write_history(folder / "history.csv", history)
-    return history, time.perf_counter() - started
-
-
-def _resume(path: Path, state: dict, identity: dict, device: torch.device) -> dict:
-    """Load the checkpoint of the same run, if there is one -> its progress, or that of a run not begun."""
-    content = load_checkpoint(path, device) if path.exists() else {}
-    if not content or content.get("identity") != identity:
-        return {"step": 0, "history": [], "sums": {}, "counts": {}, "seconds": 0.0}
-    for name, item in state.items():
-        item.load_state_dict(content["state"][name])
-    return content
-
-
-def write_history(path: Path, history: Iterable[dict[str, float]]) -> None:
-    """A CSV with one row for every few steps."""
-    rows = list(history)
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
 
 
 def member_distance(teacher: Detector, student: Detector) -> dict[str, float]:

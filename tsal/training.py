@@ -21,6 +21,7 @@ from tsal.data.rendered import VERSION as RENDERER
 from tsal.data.views import Batch, BatchMaker, FaceStore
 from tsal.evaluate import load_member, save_members
 from tsal.files import write_text
+from tsal.loop import fit
 from tsal.losses_flow import FlowWeights
 from tsal.model import Detector
 from tsal.errors import ConfigError
@@ -31,7 +32,6 @@ from tsal.trainer import (
     Context,
     Member,
     asynchronous_step,
-    fit,
     make_optimiser,
     member_distance,
     rate_at,

@@ -209,6 +209,15 @@ def test_a_step_takes_a_window_of_consecutive_frames_and_a_short_clip_whole(tmp_
     assert short._window(0, np.random.default_rng(0))[0] == clip.faces[:2]
 
 
+def test_the_views_of_an_unlabelled_face_draw_from_their_shares_of_the_ranges(tmp_path):
+    save_picture(tmp_path / "a.png", dot_image(100, 100, 50, 50, 5))
+    photograph = Clip("a", (face("a.png", (30, 30, 70, 70)),))
+    augment = AugmentConfig(scale=0.0, rotation=40.0, shift=0.0, flip=0.0, weak=0.0, strong=0.5)
+    make = maker(tmp_path, photographs=[photograph], augment=augment, sizes=(0, 0, 1))
+    turns = [np.degrees(np.arctan2(*make(step).to_strong[0, [1, 0], 0].numpy())) for step in range(60)]
+    assert 15 < max(np.abs(turns)) <= 20.001 and min(turns) < -10 < 10 < max(turns)
+
+
 def test_one_pair_of_frames_has_one_number_and_another_has_another(tmp_path):
     clips = [still_clip(tmp_path, 5), still_clip(tmp_path, 3)]
     make = maker(tmp_path, clips=clips, augment=dataclasses.replace(LIVELY, weak=0.0), sizes=(0, 2, 0), frames=3)

@@ -82,6 +82,7 @@ class AugmentConfig:
     noise: float = 0.03  # largest standard deviation, in [0, 1] intensities
     occlude: float = 0.5  # of the student's view
     weak: float = 0.3  # share of scale, rotation and shift that the target's view gets
+    strong: float = 1.0  # and the student's view of an unlabelled face
     sigma: float = 5.0  # of target heatmaps, px
     shape: Literal["gaussian", "laplacian"] = "gaussian"
 

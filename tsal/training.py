@@ -218,7 +218,7 @@ def schedule_steps(run: Run) -> tuple[int, int]:
 def train_supervised(run: Run, name: str, *, seed: int, steps: int, batch: int, lr: float, origin: Path | None = None) -> Detector:
     """Labelled rows alone, from scratch or from another training's weights (``origin``); kept in ``<run>/<name>/model.pt``."""
     config, folder = run.config, run.folder / name
-    views = [field.name for field in dataclasses.fields(config.augment) if field.name not in ("weak", "occlude")]  # of labelled faces
+    views = [field.name for field in dataclasses.fields(config.augment) if field.name not in ("weak", "strong", "occlude")]  # of labelled faces
     parts = ("model", *(f"augment.{name}" for name in views), *(f"train.{name}" for name in _shared_settings(config)))
     identity = run.identity(*parts) | {"name": name, "training seed": seed, "steps": steps, "batch": batch, "lr": lr}
     if origin:

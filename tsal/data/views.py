@@ -236,7 +236,7 @@ class BatchMaker:
         box = clip_box(faces)
         weak = random_affine(box, self.store.side, self.augment, rng, self.augment.weak, False)
         flip = bool(self.store.scheme.can_flip and rng.random() < self.augment.flip)
-        strong = random_affine(box, self.store.side, self.augment, rng, 1.0, flip)
+        strong = random_affine(box, self.store.side, self.augment, rng, self.augment.strong, flip)
         step = compose_affine(strong, invert_affine(weak))
         zoom = np.sqrt(abs(np.linalg.det(weak[:, :2])))
         for place, face in enumerate(faces):

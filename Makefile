@@ -1,6 +1,6 @@
 # make help shows what there is. A run is a folder; a stage is a notebook; a stamp in <run>/stamps says that a stage is done.
 
-PROFILE ?= cpu
+PROFILE ?= $(if $(filter rendered,$(DATA)),cpu,real)
 SEED ?= 0
 DATA ?= rendered
 ROOT ?=
@@ -41,7 +41,7 @@ help:
 	@echo "make pretrain    the tracker that runs start from, made anew (tsal/weights/tracker.pt)"
 	@echo "make clean-run   delete the run's folder"
 	@echo
-	@echo "PROFILE=$(PROFILE)   cpu, smoke, paper, or a YAML file      SEED=$(SEED)"
+	@echo "PROFILE=$(PROFILE)   cpu (rendered faces), real (your own), smoke, paper, or a YAML file      SEED=$(SEED)"
 	@echo "SET='$(SET)'   settings of tsal/config.py, such as SET=\"train.steps=2000 tsal.alpha=0.99\""
 	@echo "DATA=$(DATA) ROOT='$(ROOT)'   rendered, or a name and folder for faces of your own, with"
 	@echo "BUDGET=$(BUDGET)   lists of configs/budgets (300w-120 for your own), or LABELLED= UNLABELLED= EVALUATE= lists, each one or more"

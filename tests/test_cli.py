@@ -44,7 +44,7 @@ def test_options_become_overrides_with_set_last():
 def test_a_run_is_named_by_what_it_is():
     outputs = REPOSITORY / "outputs"
     assert run_folder(parse("train")) == outputs / "rendered-cpu-s0"
-    assert run_folder(parse("train", "--data", "mine", "--budget", "300w-50", "--seed", "2")) == outputs / "mine-300w-50-cpu-s2"
+    assert run_folder(parse("train", "--data", "mine", "--budget", "300w-50", "--seed", "2")) == outputs / "mine-300w-50-real-s2"
     assert run_folder(parse("train", "--profile", "some/own.yaml")) == outputs / "rendered-own-s0"
 
 

@@ -26,7 +26,7 @@ def test_each_profile_loads_and_sets_what_its_file_says(name):
 
 
 def test_the_profiles_and_budgets_that_the_readme_names_are_there():
-    assert {"cpu", "paper", "smoke"} <= set(PROFILES)
+    assert {"cpu", "real", "paper", "smoke"} <= set(PROFILES)
     assert {"300w-50", "300w-120", "300w-1057", "ytf-40"} <= set(BUDGETS)
 
 

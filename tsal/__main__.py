@@ -113,7 +113,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 def _add_settings(parser: argparse.ArgumentParser, only_names: bool = False) -> None:
     """Options that make a config; ``only_names``: those alone that name a run's folder."""
     group = parser.add_argument_group("settings")
-    group.add_argument("--profile", metavar="NAME", help="cpu, smoke or paper, or the path of a YAML file (cpu)")
+    group.add_argument("--profile", metavar="NAME", help="cpu, real, smoke or paper, or the path of a YAML file (cpu; real for faces of your own)")
     group.add_argument("--seed", type=int, metavar="N", help="of initial weights and batches (0)")
     group.add_argument("--data", metavar="NAME", help="'rendered', the embedded faces, or a name for faces of your own (rendered)")
     group.add_argument("--budget", metavar="NAME", help="lists of a label budget in configs/budgets, such as 300w-120")
@@ -156,14 +156,19 @@ def config_from(arguments: argparse.Namespace) -> "Config":
     from tsal.config import Config
 
     seed = [] if arguments.seed is None else [f"seed={arguments.seed}"]
-    return Config.load(arguments.profile or "cpu", [*seed, *overrides_from(arguments)])
+    return Config.load(_profile(arguments), [*seed, *overrides_from(arguments)])
+
+
+def _profile(arguments: argparse.Namespace) -> str:
+    """The profile that is named, or the one that was chosen on faces of this kind."""
+    return arguments.profile or ("cpu" if arguments.data in (None, "rendered") else "real")
 
 
 def run_folder(arguments: argparse.Namespace) -> Path:
     """The folder that --run names, or the one that follows from the other options."""
     if arguments.run is not None:
         return arguments.run
-    parts = [arguments.data or "rendered", arguments.budget, Path(arguments.profile or "cpu").stem, f"s{arguments.seed or 0}"]
+    parts = [arguments.data or "rendered", arguments.budget, Path(_profile(arguments)).stem, f"s{arguments.seed or 0}"]
     return REPOSITORY / "outputs" / "-".join(part for part in parts if part)
 
 
@@ -331,7 +336,8 @@ def run_notebook(arguments: argparse.Namespace) -> None:
     # plain text stays as it was given: to YAML, the rest of "clip #1.mp4" is a comment
     plain = {name: value for name, value in arguments.parameter if isinstance(read[name], str) and value[:1] not in "'\""}
     parameters = read | plain
-    settings = {"profile": arguments.profile, "seed": arguments.seed, "overrides": overrides_from(arguments) or None}
+    profile = _profile(arguments) if arguments.profile or arguments.data else None  # else the notebook's own
+    settings = {"profile": profile, "seed": arguments.seed, "overrides": overrides_from(arguments) or None}
     parameters |= {name: value for name, value in settings.items() if value is not None}
     print(f"executed: {execute(arguments.notebook, run_folder(arguments).resolve(), parameters)}")
 

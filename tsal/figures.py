@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tsal.checkpoints import load_checkpoint
 from tsal.data.lists import Face, group_clips
 from tsal.data.photometric import photometric, to_float
 from tsal.data.views import BatchMaker, plain_views
@@ -26,7 +25,8 @@ from tsal.style import (
     headroom, picture_grid, plain_log_ticks, row_name, run_file, save, spread, styled,
 )  # fmt: skip
 from tsal.tables import run_tables, table, write_tables
-from tsal.tracker import FlowNet, both_directions, reconstruct_next
+from tsal.tracker import both_directions, reconstruct_next
+from tsal.training import load_tracker
 
 __all__ = [
     "draw_all",
@@ -95,12 +95,10 @@ def _draw_views(run: Run) -> Picture:
 @torch.no_grad()
 def _track(run: Run, pairs: list[tuple[Face, Face]]) -> dict[str, np.ndarray]:
     """On P pairs, cut by one box a pair: ``first``, ``second`` and ``rebuilt`` (P, S, S, 3) in [0, 1], ``flow`` (P, 2, S, S) px."""
-    settings = run.config.tracker
-    tracker = FlowNet(settings.channels, settings.search, settings.finest, settings.width)
-    tracker.load_state_dict(load_checkpoint(run_file(run, "tracker/model.pt"))["tracker"])
+    tracker = load_tracker(run_file(run, "tracker/model.pt"), run.config, torch.device("cpu"))
     frames = to_float(plain_views(run.store, pairs)[0])
     first, second = frames[0::2], frames[1::2]
-    forward, backward = both_directions(tracker.eval(), first, second)
+    forward, backward = both_directions(tracker, first, second)
     pictures = {"first": first, "second": second, "rebuilt": reconstruct_next(first, backward[0])}
     return {name: images.permute(0, 2, 3, 1).numpy() for name, images in pictures.items()} | {"flow": forward[0].numpy()}
 

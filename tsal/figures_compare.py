@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import NullLocator
 
-from tsal.config import CONFIG_FOLDER, Config, load_method
+from tsal.config import Config, load_method, method_names
 from tsal.errors import ConfigError, InputError
 from tsal.figures_audit import empty
 from tsal.figures_data import COLOURS
@@ -148,11 +148,13 @@ def _called(name: str, keys: Sequence[str], settings: dict, usual: dict) -> str:
 def _known_method(settings: dict, base: Config) -> tuple[str, str, set[str]]:
     """Name and result of the file of configs/methods that sets TSAL and its flow just so, and the settings that it tells."""
     parts = {key for key in settings if key.startswith("tsal.") or key == "tracker.flow"}
-    for path in sorted((CONFIG_FOLDER / "methods").glob("*.yaml")):
-        overrides, result, _ = load_method(path.stem)
+    # on some profiles two files say the same: the one that sets less is meant
+    methods = sorted((len(load_method(name)[0]), name) for name in method_names())
+    for _, name in methods:
+        overrides, result, _ = load_method(name)
         wanted = flat(base.override(overrides).to_dict())
         if result != "supervised" and all(settings[key] == wanted[key] for key in parts):
-            return TSAL if path.stem == "tsal" else path.stem, result, parts
+            return TSAL if name == "tsal" else name, result, parts
     return TSAL, "teacher", set()
 
 

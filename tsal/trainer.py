@@ -165,12 +165,15 @@ class FlowMemory:
 
     def __init__(self, limit: int):
         self.kept: dict[tuple[int, int], Tensor] = {}
-        self.room = limit  # bytes
+        self.limit = self.room = limit  # bytes; 0: nothing is ever kept
 
-    def keep(self, key: tuple[int, int], flows: Tensor) -> None:
+    def keep(self, key: tuple[int, int], flows: Tensor) -> Tensor:
+        """The flows as they are used: in half precision (0.004 px at 8 px) where there is a memory, whether or not they found room."""
+        flows = flows.half() if self.limit else flows
         if self.room >= flows.nbytes:
             self.kept[key] = flows
             self.room -= flows.nbytes
+        return flows
 
 
 class Context:
@@ -273,16 +276,15 @@ def _flows(trackers: dict[str, nn.Module], weak: Tensor, batch: Batch, both: boo
 
 
 def _flow(tracker: nn.Module, weak: Tensor, batch: Batch, context: Context) -> tuple[Tensor, Tensor]:
-    """One frozen tracker's flows, in half precision (0.004 px at 8 px): asked for where they are not remembered."""
+    """One frozen tracker's flows, asked for where they are not remembered."""
     keys = [(id(tracker), pair) for pair in batch.pair.tolist()]
     found = {place: context.flows.kept[key] for place, key in enumerate(keys) if key in context.flows.kept}
     new = [place for place in range(len(keys)) if place not in found]
     if new:
         with context.precision():
             flows = track_frames(tracker, weak[batch.previous[new]], weak[batch.following[new]], context.config.tracker.polish)
-        for place, both in zip(new, torch.stack(flows, 1).half()):
-            found[place] = both
-            context.flows.keep(keys[place], both)
+        for place, both in zip(new, torch.stack(flows, 1)):
+            found[place] = context.flows.keep(keys[place], both)
     whole = torch.stack([found[place] for place in range(len(keys))]).float() if keys else weak.new_zeros((0, 2, 2, *weak.shape[-2:]))
     return whole[:, 0], whole[:, 1]
 

@@ -78,7 +78,7 @@ module = $(patsubst %,tsal/%.py,$(1))
 
 data_modules := $(call module,$(INPUT) data/rendered data/heads)
 tracker_modules := $(call module,$(INPUT) $(FLOW) data/photometric trainer loop training evaluate_flow)
-train_modules := $(call module,$(INPUT) $(DETECTOR) $(FLOW) data/photometric losses pseudo averaging trainer loop training evaluate diagnosis)
+train_modules := $(call module,$(INPUT) $(DETECTOR) $(FLOW) data/photometric losses pseudo shapes averaging trainer loop training evaluate diagnosis)
 pseudo_modules := $(call module,$(INPUT) $(DETECTOR) $(FLOW) pseudo evaluate audit)
 evaluate_modules := $(call module,$(INPUT) $(DETECTOR) evaluate metrics)
 figures_modules := $(call module,figures figures_audit figures_breakdown figures_compare figures_data figures_evaluation analysis metrics style tables)

@@ -12,7 +12,7 @@ LAYERS = [  # a module imports from layers above its own line here, or beside it
     {"errors", "averaging", "diagnosis"},
     {"files", "geometry", "schemes"},
     {"config", "checkpoints"},
-    {"codecs", "losses", "metrics", "losses_flow", "data.heads", "data.rendered", "data.pictures", "data.lists", "data.crops",
+    {"codecs", "losses", "shapes", "metrics", "losses_flow", "data.heads", "data.rendered", "data.pictures", "data.lists", "data.crops",
      "data.photometric", "data.views", "data.known_flow", "model", "tracker"},
     {"data.building", "data.leaks", "data.matlab", "data.finder", "data.shots", "data.boxes_file", "data.faces", "data.video",
      "data.photographs", "data.release_300w", "data.release_300vw", "data.release_aflw", "data.release_youtube"},

@@ -118,8 +118,8 @@ def test_results_of_other_settings_are_not_put_beside_one_another():
     assert comparable(found, config.override({"train.further": 5})) == []
     assert comparable([result("tsal", 0, [1.0]), result("gone", 0, [1.0])], config) == []
     assert deciding(config, "tsal") != deciding(config, "tsal-no-sic")
-    del found[0]["settings"]["tsal.mirror"]  # made before there was this setting
-    assert comparable(found, config) == found
+    del found[0]["settings"]["augment.shapes"]  # made before there was this setting: with its default
+    assert comparable(found, config) == found and comparable(found, config.override({"augment.shapes": 0.5})) == []
 
 
 def test_lucas_kanade_follows_a_shift_in_both_directions():

@@ -20,6 +20,7 @@ from tsal.figures_audit import draw_pseudo_labels, empty
 from tsal.figures_breakdown import draw_breakdown
 from tsal.figures_evaluation import draw_evaluation, draw_summary
 from tsal.runs import Run
+from tsal.shapes import wear_shapes
 from tsal.style import (
     COLUMN, LABELS, MEMBER_DASHES, MEMBERS, SOURCES, TEXT, Picture, draw_crop, draw_face, draw_landmarks, flow_colours, flow_wheel,
     headroom, picture_grid, plain_log_ticks, row_name, run_file, save, spread, styled,
@@ -70,22 +71,29 @@ def _draw_views(run: Run) -> Picture:
     sizes = (8, 4, 0) if run.clips else (8, 0, 8)
     batch = BatchMaker(run.store, *pools, run.config.augment, seed=seed, sizes=sizes, frames=2)(0)
 
-    def strong(images, seed: int, occlude: bool):
-        return photometric(to_float(images), run.config.augment, torch.Generator().manual_seed(seed), occlude=occlude)
+    def drawn(seed: int) -> torch.Generator:
+        return torch.Generator().manual_seed(seed)
 
-    rows = {
-        "labelled": strong(batch.labelled, batch.seed, False),
+    def strong(images, seed: int, occlude: bool):
+        return photometric(images, run.config.augment, drawn(seed), occlude=occlude)
+
+    points, worn = {"labelled": batch.points}, "labelled, in\nothers' shapes"
+    rows = {"labelled": strong(to_float(batch.labelled), batch.seed, False)}
+    if run.config.augment.shapes or run.config.tsal.shapes:  # of labelled ones: there is no target yet
+        whole = batch.points[batch.visible.all(1)]
+        images, points[worn] = wear_shapes(to_float(batch.labelled), batch.points, batch.visible, whole, 1.0, drawn(batch.seed + 2))
+        rows[worn] = strong(images, batch.seed, False)
+    rows |= {
         "unlabelled,\nweak view": to_float(batch.weak),
-        "unlabelled,\nstrong view": strong(batch.strong, batch.seed + 1, True),
+        "unlabelled,\nstrong view": strong(to_float(batch.strong), batch.seed + 1, True),
     }
     figure, axes = picture_grid("samples-views", len(rows), 8, left=0.3, top=0.02)
     for (name, images), row in zip(rows.items(), axes):
         row_name(row[0], name)
         for index, (image, place) in enumerate(zip(images, row)):
             draw_face(place, image.permute(1, 2, 0).numpy())
-            if name == "labelled":
-                points, visible = batch.points[index].numpy(), batch.visible[index].numpy()
-                draw_landmarks(place, points, run.scheme, LABELS, visible=visible)
+            if name in points:
+                draw_landmarks(place, points[name][index].numpy(), run.scheme, LABELS, visible=batch.visible[index].numpy())
     return figure
 
 

@@ -160,12 +160,15 @@ def read_results(out: Path) -> list[dict]:
 def comparable(results: Sequence[dict], config: Config) -> list[dict]:
     """Those that were made with these settings, the seed apart, and with their method's as it is now.
 
-    A setting that came to be after a result was made does not part them.
+    A result that was made before there was a setting was made with its default, which leaves things as they were.
     """
+    from tsal.runs import flatten
+
+    defaults = flatten("", Config().to_dict())
 
     def same(result: dict) -> bool:
         wanted, made = deciding(config.override({"seed": result["seed"]}), result["method"]), result.get("settings")
-        return isinstance(made, dict) and all(made[name] == value for name, value in wanted.items() if name in made)
+        return isinstance(made, dict) and all(made.get(name, defaults.get(name)) == value for name, value in wanted.items())
 
     return [result for result in results if result["method"] in method_names() and same(result)]
 

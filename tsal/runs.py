@@ -32,7 +32,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "numpy", "opencv-python", "opencv-python-headless", "pandas", "matplotlib", "seaborn", "papermill")
 # modules that decide what training makes of its settings
 TRAINING_CODE = (
-    "averaging", "codecs", "geometry", "losses", "losses_flow", "model", "pseudo", "schemes", "tracker", "tracker_training",
+    "averaging", "codecs", "geometry", "losses", "losses_flow", "model", "pseudo", "schemes", "shapes", "tracker", "tracker_training",
     "trainer", "loop", "training",
     "data/known_flow", "data/photometric", "data/pictures", "data/views",
 )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from tsal.model import Detection, Detector
 from tsal.pseudo import TRACKING, PseudoLabels, Source, detection_sources, fuse, mean_with_mirror, to_view, tracking_sources
 from tsal.pseudo import weights_to_view
 from tsal.schemes import Scheme, centre_point
+from tsal.shapes import wear_shapes
 from tsal.tracker import reconstruct_next, track_frames
 
 # --- optimiser ---------------------------------------------------------------------------------------------------------------
@@ -189,15 +190,30 @@ class Context:
         return torch.autocast(self.device.type, torch.bfloat16) if self.half else nullcontext()
 
     def strong(self, images: Tensor, seed: int, *, occlude: bool = False) -> Tensor:
-        """uint8 pictures -> augmented pictures in [0, 1]; the same seed draws the same."""
+        """Pictures in [0, 1] -> augmented ones; the same seed draws the same."""
         generator = torch.Generator(self.device).manual_seed(seed)
-        return photometric(to_float(images), self.config.augment, generator, occlude=occlude)
+        return photometric(images, self.config.augment, generator, occlude=occlude)
+
+    def reshaped(self, batch: Batch, target: PseudoLabels | None = None) -> Batch:
+        """The batch with float pictures in [0, 1], and a share of its labelled faces in the shape of others: unlabelled ones, of which
+        the whole shape is believed, or labelled ones."""
+        images, share = to_float(batch.labelled), self.config.tsal.shapes
+        if target is not None and share:
+            shapes = target.points[(target.weight > 0).all(1)]
+        else:
+            shapes, share = batch.points[batch.visible.all(1)], self.config.augment.shapes
+        if not share:
+            return replace(batch, labelled=images)
+        generator = torch.Generator(self.device).manual_seed(batch.seed + 2)
+        images, points = wear_shapes(images, batch.points, batch.visible, shapes, share, generator)
+        return replace(batch, labelled=images, points=points)
 
 
 def supervised_step(member: Member, batch: Batch, context: Context, fraction: float) -> dict[str, Tensor]:
     """Labelled rows alone."""
     config = context.config
     member.detector.train()
+    batch = context.reshaped(batch)
     images = context.strong(batch.labelled, batch.seed)
     with context.precision():
         detection = member.detector(images)
@@ -219,8 +235,7 @@ def asynchronous_step(
     ``trackers``: ``teacher`` and ``student``; one network twice when they share it. Each picture goes once through each detector.
     """
     config, tsal = context.config, context.config.tsal
-    labelled = context.strong(batch.labelled, batch.seed)
-    weak, strong = to_float(batch.weak), context.strong(batch.strong, batch.seed + 1, occlude=True)
+    weak, strong = to_float(batch.weak), context.strong(to_float(batch.strong), batch.seed + 1, occlude=True)
     weight = tsal.weight * ramp(fraction, tsal.ramp_up, tsal.ramp_down)
     scale = rate_at(fraction, config.train)
     needs_own, learns = tsal.target_member == "own", tsal.teacher_lr > 0
@@ -232,7 +247,7 @@ def asynchronous_step(
     # teacher: labels, one calm source, structure; or, without a rate of its own, nothing but its sources
     terms, loss = {}, torch.zeros((), device=context.device)
     if learns:
-        loss, found, terms = _learn_labels(teacher, labelled, weak, batch, context)
+        loss, found, terms = _learn_labels(teacher, weak, context.reshaped(batch), context)
     elif not needs_own:
         found = _detect(teacher.detector, weak, context)
     if calm or not needs_own:
@@ -247,11 +262,11 @@ def asynchronous_step(
     teacher_loss = loss
 
     # student: labels, the fusion of several sources, structure
-    seen, found, student_terms = _learn_labels(student, labelled, strong, batch, context)
     if needs_own:
         real = _detect(student.detector, weak, context)
         sources, _ = _sources(student.detector, real, weak, flows.get("student"), batch, context)
     target = fuse(sources, tsal)
+    seen, found, student_terms = _learn_labels(student, strong, context.reshaped(batch, target), context)
     student_terms["unlabelled"] = _unlabelled_loss(student.detector, found, target, batch, context)
     size = batch.size * batch.to_strong[:, :, :2].det().abs().sqrt()
     student_terms["sic"] = structure_loss(student.detector, found, size, batch.clip, context.scheme)
@@ -289,10 +304,9 @@ def _flow(tracker: nn.Module, weak: Tensor, batch: Batch, context: Context) -> t
     return whole[:, 0], whole[:, 1]
 
 
-def _learn_labels(
-    member: Member, labelled: Tensor, unlabelled: Tensor, batch: Batch, context: Context
-) -> tuple[Tensor, Detection, dict[str, Tensor]]:
+def _learn_labels(member: Member, unlabelled: Tensor, batch: Batch, context: Context) -> tuple[Tensor, Detection, dict[str, Tensor]]:
     """One pass over labelled and unlabelled pictures -> supervised loss, detections of the unlabelled ones, terms."""
+    labelled = context.strong(batch.labelled, batch.seed)
     member.detector.train()
     with context.precision():
         detection = member.detector(torch.cat([labelled, unlabelled]))

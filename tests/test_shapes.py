@@ -1,4 +1,4 @@
-"""A labelled face that wears another's shape: the picture changes, and its label goes exactly along."""
+"""Labelled faces made from others: one wears another's shape, and its label goes exactly along; another shows through one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from toys import dot_image, dot_place
 
 from tsal.geometry import warp
-from tsal.shapes import align_shapes, folds, follow, spline_flow, wear_shapes
+from tsal.shapes import align_shapes, blend_faces, folds, follow, spline_flow, wear_shapes
 
 SIDE = 96
 FACE = torch.tensor([[30.0, 36.0], [62.0, 36.0], [46.0, 50.0], [36.0, 66.0], [56.0, 66.0]])
@@ -142,3 +142,45 @@ def test_a_face_that_would_fold_stays_as_it_is():
         assert moved[0, 0, 0] < moved[0, 1, 0]
         kept += torch.equal(moved, points)
     assert 3 < kept < 20  # a little of the way is possible
+
+
+# --- one face through another --------------------------------------------------------------------------------------------------
+
+
+def test_the_other_face_lies_landmark_on_landmark_wherever_it_was():
+    """Dots at the landmarks of a turned, smaller face elsewhere: of the blend with black, each dot lies on the face's landmark."""
+    turn = 0.7 * torch.tensor([[0.9, -0.436], [0.436, 0.9]])
+    other = WIDER @ turn.T + torch.tensor([38.0, -8.0])
+    black, missed = torch.zeros(1, 3, SIDE, SIDE), []
+    for picture, place in zip(dots(other), FACE):
+        found = blend_faces(black, FACE[None], seen(1), picture, other[None], 1.0, drawn())
+        assert found.max() > 0.1
+        missed.append((torch.from_numpy(dot_place(found[0])) - place).norm())
+    plain = (align_shapes(other[None], FACE[None], seen(1))[0] - FACE).norm(dim=-1)  # what an alignment alone leaves
+    assert plain.mean() > 3 and torch.stack(missed).mean() < 0.35 * plain.mean()
+
+
+def test_no_more_than_its_share_of_the_other_face_shows():
+    count = 300
+    black, white = torch.zeros(count, 3, SIDE, SIDE), torch.ones(2, 3, SIDE, SIDE)
+    found = blend_faces(black, FACE.expand(count, -1, -1), seen(count), white, torch.stack([FACE, WIDER]), 0.4, drawn()).amax((1, 2, 3))
+    assert found.max() <= 0.4 and found.min() >= 0 and 0.18 < found.mean() < 0.22  # uniform: 0.2 +- 3 standard errors of 0.0067
+    again = blend_faces(black, FACE.expand(count, -1, -1), seen(count), white, torch.stack([FACE, WIDER]), 0.4, drawn()).amax((1, 2, 3))
+    assert torch.equal(found, again)
+
+
+def test_a_face_through_itself_is_itself():
+    image = torch.from_numpy(dot_image(SIDE, SIDE, 40, 50, 8)).permute(2, 0, 1)[None] / 255
+    assert torch.allclose(blend_faces(image, FACE[None], seen(1), image, FACE[None], 1.0, drawn()), image, atol=1e-3)
+
+
+def test_without_others_or_faces_a_blend_is_what_it_was():
+    images, none = torch.rand(2, 3, SIDE, SIDE), torch.empty(0, 3, SIDE, SIDE)
+    assert torch.equal(blend_faces(images, FACE.expand(2, -1, -1), seen(2), none, FACE[None][:0], 0.5, drawn()), images)
+    assert blend_faces(none, FACE[None][:0], seen(0), images, FACE.expand(2, -1, -1), 0.5, drawn()).shape == none.shape
+
+
+def test_a_hidden_landmark_of_the_face_is_not_asked_for():
+    points, visible = FACE[None].clone(), seen(1)
+    points[0, 3], visible[0, 3] = torch.nan, False
+    assert blend_faces(torch.rand(1, 3, SIDE, SIDE), points, visible, torch.rand(1, 3, SIDE, SIDE), WIDER[None], 0.5, drawn()).isfinite().all()

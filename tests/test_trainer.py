@@ -15,7 +15,6 @@ from tsal.averaging import distance
 from tsal.config import Config, ModelConfig, TrainConfig
 from tsal.loop import fit
 from tsal.model import Detection, Detector
-from tsal.pseudo import fuse
 from tsal.schemes import generic_scheme
 from tsal.tracker import FlowNet
 from tsal.trainer import (
@@ -464,7 +463,7 @@ def test_clips_alone_make_a_step():
         ("model.heatmap=gaussian", "model.decode_radius=3", "train.optimiser=sgd"),
         ("train.amp=bf16",),
         ("tracker.polish=2",),
-        ("tsal.shapes=1", "augment.shapes=1"),
+        ("augment.shapes=1", "augment.blend=0.5"),
         ("tsal.student_loss=full", "tsal.fallback=false", "tsal.gate_flow=0.0001"),  # next to nothing to learn from
     ],
     ids=" ".join,
@@ -496,55 +495,59 @@ def test_without_weight_the_unlabelled_targets_change_nothing():
 
 
 @pytest.fixture
-def worn(monkeypatch):
-    """Whose shapes the labelled faces were given: (their points, the others' shapes, the share) of each call; the pictures stay."""
+def given(monkeypatch):
+    """What the labelled faces were given: (what, how much, the others' shapes) of each call; points move by 1 px, pictures stay."""
     calls = []
 
-    def spy(images, points, visible, shapes, share, generator):
-        assert images.dtype == torch.float32 and images.max() <= 1
-        calls.append((points, shapes, share))
+    def wear(images, points, visible, shapes, share, generator):
+        calls.append(("shapes", share, shapes))
         return images, points + 1
 
-    monkeypatch.setattr(trainer, "wear_shapes", spy)
+    def blend(images, points, visible, others, shapes, most, generator):
+        calls.append(("blend", most, shapes))
+        assert len(others) == len(shapes) and others.dtype == torch.float32 and others.max() <= 1
+        return images
+
+    monkeypatch.setattr(trainer, "wear_shapes", wear)
+    monkeypatch.setattr(trainer, "blend_faces", blend)
     return calls
 
 
-def test_nobody_changes_shape_unless_asked(worn):
-    step()
-    assert not worn
+def test_nobody_changes_unless_asked(given):
+    step("tsal.teacher_lr=0", "augment.shapes=0", "augment.blend=0")
+    assert not given
 
 
-def test_the_student_s_labelled_faces_wear_the_fused_shapes_of_unlabelled_ones(worn, monkeypatch):
-    targets, learned = [], []
-    monkeypatch.setattr(trainer, "fuse", lambda *args: targets.append(fuse(*args)) or targets[-1])
+def test_both_members_learn_the_same_changed_faces_by_their_changed_labels(given, monkeypatch):
+    learned = []
     real = trainer.detector_loss
     monkeypatch.setattr(trainer, "detector_loss", lambda net, found, points, *rest: learned.append(points) or real(net, found, points, *rest))
-    step("tsal.shapes=0.7", "tsal.student_loss=points")
-    (points, shapes, share), batch = worn[0], random_batch(3, [2, 2, 1], 4)
-    assert len(worn) == 1 and share == 0.7 and torch.equal(points, batch.points) and torch.equal(shapes, targets[0].points)
-    teacher, student = learned
-    assert torch.equal(teacher, batch.points) and torch.equal(student, batch.points + 1)
+    step("augment.shapes=0.7", "augment.blend=0.4", "tsal.student_loss=points")
+    points = random_batch(3, [2, 2, 1], 4).points
+    assert [call[:2] for call in given] == [("shapes", 0.7), ("blend", 0.4)]
+    assert all(torch.equal(shapes, points) for *_, shapes in given)  # those of the labelled faces, as they are
+    assert len(learned) == 2 and all(torch.equal(of, points + 1) for of in learned)
 
 
-def test_only_shapes_that_are_known_whole_are_worn(worn):
-    step("tsal.shapes=1", "tsal.sources=carried", "tsal.fallback=false", clips=(2, 3, 1))
-    assert len(worn[0][1]) <= 3  # frames that have a former one
-
-
-def test_shapes_of_labelled_faces_are_worn_by_every_learner_that_has_no_others(worn):
-    step("augment.shapes=0.4")
-    step("augment.shapes=0.4", "tsal.shapes=0.7")
-    labelled = random_batch(3, [2, 2, 1], 4).points
-    assert [share for *_, share in worn] == [0.4, 0.4, 0.4, 0.7]
-    assert all(torch.equal(shapes, labelled) for _, shapes, _ in worn[:3])
-
-
-def test_a_labelled_face_with_a_hidden_landmark_lends_its_shape_to_none(worn):
-    chosen = small("augment.shapes=1")
+def test_a_labelled_face_with_a_hidden_landmark_lends_itself_to_none(given):
+    chosen = small("augment.shapes=1", "augment.blend=0.5")
     batch = random_batch(3, [], 4)
     batch.visible[1, 2] = False
     supervised_step(members(chosen)[0], batch, Context(chosen, PAIRED, torch.device("cpu")), 0.5)
-    assert torch.equal(worn[0][1], batch.points[[0, 2]])
+    assert len(given) == 2 and all(torch.equal(shapes, batch.points[[0, 2]]) for *_, shapes in given)
+
+
+@pytest.mark.parametrize("labelled, visible", [(3, True), (3, False), (1, True)], ids=["all", "none seen whole", "one"])
+def test_changed_faces_make_a_step_and_the_same_one_every_time(labelled, visible):
+    chosen = small("augment.shapes=1", "augment.blend=0.5")
+    after = []
+    for _ in range(2):
+        member = members(chosen)[0]
+        batch = random_batch(labelled, [], 4)
+        batch.visible[:, 0] = visible
+        assert finite(supervised_step(member, batch, Context(chosen, PAIRED, torch.device("cpu")), 0.5))
+        after.append(vector(member.detector))
+    assert torch.equal(*after) and after[0].isfinite().all()
 
 
 # --- supervised training -------------------------------------------------------------------------------------------------------

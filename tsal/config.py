@@ -83,7 +83,8 @@ class AugmentConfig:
     occlude: float = 0.5  # of the student's view
     weak: float = 0.3  # share of scale, rotation and shift that the target's view gets
     strong: float = 1.0  # and the student's view of an unlabelled face
-    shapes: float = 0.0  # probability that a labelled face is warped to the shape of another labelled one of its step
+    shapes: float = 0.0  # probability that a labelled face goes part of the way to the shape of another labelled one of its step
+    blend: float = 0.0  # largest share of another labelled face that shows through a labelled one, landmark on landmark
     sigma: float = 5.0  # of target heatmaps, px
     shape: Literal["gaussian", "laplacian"] = "gaussian"
 
@@ -163,7 +164,6 @@ class TsalConfig:
     alpha: float = 0.98  # teacher <- alpha teacher + (1 - alpha) student
     direction: Literal["student_to_teacher", "mutual", "none"] = "student_to_teacher"
     buffers: Literal["own", "average"] = "own"  # batch statistics: each member's own, or averaged like the weights
-    shapes: float = 0.0  # probability that the student sees a labelled face warped to the shape of an unlabelled one of its step
     sic_weight: float = 0.01
     fallback: bool = True  # where tracking gives nothing (a photograph, a first frame, a gate), take the real frame's sources
     weight: float = 1.0  # of the unlabelled losses at the ramp's top

@@ -14,19 +14,19 @@ import pandas as pd
 import torch
 
 from tsal.data.lists import Face, group_clips
-from tsal.data.photometric import photometric, to_float
+from tsal.data.photometric import to_float
 from tsal.data.views import BatchMaker, plain_views
 from tsal.figures_audit import draw_pseudo_labels, empty
 from tsal.figures_breakdown import draw_breakdown
 from tsal.figures_evaluation import draw_evaluation, draw_summary
 from tsal.runs import Run
-from tsal.shapes import wear_shapes
 from tsal.style import (
     COLUMN, LABELS, MEMBER_DASHES, MEMBERS, SOURCES, TEXT, Picture, draw_crop, draw_face, draw_landmarks, flow_colours, flow_wheel,
     headroom, picture_grid, plain_log_ticks, row_name, run_file, save, spread, styled,
 )  # fmt: skip
 from tsal.tables import run_tables, table, write_tables
 from tsal.tracker import both_directions, reconstruct_next
+from tsal.trainer import Context
 from tsal.training import load_tracker
 
 __all__ = [
@@ -71,29 +71,20 @@ def _draw_views(run: Run) -> Picture:
     sizes = (8, 4, 0) if run.clips else (8, 0, 8)
     batch = BatchMaker(run.store, *pools, run.config.augment, seed=seed, sizes=sizes, frames=2)(0)
 
-    def drawn(seed: int) -> torch.Generator:
-        return torch.Generator().manual_seed(seed)
-
-    def strong(images, seed: int, occlude: bool):
-        return photometric(images, run.config.augment, drawn(seed), occlude=occlude)
-
-    points, worn = {"labelled": batch.points}, "labelled, in\nothers' shapes"
-    rows = {"labelled": strong(to_float(batch.labelled), batch.seed, False)}
-    if run.config.augment.shapes or run.config.tsal.shapes:  # of labelled ones: there is no target yet
-        whole = batch.points[batch.visible.all(1)]
-        images, points[worn] = wear_shapes(to_float(batch.labelled), batch.points, batch.visible, whole, 1.0, drawn(batch.seed + 2))
-        rows[worn] = strong(images, batch.seed, False)
-    rows |= {
+    context = Context(run.config, run.scheme, torch.device("cpu"))
+    labelled, points = context.labelled(batch)
+    rows = {
+        "labelled": labelled,
         "unlabelled,\nweak view": to_float(batch.weak),
-        "unlabelled,\nstrong view": strong(to_float(batch.strong), batch.seed + 1, True),
+        "unlabelled,\nstrong view": context.strong(to_float(batch.strong), batch.seed + 1, occlude=True),
     }
     figure, axes = picture_grid("samples-views", len(rows), 8, left=0.3, top=0.02)
     for (name, images), row in zip(rows.items(), axes):
         row_name(row[0], name)
         for index, (image, place) in enumerate(zip(images, row)):
             draw_face(place, image.permute(1, 2, 0).numpy())
-            if name in points:
-                draw_landmarks(place, points[name][index].numpy(), run.scheme, LABELS, visible=batch.visible[index].numpy())
+            if name == "labelled":
+                draw_landmarks(place, points[index].numpy(), run.scheme, LABELS, visible=batch.visible[index].numpy())
     return figure
 
 

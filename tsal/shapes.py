@@ -1,7 +1,7 @@
-"""Faces that wear the shape of another: a labelled picture, warped so that its landmarks lie where another face has them.
+"""New labelled faces from few: one that wears the shape of another, and one that another shows through, landmark on landmark.
 
-The label stays exact, whatever the other shape is: a shape that is a little wrong, as that of a pseudo-label, is only a face that
-nobody has. So what unlabelled faces look like (their poses, expressions and builds) comes to the labels without their errors.
+Both are warps by a thin-plate spline between the landmarks of two faces. The label goes along with the picture, so it stays exact
+however near the spline comes to the other shape. Fifty photographs have 2450 pairs of shape and look.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def align_shapes(shapes: Tensor, to: Tensor, known: Tensor) -> Tensor:
     return torch.stack([cos * x - sin * y, sin * x + cos * y], -1) + centre
 
 
-def spline_flow(before: Tensor, after: Tensor, known: Tensor, side: int) -> Tensor:
+def spline_flow(before: Tensor, after: Tensor, known: Tensor, side: int, *, hold_border: bool = True) -> Tensor:
     """The flow (N, 2, S, S) px of a thin-plate spline (Bookstein, 1989), for :func:`tsal.geometry.warp`.
 
-    The picture that is warped by it has at ``after`` what it had at ``before`` (N, K, 2) px, for landmarks ``known`` (N, K); its border
-    stays. Worked out every 4 px.
+    The picture that is warped by it has near ``after`` what it had at ``before`` (N, K, 2) px, for landmarks ``known`` (N, K). Its border
+    stays, or goes along. Worked out every 4 px.
     """
     edge = torch.tensor([0.0, 0.5, 1.0], device=before.device, dtype=torch.float64)
-    anchors = torch.cartesian_prod(edge, edge)[[0, 1, 2, 3, 5, 6, 7, 8]].expand(len(before), -1, -1)
+    anchors = torch.cartesian_prod(edge, edge)[[0, 1, 2, 3, 5, 6, 7, 8] if hold_border else []].expand(len(before), -1, -1)
     places = torch.cat([torch.where(known[..., None], after, 0.0).double() / (side - 1), anchors], 1)  # (N, M, 2), in shares of the side
     moves = torch.cat([torch.where(known[..., None], before - after, 0.0).double(), torch.zeros_like(anchors)], 1)
     held = torch.cat([known, known.new_ones(anchors.shape[:2])], 1).double()
@@ -91,16 +91,14 @@ def wear_shapes(
         shapes: (D, K, 2) px of D other faces, anywhere and of any size.
         share: of the faces, in [0, 1]; a face that would fold stays as it is.
     """
-    count, device = len(images), images.device
-    if not len(shapes) or not count:
-        return images, points
+    count, device, side = len(images), images.device, images.shape[-1]
     chosen = torch.rand(count, generator=generator, device=device) < share
-    drawn = torch.randint(len(shapes), (count,), generator=generator, device=device)
+    drawn = _draw(len(shapes), count, generator)
     far = torch.rand(count, generator=generator, device=device)[:, None, None]
     rows = chosen.nonzero()[:, 0]
-    if not len(rows):
+    if not len(rows) or not len(shapes):
         return images, points
-    before, side = points[rows], images.shape[-1]
+    before = points[rows]
     known = visible[rows] & inside(before, side, side)  # the border stays, so those outside stay there
     wanted = torch.where(known[..., None], before + far[rows] * (align_shapes(shapes[drawn[rows]], before, known) - before), before)
     flow = spline_flow(before, wanted, known, side)
@@ -110,3 +108,28 @@ def wear_shapes(
     images[rows[good]] = warp(images[rows[good]], flow[good])
     points[rows[good]] = torch.where(known[..., None], after, before)[good]
     return images, points
+
+
+def blend_faces(
+    images: Tensor, points: Tensor, visible: Tensor, others: Tensor, shapes: Tensor, most: float, generator: torch.Generator
+) -> Tensor:
+    """Through each face shows another one, drawn from ``others``, with its landmarks on the face's own -> pictures (N, C, S, S).
+
+    Args:
+        images: (N, C, S, S) float.
+        points, visible: (N, K, 2) px and (N, K); landmarks that are not visible are not laid on each other.
+        others, shapes: (D, C, S, S) and (D, K, 2) px of D faces.
+        most: largest share of the other face, in [0, 1]; each face draws its own between none and this.
+    """
+    count, side = len(images), images.shape[-1]
+    drawn = _draw(len(others), count, generator)
+    much = most * torch.rand(count, generator=generator, device=images.device)[:, None, None, None]
+    if not count or not len(others):
+        return images
+    flow = spline_flow(shapes[drawn], points, visible & inside(points, side, side), side, hold_border=False)
+    return torch.lerp(images, warp(others[drawn], flow), much)
+
+
+def _draw(pool: int, count: int, generator: torch.Generator) -> Tensor:
+    """``count`` indices below ``pool``, with repetition."""
+    return torch.randint(max(1, pool), (count,), generator=generator, device=generator.device)

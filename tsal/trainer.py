@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from tsal.model import Detection, Detector
 from tsal.pseudo import TRACKING, PseudoLabels, Source, detection_sources, fuse, mean_with_mirror, to_view, tracking_sources
 from tsal.pseudo import weights_to_view
 from tsal.schemes import Scheme, centre_point
-from tsal.shapes import wear_shapes
+from tsal.shapes import blend_faces, wear_shapes
 from tsal.tracker import reconstruct_next, track_frames
 
 # --- optimiser ---------------------------------------------------------------------------------------------------------------
@@ -194,30 +194,28 @@ class Context:
         generator = torch.Generator(self.device).manual_seed(seed)
         return photometric(images, self.config.augment, generator, occlude=occlude)
 
-    def reshaped(self, batch: Batch, target: PseudoLabels | None = None) -> Batch:
-        """The batch with float pictures in [0, 1], and a share of its labelled faces in the shape of others: unlabelled ones, of which
-        the whole shape is believed, or labelled ones."""
-        images, share = to_float(batch.labelled), self.config.tsal.shapes
-        if target is not None and share:
-            shapes = target.points[(target.weight > 0).all(1)]
-        else:
-            shapes, share = batch.points[batch.visible.all(1)], self.config.augment.shapes
-        if not share:
-            return replace(batch, labelled=images)
+    def labelled(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The labelled pictures, augmented, in [0, 1], and their points (L, K, 2) px: faces in the shapes of others, others showing
+        through them. The same batch draws the same."""
+        augment, images, points = self.config.augment, to_float(batch.labelled), batch.points
+        whole = batch.visible.all(1)
+        others, shapes = images[whole], points[whole]
         generator = torch.Generator(self.device).manual_seed(batch.seed + 2)
-        images, points = wear_shapes(images, batch.points, batch.visible, shapes, share, generator)
-        return replace(batch, labelled=images, points=points)
+        if augment.shapes > 0:
+            images, points = wear_shapes(images, points, batch.visible, shapes, augment.shapes, generator)
+        if augment.blend > 0:
+            images = blend_faces(images, points, batch.visible, others, shapes, augment.blend, generator)
+        return self.strong(images, batch.seed), points
 
 
 def supervised_step(member: Member, batch: Batch, context: Context, fraction: float) -> dict[str, Tensor]:
     """Labelled rows alone."""
     config = context.config
     member.detector.train()
-    batch = context.reshaped(batch)
-    images = context.strong(batch.labelled, batch.seed)
+    images, points = context.labelled(batch)
     with context.precision():
         detection = member.detector(images)
-    loss, terms = detector_loss(member.detector, detection, batch.points, batch.visible, config, context.scheme)
+    loss, terms = detector_loss(member.detector, detection, points, batch.visible, config, context.scheme)
     member.learn(loss, rate_at(fraction, config.train), config.train.clip_norm)
     return {"loss": loss.detach()} | terms
 
@@ -235,6 +233,7 @@ def asynchronous_step(
     ``trackers``: ``teacher`` and ``student``; one network twice when they share it. Each picture goes once through each detector.
     """
     config, tsal = context.config, context.config.tsal
+    labelled, points = context.labelled(batch)
     weak, strong = to_float(batch.weak), context.strong(to_float(batch.strong), batch.seed + 1, occlude=True)
     weight = tsal.weight * ramp(fraction, tsal.ramp_up, tsal.ramp_down)
     scale = rate_at(fraction, config.train)
@@ -247,7 +246,7 @@ def asynchronous_step(
     # teacher: labels, one calm source, structure; or, without a rate of its own, nothing but its sources
     terms, loss = {}, torch.zeros((), device=context.device)
     if learns:
-        loss, found, terms = _learn_labels(teacher, weak, context.reshaped(batch), context)
+        loss, found, terms = _learn_labels(teacher, labelled, points, weak, batch, context)
     elif not needs_own:
         found = _detect(teacher.detector, weak, context)
     if calm or not needs_own:
@@ -262,11 +261,11 @@ def asynchronous_step(
     teacher_loss = loss
 
     # student: labels, the fusion of several sources, structure
+    seen, found, student_terms = _learn_labels(student, labelled, points, strong, batch, context)
     if needs_own:
         real = _detect(student.detector, weak, context)
         sources, _ = _sources(student.detector, real, weak, flows.get("student"), batch, context)
     target = fuse(sources, tsal)
-    seen, found, student_terms = _learn_labels(student, strong, context.reshaped(batch, target), context)
     student_terms["unlabelled"] = _unlabelled_loss(student.detector, found, target, batch, context)
     size = batch.size * batch.to_strong[:, :, :2].det().abs().sqrt()
     student_terms["sic"] = structure_loss(student.detector, found, size, batch.clip, context.scheme)
@@ -304,15 +303,16 @@ def _flow(tracker: nn.Module, weak: Tensor, batch: Batch, context: Context) -> t
     return whole[:, 0], whole[:, 1]
 
 
-def _learn_labels(member: Member, unlabelled: Tensor, batch: Batch, context: Context) -> tuple[Tensor, Detection, dict[str, Tensor]]:
+def _learn_labels(
+    member: Member, labelled: Tensor, points: Tensor, unlabelled: Tensor, batch: Batch, context: Context
+) -> tuple[Tensor, Detection, dict[str, Tensor]]:
     """One pass over labelled and unlabelled pictures -> supervised loss, detections of the unlabelled ones, terms."""
-    labelled = context.strong(batch.labelled, batch.seed)
     member.detector.train()
     with context.precision():
         detection = member.detector(torch.cat([labelled, unlabelled]))
     count = len(labelled)
     loss, terms = detector_loss(
-        member.detector, detection.rows(slice(0, count)), batch.points, batch.visible, context.config, context.scheme
+        member.detector, detection.rows(slice(0, count)), points, batch.visible, context.config, context.scheme
     )
     return loss, detection.rows(slice(count, None)), terms
 

@@ -184,3 +184,17 @@ def test_a_hidden_landmark_of_the_face_is_not_asked_for():
     points, visible = FACE[None].clone(), seen(1)
     points[0, 3], visible[0, 3] = torch.nan, False
     assert blend_faces(torch.rand(1, 3, SIDE, SIDE), points, visible, torch.rand(1, 3, SIDE, SIDE), WIDER[None], 0.5, drawn()).isfinite().all()
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_face_of_which_next_to_nothing_is_seen_stops_nothing(count):
+    """AFLW labels what is seen of a face: it may be one landmark."""
+    visible = torch.arange(5)[None] < count
+    points = torch.where(visible[..., None], FACE[None], torch.nan)
+    images, others = torch.rand(1, 3, SIDE, SIDE), dots(FACE - 5)[0]
+    worn, moved = wear_shapes(images, points, visible, WIDER[None], 1.0, drawn())
+    assert worn.isfinite().all() and torch.equal(moved.isnan().any(-1), ~visible)
+    found = blend_faces(torch.zeros_like(images), points, visible, others, FACE[None] - 5, 1.0, drawn())
+    assert found.isfinite().all()
+    if count:  # the landmark that is seen lies on the other's
+        assert (torch.from_numpy(dot_place(found[0])) - FACE[0]).norm() < 0.5

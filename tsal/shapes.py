@@ -50,6 +50,7 @@ def spline_flow(before: Tensor, after: Tensor, known: Tensor, side: int, *, hold
     system[:, :count, :count] = _kernel(places, places) * pairs + torch.diag_embed(torch.where(held > 0, SMOOTH, 1.0))
     system[:, :count, count:] = plane * held[..., None]
     system[:, count:, :count] = (plane * held[..., None]).transpose(1, 2)
+    system[:, count:, count:] = -1e-6 * torch.eye(3, device=before.device, dtype=torch.float64)  # solvable by two landmarks, one or none
     weights = torch.linalg.solve(system, F.pad(moves, (0, 0, 0, 3)))
     nodes = side // CELL + 1
     grid = pixel_grid(nodes, nodes, device=before.device, dtype=torch.float64).flatten(1).T.div(nodes - 1).expand(len(before), -1, -1)

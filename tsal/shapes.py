@@ -53,15 +53,17 @@ def spline_flow(before: Tensor, after: Tensor, known: Tensor, side: int, *, hold
     system[:, count:, count:] = -1e-6 * torch.eye(3, device=before.device, dtype=torch.float64)  # solvable by two landmarks, one or none
     weights = torch.linalg.solve(system, F.pad(moves, (0, 0, 0, 3)))
     nodes = side // CELL + 1
-    grid = pixel_grid(nodes, nodes, device=before.device, dtype=torch.float64).flatten(1).T.div(nodes - 1).expand(len(before), -1, -1)
+    grid = pixel_grid(nodes, nodes, device=before.device).flatten(1).T.div(nodes - 1).expand(len(before), -1, -1)
+    weights, places = weights.float(), places.float()  # only solving needs the double precision
     flow = _kernel(grid, places) @ weights[:, :count] + weights[:, count : count + 1] + grid @ weights[:, count + 1 :]
-    flow = flow.transpose(1, 2).unflatten(-1, (nodes, nodes)).to(before.dtype)
+    flow = flow.transpose(1, 2).unflatten(-1, (nodes, nodes))
     return F.interpolate(flow, (side, side), mode="bilinear", align_corners=True)
 
 
 def _kernel(first: Tensor, second: Tensor) -> Tensor:
     """r^2 log r^2 between places (N, A, 2) and (N, B, 2) -> (N, A, B)."""
-    square = (first[:, :, None] - second[:, None]).square().sum(-1)
+    across, down = (first[:, :, None, axis] - second[:, None, :, axis] for axis in (0, 1))
+    square = across * across + down * down
     return square * square.clamp_min(1e-20).log()
 
 

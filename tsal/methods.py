@@ -37,12 +37,16 @@ def base_folder(folder: Path, seed: int) -> Path:
 
 
 def deciding(config: Config, method: str) -> dict:
-    """The settings that decide a method's numbers, by name: results of others are not put beside them."""
+    """The settings that decide a method's numbers, by name: results of others are not put beside them.
+
+    Those of Teacher-Student Asynchronous Learning decide nothing where labels are learned alone.
+    """
     from tsal.runs import INCIDENTAL, flatten
 
     overrides, result, times = load_method(method)
     values = flatten("", config.override(overrides).to_dict()) | {"result": result, "further_times": times}
-    return {name: value for name, value in values.items() if name not in (*INCIDENTAL, "data.root")}
+    ignored = ("data.root", *INCIDENTAL, *(name for name in values if name.startswith("tsal.") and result == "supervised"))
+    return {name: value for name, value in values.items() if name not in ignored}
 
 
 def prepare_base(folder: Path, config: Config) -> None:

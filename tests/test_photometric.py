@@ -10,15 +10,15 @@ import torch
 from tsal.config import AugmentConfig
 from tsal.data.photometric import photometric, to_float
 
-OFF = AugmentConfig(colour=0, grey=0, blur=0, noise=0)
+OFF = AugmentConfig(colour=0, grey=0, blur=0, noise=0, occlude=0)
 
 
 def pictures(count: int = 3, side: int = 32) -> torch.Tensor:
     return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(3))
 
 
-def change(images: torch.Tensor, seed: int = 0, occlude: float = 0.0, **settings) -> torch.Tensor:
-    return photometric(images, dataclasses.replace(OFF, **settings), torch.Generator().manual_seed(seed), occlude=occlude)
+def change(images: torch.Tensor, seed: int = 0, occluded: bool = True, **settings) -> torch.Tensor:
+    return photometric(images, dataclasses.replace(OFF, **settings), torch.Generator().manual_seed(seed), occlude=occluded)
 
 
 def test_bytes_become_shares_and_stay_as_they_were():
@@ -84,3 +84,8 @@ def test_an_occluder_comes_with_its_probability():
     changed = ((change(images, occlude=0.5) - images).abs().amax((1, 2, 3)) > 1e-6).float().mean()
     certain = ((change(images, occlude=1.0) - images).abs().amax((1, 2, 3)) > 1e-6).float().mean()
     assert abs(changed / certain - 0.5) < 0.1  # four standard deviations of 400 draws
+
+
+def test_only_a_view_that_asks_for_it_is_occluded():
+    images = pictures()
+    assert torch.allclose(change(images, occluded=False, occlude=1.0), images, atol=1e-6)

@@ -80,8 +80,7 @@ class AugmentConfig:
     grey: float = 0.15
     blur: float = 0.2
     noise: float = 0.03  # largest standard deviation, in [0, 1] intensities
-    occlude: float = 0.5  # of the student's view of an unlabelled face
-    occlude_labelled: float = 0.0  # of a labelled face
+    occlude: float = 0.5  # of the student's view
     weak: float = 0.3  # share of scale, rotation and shift that the target's view gets
     strong: float = 1.0  # and the student's view of an unlabelled face
     shapes: float = 0.0  # probability that a labelled face goes part of the way to the shape of another labelled one of its step

@@ -76,7 +76,7 @@ def _draw_views(run: Run) -> Picture:
     rows = {
         "labelled": labelled,
         "unlabelled,\nweak view": to_float(batch.weak),
-        "unlabelled,\nstrong view": context.strong(to_float(batch.strong), batch.seed + 1, occlude=context.config.augment.occlude),
+        "unlabelled,\nstrong view": context.strong(to_float(batch.strong), batch.seed + 1, occlude=True),
     }
     figure, axes = picture_grid("samples-views", len(rows), 8, left=0.3, top=0.02)
     for (name, images), row in zip(rows.items(), axes):

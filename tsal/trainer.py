@@ -189,7 +189,7 @@ class Context:
         """The precision of a forward pass; losses, targets, costs and flow are always float32."""
         return torch.autocast(self.device.type, torch.bfloat16) if self.half else nullcontext()
 
-    def strong(self, images: Tensor, seed: int, *, occlude: float = 0.0) -> Tensor:
+    def strong(self, images: Tensor, seed: int, *, occlude: bool = False) -> Tensor:
         """Pictures in [0, 1] -> augmented ones; the same seed draws the same."""
         generator = torch.Generator(self.device).manual_seed(seed)
         return photometric(images, self.config.augment, generator, occlude=occlude)
@@ -205,7 +205,7 @@ class Context:
             images, points = wear_shapes(images, points, batch.visible, shapes, augment.shapes, generator)
         if augment.blend > 0:
             images = blend_faces(images, points, batch.visible, others, shapes, augment.blend, generator)
-        return self.strong(images, batch.seed, occlude=augment.occlude_labelled), points
+        return self.strong(images, batch.seed), points
 
 
 def supervised_step(member: Member, batch: Batch, context: Context, fraction: float) -> dict[str, Tensor]:
@@ -234,7 +234,7 @@ def asynchronous_step(
     """
     config, tsal = context.config, context.config.tsal
     labelled, points = context.labelled(batch)
-    weak, strong = to_float(batch.weak), context.strong(to_float(batch.strong), batch.seed + 1, occlude=config.augment.occlude)
+    weak, strong = to_float(batch.weak), context.strong(to_float(batch.strong), batch.seed + 1, occlude=True)
     weight = tsal.weight * ramp(fraction, tsal.ramp_up, tsal.ramp_down)
     scale = rate_at(fraction, config.train)
     needs_own, learns = tsal.target_member == "own", tsal.teacher_lr > 0

@@ -15,8 +15,8 @@ def to_float(images: Tensor) -> Tensor:
     return images.to(torch.float32).div_(255).contiguous(memory_format=torch.channels_last)
 
 
-def photometric(images: Tensor, augment: AugmentConfig, generator: torch.Generator, *, occlude: float = 0.0) -> Tensor:
-    """Colour, grey, blur, noise and, with probability ``occlude``, an occluder on pictures (N, 3, S, S) in [0, 1]; each draws its own."""
+def photometric(images: Tensor, augment: AugmentConfig, generator: torch.Generator, *, occlude: bool = False) -> Tensor:
+    """Colour, grey, blur, noise and (if asked for) an occluder on pictures (N, 3, S, S) in [0, 1]; each picture draws its own."""
     count, device = len(images), images.device
 
     def uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
@@ -33,8 +33,8 @@ def photometric(images: Tensor, augment: AugmentConfig, generator: torch.Generat
     images = torch.lerp(images, _blur(images), chance(augment.blur) * uniform(1, 1, 1))
     noise = torch.randn(images.shape, generator=generator, device=device)
     images = images + noise * uniform(1, 1, 1, high=augment.noise)
-    if occlude > 0:
-        cover = _occluder(images.shape[-1], uniform) * chance(occlude)
+    if occlude:
+        cover = _occluder(images.shape[-1], uniform) * chance(augment.occlude)
         images = torch.lerp(images, uniform(3, 1, 1) + 0.2 * noise, cover)
     return images.clamp(0, 1).contiguous(memory_format=torch.channels_last)
 

@@ -89,6 +89,9 @@ class AugmentConfig:
     shape: Literal["gaussian", "laplacian"] = "gaussian"
 
 
+UNLABELLED_VIEWS = ("weak", "strong", "occlude")  # settings of augment that no labelled face sees
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Supervised training, and the optimiser of every stage of the detector."""

@@ -21,7 +21,7 @@ from typing import Sequence
 import numpy as np
 
 from tsal.__main__ import REPOSITORY, config_from, make_settings_parser
-from tsal.config import Config, load_budget, load_method, load_reference, method_names
+from tsal.config import UNLABELLED_VIEWS, Config, load_budget, load_method, load_reference, method_names
 from tsal.errors import DataError, InputError
 from tsal.files import write_text
 
@@ -39,13 +39,14 @@ def base_folder(folder: Path, seed: int) -> Path:
 def deciding(config: Config, method: str) -> dict:
     """The settings that decide a method's numbers, by name: results of others are not put beside them.
 
-    Those of Teacher-Student Asynchronous Learning decide nothing where labels are learned alone.
+    Those of Teacher-Student Asynchronous Learning and of unlabelled faces' views decide nothing where labels are learned alone.
     """
     from tsal.runs import INCIDENTAL, flatten
 
     overrides, result, times = load_method(method)
     values = flatten("", config.override(overrides).to_dict()) | {"result": result, "further_times": times}
-    ignored = ("data.root", *INCIDENTAL, *(name for name in values if name.startswith("tsal.") and result == "supervised"))
+    unlabelled = [name for name in values if name.startswith("tsal.")] + [f"augment.{name}" for name in UNLABELLED_VIEWS]
+    ignored = {"data.root", *INCIDENTAL, *(unlabelled if result == "supervised" else ())}
     return {name: value for name, value in values.items() if name not in ignored}
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from tsal.checkpoints import load_checkpoint, save_checkpoint
-from tsal.config import Config
+from tsal.config import UNLABELLED_VIEWS, Config
 from tsal.data.known_flow import KnownFlow, KnownFlowMaker
 from tsal.data.lists import find_list, group_clips, read_list
 from tsal.data.photometric import to_float
@@ -218,7 +218,7 @@ def schedule_steps(run: Run) -> tuple[int, int]:
 def train_supervised(run: Run, name: str, *, seed: int, steps: int, batch: int, lr: float, origin: Path | None = None) -> Detector:
     """Labelled rows alone, from scratch or from another training's weights (``origin``); kept in ``<run>/<name>/model.pt``."""
     config, folder = run.config, run.folder / name
-    views = [field.name for field in dataclasses.fields(config.augment) if field.name not in ("weak", "strong", "occlude")]  # of labelled faces
+    views = [field.name for field in dataclasses.fields(config.augment) if field.name not in UNLABELLED_VIEWS]
     parts = ("model", *(f"augment.{name}" for name in views), *(f"train.{name}" for name in _shared_settings(config)))
     identity = run.identity(*parts) | {"name": name, "training seed": seed, "steps": steps, "batch": batch, "lr": lr}
     if origin:

@@ -15,6 +15,7 @@ from tsal.averaging import distance
 from tsal.config import Config, ModelConfig, TrainConfig
 from tsal.loop import fit
 from tsal.model import Detection, Detector
+from tsal.pseudo import PseudoLabels
 from tsal.schemes import generic_scheme
 from tsal.tracker import FlowNet
 from tsal.trainer import (
@@ -481,6 +482,32 @@ def test_a_scheme_that_knows_nothing_makes_a_step():
 
 def test_a_teacher_without_its_calm_source_has_no_such_term():
     assert "teacher_calm" not in step("tsal.calm=false")[2]
+
+
+def unlabelled_loss(moves: list[float], correct: bool) -> float:
+    """Of targets that lie off the student's own points by ``moves`` (a face each, in shares of its size) to the right."""
+    chosen = small(f"tsal.correct_drift={str(correct).lower()}")
+    student, batch = members(chosen)[1], random_batch(0, [1] * len(moves), 4)
+    size = batch.size * torch.tensor([1.0, 0.5])[: len(moves)]  # faces of two sizes
+    found = student.detector(torch.rand(len(moves), 3, 64, 64, generator=torch.Generator().manual_seed(1)))
+    points = student.detector.heatmap(found)[0].detach() - batch.to_strong[:, None, :, 2]
+    points[..., 0] += (torch.tensor(moves) * size)[:, None]
+    nothing = torch.full(points.shape[:2], torch.nan)
+    target = PseudoLabels(points, torch.ones(points.shape[:2]), nothing, nothing > 0, nothing)
+    context = Context(chosen, PAIRED, torch.device("cpu"))
+    return trainer._unlabelled_loss(student, found, target, size, batch, context).item()
+
+
+def test_a_shift_that_all_targets_share_teaches_nothing_once_drift_is_corrected():
+    assert unlabelled_loss([0.1, 0.1], correct=False) > 1
+    assert unlabelled_loss([0.1, 0.1], correct=True) == pytest.approx(0, abs=1e-6)
+    apart = unlabelled_loss([0.1, -0.1], correct=False)  # what faces do not share is learned as it was
+    assert apart > 1 and unlabelled_loss([0.1, -0.1], correct=True) == pytest.approx(apart)
+
+
+def test_a_step_without_unlabelled_faces_leaves_the_drift_alone():
+    _, _, report = step("tsal.correct_drift=true", clips=())
+    assert report["drift"] == 0 and report["loss"].isfinite()
 
 
 def test_the_ramp_weighs_the_unlabelled_losses():

@@ -1,11 +1,11 @@
-"""How the teacher takes in the student, and the ramps of the unlabelled losses."""
+"""How the teacher takes in the student, the ramps of the unlabelled losses, and a mean that runs along."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def ramp(fraction: float, up: float, down: float) -> float:
@@ -54,3 +54,20 @@ def distance(first: nn.Module, second: nn.Module) -> float:
     pairs = list(zip(first.parameters(), second.parameters()))
     difference = sum((a - b).square().sum() for a, b in pairs)
     return float((difference / sum(a.square().sum() for a, _ in pairs).clamp_min(1e-12)).sqrt())
+
+
+class RunningMean(nn.Module):
+    """Mean of the vectors (C,) that it was given: of all, until they are ``span``; then older ones fade (by a recursive average)."""
+
+    def __init__(self, size: int, span: int = 100):
+        super().__init__()
+        self.span = span
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+
+    @torch.no_grad()
+    def update(self, value: Tensor) -> Tensor:
+        """Take in one more -> the mean with it."""
+        self.count += 1
+        self.mean += (value - self.mean) / self.count.clamp_max(self.span)
+        return self.mean.clone()

@@ -173,6 +173,7 @@ class TsalConfig:
     ramp_up: float = 0.1  # share of the run
     ramp_down: float = 0.9
     gate_flow: float = 0.0  # largest forward-backward error of a tracked point, px; 0: no gate
+    correct_drift: bool = False  # move all targets by the mean shift between them and the student's points, which would add up step by step
     gate_agreement: float = 0.0  # scale of exp(-(|heatmap - centre| / scale)^2), px; 0: no weighting
 
 

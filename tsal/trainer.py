@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from tsal.averaging import average_members, distance, ramp
+from tsal.averaging import RunningMean, average_members, distance, ramp
 from tsal.codecs import draw_centres, draw_heatmaps, encode_offsets, gather_cells, centre_cell, heatmap_points, to_distribution
 from tsal.codecs import with_background
 from tsal.config import Config, TrainConfig
@@ -156,6 +156,10 @@ class Member:
 
     detector: Detector
     optimiser: torch.optim.Optimizer
+    drift: RunningMean = field(default_factory=lambda: RunningMean(2))  # of its points from its targets', in shares of a face's size
+
+    def __post_init__(self):
+        self.drift.to(next(self.detector.parameters()).device)
 
     def learn(self, loss: Tensor, scale: float, clip_norm: float) -> None:
         step_optimiser(self.optimiser, self.detector, loss, scale, clip_norm)
@@ -266,8 +270,8 @@ def asynchronous_step(
         real = _detect(student.detector, weak, context)
         sources, _ = _sources(student.detector, real, weak, flows.get("student"), batch, context)
     target = fuse(sources, tsal)
-    student_terms["unlabelled"] = _unlabelled_loss(student.detector, found, target, batch, context)
     size = batch.size * batch.to_strong[:, :, :2].det().abs().sqrt()
+    student_terms["unlabelled"] = _unlabelled_loss(student, found, target, size, batch, context)
     student_terms["sic"] = structure_loss(student.detector, found, size, batch.clip, context.scheme)
     seen = seen * (fraction >= tsal.labels_from)
     student_loss = seen + weight * student_terms["unlabelled"] + tsal.sic_weight * student_terms["sic"]
@@ -278,6 +282,8 @@ def asynchronous_step(
     average_members(teacher.detector, student.detector, tsal.alpha, tsal.direction, buffers=tsal.buffers)
     report = {f"teacher_{k}": v for k, v in terms.items()} | {f"student_{k}": v for k, v in student_terms.items()}
     report |= _describe(target) | measure(sources, target, batch)
+    if tsal.correct_drift:
+        report["drift"] = 100 * student.drift.mean.norm()
     return report | {"loss": (teacher_loss + student_loss).detach(), "weight": torch.tensor(weight)}
 
 
@@ -349,11 +355,21 @@ def _sources(
     return sources, reconstruction
 
 
-def _unlabelled_loss(detector: Detector, found: Detection, target: PseudoLabels, batch: Batch, context: Context) -> Tensor:
-    """The student's loss on its own view against the fused target, which is made on the weak view."""
-    config, side = context.config, context.config.model.input
+def _unlabelled_loss(student: Member, found: Detection, target: PseudoLabels, size: Tensor, batch: Batch, context: Context) -> Tensor:
+    """The student's loss on its own view against the fused target, which is made on the weak view; ``size`` (U,) px, in its own.
+
+    On its harder view the student places all landmarks of all faces a little off from where the teacher has them. Taught that,
+    it moves on its easy view too, the teacher follows, and the next target lies farther out. What is common to all faces
+    (``correct_drift``) is left out of the targets, so that labels alone say where faces lie on the average.
+    """
+    config, side, detector = context.config, context.config.model.input, student.detector
     points = to_view(target.points, batch.to_strong, batch.flipped, context.scheme)
     weights = weights_to_view(target.weight, batch.flipped, context.scheme)
+    if config.tsal.correct_drift and len(points):
+        apart = (detector.heatmap(found)[0].detach() - points) / size[:, None, None]
+        trust = (weights * inside(points, side, side))[..., None]
+        shift = student.drift.update((torch.where(trust > 0, apart, 0.0) * trust).sum((0, 1)) / trust.sum().clamp_min(1.0))
+        points = points + size[:, None, None] * shift
     if config.tsal.student_loss == "full":
         return detector_loss(detector, found, points, weights, config, context.scheme)[0]
     return point_loss(detector.heatmap(found)[0], points, weights * inside(points, side, side))

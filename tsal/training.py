@@ -314,6 +314,7 @@ def train_tsal(run: Run, starts: list[Path], steps: int) -> None:
             "student": student.detector,
             "teacher optimiser": teacher.optimiser,
             "student optimiser": student.optimiser,
+            "drift": student.drift,
         },
         identity=identity,
         context=context,

@@ -485,10 +485,10 @@ def test_a_teacher_without_its_calm_source_has_no_such_term():
 
 
 def unlabelled_loss(moves: list[float], correct: bool) -> float:
-    """Of targets that lie off the student's own points by ``moves`` (a face each, in shares of its size) to the right."""
+    """Of two faces' targets that lie off the student's own points by ``moves`` (in shares of each face's size) to the right."""
     chosen = small(f"tsal.correct_drift={str(correct).lower()}")
     student, batch = members(chosen)[1], random_batch(0, [1] * len(moves), 4)
-    size = batch.size * torch.tensor([1.0, 0.5])[: len(moves)]  # faces of two sizes
+    size = batch.size * torch.tensor([1.0, 0.5])  # two faces, one half as large
     found = student.detector(torch.rand(len(moves), 3, 64, 64, generator=torch.Generator().manual_seed(1)))
     points = student.detector.heatmap(found)[0].detach() - batch.to_strong[:, None, :, 2]
     points[..., 0] += (torch.tensor(moves) * size)[:, None]

@@ -16,7 +16,7 @@ from tsal.config import Config, TrainConfig
 from tsal.data.photometric import photometric, to_float
 from tsal.data.views import Batch
 from tsal.geometry import inside
-from tsal.losses import focal_loss, heatmap_cross_entropy, heatmap_mse, offset_loss, point_loss, structure_invariance
+from tsal.losses import focal_loss, heatmap_cross_entropy, heatmap_mse, offset_loss, point_loss, structure_invariance, weighted_mean
 from tsal.model import Detection, Detector
 from tsal.pseudo import TRACKING, PseudoLabels, Source, detection_sources, fuse, mean_with_mirror, to_view, tracking_sources
 from tsal.pseudo import weights_to_view
@@ -367,9 +367,9 @@ def _unlabelled_loss(student: Member, found: Detection, target: PseudoLabels, si
     weights = weights_to_view(target.weight, batch.flipped, context.scheme)
     if config.tsal.correct_drift and len(points):
         apart = (detector.heatmap(found)[0].detach() - points) / size[:, None, None]
-        trust = (weights * inside(points, side, side))[..., None]
-        shift = student.drift.update((torch.where(trust > 0, apart, 0.0) * trust).sum((0, 1)) / trust.sum().clamp_min(1.0))
-        points = points + size[:, None, None] * shift
+        trust = weights * inside(points, side, side)
+        shift = torch.stack([weighted_mean(along, trust) for along in apart.unbind(-1)])
+        points = points + size[:, None, None] * student.drift.update(shift)
     if config.tsal.student_loss == "full":
         return detector_loss(detector, found, points, weights, config, context.scheme)[0]
     return point_loss(detector.heatmap(found)[0], points, weights * inside(points, side, side))

@@ -33,9 +33,10 @@ def test_the_profiles_and_budgets_that_the_readme_names_are_there():
 @pytest.mark.parametrize("name", BUDGETS)
 def test_each_budget_overrides_the_lists_of_a_config(name):
     values = yaml.safe_load((CONFIG_FOLDER / "budgets" / f"{name}.yaml").read_text())
-    everything = values.pop("all_labels", "")
-    data = Config().override(load_budget(name)).data
-    assert {key: list(getattr(data, key)) for key in values} == values
+    everything, more = values.pop("all_labels", ""), values.pop("set", {})
+    loaded = Config().override(load_budget(name)).to_dict()
+    assert {key: loaded["data"][key] for key in values} == values
+    assert {section: {key: loaded[section][key] for key in settings} for section, settings in more.items()} == more
     assert load_reference(name) == everything and (not everything or everything in BUDGETS)
 
 

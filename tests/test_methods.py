@@ -33,6 +33,12 @@ def test_no_method_changes_what_all_share():
         assert all(name.startswith("tsal.") or name == "tracker.flow" for name in names), method
 
 
+def test_a_method_with_a_base_differs_from_it_by_what_its_file_says_alone():
+    base, corrected = (Config().override(load_method(name)[0]).to_dict() for name in ("mean-teacher", "mean-teacher-corrected"))
+    assert corrected["tsal"] == base["tsal"] | {"correct_drift": True} and not base["tsal"]["correct_drift"]
+    assert load_method("stld")[1] == load_method("self-training")[1] == "student"
+
+
 def test_an_unknown_method_names_the_nearest():
     with pytest.raises(ConfigError, match="no method 'meanteacher'.*did you mean 'mean-teacher'"):
         load_method("meanteacher")

@@ -236,8 +236,10 @@ class Config:
 
 
 def load_budget(name: str) -> list[str]:
-    """Overrides of a named label budget (``configs/budgets/<name>.yaml``): which lists a run takes."""
-    return [f"data.{key}={','.join(value)}" for key, value in _read_budget(name).items() if key != "all_labels"]
+    """Overrides of a named label budget (``configs/budgets/<name>.yaml``): which lists a run takes, and what else suits them."""
+    values = _read_budget(name)
+    lists = [f"data.{key}={','.join(value)}" for key, value in values.items() if key not in ("all_labels", "set")]
+    return lists + _set_overrides(values)
 
 
 def load_reference(name: str) -> str:
@@ -260,17 +262,30 @@ def method_names() -> list[str]:
 
 def load_method(name: str) -> tuple[list[str], str, int]:
     """A semi-supervised method (``configs/methods/<name>.yaml``): its overrides, the member that is its result, and how many times the
-    further steps it takes."""
-    folder, names = CONFIG_FOLDER / "methods", method_names()
-    if name not in names:
-        raise ConfigError(f"no method {name!r}{_nearest(name, names)}; methods: {', '.join(names)}")
-    values = yaml.safe_load((folder / f"{name}.yaml").read_text())
-    overrides = [
+    further steps it takes. Where it names a ``base``, all that it does not say itself is that method's."""
+    values = _read_method(name)
+    return _set_overrides(values), values["result"], values.get("further_times", 1)
+
+
+def _set_overrides(values: Mapping[str, Any]) -> list[str]:
+    """What stands under ``set`` in a budget's or a method's file, as overrides."""
+    return [
         f"{section}.{key}={','.join(value) if isinstance(value, list) else json.dumps(value).strip(chr(34))}"
         for section, settings in values.get("set", {}).items()
         for key, value in settings.items()
     ]
-    return overrides, values["result"], values.get("further_times", 1)
+
+
+def _read_method(name: str) -> dict[str, Any]:
+    folder, names = CONFIG_FOLDER / "methods", method_names()
+    if name not in names:
+        raise ConfigError(f"no method {name!r}{_nearest(name, names)}; methods: {', '.join(names)}")
+    values = yaml.safe_load((folder / f"{name}.yaml").read_text())
+    if "base" not in values:
+        return values
+    base, own = _read_method(values.pop("base")), values.get("set", {})
+    sections = dict.fromkeys([*base.get("set", {}), *own])
+    return base | values | {"set": {section: base.get("set", {}).get(section, {}) | own.get(section, {}) for section in sections}}
 
 
 def _split_override(text: str) -> tuple[str, Any]:

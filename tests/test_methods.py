@@ -124,8 +124,9 @@ def test_results_of_other_settings_are_not_put_beside_one_another():
     assert comparable(found, config.override({"train.further": 5})) == []
     assert comparable([result("tsal", 0, [1.0]), result("gone", 0, [1.0])], config) == []
     assert deciding(config, "tsal") != deciding(config, "tsal-no-sic")
-    for other in (config.override({"tsal.weight": 9}), config.override({"augment.strong": 0.5})):
+    for other in map(config.override, ({"tsal.weight": 9}, {"augment.strong": 0.5}, {"data.unlabelled": ["labelled.txt", "unlabelled.txt"]})):
         assert deciding(other, "tsal") != deciding(config, "tsal") and deciding(other, "supervised") == deciding(config, "supervised")
+    assert deciding(config.override({"data.truth": ["unlabelled.txt"]}), "tsal") == deciding(config, "tsal")  # it is measured with alone
     assert deciding(config.override({"augment.scale": 0.5}), "supervised") != deciding(config, "supervised")
     del found[0]["settings"]["augment.shapes"]  # made before there was this setting: with its default
     assert comparable(found, config) == found and comparable(found, config.override({"augment.shapes": 0.5})) == []

@@ -39,14 +39,15 @@ def base_folder(folder: Path, seed: int) -> Path:
 def deciding(config: Config, method: str) -> dict:
     """The settings that decide a method's numbers, by name: results of others are not put beside them.
 
-    Those of Teacher-Student Asynchronous Learning and of unlabelled faces' views decide nothing where labels are learned alone.
+    Unlabelled faces, their views and what is made of them decide nothing where labels are learned alone; labels that are measured with
+    (``data.truth``) never do.
     """
     from tsal.runs import INCIDENTAL, flatten
 
     overrides, result, times = load_method(method)
     values = flatten("", config.override(overrides).to_dict()) | {"result": result, "further_times": times}
-    unlabelled = [name for name in values if name.startswith("tsal.")] + [f"augment.{name}" for name in UNLABELLED_VIEWS]
-    ignored = {"data.root", *INCIDENTAL, *(unlabelled if result == "supervised" else ())}
+    unlabelled = ["data.unlabelled", *(name for name in values if name.startswith("tsal.")), *(f"augment.{name}" for name in UNLABELLED_VIEWS)]
+    ignored = {"data.root", "data.truth", *INCIDENTAL, *(unlabelled if result == "supervised" else ())}
     return {name: value for name, value in values.items() if name not in ignored}
 
 

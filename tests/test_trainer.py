@@ -17,19 +17,9 @@ from tsal.loop import fit
 from tsal.model import Detection, Detector
 from tsal.pseudo import PseudoLabels
 from tsal.schemes import generic_scheme
+from tsal.supervision import calm_loss, detector_loss, structure_loss
 from tsal.tracker import FlowNet
-from tsal.trainer import (
-    Context,
-    Member,
-    asynchronous_step,
-    calm_loss,
-    detector_loss,
-    make_optimiser,
-    rate_at,
-    step_optimiser,
-    structure_loss,
-    supervised_step,
-)
+from tsal.trainer import Context, Member, asynchronous_step, make_optimiser, rate_at, step_optimiser, supervised_step
 
 # --- optimiser -----------------------------------------------------------------------------------------------------------------
 

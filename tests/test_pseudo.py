@@ -71,9 +71,10 @@ def test_what_stands_in_a_point_that_is_not_valid_is_never_fused(rubbish):
 
 
 def test_one_family_alone_is_taken_whole():
-    for names, x in ((("tracked_heatmap",), 10.0), (("tracked_centre",), 20.0), (("heatmap",), 1.0)):
+    for names, x, apart in ((("tracked_heatmap",), 10.0, 8.0), (("tracked_centre",), 20.0, 19.0), (("heatmap",), 1.0, 1.0)):
         labels = fused(names, mu=0.3)
-        assert xs(labels) == pytest.approx([x, x]) and labels.agreement.isnan().all()
+        assert xs(labels) == [x, x] and labels.weight.tolist() == [[1.0, 1.0]]
+        assert labels.agreement.tolist() == [[apart, apart]]  # with the other family on the real frame: heatmap at 1, centre at 2
 
 
 def test_a_family_that_does_not_speak_leaves_the_other_alone():
@@ -123,7 +124,10 @@ def test_agreement_is_the_distance_of_the_families_in_pixels():
 def test_a_frame_s_mean_disagreement_lowers_the_trust_in_it():
     labels = fused(gate_agreement=5.0)  # 10 px apart
     assert labels.weight.tolist() == [[pytest.approx(math.exp(-4)), pytest.approx(math.exp(-4))]]
-    assert fused(("tracked_heatmap",), gate_agreement=5.0).weight.tolist() == [[1.0, 1.0]]  # one family: nothing to compare
+    alone = fused(("tracked_heatmap",), gate_agreement=5.0)  # 8 px from the centre source, which is not learned from
+    assert alone.weight.tolist() == [[pytest.approx(math.exp(-2.56)), pytest.approx(math.exp(-2.56))]] and xs(alone) == [10.0, 10.0]
+    silent = all_sources(tracked_centre=source(20.0, False, flow_error=1.5))
+    assert fused(found=silent, fallback=False, gate_agreement=5.0).weight.tolist() == [[1.0, 1.0]]  # one speaks: nothing to compare
 
 
 def test_fusion_changes_nothing_that_it_is_given():

@@ -41,7 +41,7 @@ class PseudoLabels:
 
     points: Tensor  # (U, K, 2) px
     weight: Tensor  # (U, K) in [0, 1]
-    agreement: Tensor  # (U, K) px between the families; NaN where only one speaks
+    agreement: Tensor  # (U, K) px between the families, fused or not; NaN where only one speaks
     tracked: Tensor  # (U, K) bool: a tracking source took part
     flow_error: Tensor  # (U, K) px; NaN where there is no tracking source
 
@@ -146,25 +146,27 @@ def _with_fallback(sources: dict[str, Source], names: list[str], plain: str, fal
 
 
 def fuse(sources: dict[str, Source], config: TsalConfig) -> PseudoLabels:
-    """mu * heatmap family + (1 - mu) * centre family, in px; a family that does not speak leaves the other alone."""
+    """mu * heatmap family + (1 - mu) * centre family, in px; a family that does not speak leaves the other alone.
+
+    A family of which ``config.sources`` names none takes no part. How far the other is from it, as the detector has it on the real
+    frame, is told all the same: agreement predicts errors, whatever is learned from.
+    """
     names = list(config.sources)
-    families = []
+    families, named = [], []
     for family, plain in ((HEATMAP_FAMILY, "heatmap"), (CENTRE_FAMILY, "centre")):
         mine = [name for name in names if name in family]
-        if mine:
-            families.append(_with_fallback(sources, mine, plain, config.fallback))
-    some = sources["heatmap"]
-    nothing = torch.full_like(some.score, torch.nan)
-    if len(families) == 2:
-        (first, first_valid), (second, second_valid) = families
+        families.append(_with_fallback(sources, mine or [plain], plain, config.fallback))
+        named.append(bool(mine))
+    (first, first_valid), (second, second_valid) = families
+    agreement = torch.where(first_valid & second_valid, (first - second).norm(dim=-1), torch.nan)
+    if all(named):
         share = config.mu * first_valid.to(first.dtype)
         rest = (1 - config.mu) * second_valid.to(first.dtype)
         total = (share + rest).clamp_min(1e-12)
         points = (first * share[..., None] + second * rest[..., None]) / total[..., None]
         valid = share + rest > 0
-        agreement = torch.where(first_valid & second_valid, (first - second).norm(dim=-1), nothing)
     else:
-        (points, valid), agreement = families[0], nothing
+        points, valid = families[named.index(True)]
     weight = valid.to(points.dtype)
     if config.gate_agreement > 0:
         # a frame's mean disagreement predicts its error better than a landmark's own
@@ -172,7 +174,7 @@ def fuse(sources: dict[str, Source], config: TsalConfig) -> PseudoLabels:
         weight = weight * torch.where(frame.isnan(), 1.0, torch.exp(-((frame / config.gate_agreement) ** 2)))
     moved = [sources[n] for n in names if sources[n].flow_error is not None]
     tracked = torch.stack([s.valid for s in moved]).any(0) if moved else torch.zeros_like(valid)
-    flow_error = torch.stack([s.flow_error for s in moved]).nanmean(0) if moved else nothing
+    flow_error = torch.stack([s.flow_error for s in moved]).nanmean(0) if moved else torch.full_like(agreement, torch.nan)
     return PseudoLabels(points, weight, agreement, tracked, flow_error)
 
 

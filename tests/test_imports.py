@@ -16,7 +16,7 @@ LAYERS = [  # a module imports from layers above its own line here, or beside it
      "data.photometric", "data.views", "data.known_flow", "model", "tracker"},
     {"data.building", "data.leaks", "data.matlab", "data.finder", "data.shots", "data.boxes_file", "data.faces", "data.video",
      "data.photographs", "data.release_300w", "data.release_300vw", "data.release_aflw", "data.release_youtube"},
-    {"tracker_training", "pseudo", "runs", "prepare"},
+    {"tracker_training", "supervision", "pseudo", "runs", "prepare"},
     {"trainer", "loop"},
     {"evaluate", "evaluate_flow"},
     {"audit", "analysis"},
@@ -75,7 +75,7 @@ def test_evaluation_does_not_know_training():
     def reach(name: str) -> set[str]:
         return {name}.union(*(reach(other) for other in found[name]))
 
-    assert not {"trainer", "training", "stages", "losses"} & reach("evaluate")
+    assert not {"trainer", "training", "stages", "losses", "supervision"} & reach("evaluate")
 
 
 def test_help_does_without_torch():

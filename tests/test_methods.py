@@ -12,7 +12,7 @@ from tsal import methods
 from tsal.checkpoints import load_checkpoint
 from tsal.config import CONFIG_FOLDER, Config, load_budget, load_method
 from tsal.errors import ConfigError, DataError
-from tsal.methods import all_labels, comparable, compare, deciding, main, markdown, read_results
+from tsal.methods import all_labels, comparable, compare, deciding, main, markdown, other_starts, read_results
 from tsal.tracker import LucasKanade, both_directions
 
 METHODS = sorted(path.stem for path in (CONFIG_FOLDER / "methods").glob("*.yaml"))
@@ -44,10 +44,10 @@ def test_an_unknown_method_names_the_nearest():
         load_method("meanteacher")
 
 
-def result(method: str, seed: int, faces: list[float], member: str = "teacher") -> dict:
+def result(method: str, seed: int, faces: list[float], member: str = "teacher", start: float = 8.0) -> dict:
     numbers = {"NME": float(np.mean(faces)), "AUC@0.08": 0.5, "FR@0.08": 0.1}
     return {"method": method, "seed": seed, "result": member, "steps": {"further": 600}, "seconds": {"tsal": 100.0},
-            "lists": {"val": {member: numbers, "faces": faces}}}  # fmt: skip
+            "lists": {"val": {member: numbers, "start": {"NME": start}, "faces": faces}}}  # fmt: skip
 
 
 def test_the_table_is_the_mean_over_seeds_and_the_paired_difference():
@@ -64,6 +64,14 @@ def test_the_table_is_the_mean_over_seeds_and_the_paired_difference():
     assert all(np.isnan(row["gap"]) for row in rows.values())
     lines = markdown(list(rows.values())).splitlines()
     assert lines[4].startswith("| tsal | 2 | 5.750 ± 0.354 |") and "-1.250 (-17.9 %)" in lines[4]
+
+
+def test_runs_from_different_starts_of_one_seed_are_not_paired():
+    found = [result("supervised", 0, [6.0, 8.0], "supervised"), result("supervised", 1, [5.0, 9.0], "supervised", start=8.1),
+             result("tsal", 0, [5.0, 7.0]), result("tsal", 1, [1.0, 2.0])]  # fmt: skip
+    row = {row["method"]: row for row in compare(found, {"val": 4.5})}["tsal"]
+    assert row["NME"] == pytest.approx(3.75) and row["difference"] == pytest.approx(-1) and row["gap"] == pytest.approx(40)  # of seed 0 alone
+    assert [line.partition(" has ")[0] for line in other_starts(found)] == ["tsal of seed 1"] and other_starts(found[:3]) == []
 
 
 def test_the_share_of_the_gap_to_all_labels_that_is_closed(tmp_path):

@@ -68,7 +68,7 @@ def run_method(folder: Path, config: Config, method: str, out: Path) -> dict:
     from tsal import stages
     from tsal.evaluate import load_member, predictions_table, read_truth, table_errors
     from tsal.metrics import summary
-    from tsal.runs import Run, git_commit
+    from tsal.runs import Run, describe_environment
     from tsal.training import schedule_steps, train_supervised_only, train_tsal
 
     overrides, result, times = load_method(method)
@@ -99,6 +99,7 @@ def run_method(folder: Path, config: Config, method: str, out: Path) -> dict:
         lists[name] = {member: summary(errors[m, scored] / 100) for m, member in enumerate(names)}
         lists[name]["faces"] = [round(float(v), 4) for v in errors[names.index(result), scored]]  # % a face, in the list's order
     seconds = {p.parent.name: json.loads(p.read_text())["seconds"] for p in sorted(path.glob("*/time.json"))}
+    environment = describe_environment()
     found = {
         "method": method,
         "result": result,
@@ -109,7 +110,8 @@ def run_method(folder: Path, config: Config, method: str, out: Path) -> dict:
         "threads": os.environ.get("OMP_NUM_THREADS", "all"),
         "transductive": config.data.transductive,
         "normaliser": config.data.normaliser,
-        "commit": git_commit(),
+        "commit": environment["commit"],
+        "machine": {name: environment[name] for name in ("platform", "cpu", "gpu", "packages")},
         "settings": deciding(config, method),
         "lists": lists,
     }
@@ -196,7 +198,7 @@ def compare(results: Sequence[dict], full: dict[str, float] | None = None, draws
             for key in ("AUC@0.08", "FR@0.08"):
                 row[key] = np.mean([r["lists"][name][r["result"]][key] for r in mine.values()])
             row["difference"], row["low"], row["high"] = _paired(by, name, method, REFERENCE, draws)
-            labels_alone = [by[REFERENCE, s]["lists"][name][REFERENCE]["NME"] for s in mine if (REFERENCE, s) in by]
+            labels_alone = [by[REFERENCE, s]["lists"][name][REFERENCE]["NME"] for s in _shared_seeds(by, name, method, REFERENCE)]
             reference = np.mean(labels_alone) if labels_alone else np.nan
             row["relative"] = 100 * row["difference"] / reference
             row["gap"] = 100 * -row["difference"] / (reference - full[name]) if full and name in full else np.nan
@@ -208,8 +210,8 @@ def compare(results: Sequence[dict], full: dict[str, float] | None = None, draws
 
 
 def _paired(by: dict[tuple[str, int], dict], name: str, method: str, other: str, draws: int) -> tuple[float, float, float]:
-    """Mean over the seeds that both have, and over faces, of a method's error less another's, and its 95 % bootstrap interval."""
-    seeds = [seed for m, seed in by if m == method and (other, seed) in by]
+    """Mean over the seeds that both share, and over faces, of a method's error less another's, and its 95 % bootstrap interval."""
+    seeds = _shared_seeds(by, name, method, other)
     if method == other or not seeds:
         return np.nan, np.nan, np.nan
     gains = np.array([np.subtract(by[method, s]["lists"][name]["faces"], by[other, s]["lists"][name]["faces"]) for s in seeds])
@@ -218,6 +220,26 @@ def _paired(by: dict[tuple[str, int], dict], name: str, method: str, other: str,
     drawn_faces = rng.integers(gains.shape[1], size=(draws, gains.shape[1]))
     drawn = [gains[s][:, f].mean() for s, f in zip(drawn_seeds, drawn_faces)]
     return gains.mean(), np.quantile(drawn, 0.025), np.quantile(drawn, 0.975)
+
+
+def _shared_seeds(by: dict[tuple[str, int], dict], name: str, method: str, other: str) -> list[int]:
+    """The seeds with which two methods went on from one start. Another machine's arithmetic makes another start of the same seed."""
+    return [seed for m, seed in by if m == method and (other, seed) in by and _start(by[method, seed], name) == _start(by[other, seed], name)]
+
+
+def _start(result: dict, name: str) -> float:
+    """NME (%) of the start that a run went on from."""
+    return round(result["lists"][name]["start"]["NME"], 3)
+
+
+def other_starts(results: Sequence[dict]) -> list[str]:
+    """A line for each run whose start is not that of supervised-only of its seed: it is not paired with it."""
+    reference = {r["seed"]: r for r in results if r["method"] == REFERENCE}
+    return [
+        f"{r['method']} of seed {r['seed']} has another start than {REFERENCE} (made on another machine?), and is not paired with it: run one of them again"
+        for r in results
+        if r["seed"] in reference and any(_start(r, name) != _start(reference[r["seed"]], name) for name in r["lists"])
+    ]
 
 
 def all_labels(config: Config, data: str, budget: str, results: Path) -> dict[str, float]:
@@ -279,6 +301,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_csv(out / "table.csv", rows)
             draw(results, out)
             print(f"{markdown(rows)}\nalso in {out / 'table.md'}")
+            print("".join(f"note: {line}\n" for line in other_starts(results)), end="", file=sys.stderr)
     except InputError as error:
         print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
         return 2

@@ -181,7 +181,9 @@ def code_fingerprint() -> str:
 
 
 def describe_environment() -> dict:
-    """Versions, machine and commit of a run."""
+    """Versions, machine and commit of a run. Processors that calculate in other ways make other results of one seed."""
+    from tsal.trainer import has_bfloat16
+
     versions = {}
     for name in PACKAGES:
         try:
@@ -191,6 +193,7 @@ def describe_environment() -> dict:
     return {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
+        "cpu": torch.backends.cpu.get_cpu_capability() + (", bfloat16" if has_bfloat16(torch.device("cpu")) else ""),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "packages": versions,

@@ -180,10 +180,15 @@ def code_fingerprint() -> str:
     return hashlib.sha256(b"".join((REPOSITORY / "tsal" / f"{name}.py").read_bytes() for name in TRAINING_CODE)).hexdigest()
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware (elsewhere it is slower than float32)."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16", False)) if device.type == "cpu" else False
+
+
 def describe_environment() -> dict:
     """Versions, machine and commit of a run. Processors that calculate in other ways make other results of one seed."""
-    from tsal.trainer import has_bfloat16
-
     versions = {}
     for name in PACKAGES:
         try:

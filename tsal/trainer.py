@@ -18,6 +18,7 @@ from tsal.losses import point_loss, weighted_mean
 from tsal.model import Detection, Detector
 from tsal.pseudo import TRACKING, PseudoLabels, Source, detection_sources, fuse, mean_with_mirror, to_view, tracking_sources
 from tsal.pseudo import weights_to_view
+from tsal.runs import has_bfloat16
 from tsal.schemes import Scheme
 from tsal.shapes import blend_faces, wear_shapes
 from tsal.supervision import calm_loss, detector_loss, structure_loss
@@ -65,13 +66,6 @@ def step_optimiser(optimiser: torch.optim.Optimizer, module: nn.Module, loss: Te
     if clip_norm > 0:
         nn.utils.clip_grad_norm_(module.parameters(), clip_norm)
     optimiser.step()
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware (elsewhere it is slower than float32)."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device)[0] >= 8
-    return bool(torch.cpu.get_capabilities().get("avx512_bf16", False)) if device.type == "cpu" else False
 
 
 # --- steps -----------------------------------------------------------------------------------------------------------------

@@ -198,7 +198,7 @@ def compare(results: Sequence[dict], full: dict[str, float] | None = None, draws
             for key in ("AUC@0.08", "FR@0.08"):
                 row[key] = np.mean([r["lists"][name][r["result"]][key] for r in mine.values()])
             row["difference"], row["low"], row["high"] = _paired(by, name, method, REFERENCE, draws)
-            labels_alone = [by[REFERENCE, s]["lists"][name][REFERENCE]["NME"] for s in _shared_seeds(by, name, method, REFERENCE)]
+            labels_alone = [by[REFERENCE, s]["lists"][name][REFERENCE]["NME"] for s in _shared_seeds(by, method, REFERENCE)]
             reference = np.mean(labels_alone) if labels_alone else np.nan
             row["relative"] = 100 * row["difference"] / reference
             row["gap"] = 100 * -row["difference"] / (reference - full[name]) if full and name in full else np.nan
@@ -210,8 +210,8 @@ def compare(results: Sequence[dict], full: dict[str, float] | None = None, draws
 
 
 def _paired(by: dict[tuple[str, int], dict], name: str, method: str, other: str, draws: int) -> tuple[float, float, float]:
-    """Mean over the seeds that both share, and over faces, of a method's error less another's, and its 95 % bootstrap interval."""
-    seeds = _shared_seeds(by, name, method, other)
+    """Mean over the seeds that the two share, and over faces, of a method's error less another's, and its 95 % bootstrap interval."""
+    seeds = _shared_seeds(by, method, other)
     if method == other or not seeds:
         return np.nan, np.nan, np.nan
     gains = np.array([np.subtract(by[method, s]["lists"][name]["faces"], by[other, s]["lists"][name]["faces"]) for s in seeds])
@@ -222,14 +222,15 @@ def _paired(by: dict[tuple[str, int], dict], name: str, method: str, other: str,
     return gains.mean(), np.quantile(drawn, 0.025), np.quantile(drawn, 0.975)
 
 
-def _shared_seeds(by: dict[tuple[str, int], dict], name: str, method: str, other: str) -> list[int]:
-    """The seeds with which two methods went on from one start. Another machine's arithmetic makes another start of the same seed."""
-    return [seed for m, seed in by if m == method and (other, seed) in by and _start(by[method, seed], name) == _start(by[other, seed], name)]
+def _shared_seeds(by: dict[tuple[str, int], dict], method: str, other: str) -> list[int]:
+    """The seeds with which two methods went on from one start. Another machine may make another start of the same seed."""
+    return [seed for m, seed in by if m == method and (other, seed) in by and _same_start(by[method, seed], by[other, seed])]
 
 
-def _start(result: dict, name: str) -> float:
-    """NME (%) of the start that a run went on from."""
-    return round(result["lists"][name]["start"]["NME"], 3)
+def _same_start(first: dict, second: dict) -> bool:
+    """Whether two runs went on from one start, as its NME (%) on their lists tells."""
+    names = first["lists"].keys() & second["lists"].keys()
+    return all(abs(first["lists"][name]["start"]["NME"] - second["lists"][name]["start"]["NME"]) < 1e-3 for name in names)
 
 
 def other_starts(results: Sequence[dict]) -> list[str]:
@@ -238,7 +239,7 @@ def other_starts(results: Sequence[dict]) -> list[str]:
     return [
         f"{r['method']} of seed {r['seed']} has another start than {REFERENCE} (made on another machine?), and is not paired with it: run one of them again"
         for r in results
-        if r["seed"] in reference and any(_start(r, name) != _start(reference[r["seed"]], name) for name in r["lists"])
+        if r["seed"] in reference and not _same_start(r, reference[r["seed"]])
     ]
 
 

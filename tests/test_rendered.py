@@ -8,10 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
-from tsal.data import rendered
-from tsal.data.heads import canonical_landmarks, express, landmarks, make_head, rotation
 from tsal.config import RenderConfig
+from tsal.data.heads import express, make_head, rotation
+from tsal.data.heads_mesh import canonical_landmarks, landmarks
 from tsal.data.rendered import load_oracle, render_clip, render_dataset
+from tsal.data.rendered_drawing import is_hidden, rasterise
+from tsal.data.rendered_scene import Scene
 
 SIDE = 96
 
@@ -150,9 +152,9 @@ def test_the_far_jaw_is_hidden_at_large_yaw():
     head = make_head(np.random.default_rng(1))
     turned = express(head, {"jaw": 0.0, "shut": 1.0, "gaze_x": 0.0, "gaze_y": 0.0}) @ rotation(55, 0, 0).T
     projected = np.concatenate([turned[:, :2] * 0.5 + SIDE / 2 - 10, turned[:, 2:]], 1)
-    scene = rendered.Scene(head, projected[None], 0.5, None, None, {})
+    scene = Scene(head, projected[None], 0.5, None, None, {})
     points = landmarks(projected)
-    hidden = rendered._hidden(points[:, :2], points[:, 2], rendered._rasterise(scene, 0, SIDE, 2), SIDE)
+    hidden = is_hidden(points[:, :2], points[:, 2], rasterise(scene, 0, SIDE, 2), SIDE)
     # A face that looks to the picture's right hides its side at the picture's right.
     assert hidden[13:17].all() and not hidden[0:6].any() and not hidden[[30, 36, 39, 48]].any()
 

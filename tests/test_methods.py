@@ -12,7 +12,7 @@ from tsal import methods
 from tsal.checkpoints import load_checkpoint
 from tsal.config import CONFIG_FOLDER, Config, load_budget, load_method
 from tsal.errors import ConfigError, DataError
-from tsal.methods import all_labels, comparable, compare, deciding, main, markdown, other_starts, read_results
+from tsal.methods import all_labels, comparable, compare, deciding, main, markdown, other_starts, read_results, same_settings
 from tsal.tracker import LucasKanade, both_directions
 
 METHODS = sorted(path.stem for path in (CONFIG_FOLDER / "methods").glob("*.yaml"))
@@ -88,6 +88,15 @@ def test_the_share_of_the_gap_to_all_labels_that_is_closed(tmp_path):
     assert all_labels(config, "real", "ytf-40", tmp_path) == {"val": 4.5}
     assert all_labels(config.override({"train.lr": 1.0}), "real", "ytf-40", tmp_path) == {}  # those were made with other settings
     assert all_labels(config, "real", "", tmp_path) == all_labels(config, "real", "ytf-802", tmp_path) == {}
+
+
+def test_a_method_that_is_another_one_in_this_profile_is_told():
+    asked = ["tsal", "tsal-no-mirror", "tsal-no-calm", "tsal-no-sic", "supervised", "tsal"]
+    assert same_settings(asked, Config.load("cpu")) == []
+    real = same_settings(asked, Config.load("real"))  # a profile without mirror images and without a teacher's own loss
+    assert [line.split(" has the settings of ") for line in real] == [
+        [name, "tsal in profile real: it is the same run again"] for name in ("tsal-no-mirror", "tsal-no-calm")
+    ]
 
 
 def test_a_broken_result_is_an_error_that_names_it(tmp_path):

@@ -243,6 +243,20 @@ def other_starts(results: Sequence[dict]) -> list[str]:
     ]
 
 
+def same_settings(methods: Sequence[str], config: Config) -> list[str]:
+    """A line for each method that is, in this profile, one named before it: what a profile does without cannot be left out of it."""
+    first: list[tuple[dict, str]] = []
+    lines = []
+    for method in dict.fromkeys(methods):
+        wanted = deciding(config, method)
+        twin = next((name for settings, name in first if settings == wanted), None)
+        if twin:
+            lines.append(f"{method} has the settings of {twin} in profile {config.profile}: it is the same run again")
+        else:
+            first.append((wanted, method))
+    return lines
+
+
 def all_labels(config: Config, data: str, budget: str, results: Path) -> dict[str, float]:
     """NME by list of supervised-only where every label of the budget's domain is given, from its own folder of results."""
     name = load_reference(budget) if budget else ""
@@ -295,6 +309,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             run_method(folder, config, options.only, out)
         else:
             passed = _settings(argv)
+            _print_notes(same_settings(options.methods, config))
             bench_methods(passed, config, folder.resolve(), out.resolve(), options.methods, options.seeds, options.jobs)
             results = comparable(read_results(out), config)
             rows = compare(results, all_labels(config, options.data or "rendered", options.budget, out.parent))
@@ -302,11 +317,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_csv(out / "table.csv", rows)
             draw(results, out)
             print(f"{markdown(rows)}\nalso in {out / 'table.md'}")
-            print("".join(f"note: {line}\n" for line in other_starts(results)), end="", file=sys.stderr)
+            _print_notes(other_starts(results))
     except InputError as error:
         print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
         return 2
     return 0
+
+
+def _print_notes(lines: Sequence[str]) -> None:
+    print("".join(f"note: {line}\n" for line in lines), end="", file=sys.stderr, flush=True)
 
 
 def draw(results: Sequence[dict], out: Path) -> None:

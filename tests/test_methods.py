@@ -12,7 +12,7 @@ from tsal import methods
 from tsal.checkpoints import load_checkpoint
 from tsal.config import CONFIG_FOLDER, Config, load_budget, load_method
 from tsal.errors import ConfigError, DataError
-from tsal.methods import all_labels, comparable, compare, deciding, main, markdown, other_starts, read_results, same_settings
+from tsal.methods import all_labels, comparable, compare, deciding, main, markdown, other_starts, overruled, read_results, same_settings
 from tsal.tracker import LucasKanade, both_directions
 
 METHODS = sorted(path.stem for path in (CONFIG_FOLDER / "methods").glob("*.yaml"))
@@ -97,6 +97,12 @@ def test_a_method_that_is_another_one_in_this_profile_is_told():
     assert [line.split(" has the settings of ") for line in real] == [
         [name, "tsal in profile real: it is the same run again"] for name in ("tsal-no-mirror", "tsal-no-calm")
     ]
+
+
+def test_a_setting_that_a_method_has_its_own_of_is_told():
+    asked = ["tsal.calm=false", "train.further=100"]
+    config = Config.load("real").override(asked)
+    assert overruled(["tsal", "mean-teacher", "tsal-calm"], config, asked) == ["tsal-calm sets tsal.calm=true itself: --set tsal.calm does nothing there"]
 
 
 def test_a_broken_result_is_an_error_that_names_it(tmp_path):

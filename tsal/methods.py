@@ -257,6 +257,17 @@ def same_settings(methods: Sequence[str], config: Config) -> list[str]:
     return lines
 
 
+def overruled(methods: Sequence[str], config: Config, asked: Sequence[str]) -> list[str]:
+    """A line for each setting of ``asked`` ("section.name=value", already in ``config``) that a method's file sets otherwise."""
+    names = {text.partition("=")[0].strip() for text in asked}
+    return [
+        f"{method} sets {own} itself: --set {own.partition('=')[0]} does nothing there"
+        for method in dict.fromkeys(methods)
+        for own in load_method(method)[0]
+        if own.partition("=")[0] in names and config.override([own]) != config
+    ]
+
+
 def all_labels(config: Config, data: str, budget: str, results: Path) -> dict[str, float]:
     """NME by list of supervised-only where every label of the budget's domain is given, from its own folder of results."""
     name = load_reference(budget) if budget else ""
@@ -309,7 +320,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             run_method(folder, config, options.only, out)
         else:
             passed = _settings(argv)
-            _print_notes(same_settings(options.methods, config))
+            _print_notes(same_settings(options.methods, config) + overruled(options.methods, config, " ".join(options.set).split()))
             bench_methods(passed, config, folder.resolve(), out.resolve(), options.methods, options.seeds, options.jobs)
             results = comparable(read_results(out), config)
             rows = compare(results, all_labels(config, options.data or "rendered", options.budget, out.parent))

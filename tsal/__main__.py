@@ -148,7 +148,12 @@ def overrides_from(arguments: argparse.Namespace) -> list[str]:
     for name in ("labelled", "unlabelled", "evaluate"):
         if getattr(arguments, name) is not None:
             overrides.append(f"data.{name}={','.join(getattr(arguments, name))}")
-    return overrides + [part for text in arguments.set for part in text.split()]
+    return overrides + asked_settings(arguments)
+
+
+def asked_settings(arguments: argparse.Namespace) -> list[str]:
+    """What --set asks for, one override a word."""
+    return [part for text in arguments.set for part in text.split()]
 
 
 def config_from(arguments: argparse.Namespace) -> "Config":

@@ -20,7 +20,7 @@ from typing import Sequence
 
 import numpy as np
 
-from tsal.__main__ import REPOSITORY, config_from, make_settings_parser
+from tsal.__main__ import REPOSITORY, asked_settings, config_from, make_settings_parser
 from tsal.config import UNLABELLED_VIEWS, Config, load_budget, load_method, load_reference, method_names
 from tsal.errors import DataError, InputError
 from tsal.files import write_text
@@ -245,16 +245,9 @@ def other_starts(results: Sequence[dict]) -> list[str]:
 
 def same_settings(methods: Sequence[str], config: Config) -> list[str]:
     """A line for each method that is, in this profile, one named before it: what a profile does without cannot be left out of it."""
-    first: list[tuple[dict, str]] = []
-    lines = []
-    for method in dict.fromkeys(methods):
-        wanted = deciding(config, method)
-        twin = next((name for settings, name in first if settings == wanted), None)
-        if twin:
-            lines.append(f"{method} has the settings of {twin} in profile {config.profile}: it is the same run again")
-        else:
-            first.append((wanted, method))
-    return lines
+    settings = {method: deciding(config, method) for method in methods}
+    twins = {method: next(name for name in settings if settings[name] == settings[method]) for method in settings}
+    return [f"{method} has the settings of {twin} in profile {config.profile}: it is the same run again" for method, twin in twins.items() if twin != method]
 
 
 def overruled(methods: Sequence[str], config: Config, asked: Sequence[str]) -> list[str]:
@@ -320,7 +313,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             run_method(folder, config, options.only, out)
         else:
             passed = _settings(argv)
-            _print_notes(same_settings(options.methods, config) + overruled(options.methods, config, " ".join(options.set).split()))
+            _print_notes(same_settings(options.methods, config) + overruled(options.methods, config, asked_settings(options)))
             bench_methods(passed, config, folder.resolve(), out.resolve(), options.methods, options.seeds, options.jobs)
             results = comparable(read_results(out), config)
             rows = compare(results, all_labels(config, options.data or "rendered", options.budget, out.parent))

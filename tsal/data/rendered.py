@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from tsal.config import RenderConfig
 from tsal.data.heads_mesh import landmarks
+from tsal.data.lists import write_points
 from tsal.data.rendered_drawing import expose, is_hidden, rasterise, shade, true_flow
 from tsal.data.rendered_scene import draw_scene, drift
 
@@ -66,11 +67,6 @@ def _detector_box(rng: np.random.Generator, points: np.ndarray, jitter: float) -
     return box + jitter * size * (0.6 * rng.normal(size=4) + 0.6 * drift(rng, len(points), 4))
 
 
-def _pts(points: np.ndarray) -> str:
-    body = "\n".join(f"{x:.3f} {y:.3f}" for x, y in points.astype(float) + 1)
-    return f"version: 1\nn_points: {len(points)}\n{{\n{body}\n}}\n"
-
-
 def _write_clip(job: tuple[Path, RenderConfig, str, int]) -> tuple[str, int, list[str]]:
     """Render and write one clip or photograph below the root; returns the split, the index and the rows of its list.
 
@@ -93,7 +89,7 @@ def _write_clip(job: tuple[Path, RenderConfig, str, int]) -> tuple[str, int, lis
         written = cv2.imwrite(str(root / picture), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
         if not written:
             raise OSError(f"{root / picture}: could not be written")
-        (root / annotation).write_text(_pts(points))
+        write_points(root / annotation, points)
         rows.append(" ".join([picture, annotation, *(f"{v:.2f}" for v in box)]))
     if not single:
         path = root / "oracle" / f"{folder}.npz"

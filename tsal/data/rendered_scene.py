@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from tsal.data.heads import Head, express, make_head, rotation
 from tsal.data.heads_mesh import canonical_mesh, landmarks
 from tsal.data.heads_skin import noise
-from tsal.data.heads import Head, express, make_head, rotation
 
 
 @dataclass(frozen=True)

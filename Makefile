@@ -68,20 +68,19 @@ setup: .venv/.done
 	@touch $@
 
 # --- stages ----------------------------------------------------------------------------------------------------------------
-# Modules that a stage's result depends on: a stage reruns where one changes. Trainings whose settings, data and code are as
-# before are skipped then.
+# What a stage's result depends on, by the rule of the house: the core (tsal/*.py, tsal/data, tsal/tracker) and whole rooms, as
+# tsal/stages/table.py says. A stage reruns where a file of it changes; trainings whose settings, data and code are as before are
+# skipped then.
 
-INPUT := config errors files checkpoints runs schemes stages geometry prepare data/pictures data/lists data/building data/leaks data/crops data/views
-DETECTOR := codecs model
-FLOW := tracker tracker_training losses_flow data/known_flow data/rendered data/heads
-module = $(patsubst %,tsal/%.py,$(1))
+core := $(wildcard tsal/*.py tsal/data/*.py tsal/tracker/*.py)
+room = $(wildcard $(patsubst %,tsal/%/*.py,$(1)))
 
-data_modules := $(call module,$(INPUT) data/rendered data/heads)
-tracker_modules := $(call module,$(INPUT) $(FLOW) data/photometric trainer loop training evaluate_flow)
-train_modules := $(call module,$(INPUT) $(DETECTOR) $(FLOW) data/photometric losses pseudo shapes averaging trainer loop training evaluate diagnosis)
-pseudo_modules := $(call module,$(INPUT) $(DETECTOR) $(FLOW) pseudo evaluate audit)
-evaluate_modules := $(call module,$(INPUT) $(DETECTOR) evaluate metrics)
-figures_modules := $(call module,figures figures_audit figures_breakdown figures_compare figures_data figures_evaluation analysis metrics style tables)
+data_code := $(core) $(call room,prepare synthetic) tsal/stages/data.py
+tracker_code := $(core) $(call room,synthetic) tsal/stages/tracker.py
+train_code := $(core) tsal/stages/train.py
+pseudo_code := $(core) $(call room,audit evaluation) tsal/stages/pseudo.py
+evaluate_code := $(core) $(call room,evaluation) tsal/stages/evaluate.py
+figures_code := $(call room,figures audit) tsal/stages/figures.py
 
 run_notebook = $(PY) -m tsal notebook $< --run $(call quote,$(RUN))
 stamp = @mkdir -p $(S) && touch $@
@@ -101,30 +100,30 @@ $(S)/settings: FORCE
 		$(call quote,EVALUATE=$(EVALUATE)) $(call quote,SET=$(SET)) > $@.new
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
-$(S)/data: notebooks/01_data.ipynb $(S)/settings $(data_modules) $(wildcard configs/*.yaml configs/budgets/*.yaml configs/schemes/*.yaml $(PROFILE)) | .venv/.done
+$(S)/data: notebooks/01_data.ipynb $(S)/settings $(data_code) $(wildcard configs/*.yaml configs/budgets/*.yaml configs/schemes/*.yaml $(PROFILE)) | .venv/.done
 	$(run_notebook) --profile $(call quote,$(PROFILE)) --seed $(SEED) --data $(call quote,$(DATA)) \
 		$(if $(ROOT),--root $(call quote,$(ROOT))) $(if $(BUDGET),--budget $(call quote,$(BUDGET))) \
 		$(if $(LABELLED),--labelled $(LABELLED)) $(if $(UNLABELLED),--unlabelled $(UNLABELLED)) \
 		$(if $(EVALUATE),--evaluate $(EVALUATE)) $(if $(SET),--set $(call quote,$(SET)))
 	$(stamp)
 
-$(S)/tracker: notebooks/02_tracker.ipynb $(S)/data $(tracker_modules) $(wildcard tsal/weights/*.pt) | .venv/.done
+$(S)/tracker: notebooks/02_tracker.ipynb $(S)/data $(tracker_code) $(wildcard tsal/weights/*.pt) | .venv/.done
 	$(run_notebook)
 	$(stamp)
 
-$(S)/train: notebooks/03_train.ipynb $(S)/data $(S)/tracker $(train_modules) | .venv/.done
+$(S)/train: notebooks/03_train.ipynb $(S)/data $(S)/tracker $(train_code) | .venv/.done
 	$(run_notebook)
 	$(stamp)
 
-$(S)/pseudo: notebooks/04_pseudo_labels.ipynb $(S)/train $(pseudo_modules) | .venv/.done
+$(S)/pseudo: notebooks/04_pseudo_labels.ipynb $(S)/train $(pseudo_code) | .venv/.done
 	$(run_notebook)
 	$(stamp)
 
-$(S)/evaluate: notebooks/05_evaluate.ipynb $(S)/train $(evaluate_modules) | .venv/.done
+$(S)/evaluate: notebooks/05_evaluate.ipynb $(S)/train $(evaluate_code) | .venv/.done
 	$(run_notebook)
 	$(stamp)
 
-$(S)/figures: notebooks/06_figures.ipynb $(S)/tracker $(S)/pseudo $(S)/evaluate $(figures_modules) | .venv/.done
+$(S)/figures: notebooks/06_figures.ipynb $(S)/tracker $(S)/pseudo $(S)/evaluate $(figures_code) | .venv/.done
 	$(run_notebook)
 	$(stamp)
 
@@ -145,7 +144,7 @@ test: .venv/.done
 	$(PY) -m pytest -q
 
 bench: .venv/.done
-	$(PY) -m tsal.bench
+	$(PY) -m tsal bench
 
 # runs that are missing, then one table; METHODS are files of configs/methods
 METHODS ?= supervised mean-teacher self-training sbr tsal
@@ -153,7 +152,7 @@ SEEDS ?= 0 1 2
 JOBS ?= 1
 
 bench-methods: .venv/.done
-	$(PY) -m tsal.methods --profile $(call quote,$(PROFILE)) --data $(call quote,$(DATA)) $(if $(ROOT),--root $(call quote,$(ROOT))) \
+	$(PY) -m tsal bench-methods --profile $(call quote,$(PROFILE)) --data $(call quote,$(DATA)) $(if $(ROOT),--root $(call quote,$(ROOT))) \
 		$(if $(BUDGET),--budget $(call quote,$(BUDGET))) $(if $(LABELLED),--labelled $(LABELLED)) \
 		$(if $(UNLABELLED),--unlabelled $(UNLABELLED)) $(if $(EVALUATE),--evaluate $(EVALUATE)) $(if $(SET),--set $(call quote,$(SET))) \
 		--methods $(METHODS) --seeds $(SEEDS) --jobs $(JOBS)

@@ -10,15 +10,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from pathlib import Path
 
 import pytest
+from toys import NOTEBOOKS
 
-from tsal.__main__ import REPOSITORY, main
-
-NOTEBOOKS = ("01_data", "02_tracker", "03_train", "04_pseudo_labels", "05_evaluate", "06_figures")
+from tsal.cli.commands import main
+from tsal.utils.paths import REPOSITORY
 
 
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory) -> Path:
-    """The folder of a run of the smoke profile, made as make makes it: every notebook in order by ``python -m tsal notebook``."""
+    """The folder of a run of the smoke profile, made as make makes it: every notebook in order by ``python -m tsal
+    notebook``.
+    """
     folder = tmp_path_factory.mktemp("runs") / "smoke"
     for name in NOTEBOOKS:
         settings = ["--profile", "smoke", "--seed", "0"] if name == "01_data" else []

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tsal.__main__ import main
+from tsal.cli.commands import main
 
 BOX = "10 10 50 50"
 
@@ -56,7 +56,10 @@ def data(root: Path, *more: str) -> tuple[int, Path]:
 def test_good_input_is_taken(root, capsys):
     status, run = data(root)
     assert status == 0 and (run / "manifest.json").exists()
-    assert "2 labelled faces; 2 unlabelled: 1 clips and 0 photographs; measured on val.txt (1 faces)" in capsys.readouterr().out
+    assert (
+        "2 labelled faces; 2 unlabelled: 1 clips and 0 photographs; measured on val.txt (1 faces)"
+        in capsys.readouterr().out
+    )
 
 
 CASES = {
@@ -65,8 +68,14 @@ CASES = {
         lambda r: (r / "clip/1.png").write_bytes(b"no picture"),
         ["unlabelled.txt:2: the image clip/1.png cannot be read as a picture"],
     ),
-    "an empty image": (lambda r: (r / "v.png").write_bytes(b""), ["val.txt:1: the image v.png cannot be read as a picture"]),
-    "a .pts that is not there": (lambda r: (r / "a.pts").unlink(), ["labelled.txt:1: ", "a.pts: cannot read the annotation"]),
+    "an empty image": (
+        lambda r: (r / "v.png").write_bytes(b""),
+        ["val.txt:1: the image v.png cannot be read as a picture"],
+    ),
+    "a .pts that is not there": (
+        lambda r: (r / "a.pts").unlink(),
+        ["labelled.txt:1: ", "a.pts: cannot read the annotation"],
+    ),
     "a .pts with a wrong count": (
         lambda r: write_annotation(r / "b.pts", ["1 1"] * 67),
         ["labelled.txt:2: ", "b.pts: 67 points, want 68"],
@@ -130,7 +139,13 @@ def test_all_problems_of_lists_and_files_are_told_at_once(root, capsys):
         file.write("too few columns\nc.png c.pts 50 50 10 10\n")
     assert data(root)[0] == 2
     places = [line.split()[1] for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert sorted(places) == ["labelled.txt:2:", "labelled.txt:3:", "labelled.txt:4:", "unlabelled.txt:2:", "val.txt:1:"]
+    assert sorted(places) == [
+        "labelled.txt:2:",
+        "labelled.txt:3:",
+        "labelled.txt:4:",
+        "unlabelled.txt:2:",
+        "val.txt:1:",
+    ]
 
 
 def test_no_stage_trains_on_bad_input(root, capsys):

@@ -8,8 +8,9 @@ import json
 import pytest
 import yaml
 
-from tsal.config import CONFIG_FOLDER, Config, load_budget, load_reference
-from tsal.errors import ConfigError, InputError
+from tsal.config import Config, load_budget, load_reference
+from tsal.utils.errors import ConfigError, InputError
+from tsal.utils.paths import CONFIG_FOLDER
 
 PROFILES = sorted(path.stem for path in CONFIG_FOLDER.glob("*.yaml"))
 BUDGETS = sorted(path.stem for path in (CONFIG_FOLDER / "budgets").glob("*.yaml"))
@@ -75,7 +76,12 @@ def test_text_from_the_command_line_becomes_the_setting_s_type(override, section
 
 def test_plain_values_from_a_notebook_are_taken_as_they_are():
     changed = Config().override({"train.steps": 9, "data.evaluate": ["a", "b"], "tsal.calm": False, "train.lr": 1})
-    assert (changed.train.steps, changed.data.evaluate, changed.tsal.calm, changed.train.lr) == (9, ("a", "b"), False, 1.0)
+    assert (changed.train.steps, changed.data.evaluate, changed.tsal.calm, changed.train.lr) == (
+        9,
+        ("a", "b"),
+        False,
+        1.0,
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,25 @@ import shutil
 import numpy as np
 import pytest
 from releases import (
-    append_row, coco, landmarks, picture, release_300vw, release_300w, release_aflw, release_youtube, scene, write_pts,
+    append_row,
+    coco,
+    landmarks,
+    picture,
+    release_300vw,
+    release_300w,
+    release_aflw,
+    release_youtube,
+    scene,
+    write_pts,
     write_video,
-)  # fmt: skip
+)
 
-from tsal import prepare, runs
-from tsal.__main__ import main
-from tsal.data import lists, shots
-from tsal.data import release_aflw as aflw
+from tsal import run as run_module
+from tsal.cli.commands import main
+from tsal.data import lists
 from tsal.data.lists import read_list
+from tsal.faces import shots
+from tsal.prepare import aflw, registry
 
 
 def numbers_to(text: str):
@@ -128,7 +138,7 @@ KINDS = {  # what is broken: the stand-in, the file in it, the builder and its o
 @pytest.fixture
 def prepared(tmp_path, monkeypatch):
     monkeypatch.setattr(aflw, "TRAIN", 4)
-    for module in (prepare, runs, lists):
+    for module in (registry, run_module, lists):
         monkeypatch.setattr(module, "PREPARED", tmp_path / "prepared")
     return tmp_path / "prepared"
 
@@ -139,8 +149,17 @@ def check(status: int, error: str) -> None:
     lines = [line.rpartition("\r")[2] for line in error.splitlines()]
     told = [line for line in lines if line.startswith("error: ")]
     assert bool(told) == (status == 2), error
-    noise = ("error: ", "Corrupt JPEG data", "Premature end of JPEG", "Invalid JPEG", "Unsupported marker", "libpng ")  # libraries tell no file
-    assert all(line.startswith(noise) or not line.strip() or re.search(r"\[[\d:]+[<,]", line) or "?" in line for line in lines), error
+    noise = (
+        "error: ",
+        "Corrupt JPEG data",
+        "Premature end of JPEG",
+        "Invalid JPEG",
+        "Unsupported marker",
+        "libpng ",
+    )  # libraries tell no file
+    assert all(
+        line.startswith(noise) or not line.strip() or re.search(r"\[[\d:]+[<,]", line) or "?" in line for line in lines
+    ), error
 
 
 def check_lists(folder) -> None:
@@ -195,8 +214,25 @@ def test_a_broken_prepared_dataset_is_told_in_a_line(tmp_path, prepared, capfd, 
     for way, change in [("whole", lambda c: c), *WAYS.items()]:
         (folder / name).write_bytes(change(whole))
         run = tmp_path / "run"
-        status = main(["data", "--profile", "smoke", "--run", str(run), "--data", "mine", "--labelled", "train.txt", "--unlabelled", "clips.txt",
-                       "--evaluate", "val.txt", "--set", "data.scheme=5"])  # fmt: skip
+        status = main(
+            [
+                "data",
+                "--profile",
+                "smoke",
+                "--run",
+                str(run),
+                "--data",
+                "mine",
+                "--labelled",
+                "train.txt",
+                "--unlabelled",
+                "clips.txt",
+                "--evaluate",
+                "val.txt",
+                "--set",
+                "data.scheme=5",
+            ]
+        )
         error = capfd.readouterr().err
         check(status, error)
         assert (run / "manifest.json").exists() == (status == 0), way

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from tsal.__main__ import main
+from tsal.audit.store import Audit
+from tsal.cli.commands import main
 from tsal.config import RenderConfig
-from tsal.audit import Audit
 from tsal.data.lists import read_list, read_points, write_list, write_points
-from tsal.data.rendered import render_dataset
-from tsal.files import read_arrays
-from tsal.runs import Run
-from tsal.training import batch_maker
+from tsal.run import Run
+from tsal.synthetic.dataset import render_dataset
+from tsal.trainings import batch_maker
+from tsal.utils.files import read_arrays
 
 PICKED = [36, 39, 42, 45, 30, 48, 54]  # of the 68: corners of the eyes, tip of the nose, corners of the mouth
 SCHEME = """
@@ -27,7 +27,13 @@ ocular: [0, 3]
 lines: {left eye: 0 1, right eye: 2 3, nose: 4, mouth: 5 6}
 """
 OUTER, NOSE = 0, 4
-FAST = ["train.steps=6", "train.further=4", "train.checkpoint_every=100", "tracker.synthetic_steps=3", "tracker.video_steps=2"]
+FAST = [
+    "train.steps=6",
+    "train.further=4",
+    "train.checkpoint_every=100",
+    "tracker.synthetic_steps=3",
+    "tracker.video_steps=2",
+]
 CPU = torch.device("cpu")
 
 
@@ -52,8 +58,18 @@ def made(tmp_path_factory) -> tuple[Path, Path, list[str]]:
     render_dataset(root, RenderConfig(labelled=10, clips=3, validation=2, frames=3, side=96), workers=1, progress=False)
     seven(root)
     (root / "seven.yaml").write_text(SCHEME)
-    options = ["--profile", "smoke", "--data", "seven", "--root", str(root), "--set", f"data.scheme={root / 'seven.yaml'}", *FAST,
-               "data.truth=unlabelled-truth.txt"]  # fmt: skip
+    options = [
+        "--profile",
+        "smoke",
+        "--data",
+        "seven",
+        "--root",
+        str(root),
+        "--set",
+        f"data.scheme={root / 'seven.yaml'}",
+        *FAST,
+        "data.truth=unlabelled-truth.txt",
+    ]
     assert main(["data", "--run", str(folder), *options]) == 0
     (root / "seven.yaml").unlink()
     for stage in ("tracker", "train", "pseudo", "evaluate", "figures"):
@@ -110,7 +126,17 @@ def test_a_trained_member_predicts_where_neither_run_nor_scheme_is(made, tmp_pat
     rows = [(face.image, None, face.box) for face in read_list(root / "lists" / "val.txt")]
     write_list(tmp_path / "list.txt", rows)
     out = tmp_path / "p.npz"
-    command = ["predict", "--weights", tmp_path / "elsewhere.pt", "--list", tmp_path / "list.txt", "--root", root, "--out", out]
+    command = [
+        "predict",
+        "--weights",
+        tmp_path / "elsewhere.pt",
+        "--list",
+        tmp_path / "list.txt",
+        "--root",
+        root,
+        "--out",
+        out,
+    ]
     assert main(list(map(str, command))) == 0
     found, table = read_arrays(out), read_arrays(folder / "predictions.npz")
     assert found["points"].shape == (6, 7, 2) and found["scores"].shape == (6, 7)
@@ -132,7 +158,9 @@ def test_a_run_keeps_its_scheme_and_a_changed_file_means_other_trainings(made, t
     (root / "seven.yaml").write_text(f"# the same in other words\n{SCHEME.replace('[0, 3], [1, 2]', '[2, 1], [0, 3]')}")
     assert main(again) == 0 and identity() == before
     (root / "seven.yaml").write_text(SCHEME + "centre: 4\n")
-    assert Run.open(tmp_path / "run").scheme.centre == -1 and identity() == before  # what the file says now is of no weight ...
+    assert (
+        Run.open(tmp_path / "run").scheme.centre == -1 and identity() == before
+    )  # what the file says now is of no weight ...
     assert main(again) == 0  # ... until 'data' makes the run anew
     after = identity()
     assert Run.open(tmp_path / "run").scheme.centre == after["scheme"]["centre"] == 4

@@ -12,7 +12,8 @@ import tomllib
 import pytest
 import yaml
 
-from tsal.__main__ import REPOSITORY
+from tsal import run as run_module
+from tsal.utils.paths import PACKAGE, REPOSITORY
 
 PIN = re.compile(r"[a-z0-9-]+==[0-9][0-9.]*")
 
@@ -39,15 +40,17 @@ def test_the_package_says_the_same():
     assert project["project"]["requires-python"] == ">=3.11"
     assert project["tool"]["setuptools"]["dynamic"]["dependencies"] == {"file": ["requirements.txt"]}
     folders = {path.parent.relative_to(REPOSITORY) for path in (REPOSITORY / "tsal").rglob("__init__.py")}
-    assert sorted(project["tool"]["setuptools"]["packages"]) == sorted(str(folder).replace("/", ".") for folder in folders)
+    assert sorted(project["tool"]["setuptools"]["packages"]) == sorted(
+        str(folder).replace("/", ".") for folder in folders
+    )
 
 
 def test_every_import_is_a_pinned_package():
     provided = {"cv2": "opencv-python", "yaml": "pyyaml", "IPython": "ipykernel"}
     pinned = {pin.partition("==")[0] for pin in pins()}
     # a test module is none of them: what two share stands in a module of its own
-    own = {"tsal", *(path.stem for path in (REPOSITORY / "tests").glob("*.py") if not path.stem.startswith("test_"))}
-    for path in [*(REPOSITORY / "tsal").rglob("*.py"), *(REPOSITORY / "tests").glob("*.py")]:
+    own = {"tsal", *(path.stem for path in (REPOSITORY / "tests" / "helpers").glob("*.py"))}
+    for path in [*(REPOSITORY / "tsal").rglob("*.py"), *(REPOSITORY / "tests").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
@@ -62,7 +65,8 @@ def test_the_citation_names_the_paper():
     assert "Apache License" in (REPOSITORY / "LICENSE").read_text() and citation["license"] == "Apache-2.0"
 
 
-# --- make: the real Makefile with a python that only writes down what it was asked for --------------------------------------------
+# --- make: the real Makefile with a python that only writes down what it was asked for
+# --------------------------------------------
 
 
 @pytest.fixture
@@ -75,17 +79,37 @@ def make(tmp_path):
 
     def run(*arguments: str, status: int = 0) -> tuple[list[str], str]:
         log.write_text("")
-        command = ["make", "-C", str(REPOSITORY), "-o", ".venv/.done", f"PY={python}", f"RUN={tmp_path / 'run'}", *arguments]
+        command = [
+            "make",
+            "-C",
+            str(REPOSITORY),
+            "-o",
+            ".venv/.done",
+            f"PY={python}",
+            f"RUN={tmp_path / 'run'}",
+            *arguments,
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == status, done.stderr
         asked = [line.split("|") for line in log.read_text().splitlines()]
-        return [words[3].split("/")[-1] if words[2] == "notebook" else words[2] for words in asked], log.read_text()
+        return (
+            [words[3].split("/")[-1] if words[2] == "notebook" else words[2] for words in asked],
+            log.read_text(),
+            done.stdout,
+        )
 
     run.folder = tmp_path
     return run
 
 
-ALL = ["01_data.ipynb", "02_tracker.ipynb", "03_train.ipynb", "04_pseudo_labels.ipynb", "05_evaluate.ipynb", "06_figures.ipynb"]
+ALL = [
+    "01_data.ipynb",
+    "02_tracker.ipynb",
+    "03_train.ipynb",
+    "04_pseudo_labels.ipynb",
+    "05_evaluate.ipynb",
+    "06_figures.ipynb",
+]
 
 
 def test_reproduce_runs_every_notebook_once_and_a_second_time_none(make):
@@ -96,8 +120,8 @@ def test_reproduce_runs_every_notebook_once_and_a_second_time_none(make):
 
 def test_a_changed_plotting_module_redraws_and_trains_nothing(make):
     make("reproduce")
-    assert make("-W", "tsal/figures.py", "reproduce")[0] == ["06_figures.ipynb", "report"]
-    assert make("-W", "tsal/metrics.py", "reproduce")[0] == ["05_evaluate.ipynb", "06_figures.ipynb", "report"]
+    assert make("-W", "tsal/figures/style.py", "reproduce")[0] == ["06_figures.ipynb", "report"]
+    assert make("-W", "tsal/evaluation/metrics.py", "reproduce")[0] == [*ALL[3:], "report"]
 
 
 def test_changed_settings_begin_again_with_the_data(make):
@@ -108,8 +132,12 @@ def test_changed_settings_begin_again_with_the_data(make):
 
 
 def test_settings_reach_the_first_notebook_word_by_word(make):
-    log = make("data", "DATA=mine", "ROOT=/a b/it's", "LABELLED=x y", "EVALUATE=z", "PROFILE=smoke", "SET=a.b=1 c.d=2")[1]
-    assert "|--profile|smoke|--seed|0|--data|mine|--root|/a b/it's|--labelled|x|y|--evaluate|z|--set|a.b=1 c.d=2|" in log
+    log = make("data", "DATA=mine", "ROOT=/a b/it's", "LABELLED=x y", "EVALUATE=z", "PROFILE=smoke", "SET=a.b=1 c.d=2")[
+        1
+    ]
+    assert (
+        "|--profile|smoke|--seed|0|--data|mine|--root|/a b/it's|--labelled|x|y|--evaluate|z|--set|a.b=1 c.d=2|" in log
+    )
     assert "--budget" not in log
     assert "|--budget|300w-120|" in make("data", "DATA=mine", "ROOT=/a")[1]
 
@@ -121,8 +149,40 @@ def test_a_failed_stage_leaves_no_stamp_and_is_run_again(make):
     assert make("data")[0] == ALL[:1]
 
 
-def test_every_module_that_make_watches_is_there():
-    text = subprocess.run(["make", "-C", str(REPOSITORY), "-pn", "help"], capture_output=True, text=True).stdout
-    listed = re.findall(r"^\w+_modules := (.*)$", text, re.M)
-    names = {name for line in listed for name in line.split()}
-    assert len(listed) == 6 and names and all((REPOSITORY / name).exists() for name in names)
+CORE = sorted(path for pattern in ("*.py", "data/*.py", "tracker/*.py") for path in PACKAGE.glob(pattern))
+
+
+def test_every_file_of_the_core_makes_other_trainings(tmp_path, monkeypatch):
+    """A comment in any file that decides what a training makes changes the fingerprint of the code; one elsewhere does not."""
+    copy = tmp_path / "tsal"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "weights"))
+    monkeypatch.setattr(run_module, "PACKAGE", copy)
+    seen = [run_module.code_fingerprint()]
+    for path in CORE:
+        with (copy / path.relative_to(PACKAGE)).open("a") as file:
+            file.write("# a comment\n")
+        seen.append(run_module.code_fingerprint())
+    assert len(set(seen)) == len(CORE) + 1
+    with (copy / "figures" / "style.py").open("a") as file:
+        file.write("# a comment\n")
+    assert run_module.code_fingerprint() == seen[-1]
+
+
+def test_every_file_of_the_core_makes_make_train(make):
+    make("reproduce")
+    for path in CORE:
+        assert "03_train.ipynb" in make("-W", str(path.relative_to(REPOSITORY)), "train")[0], path
+    assert make("-W", "tsal/figures/style.py", "train")[0] == []
+
+
+def test_a_stage_s_own_rooms_are_watched(make):
+    make("reproduce")
+    for path, notebook in {
+        "tsal/prepare/video.py": "01_data",
+        "tsal/synthetic/mesh.py": "01_data",
+        "tsal/synthetic/flow.py": "01_data",
+        "tsal/audit/store.py": "04_pseudo_labels",
+        "tsal/evaluation/metrics.py": "04_pseudo_labels",
+        "tsal/figures/tables.py": "06_figures",
+    }.items():
+        assert make("-W", path, "reproduce")[0][0] == f"{notebook}.ipynb", path

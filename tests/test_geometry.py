@@ -68,7 +68,12 @@ def test_a_flip_mirrors_the_finished_crop_left_to_right():
 
 @pytest.mark.parametrize("as_torch", [False, True])
 def test_an_inverse_undoes_an_affine_and_compose_applies_the_first_first(as_torch):
-    first = np.stack([crop_affine((1, 2, 30, 40), 64, 1.2, rotation=r, shift=(0.1, 0.0), flip=f) for r, f in ((10, False), (-70, True))])
+    first = np.stack(
+        [
+            crop_affine((1, 2, 30, 40), 64, 1.2, rotation=r, shift=(0.1, 0.0), flip=f)
+            for r, f in ((10, False), (-70, True))
+        ]
+    )
     second = np.stack([np.array([[0.5, 0.1, 3.0], [-0.2, 2.0, 1.0]])] * 2)
     points = np.arange(20, dtype=float).reshape(2, 5, 2)
     if as_torch:
@@ -128,4 +133,9 @@ def test_the_pixel_grid_is_x_then_y():
 def test_inside_counts_the_border_pixels_and_respects_a_margin():
     points = torch.tensor([[0.0, 0.0], [9.0, 4.0], [9.1, 4.0], [9.0, 4.1], [-0.1, 2.0]])
     assert inside(points, 5, 10).tolist() == [True, True, False, False, False]
-    assert inside(torch.tensor([[1.9, 2.0], [2.0, 2.0], [7.0, 2.0], [7.1, 2.0]]), 5, 10, margin=2).tolist() == [False, True, True, False]
+    assert inside(torch.tensor([[1.9, 2.0], [2.0, 2.0], [7.0, 2.0], [7.1, 2.0]]), 5, 10, margin=2).tolist() == [
+        False,
+        True,
+        True,
+        False,
+    ]

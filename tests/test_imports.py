@@ -1,67 +1,86 @@
-"""Imports run one way, from what knows little to what knows much."""
+"""Imports run one way, from what knows little to what knows much; rooms show their neighbours what their __init__ exports."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from pathlib import Path
 
-from tsal.__main__ import REPOSITORY
+import pytest
 
-LAYERS = [  # a module imports from layers above its own line here, or beside it
-    {"errors", "averaging", "diagnosis"},
-    {"files", "geometry", "schemes"},
-    {"config", "checkpoints"},
-    {"codecs", "losses", "shapes", "metrics", "losses_flow", "data.heads_mesh", "data.heads_skin", "data.heads",
-     "data.rendered_scene", "data.rendered_drawing", "data.rendered", "data.pictures", "data.lists", "data.crops",
-     "data.photometric", "data.views", "data.known_flow", "model", "tracker"},
-    {"data.building", "data.leaks", "data.matlab", "data.finder", "data.shots", "data.boxes_file", "data.faces", "data.video",
-     "data.photographs", "data.release_300w", "data.release_300vw", "data.release_aflw", "data.release_youtube"},
-    {"tracker_training", "supervision", "pseudo", "runs", "prepare"},
-    {"trainer", "loop"},
-    {"evaluate", "evaluate_flow"},
-    {"audit", "analysis"},
-    {"training"},
-    {"stages", "predict"},
-    {"style", "tables", "figures_audit", "figures_breakdown", "figures_compare", "figures_data", "figures_evaluation", "explorer_views",
-     "explorer_panels", "overlay"},
-    {"figures", "report", "notebook", "track", "explorer"},
-    {"__main__", "bench", "methods"},
-]  # fmt: skip
+from tsal.utils.paths import PACKAGE, REPOSITORY
+
+# a module or room imports from those above it
+ORDER = (
+    "utils",
+    "config", "geometry", "schemes", "codecs", "averaging",
+    "data", "run", "loop",
+    "losses", "model", "model_files", "tracker", "supervision", "pseudo", "trainer", "trainings",
+    "evaluation", "faces", "synthetic", "prepare",
+    "audit", "figures", "inference", "explorer", "stages", "bench", "cli",
+)  # fmt: skip
+PLACE = {name: place for place, name in enumerate(ORDER)}
 
 
-def imports(lazy: bool = True) -> dict[str, set[str]]:
-    """Modules of the package -> those that they import; ``lazy``: also within functions."""
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name, ``__init__`` files by their room's."""
     found = {}
-    for path in (REPOSITORY / "tsal").rglob("*.py"):
-        name = ".".join(path.relative_to(REPOSITORY / "tsal").with_suffix("").parts)
-        if name.endswith("__init__"):
-            continue
-        tree = ast.parse(path.read_text())
-        nodes = [node for node in (ast.walk(tree) if lazy else tree.body) if isinstance(node, (ast.Import, ast.ImportFrom))]
-        targets = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-        for node in nodes:
-            if isinstance(node, ast.ImportFrom):
-                assert not node.level, f"{name}: a relative import"
-                targets |= {f"tsal.{alias.name}" for alias in node.names} if node.module == "tsal" else {node.module}
-        found[name] = {target.removeprefix("tsal.") for target in targets if target.startswith("tsal.")}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(part for part in parts if part != "__init__")] = path
     return found
 
 
-def test_every_module_has_its_layer_and_imports_from_none_below_it():
-    place = {name: number for number, layer in enumerate(LAYERS) for name in layer}
-    found = imports()
-    assert set(found) == set(place)
-    wrong = [f"{name} imports {other}" for name, others in found.items() for other in others if place[other] > place[name]]
+def imports(path: Path) -> set[tuple[str, tuple[str, ...]]]:
+    """(module after ``tsal.``, names) of every import of the package in a file, within functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: a relative import"
+            names = tuple(alias.name for alias in node.names)
+            if node.module == "tsal":
+                found |= {(name.lower() if name in ("Config", "Run") else name, ()) for name in names}
+            elif (node.module or "").startswith("tsal."):
+                found.add((node.module.removeprefix("tsal."), names))
+        elif isinstance(node, ast.Import):
+            assert not any(alias.name.startswith("tsal") for alias in node.names), f"{path}: import tsal.x"
+    return found
+
+
+def room(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def test_every_module_has_its_place_and_imports_from_none_below_it():
+    found = {name: path for name, path in modules().items() if name not in ("", "__main__")}
+    assert {room(name) for name in found} == set(ORDER)
+    wrong = [
+        f"{name} imports {other}"
+        for name, path in found.items()
+        for other, _ in imports(path)
+        if PLACE[room(other)] > PLACE[room(name)]
+    ]
+    assert not wrong
+
+
+def test_a_room_is_entered_by_its_door():
+    rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    wrong = [
+        f"{name} imports tsal.{other}"
+        for name, path in modules().items()
+        for other, _ in imports(path)
+        if "." in other and other != "utils.lazy" and room(other) in rooms and room(other) != room(name)
+    ]
     assert not wrong
 
 
 def test_no_module_imports_itself_by_a_detour():
-    found, done = imports(), set()
+    found, done = {name: {other for other, _ in imports(path)} for name, path in modules().items()}, set()
 
     def visit(name: str, way: tuple[str, ...]) -> None:
         assert name not in way, f"a circle: {' -> '.join((*way, name))}"
-        if name not in done:
+        if name not in done and name in found:
             for other in found[name]:
                 visit(other, (*way, name))
             done.add(name)
@@ -70,15 +89,28 @@ def test_no_module_imports_itself_by_a_detour():
         visit(name, ())
 
 
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py")))
+def test_a_door_shows_what_is_there(name):
+    code = f"import tsal.{name} as room\n[getattr(room, name) for name in getattr(room, '__all__', [])]"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)
+
+
 def test_evaluation_does_not_know_training():
-    found = imports()
-
-    def reach(name: str) -> set[str]:
-        return {name}.union(*(reach(other) for other in found[name]))
-
-    assert not {"trainer", "training", "stages", "losses", "supervision"} & reach("evaluate")
+    found = {name: {other for other, _ in imports(path)} for name, path in modules().items()}
+    rooms = {
+        path.parent.name: [n for n in found if room(n) == path.parent.name] for path in PACKAGE.glob("*/__init__.py")
+    }
+    seen, ahead = set(), list(rooms["evaluation"])
+    while ahead:
+        name = ahead.pop()
+        if name not in seen:
+            seen.add(name)
+            ahead += [m for other in found.get(name, ()) for m in rooms.get(other, [other]) if other != "data"]
+    assert not {"trainer", "trainings", "loop", "optimiser"} & seen
 
 
 def test_help_does_without_torch():
-    code = "import sys, tsal.__main__ as m\ntry: m.main(['--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    code = (
+        "import sys, tsal.cli as m\ntry: m.main(['--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY, capture_output=True)

@@ -24,7 +24,8 @@ def grad(loss: torch.Tensor, *inputs: torch.Tensor) -> list[torch.Tensor]:
     return list(torch.autograd.grad(loss, inputs))
 
 
-# --- weighted mean -------------------------------------------------------------------------------------------------------------
+# --- weighted mean
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_weighted_mean_is_divided_once_by_its_own_weights():
@@ -48,11 +49,14 @@ def test_shapes_never_broadcast():
         weighted_mean(torch.ones(3, 1), torch.ones(3))
 
 
-# --- points, heatmaps, offsets -------------------------------------------------------------------------------------------------
+# --- points, heatmaps, offsets
+# -------------------------------------------------------------------------------------------------
 
 
 def test_point_loss_by_hand():
-    points = torch.tensor([[[0.5, 0.0], [-4.0, 3.0], [5.0, 5.0]]])  # px; half the square below 1 px, the length less 1/2 above
+    points = torch.tensor(
+        [[[0.5, 0.0], [-4.0, 3.0], [5.0, 5.0]]]
+    )  # px; half the square below 1 px, the length less 1/2 above
     loss = point_loss(points, torch.zeros(1, 3, 2), torch.tensor([[1.0, 1.0, 0.0]]))
     assert loss.item() == pytest.approx((0.125 + 3.5 + 2.5) / 2)
 
@@ -66,7 +70,9 @@ def test_offset_loss_by_hand():
 def test_cross_entropy_by_hand():
     logits = torch.tensor([[[[0.0, math.log(3.0)]]]])  # softmax 1/4, 3/4
     target = torch.tensor([[[[0.5, 0.5]]]])
-    assert heatmap_cross_entropy(logits, target, torch.ones(1, 1)).item() == pytest.approx(-0.5 * math.log(3 / 16), abs=1e-6)
+    assert heatmap_cross_entropy(logits, target, torch.ones(1, 1)).item() == pytest.approx(
+        -0.5 * math.log(3 / 16), abs=1e-6
+    )
 
 
 def test_mse_by_hand_sums_a_map_and_averages_maps():
@@ -80,9 +86,19 @@ def each_masked_loss():
     draw = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
     return [
         pytest.param(point_loss, draw(2, 2, 2), draw(2, 2, 2), id="point_loss"),
-        pytest.param(lambda p, t, w: offset_loss(p[:, None], t[:, None], w[:, None]), draw(2, 2, 2), draw(2, 2, 2), id="offset_loss"),
+        pytest.param(
+            lambda p, t, w: offset_loss(p[:, None], t[:, None], w[:, None]),
+            draw(2, 2, 2),
+            draw(2, 2, 2),
+            id="offset_loss",
+        ),
         pytest.param(heatmap_mse, draw(2, 2, 3, 3), draw(2, 2, 3, 3), id="heatmap_mse"),
-        pytest.param(heatmap_cross_entropy, draw(2, 2, 3, 3), draw(2, 2, 9).softmax(-1).view(2, 2, 3, 3), id="heatmap_cross_entropy"),
+        pytest.param(
+            heatmap_cross_entropy,
+            draw(2, 2, 3, 3),
+            draw(2, 2, 9).softmax(-1).view(2, 2, 3, 3),
+            id="heatmap_cross_entropy",
+        ),
     ]
 
 
@@ -114,7 +130,8 @@ def test_with_nothing_valid_a_loss_is_zero(loss, prediction, target):
     assert value.item() == 0 and (grad(value, prediction)[0] == 0).all()
 
 
-# --- centres -------------------------------------------------------------------------------------------------------------------
+# --- centres
+# -------------------------------------------------------------------------------------------------------------------
 
 
 def test_focal_loss_by_hand():
@@ -130,7 +147,9 @@ def test_focal_loss_is_divided_by_the_number_of_positive_cells():
     score, target = torch.randn(1, 1, 3, 3), torch.zeros(1, 1, 3, 3)
     target[0, 0, 1, 1] = 1
     one = focal_loss(score, target, torch.ones(1))
-    assert focal_loss(score.repeat(3, 1, 1, 1), target.repeat(3, 1, 1, 1), torch.ones(3)).item() == pytest.approx(one.item(), rel=1e-5)
+    assert focal_loss(score.repeat(3, 1, 1, 1), target.repeat(3, 1, 1, 1), torch.ones(3)).item() == pytest.approx(
+        one.item(), rel=1e-5
+    )
 
 
 def test_focal_loss_of_a_sure_and_right_map_is_nothing_and_of_a_sure_and_wrong_one_finite():
@@ -162,7 +181,8 @@ def test_a_picture_without_a_known_centre_adds_neither_positives_nor_negatives(r
     assert nothing.item() == 0 and (grad(nothing, score)[0] == 0).all()
 
 
-# --- structure invariance ------------------------------------------------------------------------------------------------------
+# --- structure invariance
+# ------------------------------------------------------------------------------------------------------
 
 POINTS = torch.tensor([[[3.0, 4.0], [0.0, 5.0]], [[6.0, 8.0], [0.0, 5.0]]])  # |offset|^2: 25, 25 and 100, 25
 CENTRE, ALL = torch.zeros(2, 2), torch.ones(2, 2, dtype=torch.bool)

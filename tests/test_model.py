@@ -9,13 +9,23 @@ import torch
 from toys import PAIRED, perfect_detection
 
 from tsal.config import ModelConfig
-from tsal.errors import ConfigError, InputError
 from tsal.model import Detector, Vgg16Backbone, load_vgg16
 from tsal.schemes import generic_scheme
+from tsal.utils.errors import ConfigError, InputError
 
 # torchvision's VGG-16: index of each convolution in ``features``, its inputs and outputs
-VGG16 = [(0, 3, 64), (2, 64, 64), (5, 64, 128), (7, 128, 128), (10, 128, 256), (12, 256, 256), (14, 256, 256),
-         (17, 256, 512), (19, 512, 512), (21, 512, 512)]  # fmt: skip
+VGG16 = [
+    (0, 3, 64),
+    (2, 64, 64),
+    (5, 64, 128),
+    (7, 128, 128),
+    (10, 128, 256),
+    (12, 256, 256),
+    (14, 256, 256),
+    (17, 256, 512),
+    (19, 512, 512),
+    (21, 512, 512),
+]
 
 
 def light(landmarks: int = 4, **settings) -> Detector:
@@ -51,7 +61,12 @@ def test_an_input_that_the_network_cannot_halve_is_an_error():
 @pytest.mark.parametrize("kind, radius", [("distribution", 0), ("gaussian", 3)])
 def test_both_sources_of_perfect_outputs_are_the_points(kind, radius):
     detector = light(input=96, heatmap=kind, decode_radius=radius)
-    points = torch.tensor([[[30.2, 25.7], [61.9, 28.3], [45.5, 48.8], [44.1, 66.6]], [[20.0, 40.5], [70.0, 31.0], [50.5, 50.0], [40.0, 60.0]]])
+    points = torch.tensor(
+        [
+            [[30.2, 25.7], [61.9, 28.3], [45.5, 48.8], [44.1, 66.6]],
+            [[20.0, 40.5], [70.0, 31.0], [50.5, 50.0], [40.0, 60.0]],
+        ]
+    )
     found = perfect_detection(detector, points, PAIRED)
     assert (detector.heatmap(found)[0] - points).abs().max() < 0.1
     assert torch.allclose(detector.centre(found)[0][:, 0], points, atol=1e-4)
@@ -97,8 +112,11 @@ def torchvision_weights() -> dict[str, torch.Tensor]:
     return weights
 
 
-REST = {f"{name}.{kind}": torch.zeros(1) for name in ("features.24", "features.26", "features.28", "classifier.0", "classifier.3",
-                                                      "classifier.6") for kind in ("weight", "bias")}  # fmt: skip
+REST = {
+    f"{name}.{kind}": torch.zeros(1)
+    for name in ("features.24", "features.26", "features.28", "classifier.0", "classifier.3", "classifier.6")
+    for kind in ("weight", "bias")
+}
 
 
 @functools.lru_cache
@@ -123,9 +141,15 @@ def without(name: str) -> dict:
     "change, said",
     [
         (lambda: without("features.21.bias"), r"missing \['features.21.bias'\]"),
-        (lambda: torchvision_weights() | {"features.1.weight": torch.zeros(1)}, r"unknown \['features.1.weight'\]"),  # VGG-16 with BN
+        (
+            lambda: torchvision_weights() | {"features.1.weight": torch.zeros(1)},
+            r"unknown \['features.1.weight'\]",
+        ),  # VGG-16 with BN
         (lambda: {f"module.{k}": v for k, v in torchvision_weights().items()}, "not torchvision's VGG-16"),
-        (lambda: torchvision_weights() | {"features.0.weight": torch.zeros(64, 1, 3, 3)}, r"features.0.weight has shape \(64, 1, 3, 3\)"),
+        (
+            lambda: torchvision_weights() | {"features.0.weight": torch.zeros(64, 1, 3, 3)},
+            r"features.0.weight has shape \(64, 1, 3, 3\)",
+        ),
         (lambda: torch.zeros(3), "not "),
         (lambda: [1, 2], "not "),
     ],

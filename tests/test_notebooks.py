@@ -10,24 +10,27 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from toys import NOTEBOOKS
 
-from conftest import NOTEBOOKS
-from tsal import stages, training
-from tsal.__main__ import REPOSITORY, main
-from tsal.audit import Audit
+from tsal import stages, trainings
+from tsal.audit.store import Audit
+from tsal.cli.commands import main
 from tsal.config import Config
 from tsal.data.lists import find_list, read_list
-from tsal.evaluate import load_member, metrics_rows
-from tsal.checkpoints import load_checkpoint
-from tsal.files import read_arrays
-from tsal.notebook import notebook_parameters
-from tsal.runs import Run
-from tsal.training import snapshot_steps
+from tsal.evaluation.predictions import metrics_rows
+from tsal.model_files import load_member
+from tsal.run import Run
+from tsal.stages.notebook import notebook_parameters
+from tsal.trainings import snapshot_steps
+from tsal.utils.checkpoints import load_checkpoint
+from tsal.utils.files import read_arrays
+from tsal.utils.paths import REPOSITORY
 
 MEMBERS = ["start", "supervised", "teacher", "student"]
 
 
-# --- as committed ----------------------------------------------------------------------------------------------------------
+# --- as committed
+# ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -51,11 +54,14 @@ def test_there_are_no_other_notebooks():
 
 
 def test_default_parameters_open_the_default_run():
-    folders = {nbformat.read(REPOSITORY / "notebooks" / f"{name}.ipynb", 4).cells[2].source.split('"')[1] for name in NOTEBOOKS}
+    folders = {
+        nbformat.read(REPOSITORY / "notebooks" / f"{name}.ipynb", 4).cells[2].source.split('"')[1] for name in NOTEBOOKS
+    }
     assert folders == {"outputs/rendered-cpu-s0"}
 
 
-# --- as executed -----------------------------------------------------------------------------------------------------------
+# --- as executed
+# -----------------------------------------------------------------------------------------------------------
 
 
 def opened(folder) -> Run:
@@ -76,7 +82,9 @@ def test_an_executed_notebook_ends_without_an_error_and_shows_its_numbers(smoke_
 
 
 def test_the_folder_of_executed_notebooks_holds_no_failed_or_half_written_one(smoke_run):
-    assert sorted(path.name for path in (smoke_run / "executed").iterdir()) == sorted(f"{name}.ipynb" for name in NOTEBOOKS)
+    assert sorted(path.name for path in (smoke_run / "executed").iterdir()) == sorted(
+        f"{name}.ipynb" for name in NOTEBOOKS
+    )
 
 
 def test_data_keeps_the_resolved_config_and_a_manifest_of_every_row(smoke_run):
@@ -125,7 +133,9 @@ def test_supervised_and_tsal_have_equal_steps_and_the_same_start(smoke_run):
 
 
 def test_teacher_and_student_are_two_detectors(smoke_run):
-    teacher, student = (load_member(smoke_run / "tsal/model.pt", name)[0].state_dict() for name in ("teacher", "student"))
+    teacher, student = (
+        load_member(smoke_run / "tsal/model.pt", name)[0].state_dict() for name in ("teacher", "student")
+    )
     assert any(not torch.equal(teacher[name], student[name]) for name in teacher)
 
 
@@ -134,7 +144,10 @@ def test_the_audit_has_every_source_of_every_member_on_every_unlabelled_frame(sm
     frames, sources, points = len(run.lists.unlabelled), len(audit.sources), run.scheme.points
     assert audit.names == ["start", "teacher", "student"]
     further = run.config.train.further
-    assert audit.steps("start") == [0] and audit.steps("teacher") == audit.steps("student") == [*snapshot_steps(further, 4), further]
+    assert audit.steps("start") == [0] and audit.steps("teacher") == audit.steps("student") == [
+        *snapshot_steps(further, 4),
+        further,
+    ]
     assert sorted(audit.frames.image) == sorted(face.image for face in run.lists.unlabelled)
     for member in audit.names:
         labels, _ = audit.labels(member)
@@ -172,22 +185,27 @@ def test_the_figures_are_pictures(smoke_run):
     assert all(path.with_suffix(".pdf").stat().st_size > 1000 for path in paths)
 
 
-# --- skipped, resumed ------------------------------------------------------------------------------------------------------
+# --- skipped, resumed
+# ------------------------------------------------------------------------------------------------------
 
 
 def trained_files(folder) -> dict:
-    return {name: (folder / name / "model.pt").stat().st_mtime_ns for name in ("tracker", "start", "supervised", "tsal")}
+    return {
+        name: (folder / name / "model.pt").stat().st_mtime_ns for name in ("tracker", "start", "supervised", "tsal")
+    }
 
 
 def test_what_is_trained_with_the_same_settings_is_not_trained_again(smoke_run):
     before = trained_files(smoke_run)
     stages.train_tracker(opened(smoke_run))
-    stages.train(opened(smoke_run))
+    stages.train_models(opened(smoke_run))
     assert trained_files(smoke_run) == before
 
 
 @pytest.mark.parametrize("name, step", [("start", "supervised_step"), ("tsal", "asynchronous_step")])
-def test_a_killed_training_that_is_resumed_ends_with_the_same_weights_to_the_bit(smoke_run, tmp_path, monkeypatch, name, step):
+def test_a_killed_training_that_is_resumed_ends_with_the_same_weights_to_the_bit(
+    smoke_run, tmp_path, monkeypatch, name, step
+):
     folder = tmp_path / "run"
     for file in ("config.json", "manifest.json", "tracker/model.pt", "start/model.pt"):
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
@@ -196,14 +214,20 @@ def test_a_killed_training_that_is_resumed_ends_with_the_same_weights_to_the_bit
 
     def train():
         if name == "start":
-            training.train_supervised(opened(folder), "start", seed=config.seed, steps=config.train.steps, batch=config.train.batch,
-                                      lr=config.train.lr)
+            trainings.train_supervised(
+                opened(folder),
+                "start",
+                seed=config.seed,
+                steps=config.train.steps,
+                batch=config.train.batch,
+                lr=config.train.lr,
+            )
         else:
-            training.train_tsal(opened(folder), [folder / "start/model.pt"] * 2, config.train.further)
+            trainings.train_tsal(opened(folder), [folder / "start/model.pt"] * 2, config.train.further)
 
     if name == "start":
         (folder / "start/model.pt").unlink()
-    whole, calls = getattr(training, step), []
+    whole, calls = getattr(trainings, step), []
 
     def killed(*arguments):
         calls.append(1)
@@ -212,7 +236,7 @@ def test_a_killed_training_that_is_resumed_ends_with_the_same_weights_to_the_bit
         return whole(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, step, killed)
+        patch.setattr(trainings, step, killed)
         with pytest.raises(KeyboardInterrupt):
             train()
     assert load_checkpoint(folder / name / "last.pt")["step"] == config.train.checkpoint_every
@@ -225,7 +249,8 @@ def test_a_killed_training_that_is_resumed_ends_with_the_same_weights_to_the_bit
     assert last_rows[0] == last_rows[1]
 
 
-# --- what goes wrong -------------------------------------------------------------------------------------------------------
+# --- what goes wrong
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_a_parameter_that_a_notebook_does_not_have_is_an_error_that_names_the_nearest(tmp_path, capsys):
@@ -236,7 +261,10 @@ def test_a_parameter_that_a_notebook_does_not_have_is_an_error_that_names_the_ne
 
 
 def write_notebook(path, *sources):
-    cells = [nbformat.v4.new_code_cell('run = ""', metadata={"tags": ["parameters"]}), *map(nbformat.v4.new_code_cell, sources)]
+    cells = [
+        nbformat.v4.new_code_cell('run = ""', metadata={"tags": ["parameters"]}),
+        *map(nbformat.v4.new_code_cell, sources),
+    ]
     notebook = nbformat.v4.new_notebook(cells=cells)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, path)
@@ -254,18 +282,24 @@ def test_parameters_are_yaml_and_plain_text_stays_as_it_is(tmp_path, capsys):
 
 
 def test_an_input_error_in_a_notebook_is_told_as_the_command_line_tells_it(tmp_path, capsys):
-    write_notebook(tmp_path / "bad.ipynb", "from tsal.errors import DataError\nraise DataError(['a.txt:1: wrong', 'a.txt:2: too'])")
+    write_notebook(
+        tmp_path / "bad.ipynb", "from tsal.utils import DataError\nraise DataError(['a.txt:1: wrong', 'a.txt:2: too'])"
+    )
     assert main(["notebook", str(tmp_path / "bad.ipynb"), "--run", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
     assert error == "error: a.txt:1: wrong\nerror: a.txt:2: too\n"
     assert [path.name for path in (tmp_path / "run/executed").iterdir()] == ["bad.failed.ipynb"]
 
 
-def test_any_other_error_in_a_notebook_is_shown_with_its_place_and_the_next_success_removes_what_failed(tmp_path, capsys):
+def test_any_other_error_in_a_notebook_is_shown_with_its_place_and_the_next_success_removes_what_failed(
+    tmp_path, capsys
+):
     write_notebook(tmp_path / "n.ipynb", "1 / 0")
     assert main(["notebook", str(tmp_path / "n.ipynb"), "--run", str(tmp_path / "run")]) == 1
     error = capsys.readouterr().err
-    assert "ZeroDivisionError" in error and str(tmp_path / "run/executed/n.failed.ipynb") in error and "\x1b" not in error
+    assert (
+        "ZeroDivisionError" in error and str(tmp_path / "run/executed/n.failed.ipynb") in error and "\x1b" not in error
+    )
     write_notebook(tmp_path / "n.ipynb", "import sys, os\nprint(sys.prefix, os.getcwd(), file=sys.stderr)")
     assert main(["notebook", str(tmp_path / "n.ipynb"), "--run", str(tmp_path / "run")]) == 0
     # shown live, and by this interpreter's kernel in the repository

@@ -9,11 +9,20 @@ import torch
 from toys import PAIRED, perfect_detection
 
 from tsal.config import ModelConfig, TsalConfig
-from tsal.data.rendered import render_clip
-from tsal.errors import ConfigError
 from tsal.model import Detector
-from tsal.pseudo import Source, check_sources, detection_sources, fuse, mean_with_mirror, to_view, tracking_sources, weights_to_view
+from tsal.pseudo import (
+    Source,
+    check_sources,
+    detection_sources,
+    fuse,
+    mean_with_mirror,
+    to_view,
+    tracking_sources,
+    weights_to_view,
+)
 from tsal.schemes import get_scheme
+from tsal.synthetic.dataset import render_clip
+from tsal.utils.errors import ConfigError
 
 TRACKED = ("tracked_heatmap", "tracked_centre")
 
@@ -46,7 +55,8 @@ def xs(labels) -> list[float]:
     return labels.points[0, :, 0].tolist()
 
 
-# --- fusion --------------------------------------------------------------------------------------------------------------------
+# --- fusion
+# --------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mu, x", [(0.5, 15.0), (0.8, 12.0), (1.0, 10.0), (0.0, 20.0)])
@@ -71,10 +81,16 @@ def test_what_stands_in_a_point_that_is_not_valid_is_never_fused(rubbish):
 
 
 def test_one_family_alone_is_taken_whole():
-    for names, x, apart in ((("tracked_heatmap",), 10.0, 8.0), (("tracked_centre",), 20.0, 19.0), (("heatmap",), 1.0, 1.0)):
+    for names, x, apart in (
+        (("tracked_heatmap",), 10.0, 8.0),
+        (("tracked_centre",), 20.0, 19.0),
+        (("heatmap",), 1.0, 1.0),
+    ):
         labels = fused(names, mu=0.3)
         assert xs(labels) == [x, x] and labels.weight.tolist() == [[1.0, 1.0]]
-        assert labels.agreement.tolist() == [[apart, apart]]  # with the other family on the real frame: heatmap at 1, centre at 2
+        assert labels.agreement.tolist() == [
+            [apart, apart]
+        ]  # with the other family on the real frame: heatmap at 1, centre at 2
 
 
 def test_a_family_that_does_not_speak_leaves_the_other_alone():
@@ -86,7 +102,9 @@ def test_a_family_that_does_not_speak_leaves_the_other_alone():
 
 
 def gone() -> dict[str, Source]:
-    return all_sources(tracked_heatmap=source(0.0, False, flow_error=math.nan), tracked_centre=source(0.0, False, flow_error=math.nan))
+    return all_sources(
+        tracked_heatmap=source(0.0, False, flow_error=math.nan), tracked_centre=source(0.0, False, flow_error=math.nan)
+    )
 
 
 def test_without_tracking_the_fallback_is_the_detector_on_the_real_frame():
@@ -107,7 +125,8 @@ def test_the_fallback_is_by_family_and_by_landmark():
 
 def test_provenance_says_which_landmarks_were_tracked_and_how_well():
     half = all_sources(
-        tracked_heatmap=source(10.0, [True, False], flow_error=0.5), tracked_centre=source(20.0, [False, False], flow_error=1.5)
+        tracked_heatmap=source(10.0, [True, False], flow_error=0.5),
+        tracked_centre=source(20.0, [False, False], flow_error=1.5),
     )
     labels = fused(found=half)
     assert labels.tracked.tolist() == [[True, False]]
@@ -117,7 +136,11 @@ def test_provenance_says_which_landmarks_were_tracked_and_how_well():
 
 
 def test_agreement_is_the_distance_of_the_families_in_pixels():
-    apart = all_sources(tracked_centre=Source(torch.tensor([[[13.0, 4.0], [10.0, 0.0]]]), torch.ones(1, 2), torch.ones(1, 2, dtype=torch.bool)))
+    apart = all_sources(
+        tracked_centre=Source(
+            torch.tensor([[[13.0, 4.0], [10.0, 0.0]]]), torch.ones(1, 2), torch.ones(1, 2, dtype=torch.bool)
+        )
+    )
     assert fused(found=apart).agreement.tolist() == [[5.0, 0.0]]
 
 
@@ -125,9 +148,13 @@ def test_a_frame_s_mean_disagreement_lowers_the_trust_in_it():
     labels = fused(gate_agreement=5.0)  # 10 px apart
     assert labels.weight.tolist() == [[pytest.approx(math.exp(-4)), pytest.approx(math.exp(-4))]]
     alone = fused(("tracked_heatmap",), gate_agreement=5.0)  # 8 px from the centre source, which is not learned from
-    assert alone.weight.tolist() == [[pytest.approx(math.exp(-2.56)), pytest.approx(math.exp(-2.56))]] and xs(alone) == [10.0, 10.0]
+    assert alone.weight.tolist() == [[pytest.approx(math.exp(-2.56)), pytest.approx(math.exp(-2.56))]] and xs(
+        alone
+    ) == [10.0, 10.0]
     silent = all_sources(tracked_centre=source(20.0, False, flow_error=1.5))
-    assert fused(found=silent, fallback=False, gate_agreement=5.0).weight.tolist() == [[1.0, 1.0]]  # one speaks: nothing to compare
+    assert fused(found=silent, fallback=False, gate_agreement=5.0).weight.tolist() == [
+        [1.0, 1.0]
+    ]  # one speaks: nothing to compare
 
 
 def test_fusion_changes_nothing_that_it_is_given():
@@ -143,7 +170,8 @@ def test_a_source_that_does_not_exist_is_an_error(names):
         check_sources(names)
 
 
-# --- sources of a detector and of a tracker ------------------------------------------------------------------------------------
+# --- sources of a detector and of a tracker
+# ------------------------------------------------------------------------------------
 
 POINTS = torch.tensor([[[30.2, 40.7], [62.3, 40.1], [46.4, 52.8], [45.9, 66.2]]])
 
@@ -244,12 +272,19 @@ def test_without_pairs_every_tracking_source_is_silent():
     empty = torch.empty(0, dtype=torch.long)
     heatmap = Source(POINTS, torch.ones(1, 4), torch.ones(1, 4, dtype=torch.bool))
     found = tracking_sources(
-        detector(), perfect_detection(detector(), POINTS[:0], PAIRED), heatmap, constant(0, 0, 0), constant(0, 0, 0), empty, empty
+        detector(),
+        perfect_detection(detector(), POINTS[:0], PAIRED),
+        heatmap,
+        constant(0, 0, 0),
+        constant(0, 0, 0),
+        empty,
+        empty,
     )
     assert all(not s.valid.any() and s.points.isfinite().all() and s.flow_error.isnan().all() for s in found.values())
 
 
-# --- views ---------------------------------------------------------------------------------------------------------------------
+# --- views
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def test_points_change_view_by_their_own_affine_and_swap_pairs_in_a_mirror():

@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from tsal.__main__ import REPOSITORY
 from tsal.data.lists import find_list, read_list
 from tsal.data.views import FaceStore, plain_affine
-from tsal.errors import ConfigError
 from tsal.geometry import apply_affine
-from tsal.schemes import SCHEME_FOLDER, Scheme, centre_point, generic_scheme, get_scheme, scheme_from_dict, scheme_names
+from tsal.schemes import Scheme, centre_point, generic_scheme, get_scheme, scheme_from_dict, scheme_names
+from tsal.utils.errors import ConfigError
+from tsal.utils.paths import REPOSITORY, SCHEME_FOLDER
 
 EVERY = pytest.mark.parametrize("scheme", [get_scheme(name) for name in scheme_names()], ids=lambda s: s.name)
 
 
-# --- the schemes that come along -------------------------------------------------------------------------------------------
+# --- the schemes that come along
+# -------------------------------------------------------------------------------------------
 
 
 def test_these_schemes_come_along():
@@ -35,7 +36,9 @@ def test_a_scheme_is_sane(scheme):
     assert len(set(scheme.names)) == scheme.points
     assert flip[scheme.centre] == scheme.centre >= 0
     assert scheme.ocular is None or flip[scheme.ocular[0]] == scheme.ocular[1] != scheme.ocular[0]
-    assert sorted(flip[list(scheme.pupil[0])]) == sorted(scheme.pupil[1]) and not set(scheme.pupil[0]) & set(scheme.pupil[1])
+    assert sorted(flip[list(scheme.pupil[0])]) == sorted(scheme.pupil[1]) and not set(scheme.pupil[0]) & set(
+        scheme.pupil[1]
+    )
 
 
 def edges(indices, closed: bool) -> set[frozenset]:
@@ -48,7 +51,9 @@ def test_the_lines_mirror_onto_lines(scheme):
     lines = {label: edges(indices, closed) for label, indices, closed in scheme.lines}
     swap = str.maketrans({"<": ">", ">": "<"})
     for label, drawn in lines.items():
-        partner = label.replace("left", "<").replace("right", ">").translate(swap).replace("<", "left").replace(">", "right")
+        partner = (
+            label.replace("left", "<").replace("right", ">").translate(swap).replace("<", "left").replace(">", "right")
+        )
         assert {frozenset(scheme.flip[i] for i in edge) for edge in drawn} == lines[partner], label
 
 
@@ -69,11 +74,41 @@ def test_every_landmark_is_on_a_line(scheme):
         ("49", [(0, 9), (14, 18), (19, 28), (22, 25), (31, 37), (43, 45), (48, 46)]),
         ("29", [(0, 1), (2, 3), (4, 6), (5, 7), (8, 9), (10, 11), (12, 14), (13, 15), (16, 17), (18, 19), (22, 23)]),
         ("19", [(0, 5), (1, 4), (2, 3), (6, 11), (7, 10), (8, 9), (12, 14), (15, 17)]),
-        ("98", [(0, 32), (15, 17), (33, 46), (38, 50), (55, 59), (60, 72), (64, 68), (67, 73), (76, 82), (87, 83), (95, 93)]),
-        ("106", [(0, 32), (33, 46), (41, 47), (55, 65), (66, 79), (70, 75), (73, 80), (74, 83), (84, 90), (91, 95), (101, 103)]),
+        (
+            "98",
+            [
+                (0, 32),
+                (15, 17),
+                (33, 46),
+                (38, 50),
+                (55, 59),
+                (60, 72),
+                (64, 68),
+                (67, 73),
+                (76, 82),
+                (87, 83),
+                (95, 93),
+            ],
+        ),
+        (
+            "106",
+            [
+                (0, 32),
+                (33, 46),
+                (41, 47),
+                (55, 65),
+                (66, 79),
+                (70, 75),
+                (73, 80),
+                (74, 83),
+                (84, 90),
+                (91, 95),
+                (101, 103),
+            ],
+        ),
         ("5", [(0, 1), (3, 4)]),
     ],
-)  # fmt: skip
+)
 def test_landmarks_mirror_in_the_releases_pairs(name, pairs):
     flip = get_scheme(name).flip
     assert all(flip[a] == b and flip[b] == a for a, b in pairs)
@@ -98,7 +133,15 @@ def test_the_middle_line_of_the_face_stays(name, alone):
 
 
 def test_the_protocols_eye_corners():
-    corners = {"68": (36, 45), "51": (19, 28), "49": (19, 28), "98": (60, 72), "106": (66, 79), "29": (8, 9), "19": (6, 11)}
+    corners = {
+        "68": (36, 45),
+        "51": (19, 28),
+        "49": (19, 28),
+        "98": (60, 72),
+        "106": (66, 79),
+        "29": (8, 9),
+        "19": (6, 11),
+    }
     assert {name: get_scheme(name).ocular for name in scheme_names()} == corners | {"5": None}
 
 
@@ -108,7 +151,9 @@ def test_the_eyes_of_each_scheme_stand_for_its_pupils():
     assert all(get_scheme(name).pupil == ((left,), (right,)) for name, (left, right) in pupils.items())
 
 
-@pytest.mark.parametrize(("name", "keep"), [("51", range(17, 68)), ("49", [i for i in range(17, 68) if i not in (60, 64)])])
+@pytest.mark.parametrize(
+    ("name", "keep"), [("51", range(17, 68)), ("49", [i for i in range(17, 68) if i not in (60, 64)])]
+)
 def test_a_subset_is_the_68_landmarks_renumbered(name, keep):
     part, whole, keep = get_scheme(name), get_scheme("68"), list(keep)
     assert len(keep) == part.points and keep[part.centre] == whole.centre == 30
@@ -156,18 +201,27 @@ def test_on_real_faces_the_lines_of_68_are_short_and_its_sides_are_sides(realdat
     assert shape[36, 0] == shape[36:42, 0].min() and shape[45, 0] == shape[42:48, 0].max()  # outer corners
 
 
-# --- numbers and files of one's own ----------------------------------------------------------------------------------------
+# --- numbers and files of one's own
+# ----------------------------------------------------------------------------------------
 
 
 def test_any_other_number_of_landmarks_is_a_scheme_that_assumes_nothing():
     scheme = get_scheme("12")
     assert scheme == generic_scheme(12)
-    assert (scheme.points, scheme.flip, scheme.centre, scheme.ocular, scheme.lines) == (12, tuple(range(12)), -1, None, ())
+    assert (scheme.points, scheme.flip, scheme.centre, scheme.ocular, scheme.lines) == (
+        12,
+        tuple(range(12)),
+        -1,
+        None,
+        (),
+    )
 
 
 @pytest.mark.parametrize("name", ["0", "-3", "faces", "68.0", "", "69x", "²"])
 def test_a_scheme_that_does_not_exist_is_an_error(name):
-    with pytest.raises(ConfigError, match="no landmark scheme .*known: 5, 19, 29, 49, 51, 68, 98, 106, any whole number"):
+    with pytest.raises(
+        ConfigError, match="no landmark scheme .*known: 5, 19, 29, 49, 51, 68, 98, 106, any whole number"
+    ):
         get_scheme(name)
 
 
@@ -191,10 +245,14 @@ def write(folder, text: str, name: str = "own.yaml") -> str:
 def test_a_file_of_one_s_own_is_read(tmp_path):
     path = write(tmp_path, OWN)
     assert get_scheme(path) == Scheme(
-        path, 7, flip=(3, 2, 1, 0, 4, 6, 5), ocular=(0, 3), pupil=((0, 1), (2, 3)),
+        path,
+        7,
+        flip=(3, 2, 1, 0, 4, 6, 5),
+        ocular=(0, 3),
+        pupil=((0, 1), (2, 3)),
         lines=(("left eye", (0, 1), False), ("right eye", (2, 3), False), ("mouth", (5, 6), True)),
         names=("left eye 1", "left eye 2", "right eye 1", "right eye 2", "landmark 4", "mouth 1", "mouth 2"),
-    )  # fmt: skip
+    )
 
 
 def test_the_number_of_landmarks_is_enough(tmp_path):
@@ -254,7 +312,10 @@ MORE = OWN + "centre: 4\n"
         (MORE.replace("left eye: 0 1", "left eye: 0 one"), "lines: left eye: 'one' is no landmark"),
         (MORE.replace("left eye: 0 1", "left eye: 0-999999999999"), "lines: left eye: 999999999999 is none of the 7"),
         (MORE.replace("left eye: 0 1", "left eye: 0 1 0"), "lines: left eye: 0 stands there twice"),
-        (MORE.replace("left eye: 0 1", "left eye: closed"), r"lines: left eye: \[\] are 0 landmarks; want at least one"),
+        (
+            MORE.replace("left eye: 0 1", "left eye: closed"),
+            r"lines: left eye: \[\] are 0 landmarks; want at least one",
+        ),
         (MORE.replace("left eye: 0 1", "left eye:"), "lines: left eye: 'None' is no landmark"),
         ("points: 3\nlines: [0-2]", "lines: want a name and landmarks"),
         ("points: 3\nnames: [a, b]", "names: 2 names for 3 landmarks"),
@@ -296,7 +357,8 @@ def test_a_flip_that_does_not_pair_the_landmarks_is_an_error(flip):
         Scheme("bad", 3, flip=flip)
 
 
-# --- the centre ------------------------------------------------------------------------------------------------------------
+# --- the centre
+# ------------------------------------------------------------------------------------------------------------
 
 NOSE = Scheme("nose", 3, flip=(0, 1, 2), centre=1)
 
@@ -322,4 +384,6 @@ def test_what_stands_in_a_hidden_landmark_is_never_in_the_centre(kind, rubbish):
 
 
 def test_a_face_without_a_visible_landmark_has_a_finite_centre():
-    assert centre_point(torch.ones(1, 3, 2), generic_scheme(3), torch.zeros(1, 3, dtype=torch.bool)).tolist() == [[0.0, 0.0]]
+    assert centre_point(torch.ones(1, 3, 2), generic_scheme(3), torch.zeros(1, 3, dtype=torch.bool)).tolist() == [
+        [0.0, 0.0]
+    ]

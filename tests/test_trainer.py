@@ -7,8 +7,8 @@ import math
 
 import pytest
 import torch
-from toys import PAIRED, config, perfect_detection, random_batch
 from torch import nn
+from toys import PAIRED, config, perfect_detection, random_batch
 
 from tsal import trainer
 from tsal.averaging import distance
@@ -18,10 +18,11 @@ from tsal.model import Detection, Detector
 from tsal.pseudo import PseudoLabels
 from tsal.schemes import generic_scheme
 from tsal.supervision import calm_loss, detector_loss, structure_loss
-from tsal.tracker import FlowNet
+from tsal.tracker.network import FlowNet
 from tsal.trainer import Context, Member, asynchronous_step, make_optimiser, rate_at, step_optimiser, supervised_step
 
-# --- optimiser -----------------------------------------------------------------------------------------------------------------
+# --- optimiser
+# -----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", ["light", "vgg16"])
@@ -58,7 +59,11 @@ def test_the_paper_s_rate_halves_at_90_110_and_130_of_150_epochs():
 def test_a_cosine_rises_over_its_warm_up_and_ends_at_zero():
     train = TrainConfig(schedule="cosine", warmup=0.1)
     assert rate_at(0.0, train) == 0 and rate_at(0.05, train) == pytest.approx(0.5)
-    assert rate_at(0.1, train) == 1 and rate_at(0.55, train) == pytest.approx(0.5) and rate_at(1.0, train) == pytest.approx(0)
+    assert (
+        rate_at(0.1, train) == 1
+        and rate_at(0.55, train) == pytest.approx(0.5)
+        and rate_at(1.0, train) == pytest.approx(0)
+    )
     assert rate_at(0.7, TrainConfig(schedule="constant", warmup=0)) == 1
 
 
@@ -72,9 +77,12 @@ def test_a_step_keeps_the_ratio_of_the_groups_rates_and_clips_the_whole_gradient
     assert moved[0] == pytest.approx([0.05 * part] * 2, rel=1e-3) and moved[1] == pytest.approx([0.1 * part], rel=1e-3)
 
 
-# --- the losses of one detector ------------------------------------------------------------------------------------------------
+# --- the losses of one detector
+# ------------------------------------------------------------------------------------------------
 
-POINTS = torch.tensor([[[30.2, 40.7], [62.3, 40.1], [46.4, 52.8], [45.9, 66.2]], [[25.0, 33.3], [70.1, 36.6], [50.0, 50.0], [40.2, 70.4]]])
+POINTS = torch.tensor(
+    [[[30.2, 40.7], [62.3, 40.1], [46.4, 52.8], [45.9, 66.2]], [[25.0, 33.3], [70.1, 36.6], [50.0, 50.0], [40.2, 70.4]]]
+)
 EACH_KIND = pytest.mark.parametrize("kind", ["distribution", "gaussian"])
 
 
@@ -113,7 +121,9 @@ def test_perfect_outputs_have_the_least_loss(kind):
     assert terms["centre"] < 1e-5 and terms["offset"] < 1e-5
     if kind == "distribution":
         target = found.stages[-1][:, :-1].exp()
-        entropy = -(target * target.clamp_min(1e-30).log()).sum((-2, -1)).mean()  # of the targets: cross-entropy's minimum
+        entropy = (
+            -(target * target.clamp_min(1e-30).log()).sum((-2, -1)).mean()
+        )  # of the targets: cross-entropy's minimum
         assert terms["heatmap"].item() == pytest.approx(entropy.item(), abs=1e-4)
         assert terms["points"] < 0.1**2  # smooth-L1 of less than 0.1 px in x and in y
         least = chosen.train.heatmap_weight * entropy.item() + chosen.train.point_weight * terms["points"].item()
@@ -147,7 +157,9 @@ def test_rows_without_labels_add_nothing(kind, rubbish, dtype):
     points[1] = rubbish
     both, terms = detector_loss(detector, found, points, weights, chosen, PAIRED)
     alone, expected = detector_loss(detector, found.rows(slice(0, 1)), POINTS[:1], weights[:1], chosen, PAIRED)
-    assert {k: v.item() for k, v in terms.items()} == pytest.approx({k: v.item() for k, v in expected.items()}, rel=1e-5)
+    assert {k: v.item() for k, v in terms.items()} == pytest.approx(
+        {k: v.item() for k, v in expected.items()}, rel=1e-5
+    )
     for gradient in torch.autograd.grad(both, outputs(found)):
         assert (gradient[1] == 0).all() and gradient.isfinite().all() and gradient[0].abs().sum() > 0
     assert both.item() == pytest.approx(alone.item(), rel=1e-5)
@@ -178,7 +190,9 @@ def test_without_any_visible_row_the_loss_is_zero_and_finite(kind, scheme, dtype
     chosen = settings(kind)
     detector = a_detector(chosen)
     found = noisy_detection(detector, 2)
-    loss, terms = detector_loss(detector, found, torch.full((2, 4, 2), math.nan), torch.zeros(2, 4).to(dtype), chosen, scheme)
+    loss, terms = detector_loss(
+        detector, found, torch.full((2, 4, 2), math.nan), torch.zeros(2, 4).to(dtype), chosen, scheme
+    )
     assert loss.item() == 0 and all(term.item() == 0 for term in terms.values())
     assert all((gradient == 0).all() for gradient in torch.autograd.grad(loss, outputs(found)))
 
@@ -187,7 +201,9 @@ def test_without_any_visible_row_the_loss_is_zero_and_finite(kind, scheme, dtype
 def test_no_rows_at_all_give_a_finite_loss(kind):
     chosen = settings(kind)
     detector = a_detector(chosen)
-    loss, _ = detector_loss(detector, noisy_detection(detector, 0), torch.empty(0, 4, 2), torch.empty(0, 4), chosen, PAIRED)
+    loss, _ = detector_loss(
+        detector, noisy_detection(detector, 0), torch.empty(0, 4, 2), torch.empty(0, 4), chosen, PAIRED
+    )
     assert loss.item() == 0
 
 
@@ -195,7 +211,9 @@ def test_a_scheme_without_a_centre_landmark_learns_from_boolean_visibility():
     chosen = settings()
     detector = a_detector(chosen)
     visible = torch.ones(2, 4, dtype=torch.bool)
-    loss, terms = detector_loss(detector, perfect_detection(detector, POINTS, generic_scheme(4)), POINTS, visible, chosen, generic_scheme(4))
+    loss, terms = detector_loss(
+        detector, perfect_detection(detector, POINTS, generic_scheme(4)), POINTS, visible, chosen, generic_scheme(4)
+    )
     assert loss.isfinite() and terms["centre"] < 1e-5 and terms["offset"] < 1e-5
 
 
@@ -244,7 +262,10 @@ def test_structure_costs_nothing_for_a_rigid_face_and_something_for_a_stretched_
     rigid = torch.cat([POINTS[:1], POINTS[:1] + 4])
     stretched = torch.cat([POINTS[:1], centre + (POINTS[:1] - centre) * 1.2])
     size, clip = torch.tensor([40.0, 40.0]), torch.tensor([0, 0])
-    losses = [structure_loss(detector, perfect_detection(detector, p, PAIRED), size, clip, PAIRED).item() for p in (rigid, stretched)]
+    losses = [
+        structure_loss(detector, perfect_detection(detector, p, PAIRED), size, clip, PAIRED).item()
+        for p in (rigid, stretched)
+    ]
     mean = ((POINTS[0] - centre[0]) / 40).square().sum(-1).mean().item()
     assert losses[0] == pytest.approx(0, abs=1e-8)
     assert losses[1] == pytest.approx((mean * (1.44 - 1)) ** 2, rel=1e-3)
@@ -262,14 +283,26 @@ def test_the_calm_loss_pulls_the_real_frame_towards_the_reconstruction_and_not_b
     assert calm_loss(detector, real, rebuilt, torch.zeros(2, 4), chosen.train).item() == 0
 
 
-# --- one asynchronous step -----------------------------------------------------------------------------------------------------
+# --- one asynchronous step
+# -----------------------------------------------------------------------------------------------------
 
 
 PLAIN = (  # the method as in the paper, whatever the defaults
-    "tsal.sources=tracked_heatmap,tracked_centre", "tsal.mu=0.5", "tsal.target_member=own", "tsal.student_loss=points",
-    "tsal.calm=true", "tsal.buffers=own", "tsal.fallback=true", "tsal.gate_flow=0", "tsal.gate_agreement=0", "tsal.weight=1",
-    "tsal.sic_weight=0.01", "tsal.ramp_up=0.4", "tsal.ramp_down=0.73", "tracker.polish=0",
-)  # fmt: skip
+    "tsal.sources=tracked_heatmap,tracked_centre",
+    "tsal.mu=0.5",
+    "tsal.target_member=own",
+    "tsal.student_loss=points",
+    "tsal.calm=true",
+    "tsal.buffers=own",
+    "tsal.fallback=true",
+    "tsal.gate_flow=0",
+    "tsal.gate_agreement=0",
+    "tsal.weight=1",
+    "tsal.sic_weight=0.01",
+    "tsal.ramp_up=0.4",
+    "tsal.ramp_down=0.73",
+    "tracker.polish=0",
+)
 
 
 def small(*overrides: str) -> Config:
@@ -300,7 +333,9 @@ def step(*overrides: str, labelled=3, clips=(2, 2, 1), fraction=0.5, scheme=PAIR
     batch = random_batch(labelled, list(clips), 4)
     if trackers is None:
         trackers = dict.fromkeys(("teacher", "student"), a_tracker())
-    report = asynchronous_step(teacher, student, trackers, batch, Context(chosen, scheme, torch.device("cpu")), fraction)
+    report = asynchronous_step(
+        teacher, student, trackers, batch, Context(chosen, scheme, torch.device("cpu")), fraction
+    )
     return teacher.detector, student.detector, report
 
 
@@ -327,7 +362,14 @@ def test_a_step_changes_both_members_and_reports_finite_terms(plain):
     teacher, student, report = plain
     assert distance(fresh()[0], teacher) > 1e-4 and distance(fresh()[1], student) > 1e-4
     assert finite(report) and report["target_agreement"] > 0 and report["weight"] == 1.0
-    assert {"teacher_calm", "teacher_sic", "teacher_heatmap", "student_unlabelled", "student_sic", "student_offset"} <= set(report)
+    assert {
+        "teacher_calm",
+        "teacher_sic",
+        "teacher_heatmap",
+        "student_unlabelled",
+        "student_sic",
+        "student_offset",
+    } <= set(report)
     assert report["target_tracked"] > 0 and report["flow_error"].isfinite()
 
 
@@ -361,7 +403,9 @@ def test_running_statistics_are_own_or_averaged_as_asked(plain, buffers):
     name = "backbone.stem.1.running_mean"
     own, students = plain[0].state_dict()[name], plain[1].state_dict()[name]
     expected = own if buffers == "own" else 0.9 * own + 0.1 * students
-    assert torch.allclose(teacher.state_dict()[name], expected, atol=1e-6) and not torch.allclose(own, students, atol=1e-4)
+    assert torch.allclose(teacher.state_dict()[name], expected, atol=1e-6) and not torch.allclose(
+        own, students, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("target", ["own", "teacher"])
@@ -415,15 +459,22 @@ def test_a_tracker_is_asked_once_for_a_pair_that_is_never_augmented(weak, cache_
     chosen = small(f"augment.weak={weak}", f"data.cache_mb={cache_mb}", "tsal.teacher_lr=0", "tsal.direction=none")
     (teacher, student), tracker = members(chosen), Asked()
     context, batch = Context(chosen, PAIRED, torch.device("cpu")), random_batch(3, [2, 2, 1], 4)
-    reports = [asynchronous_step(teacher, student, dict.fromkeys(("teacher", "student"), tracker), batch, context, 0.5) for _ in range(2)]
+    reports = [
+        asynchronous_step(teacher, student, dict.fromkeys(("teacher", "student"), tracker), batch, context, 0.5)
+        for _ in range(2)
+    ]
     assert tracker.pairs == asked
-    assert all(report["target_tracked"] > 0 for report in reports) and reports[0]["flow_error"] == reports[1]["flow_error"]
+    assert (
+        all(report["target_tracked"] > 0 for report in reports) and reports[0]["flow_error"] == reports[1]["flow_error"]
+    )
 
 
 @pytest.mark.parametrize("sources, pairs", [("heatmap,centre", 0), ("heatmap,carried", 2)])
 def test_a_method_without_tracking_sources_asks_no_tracker(sources, pairs):
     tracker = Asked()
-    _, _, report = step(f"tsal.sources={sources}", "tsal.calm=false", trackers=dict.fromkeys(("teacher", "student"), tracker))
+    _, _, report = step(
+        f"tsal.sources={sources}", "tsal.calm=false", trackers=dict.fromkeys(("teacher", "student"), tracker)
+    )
     assert tracker.pairs == pairs and finite(report) and (report["target_tracked"] > 0) == (pairs > 0)
 
 
@@ -475,7 +526,9 @@ def test_a_teacher_without_its_calm_source_has_no_such_term():
 
 
 def unlabelled_loss(moves: list[float], correct: bool) -> float:
-    """Of two faces' targets that lie off the student's own points by ``moves`` (in shares of each face's size) to the right."""
+    """Of two faces' targets that lie off the student's own points by ``moves`` (in shares of each face's size) to the
+    right.
+    """
     chosen = small(f"tsal.correct_drift={str(correct).lower()}")
     student, batch = members(chosen)[1], random_batch(0, [1] * len(moves), 4)
     size = batch.size * torch.tensor([1.0, 0.5])  # two faces, one half as large
@@ -513,7 +566,9 @@ def test_without_weight_the_unlabelled_targets_change_nothing():
 
 @pytest.fixture
 def given(monkeypatch):
-    """What the labelled faces were given: (what, how much, the others' shapes) of each call; points move by 1 px, pictures stay."""
+    """What the labelled faces were given: (what, how much, the others' shapes) of each call; points move by 1 px,
+    pictures stay.
+    """
     calls = []
 
     def wear(images, points, visible, shapes, share, generator):
@@ -538,7 +593,11 @@ def test_nobody_changes_unless_asked(given):
 def test_both_members_learn_the_same_changed_faces_by_their_changed_labels(given, monkeypatch):
     learned = []
     real = trainer.detector_loss
-    monkeypatch.setattr(trainer, "detector_loss", lambda net, found, points, *rest: learned.append(points) or real(net, found, points, *rest))
+    monkeypatch.setattr(
+        trainer,
+        "detector_loss",
+        lambda net, found, points, *rest: learned.append(points) or real(net, found, points, *rest),
+    )
     step("augment.shapes=0.7", "augment.blend=0.4", "tsal.student_loss=points")
     points = random_batch(3, [2, 2, 1], 4).points
     assert [call[:2] for call in given] == [("shapes", 0.7), ("blend", 0.4)]
@@ -567,7 +626,8 @@ def test_changed_faces_make_a_step_and_the_same_one_every_time(labelled, visible
     assert torch.equal(*after) and after[0].isfinite().all()
 
 
-# --- supervised training -------------------------------------------------------------------------------------------------------
+# --- supervised training
+# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["distribution", "gaussian"])
@@ -580,7 +640,8 @@ def test_a_few_supervised_steps_lower_the_loss_on_their_own_batch(kind):
     assert losses[-1] < 0.7 * losses[0]
 
 
-# --- the loop ------------------------------------------------------------------------------------------------------------------
+# --- the loop
+# ------------------------------------------------------------------------------------------------------------------
 
 
 class Number:

@@ -1,3 +1,8 @@
 """TSAL: semi-supervised facial-landmark detection in video (arXiv 2012.06711)."""
 
-__version__ = "0.1.0"
+from tsal.utils.lazy import exports
+
+__version__ = "0.2.0"
+
+# rooms (stages, figures, prepare, explorer ...) are imported by their names
+__getattr__, __dir__, __all__ = exports(__name__, config="Config", run="Run")

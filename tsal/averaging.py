@@ -24,8 +24,9 @@ def ramp(fraction: float, up: float, down: float) -> float:
 def average_into(target: nn.Module, source: nn.Module, alpha: float, *, buffers: str = "own") -> None:
     """target <- alpha * target + (1 - alpha) * source, in place, for every parameter.
 
-    Buffers (the running statistics of batch normalisation) belong to the data that a member saw: ``own`` leaves the target's
-    alone; ``average`` treats them like parameters, which a target that never trains itself needs. Counters are never averaged.
+    Buffers (the running statistics of batch normalisation) belong to the data that a member saw: ``own`` leaves the
+    target's alone; ``average`` treats them like parameters, which a target that never trains itself needs. Counters are
+    never averaged.
     """
     own, other = list(target.parameters()), list(source.parameters())
     torch._foreach_lerp_(own, other, 1 - alpha)
@@ -36,10 +37,13 @@ def average_into(target: nn.Module, source: nn.Module, alpha: float, *, buffers:
 
 
 @torch.no_grad()
-def average_members(teacher: nn.Module, student: nn.Module, alpha: float, direction: str, *, buffers: str = "own") -> None:
+def average_members(
+    teacher: nn.Module, student: nn.Module, alpha: float, direction: str, *, buffers: str = "own"
+) -> None:
     """One recursive average, after each step.
 
-    ``student_to_teacher``: the teacher alone changes. ``mutual``: then the student takes in the (new) teacher as well, as the
+    ``student_to_teacher``: the teacher alone changes. ``mutual``: then the student takes in the (new) teacher as well,
+    as the
     released code does: the two soon are one network. ``none``: the two never meet.
     """
     if direction in ("student_to_teacher", "mutual"):
@@ -57,7 +61,9 @@ def distance(first: nn.Module, second: nn.Module) -> float:
 
 
 class RunningMean(nn.Module):
-    """Mean of the vectors (C,) that it was given: of all, until they are ``span``; then older ones fade (by a recursive average)."""
+    """Mean of the vectors (C,) that it was given: of all, until they are ``span``; then older ones fade (by a recursive
+    average).
+    """
 
     def __init__(self, size: int, span: int = 100):
         super().__init__()

@@ -15,7 +15,8 @@ from tsal.geometry import cell_to_pixel, pixel_grid, pixel_to_cell
 def draw_heatmaps(points: Tensor, size: int, stride: int, sigma: float, shape: str = "gaussian") -> Tensor:
     """Heatmaps (N, K, h, w) with values in (0, 1] of points (N, K, 2) px; ``size`` = h = w in cells, ``sigma`` in px.
 
-    A Laplacian has the same standard deviation along each axis as a Gaussian of that sigma: exp(-sqrt(2) |d|_1 / sigma).
+    A Laplacian has the same standard deviation along each axis as a Gaussian of that sigma: exp(-sqrt(2) |d|_1 /
+    sigma).
     """
     cells = pixel_to_cell(points, stride)
     axis = torch.arange(size, device=points.device, dtype=points.dtype)
@@ -40,7 +41,8 @@ def to_distribution(heatmaps: Tensor) -> Tensor:
 def soft_argmax(weights: Tensor, stride: int, radius: int = 0) -> Tensor:
     """Centre of mass of non-negative maps (N, K, h, w) -> points (N, K, 2) px.
 
-    With ``radius`` > 0 only the window of that many cells around the largest value counts (local soft-argmax; SBR, CVPR 2018).
+    With ``radius`` > 0 only the window of that many cells around the largest value counts (local soft-argmax; SBR, CVPR
+    2018).
     """
     height, width = weights.shape[-2:]
     grid = pixel_grid(height, width, device=weights.device, dtype=weights.dtype)  # (2, h, w) cells
@@ -80,7 +82,9 @@ def centre_cell(centre: Tensor, size: int, stride: int) -> Tensor:
 
 
 def draw_centres(centre: Tensor, size: int, stride: int, sigma: float) -> Tensor:
-    """Centre heatmaps (N, 1, h, w): a Gaussian that is exactly 1 at the centre's cell. ``centre`` (N, 2) px, ``sigma`` px."""
+    """Centre heatmaps (N, 1, h, w): a Gaussian that is exactly 1 at the centre's cell. ``centre`` (N, 2) px, ``sigma``
+    px.
+    """
     cell = centre_cell(centre, size, stride)
     return draw_heatmaps(cell_to_pixel(cell.to(centre.dtype), stride)[:, None], size, stride, sigma)
 
@@ -107,7 +111,9 @@ def decode_centres(centre: Tensor, offsets: Tensor, stride: int, count: int) -> 
     centre = centre.float()
     peaks = centre * (F.max_pool2d(centre, 3, 1, 1) == centre)
     score, index = peaks.flatten(1).topk(count, dim=1)  # (N, count)
-    index = torch.where(score > 0, index, index[:, :1])  # fewer peaks than asked for: the best again, never a suppressed cell
+    index = torch.where(
+        score > 0, index, index[:, :1]
+    )  # fewer peaks than asked for: the best again, never a suppressed cell
     cells = torch.stack([index % width, index // width], -1)  # (N, count, 2)
     gathered = gather_cells(offsets.float(), index)  # (N, count, 2K)
     points = gathered.unflatten(-1, (-1, 2)) * stride + cell_to_pixel(cells.to(centre.dtype), stride)[:, :, None]
@@ -121,7 +127,9 @@ def gather_cells(maps: Tensor, index: Tensor) -> Tensor:
 
 
 def nearest_candidate(candidates: Tensor, reference: Tensor) -> Tensor:
-    """Of candidates (N, M, K, 2), the one whose points lie nearest to the reference (N, K, 2), by mean distance -> (N, K, 2)."""
+    """Of candidates (N, M, K, 2), the one whose points lie nearest to the reference (N, K, 2), by mean distance -> (N,
+    K, 2).
+    """
     distance = (candidates - reference[:, None]).norm(dim=-1).mean(-1)  # (N, M)
     best = distance.argmin(1)
     return candidates[torch.arange(len(candidates), device=candidates.device), best]

@@ -1,8 +1,8 @@
 """One frozen dataclass holds every setting of a run.
 
-``Config.load`` starts from a profile (``configs/<profile>.yaml``) or from a run's ``config.json`` and applies overrides such as
-``"train.steps=2000"``. A name that does not exist or a value of a wrong type is a :class:`ConfigError` that names the nearest
-valid one. Lengths called px are pixels of the network's input.
+``Config.load`` starts from a profile (``configs/<profile>.yaml``) or from a run's ``config.json`` and applies overrides
+such as ``"train.steps=2000"``. A name that does not exist or a value of a wrong type is a :class:`ConfigError` that
+names the nearest valid one. Lengths called px are pixels of the network's input.
 """
 
 from __future__ import annotations
@@ -12,16 +12,14 @@ import difflib
 import json
 import types
 import typing
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Iterable, Literal, Mapping
+from typing import Any, Literal
 
 import yaml
 
-from tsal.errors import ConfigError
-from tsal.files import write_text
-
-CONFIG_FOLDER = Path(__file__).resolve().parent.parent / "configs"
+from tsal.utils import CONFIG_FOLDER, ConfigError, write_text
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,9 @@ class DataConfig:
     unlabelled: tuple[str, ...] = ("unlabelled.txt",)
     evaluate: tuple[str, ...] = ("val.txt",)
     truth: tuple[str, ...] = ()  # labels of unlabelled rows, for measuring pseudo-labels only; never trained on
-    transductive: bool = False  # unlabelled rows may be pictures or clips of the evaluation lists; marked in every result
+    transductive: bool = (
+        False  # unlabelled rows may be pictures or clips of the evaluation lists; marked in every result
+    )
     normaliser: Literal["ocular", "pupil", "box", "face_size"] = "ocular"
     cache_mb: int = 2000  # decoded crops kept in memory
     disk_cache_mb: int = 4000  # and in data/cache, for every run on this machine; 0: none
@@ -83,7 +83,9 @@ class AugmentConfig:
     occlude: float = 0.5  # of the student's view
     weak: float = 0.3  # share of scale, rotation and shift that the target's view gets
     strong: float = 1.0  # and the student's view of an unlabelled face
-    shapes: float = 0.0  # probability that a labelled face goes part of the way to the shape of another labelled one of its step
+    shapes: float = (
+        0.0  # probability that a labelled face goes part of the way to the shape of another labelled one of its step
+    )
     blend: float = 0.0  # largest share of another labelled face that shows through a labelled one, landmark on landmark
     sigma: float = 5.0  # of target heatmaps, px
     shape: Literal["gaussian", "laplacian"] = "gaussian"
@@ -132,7 +134,9 @@ class TrackerConfig:
     width: int = 32  # of the flow estimator
     flow: Literal["learned", "lucas-kanade"] = "learned"  # of the tracking sources; the latter needs no network
     polish: int = 0  # Lucas-Kanade steps after the network: they help one that was trained for minutes
-    start: str = "tsal/weights/tracker.pt"  # a tracker that training goes on from, in the repository (make pretrain); "": none
+    start: str = (
+        "tsal/weights/tracker.pt"  # a tracker that training goes on from, in the repository (make pretrain); "": none
+    )
     synthetic_steps: int = 0  # on pairs with known flow; from scratch, 1500 at lr 4e-3 are of use
     rendered: float = 0.0  # share of them on the embedded rendered clips; the others are warps of the run's own frames
     video_steps: int = 50  # on real pairs, without labels
@@ -155,20 +159,31 @@ class TsalConfig:
     clips: int = 12  # unlabelled clips a step
     photographs: int = 24  # unlabelled photographs a step; at most a tenth of those that there are
     frames: int = 2  # frames of a clip in a step (T)
-    sources: tuple[str, ...] = ("heatmap", "centre", "tracked_heatmap", "tracked_centre")  # fused into the student's target
+    sources: tuple[str, ...] = (
+        "heatmap",
+        "centre",
+        "tracked_heatmap",
+        "tracked_centre",
+    )  # fused into the student's target
     mirror: bool = True  # heatmap and centre sources of targets: the mean of a frame's and of its mirror image's
     mu: float = 0.8  # weight of heatmap sources in the fusion; centre sources have 1 - mu
     target_member: Literal["own", "teacher"] = "teacher"  # whose sources the student learns from
     student_loss: Literal["points", "full"] = "full"  # points of the heatmap source, or the whole supervised loss
     calm: bool = True  # the teacher's own one-source loss
-    teacher_lr: float = 0.1  # the teacher's learning rate over the student's; 0: it has no loss, and changes by averaging alone
-    student_start: Literal["start", "fresh"] = "start"  # the student's first weights: the supervised start's, or random ones
+    teacher_lr: float = (
+        0.1  # the teacher's learning rate over the student's; 0: it has no loss, and changes by averaging alone
+    )
+    student_start: Literal["start", "fresh"] = (
+        "start"  # the student's first weights: the supervised start's, or random ones
+    )
     labels_from: float = 0.0  # share of the run after which the student sees labels; before, pseudo-labels alone
     alpha: float = 0.98  # teacher <- alpha teacher + (1 - alpha) student
     direction: Literal["student_to_teacher", "mutual", "none"] = "student_to_teacher"
     buffers: Literal["own", "average"] = "own"  # batch statistics: each member's own, or averaged like the weights
     sic_weight: float = 0.01
-    fallback: bool = True  # where tracking gives nothing (a photograph, a first frame, a gate), take the real frame's sources
+    fallback: bool = (
+        True  # where tracking gives nothing (a photograph, a first frame, a gate), take the real frame's sources
+    )
     weight: float = 1.0  # of the unlabelled losses at the ramp's top
     ramp_up: float = 0.1  # share of the run
     ramp_down: float = 0.9
@@ -192,14 +207,16 @@ class Config:
     tsal: TsalConfig = field(default_factory=TsalConfig)
 
     @staticmethod
-    def load(source: str | Path, overrides: Iterable[str] | Mapping[str, Any] = ()) -> "Config":
+    def load(source: str | Path, overrides: Iterable[str] | Mapping[str, Any] = ()) -> Config:
         """Read a profile's name, a YAML or a JSON file, then apply ``overrides`` ("section.name=value", in order)."""
         path = Path(source)
         if path.suffix not in (".yaml", ".yml", ".json"):
             path = CONFIG_FOLDER / f"{source}.yaml"
             if not path.exists():
                 names = sorted(p.stem for p in CONFIG_FOLDER.glob("*.yaml"))
-                raise ConfigError(f"no profile {str(source)!r}{_nearest(str(source), names)}; profiles: {', '.join(names)}")
+                raise ConfigError(
+                    f"no profile {str(source)!r}{_nearest(str(source), names)}; profiles: {', '.join(names)}"
+                )
         try:
             values = yaml.safe_load(path.read_text()) or {}
         except OSError as error:
@@ -211,11 +228,11 @@ class Config:
         return Config.from_dict(values, str(path)).override(overrides)
 
     @staticmethod
-    def from_dict(values: Mapping[str, Any], origin: str = "config") -> "Config":
+    def from_dict(values: Mapping[str, Any], origin: str = "config") -> Config:
         """Build from nested plain values, as :meth:`to_dict` gives them."""
         return _update(Config(), values, origin)
 
-    def override(self, overrides: Iterable[str] | Mapping[str, Any]) -> "Config":
+    def override(self, overrides: Iterable[str] | Mapping[str, Any]) -> Config:
         """A copy with ``overrides`` applied."""
         config = self
         pairs = overrides.items() if isinstance(overrides, Mapping) else map(_split_override, overrides)
@@ -236,7 +253,9 @@ class Config:
 
 
 def load_budget(name: str) -> list[str]:
-    """Overrides of a named label budget (``configs/budgets/<name>.yaml``): which lists a run takes, and what else suits them."""
+    """Overrides of a named label budget (``configs/budgets/<name>.yaml``): which lists a run takes, and what else suits
+    them.
+    """
     values = _read_budget(name)
     lists = [f"data.{key}={','.join(value)}" for key, value in values.items() if key not in ("all_labels", "set")]
     return lists + _set_overrides(values)
@@ -261,7 +280,8 @@ def method_names() -> list[str]:
 
 
 def load_method(name: str) -> tuple[list[str], str, int]:
-    """A semi-supervised method (``configs/methods/<name>.yaml``): its overrides, the member that is its result, and how many times the
+    """A semi-supervised method (``configs/methods/<name>.yaml``): its overrides, the member that is its result, and how
+    many times the
     further steps it takes. Where it names a ``base``, all that it does not say itself is that method's."""
     values = _read_method(name)
     return _set_overrides(values), values["result"], values.get("further_times", 1)
@@ -285,7 +305,11 @@ def _read_method(name: str) -> dict[str, Any]:
         return values
     base, own = _read_method(values.pop("base")), values.get("set", {})
     sections = dict.fromkeys([*base.get("set", {}), *own])
-    return base | values | {"set": {section: base.get("set", {}).get(section, {}) | own.get(section, {}) for section in sections}}
+    return (
+        base
+        | values
+        | {"set": {section: base.get("set", {}).get(section, {}) | own.get(section, {}) for section in sections}}
+    )
 
 
 def _split_override(text: str) -> tuple[str, Any]:

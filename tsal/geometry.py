@@ -1,8 +1,9 @@
 """Pixel convention, affines, sampling and warping.
 
-One convention everywhere: points are ``(..., 2)``, x then y, in pixels, and the centre of pixel (column 0, row 0) is (0, 0).
-An affine is ``(..., 2, 3)`` and maps a homogeneous point (x, y, 1). Cell ``i`` of a map with stride ``s`` is centred at pixel
-``(i + 0.5) s - 0.5``. Sampling uses ``align_corners=True``, which is what this convention means: zero flow is the identity.
+One convention everywhere: points are ``(..., 2)``, x then y, in pixels, and the centre of pixel (column 0, row 0) is
+(0, 0). An affine is ``(..., 2, 3)`` and maps a homogeneous point (x, y, 1). Cell ``i`` of a map with stride ``s`` is
+centred at pixel ``(i + 0.5) s - 0.5``. Sampling uses ``align_corners=True``, which is what this convention means: zero
+flow is the identity.
 """
 
 from __future__ import annotations

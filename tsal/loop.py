@@ -6,17 +6,16 @@ import csv
 import io
 import math
 import time
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Callable, Collection, Iterable
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from tsal.checkpoints import load_checkpoint, save_checkpoint
-from tsal.data.views import Batch, prefetch
-from tsal.files import write_text
+from tsal.data import Batch, prefetch
 from tsal.trainer import Context
+from tsal.utils import load_checkpoint, save_checkpoint, write_text
 
 LOG_EVERY = 10  # steps that one row of the history stands for
 
@@ -65,12 +64,20 @@ def fit(
             sums, counts = {}, {}
             bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
             if not math.isfinite(row["loss"]):
-                raise FloatingPointError(f"{label}: the loss is {row['loss']} at step {step + 1}; lower train.lr, or see {path}")
+                raise FloatingPointError(
+                    f"{label}: the loss is {row['loss']} at step {step + 1}; lower train.lr, or see {path}"
+                )
         if keep and step + 1 in keep_at:
             keep(step + 1)
         if (step + 1) % train.checkpoint_every == 0 and step + 1 < steps:
             parts = {name: item.state_dict() for name, item in state.items()}
-            progress = {"step": step + 1, "history": history, "sums": sums, "counts": counts, "seconds": time.perf_counter() - started}
+            progress = {
+                "step": step + 1,
+                "history": history,
+                "sums": sums,
+                "counts": counts,
+                "seconds": time.perf_counter() - started,
+            }
             save_checkpoint(path, progress | {"state": parts, "identity": identity})
     bar.close()
     write_history(folder / "history.csv", history)

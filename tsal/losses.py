@@ -1,6 +1,7 @@
 """Pure, masked losses of the detector. Weights are ``(N, K)``: a visibility mask for labels, a trust for pseudo-labels.
 
-Each loss is divided once, by its own sum of valid weights; with nothing valid it is zero (and keeps its gradient graph).
+Each loss is divided once, by its own sum of valid weights; with nothing valid it is zero (and keeps its gradient
+graph).
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from torch import Tensor
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     """sum(values * weights) / sum(weights), 0 where no weight is; the shapes must be equal.
 
-    Weights between 0 and 1 count as that much of an entry, but the sum is never taken below 1: one hardly trusted point alone
-    does not count as a whole one.
+    Weights between 0 and 1 count as that much of an entry, but the sum is never taken below 1: one hardly trusted point
+    alone does not count as a whole one.
     """
     if values.shape != weights.shape:
         raise ValueError(f"values {tuple(values.shape)} and weights {tuple(weights.shape)} differ in shape")
@@ -30,7 +31,9 @@ def point_loss(points: Tensor, target: Tensor, weights: Tensor) -> Tensor:
 
 
 def heatmap_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy of softmax(logits) (N, K, h, w) against target distributions, a landmark's map the unit; weights (N, K)."""
+    """Cross-entropy of softmax(logits) (N, K, h, w) against target distributions, a landmark's map the unit; weights
+    (N, K).
+    """
     target = torch.where(weights[..., None, None] > 0, target, 0.0)
     values = -(target * logits.flatten(-2).log_softmax(-1).view_as(logits)).sum((-2, -1))
     return weighted_mean(values, weights)
@@ -48,11 +51,13 @@ def focal_loss(score: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     Args:
         score: (N, 1, h, w), logits.
         target: the same shape, exactly 1 at each positive cell.
-        weights: (N,): 0 for a picture without a known centre, which then adds neither positives nor negatives; its target may be
-            NaN.
+        weights: (N,): 0 for a picture without a known centre, which then adds neither positives nor negatives; its
+            target may be NaN.
     """
     if score.shape != target.shape or weights.shape != score.shape[:1]:
-        raise ValueError(f"shapes differ: score {tuple(score.shape)}, target {tuple(target.shape)}, {tuple(weights.shape)}")
+        raise ValueError(
+            f"shapes differ: score {tuple(score.shape)}, target {tuple(target.shape)}, {tuple(weights.shape)}"
+        )
     target = torch.where(weights[:, None, None, None] > 0, target, 0.0)
     positive = (target == 1).to(score.dtype)
     probability = score.sigmoid()

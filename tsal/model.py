@@ -9,10 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tsal.checkpoints import load_checkpoint
 from tsal.codecs import decode_centres, heatmap_points
 from tsal.config import ModelConfig
-from tsal.errors import ConfigError, InputError
+from tsal.utils import ConfigError, InputError, load_checkpoint
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
@@ -26,11 +25,11 @@ class Detection:
     centre: Tensor  # (N, 1, h, w) logits
     offsets: Tensor  # (N, 2K, h, w) cells
 
-    def rows(self, index) -> "Detection":
+    def rows(self, index) -> Detection:
         """The detection of some of the pictures (a slice, or indices)."""
         return Detection([stage[index] for stage in self.stages], self.centre[index], self.offsets[index])
 
-    def detach(self) -> "Detection":
+    def detach(self) -> Detection:
         return Detection([stage.detach() for stage in self.stages], self.centre.detach(), self.offsets.detach())
 
 
@@ -48,7 +47,9 @@ class Detector(nn.Module):
         self.register_buffer("image_std", torch.tensor(IMAGE_STD).view(1, 3, 1, 1), persistent=False)
         if config.size == "light":
             self.backbone = LightBackbone()
-            self.stages = nn.ModuleList(LightStage(64 + (landmarks + 1) * (i > 0), landmarks + 1) for i in range(config.stages))
+            self.stages = nn.ModuleList(
+                LightStage(64 + (landmarks + 1) * (i > 0), landmarks + 1) for i in range(config.stages)
+            )
             self.centre_head = LightHead(64, 1)
             self.offset_head = LightHead(64, 2 * landmarks)
         else:
@@ -77,7 +78,9 @@ class Detector(nn.Module):
         return heatmap_points(detection.stages[-1], self.stride, self.config.heatmap, self.config.decode_radius)
 
     def maps(self, detection: Detection) -> Tensor:
-        """Heatmaps (N, K, h, w) of the last stage: distributions over the map, or the values that Gaussians were drawn with."""
+        """Heatmaps (N, K, h, w) of the last stage: distributions over the map, or the values that Gaussians were drawn
+        with.
+        """
         maps = detection.stages[-1][:, :-1].float()
         return maps.flatten(-2).softmax(-1).view_as(maps) if self.config.heatmap == "distribution" else maps
 
@@ -101,8 +104,10 @@ class Residual(nn.Module):
         self.first = _block(inputs, outputs, 3, stride)
         self.second = nn.Sequential(nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs))
         same = inputs == outputs and stride == 1
-        self.shortcut = nn.Identity() if same else nn.Sequential(
-            nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+        self.shortcut = (
+            nn.Identity()
+            if same
+            else nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -160,7 +165,10 @@ class Vgg16Backbone(nn.Module):
                 width = item
         self.features = nn.Sequential(*layers)
         self.reduce = nn.Sequential(
-            nn.Conv2d(512, 256, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(256, 128, 3, padding=1), nn.ReLU(inplace=True)
+            nn.Conv2d(512, 256, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(256, 128, 3, padding=1),
+            nn.ReLU(inplace=True),
         )
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -195,9 +203,11 @@ def centre_branch(features: int, outputs: int) -> nn.Sequential:
 
 
 def load_vgg16(backbone: Vgg16Backbone, path: Path) -> None:
-    """ImageNet weights from a local file with torchvision's names (``features.0.weight`` ...), strict by name and shape.
+    """ImageNet weights from a local file with torchvision's names (``features.0.weight`` ...), strict by name and
+    shape.
 
-    The rest of VGG-16 (conv5 and the classifier) may be there and is left out; any other name, and a missing one, is an error.
+    The rest of VGG-16 (conv5 and the classifier) may be there and is left out; any other name, and a missing one, is an
+    error.
     """
     weights = load_checkpoint(path, what="file of VGG-16 weights (model.vgg16_weights)")
     own = {f"features.{name}": value for name, value in backbone.features.state_dict().items()}
@@ -208,5 +218,7 @@ def load_vgg16(backbone: Vgg16Backbone, path: Path) -> None:
         raise InputError(f"{path}: not torchvision's VGG-16 weights: missing {missing[:3]}, unknown {unknown[:3]}")
     wrong = [name for name in own if own[name].shape != weights[name].shape]
     if wrong:
-        raise InputError(f"{path}: weight {wrong[0]} has shape {tuple(weights[wrong[0]].shape)}, not {tuple(own[wrong[0]].shape)}")
+        raise InputError(
+            f"{path}: weight {wrong[0]} has shape {tuple(weights[wrong[0]].shape)}, not {tuple(own[wrong[0]].shape)}"
+        )
     backbone.features.load_state_dict({name.removeprefix("features."): weights[name] for name in own})

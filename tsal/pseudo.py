@@ -1,7 +1,7 @@
 """Sources -> fused points, weights and provenance (the targets of unlabelled frames).
 
-Every source says where the K landmarks of U frames are. Heatmap sources and centre sources are the two families that the fusion
-weighs by mu; within a family the valid sources count alike.
+Every source says where the K landmarks of U frames are. Heatmap sources and centre sources are the two families that
+the fusion weighs by mu; within a family the valid sources count alike.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from torch import Tensor
 
 from tsal.codecs import nearest_candidate
 from tsal.config import TsalConfig
-from tsal.errors import ConfigError
 from tsal.geometry import apply_affine, inside, sample
 from tsal.model import Detection, Detector
 from tsal.schemes import Scheme
 from tsal.tracker import forward_backward_error, track_points
+from tsal.utils import ConfigError
 
 HEATMAP_FAMILY = ("heatmap", "tracked_heatmap", "carried")
 CENTRE_FAMILY = ("centre", "tracked_centre")
@@ -66,7 +66,9 @@ def detection_sources(detector: Detector, detection: Detection) -> dict[str, Sou
     }
 
 
-def mean_with_mirror(sources: dict[str, Source], mirrored: dict[str, Source], width: int, scheme: Scheme) -> dict[str, Source]:
+def mean_with_mirror(
+    sources: dict[str, Source], mirrored: dict[str, Source], width: int, scheme: Scheme
+) -> dict[str, Source]:
     """Sources read on frames and on their mirror images (``width`` px): the mean of both, in the frame.
 
     What a network says of a mirror image errs otherwise than what it says of the frame, so the mean errs less.
@@ -76,7 +78,9 @@ def mean_with_mirror(sources: dict[str, Source], mirrored: dict[str, Source], wi
     shift = turn.new_tensor([width - 1.0, 0.0])
     return {
         name: replace(
-            one, points=(one.points + mirrored[name].points[:, order] * turn + shift) / 2, score=(one.score + mirrored[name].score[:, order]) / 2
+            one,
+            points=(one.points + mirrored[name].points[:, order] * turn + shift) / 2,
+            score=(one.score + mirrored[name].score[:, order]) / 2,
         )
         for name, one in sources.items()
     }
@@ -116,7 +120,9 @@ def tracking_sources(
     return {name: _scatter(count, following, *parts, gate_flow) for name, parts in sources.items()}
 
 
-def _scatter(count: int, following: Tensor, points: Tensor, score: Tensor, ok: Tensor, error: Tensor, gate: float) -> Source:
+def _scatter(
+    count: int, following: Tensor, points: Tensor, score: Tensor, ok: Tensor, error: Tensor, gate: float
+) -> Source:
     """A source known for the frames ``following`` alone, spread over all ``count`` frames."""
     ok = ok & (error <= gate) if gate > 0 else ok
 
@@ -148,7 +154,8 @@ def _with_fallback(sources: dict[str, Source], names: list[str], plain: str, fal
 def fuse(sources: dict[str, Source], config: TsalConfig) -> PseudoLabels:
     """mu * heatmap family + (1 - mu) * centre family, in px; a family that does not speak leaves the other alone.
 
-    A family of which ``config.sources`` names none takes no part. How far the other is from it, as the detector has it on the real
+    A family of which ``config.sources`` names none takes no part. How far the other is from it, as the detector has it
+    on the real
     frame, is told all the same: agreement predicts errors, whatever is learned from.
     """
     names = list(config.sources)
@@ -174,7 +181,9 @@ def fuse(sources: dict[str, Source], config: TsalConfig) -> PseudoLabels:
         weight = weight * torch.where(frame.isnan(), 1.0, torch.exp(-((frame / config.gate_agreement) ** 2)))
     moved = [sources[n] for n in names if sources[n].flow_error is not None]
     tracked = torch.stack([s.valid for s in moved]).any(0) if moved else torch.zeros_like(valid)
-    flow_error = torch.stack([s.flow_error for s in moved]).nanmean(0) if moved else torch.full_like(agreement, torch.nan)
+    flow_error = (
+        torch.stack([s.flow_error for s in moved]).nanmean(0) if moved else torch.full_like(agreement, torch.nan)
+    )
     return PseudoLabels(points, weight, agreement, tracked, flow_error)
 
 

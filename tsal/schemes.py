@@ -1,4 +1,5 @@
-"""Landmark schemes: what the indices of K landmarks mean. Each is a small file, ``configs/schemes/<name>.yaml`` or a user's own.
+"""Landmark schemes: what the indices of K landmarks mean. Each is a small file, ``configs/schemes/<name>.yaml`` or a
+user's own.
 
 Keys of a file (indices are 0-based; ``0-16`` is a range, both ends in it):
 
@@ -17,16 +18,15 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any
 
 import yaml
 
-from tsal.errors import ConfigError
+from tsal.utils import REPOSITORY, SCHEME_FOLDER, ConfigError
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-SCHEME_FOLDER = REPOSITORY / "configs" / "schemes"
 KEYS = ("points", "flip", "centre", "ocular", "pupil", "lines", "names", "subset_of", "keep")
 
 
@@ -65,11 +65,14 @@ class Scheme:
             values["ocular"] = list(self.ocular)
         if self.pupil:
             values["pupil"] = [list(group) for group in self.pupil]
-        values["lines"] = {label: " ".join(map(str, indices)) + " closed" * closed for label, indices, closed in self.lines}
+        values["lines"] = {
+            label: " ".join(map(str, indices)) + " closed" * closed for label, indices, closed in self.lines
+        }
         return values | ({"names": list(self.names)} if self.names else {})
 
 
-# --- finding and reading ---------------------------------------------------------------------------------------------------
+# --- finding and reading
+# ---------------------------------------------------------------------------------------------------
 
 
 def scheme_names() -> list[str]:
@@ -86,8 +89,8 @@ def get_scheme(name: str) -> Scheme:
     """The scheme that ``data.scheme`` names.
 
     Args:
-        name: a file of ``configs/schemes``; the path of a user's own (.yaml, .yml or .json), absolute or relative to the working
-            directory or to the repository; any other whole number is a generic scheme.
+        name: a file of ``configs/schemes``; the path of a user's own (.yaml, .yml or .json), absolute or relative to
+            the working directory or to the repository; any other whole number is a generic scheme.
     """
     return _find(name, ())
 
@@ -104,11 +107,15 @@ def _find(name: str, way: tuple[Path, ...]) -> Scheme:
         for folder in (Path.cwd(), REPOSITORY):  # joined to a folder, an absolute path stays as it is
             if (path := folder / Path(name).expanduser()).is_file():
                 return _read(path, name, way)
-        raise ConfigError(f"{name}: no such landmark scheme; a path is absolute, or relative to {Path.cwd()} or {REPOSITORY}")
+        raise ConfigError(
+            f"{name}: no such landmark scheme; a path is absolute, or relative to {Path.cwd()} or {REPOSITORY}"
+        )
     if name.isdecimal() and int(name) > 0:
         return generic_scheme(int(name))
     known = ", ".join(scheme_names())
-    raise ConfigError(f"no landmark scheme {name!r}; known: {known}, any whole number of landmarks, or the path of a .yaml file")
+    raise ConfigError(
+        f"no landmark scheme {name!r}; known: {known}, any whole number of landmarks, or the path of a .yaml file"
+    )
 
 
 def _read(path: Path, name: str, way: tuple[Path, ...]) -> Scheme:
@@ -150,7 +157,9 @@ def scheme_from_dict(values: Any, name: str, where: str, way: tuple[Path, ...] =
         return _subset(values, name, where, way)
     points = values.get("points")
     if type(points) is not int or points < 1:
-        raise ConfigError(f"{where}: points: {'missing' if points is None else repr(points)}; want the number of landmarks")
+        raise ConfigError(
+            f"{where}: points: {'missing' if points is None else repr(points)}; want the number of landmarks"
+        )
     flip = _flip(values.get("flip", []), points, f"{where}: flip")
     centre = values.get("centre")
     centre = -1 if centre is None else _indices(centre, points, f"{where}: centre", count=1)[0]
@@ -204,11 +213,14 @@ def _subset(values: dict, name: str, where: str, way: tuple[Path, ...]) -> Schem
     )
 
 
-# --- values of a file ------------------------------------------------------------------------------------------------------
+# --- values of a file
+# ------------------------------------------------------------------------------------------------------
 
 
 def _indices(value: Any, points: int, where: str, count: int | None = None) -> tuple[int, ...]:
-    """Landmarks, written as one, as a list, or as text with ranges (``3, 5, 8-11``); ``count`` of them where it is given."""
+    """Landmarks, written as one, as a list, or as text with ranges (``3, 5, 8-11``); ``count`` of them where it is
+    given.
+    """
     found: list[int] = []
     for part in value if isinstance(value, list) else re.split(r"[,\s]+", str(value).strip()):
         match = re.fullmatch(r"(\d+)(?:-(\d+))?", str(part))
@@ -272,21 +284,25 @@ def _names(names: Any, lines: tuple, points: int, where: str) -> tuple[str, ...]
 def _check_mirror(flip, centre: int, ocular, pupil, where: str) -> None:
     """Where there are pairs, what lies in the middle must stay and what lies on both sides must change sides."""
     if centre >= 0 and flip[centre] != centre:
-        raise ConfigError(f"{where}: centre: {centre} is no landmark of the middle line: flip pairs it with {flip[centre]}")
+        raise ConfigError(
+            f"{where}: centre: {centre} is no landmark of the middle line: flip pairs it with {flip[centre]}"
+        )
     if ocular and flip[ocular[0]] != ocular[1]:
         raise ConfigError(f"{where}: ocular: {ocular[0]} and {ocular[1]} are no pair of flip")
     if pupil and {flip[i] for i in pupil[0]} != set(pupil[1]):
         raise ConfigError(f"{where}: pupil: flip does not map one group onto the other")
 
 
-# --- the centre ------------------------------------------------------------------------------------------------------------
+# --- the centre
+# ------------------------------------------------------------------------------------------------------------
 
 
 def centre_point(points, scheme: Scheme, visible=None):
-    """Face centre (..., 2) of points (..., K, 2), numpy or torch: the centre landmark, or the mean of all (visible) landmarks.
+    """Face centre (..., 2) of points (..., K, 2), numpy or torch: the centre landmark, or the mean of all (visible)
+    landmarks.
 
-    Where the centre landmark, or every one of them, is hidden (``visible`` (..., K) bool), nothing is known and (0, 0) is given:
-    what stands in a hidden point never comes out.
+    Where the centre landmark, or every one of them, is hidden (``visible`` (..., K) bool), nothing is known and (0, 0)
+    is given: what stands in a hidden point never comes out.
     """
     chosen = slice(None) if scheme.centre < 0 else [scheme.centre]
     points = points[..., chosen, :]

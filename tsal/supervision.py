@@ -5,7 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tsal.codecs import centre_cell, draw_centres, draw_heatmaps, encode_offsets, gather_cells, heatmap_points, to_distribution, with_background
+from tsal.codecs import (
+    centre_cell,
+    draw_centres,
+    draw_heatmaps,
+    encode_offsets,
+    gather_cells,
+    heatmap_points,
+    to_distribution,
+    with_background,
+)
 from tsal.config import Config, TrainConfig
 from tsal.geometry import inside
 from tsal.losses import focal_loss, heatmap_cross_entropy, heatmap_mse, offset_loss, point_loss, structure_invariance
@@ -62,7 +71,9 @@ def structure_loss(detector: Detector, detection: Detection, size: Tensor, clip:
     return structure_invariance(points, centre_point(points, scheme), size, clip, everywhere)
 
 
-def calm_loss(detector: Detector, real: Detection, reconstruction: Detection, trust: Tensor, train: TrainConfig) -> Tensor:
+def calm_loss(
+    detector: Detector, real: Detection, reconstruction: Detection, trust: Tensor, train: TrainConfig
+) -> Tensor:
     """The teacher's one source: its heatmaps on frame t + 1 against its own, detached, on the reconstruction of t + 1.
 
     Weighed as heatmaps are in the supervised loss. ``trust`` (P, K) in [0, 1]: 0 where the tracker is gated out.

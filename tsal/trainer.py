@@ -11,30 +11,43 @@ from torch import Tensor, nn
 
 from tsal.averaging import RunningMean, average_members, distance, ramp
 from tsal.config import Config, TrainConfig
-from tsal.data.photometric import photometric, to_float
-from tsal.data.views import Batch
+from tsal.data import Batch, blend_faces, photometric_augmentation, to_float, wear_shapes
 from tsal.geometry import inside
 from tsal.losses import point_loss, weighted_mean
 from tsal.model import Detection, Detector
-from tsal.pseudo import TRACKING, PseudoLabels, Source, detection_sources, fuse, mean_with_mirror, to_view, tracking_sources
-from tsal.pseudo import weights_to_view
-from tsal.runs import has_bfloat16
+from tsal.pseudo import (
+    TRACKING,
+    PseudoLabels,
+    Source,
+    detection_sources,
+    fuse,
+    mean_with_mirror,
+    to_view,
+    tracking_sources,
+    weights_to_view,
+)
 from tsal.schemes import Scheme
-from tsal.shapes import blend_faces, wear_shapes
 from tsal.supervision import calm_loss, detector_loss, structure_loss
 from tsal.tracker import reconstruct_next, track_frames
+from tsal.utils import has_bfloat16
 
-# --- optimiser ---------------------------------------------------------------------------------------------------------------
+# --- optimiser
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def make_optimiser(module: nn.Module, train: TrainConfig, lr: float) -> torch.optim.Optimizer:
     """SGD (Nesterov) or AdamW; biases and heatmap stages may have rates of their own. Every parameter is in one group."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
-        rate = (train.bias_lr if name.endswith("bias") else 1.0) * (train.stage_lr if name.startswith("stages.") else 1.0)
+        rate = (train.bias_lr if name.endswith("bias") else 1.0) * (
+            train.stage_lr if name.startswith("stages.") else 1.0
+        )
         decay = train.weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
-    rows = [{"params": items, "lr": lr * rate, "base_lr": lr * rate, "weight_decay": decay} for (rate, decay), items in groups.items()]
+    rows = [
+        {"params": items, "lr": lr * rate, "base_lr": lr * rate, "weight_decay": decay}
+        for (rate, decay), items in groups.items()
+    ]
     placed = [id(p) for row in rows for p in row["params"]]
     if sorted(placed) != sorted(id(p) for p in module.parameters()):
         raise AssertionError("a parameter is in no optimiser group, or in two")
@@ -57,7 +70,9 @@ def rate_at(fraction: float, train: TrainConfig) -> float:
     return 1.0
 
 
-def step_optimiser(optimiser: torch.optim.Optimizer, module: nn.Module, loss: Tensor, scale: float, clip_norm: float) -> None:
+def step_optimiser(
+    optimiser: torch.optim.Optimizer, module: nn.Module, loss: Tensor, scale: float, clip_norm: float
+) -> None:
     """One optimiser step at ``scale`` times the groups' base rates."""
     for group in optimiser.param_groups:
         group["lr"] = group["base_lr"] * scale
@@ -68,7 +83,8 @@ def step_optimiser(optimiser: torch.optim.Optimizer, module: nn.Module, loss: Te
     optimiser.step()
 
 
-# --- steps -----------------------------------------------------------------------------------------------------------------
+# --- steps
+# -----------------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -77,7 +93,9 @@ class Member:
 
     detector: Detector
     optimiser: torch.optim.Optimizer
-    drift: RunningMean = field(default_factory=lambda: RunningMean(2))  # of its points from its targets', in shares of a face's size
+    drift: RunningMean = field(
+        default_factory=lambda: RunningMean(2)
+    )  # of its points from its targets', in shares of a face's size
 
     def __post_init__(self):
         self.drift.to(next(self.detector.parameters()).device)
@@ -87,14 +105,18 @@ class Member:
 
 
 class FlowMemory:
-    """What frozen trackers said of pairs of frames, while there is room: a pair that is never augmented looks the same each time."""
+    """What frozen trackers said of pairs of frames, while there is room: a pair that is never augmented looks the same
+    each time.
+    """
 
     def __init__(self, limit: int):
         self.kept: dict[tuple[int, int], Tensor] = {}
         self.limit = self.room = limit  # bytes; 0: nothing is ever kept
 
     def keep(self, key: tuple[int, int], flows: Tensor) -> Tensor:
-        """The flows as they are used: in half precision (0.004 px at 8 px) where there is a memory, whether or not they found room."""
+        """The flows as they are used: in half precision (0.004 px at 8 px) where there is a memory, whether or not they
+        found room.
+        """
         flows = flows.half() if self.limit else flows
         if self.room >= flows.nbytes:
             self.kept[key] = flows
@@ -117,10 +139,11 @@ class Context:
     def strong(self, images: Tensor, seed: int, *, occlude: bool = False) -> Tensor:
         """Pictures in [0, 1] -> augmented ones; the same seed draws the same."""
         generator = torch.Generator(self.device).manual_seed(seed)
-        return photometric(images, self.config.augment, generator, occlude=occlude)
+        return photometric_augmentation(images, self.config.augment, generator, occlude=occlude)
 
     def labelled(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The labelled pictures, augmented, in [0, 1], and their points (L, K, 2) px: faces in the shapes of others, others showing
+        """The labelled pictures, augmented, in [0, 1], and their points (L, K, 2) px: faces in the shapes of others,
+        others showing
         through them. The same batch draws the same."""
         augment, images, points = self.config.augment, to_float(batch.labelled), batch.points
         whole = batch.visible.all(1)
@@ -155,7 +178,8 @@ def asynchronous_step(
 ) -> dict[str, Tensor]:
     """One step of Teacher-Student Asynchronous Learning (arXiv 2012.06711).
 
-    ``trackers``: ``teacher`` and ``student``; one network twice when they share it. Each picture goes once through each detector.
+    ``trackers``: ``teacher`` and ``student``; one network twice when they share it. Each picture goes once through each
+    detector.
     """
     config, tsal = context.config, context.config.tsal
     labelled, points = context.labelled(batch)
@@ -208,7 +232,9 @@ def asynchronous_step(
     return report | {"loss": (teacher_loss + student_loss).detach(), "weight": torch.tensor(weight)}
 
 
-def _flows(trackers: dict[str, nn.Module], weak: Tensor, batch: Batch, both: bool, context: Context) -> dict[str, tuple[Tensor, Tensor]]:
+def _flows(
+    trackers: dict[str, nn.Module], weak: Tensor, batch: Batch, both: bool, context: Context
+) -> dict[str, tuple[Tensor, Tensor]]:
     """Forward and backward flow (P, 2, H, W) of all frame pairs of the batch, one call a tracker."""
     names = ("teacher", "student") if both else ("teacher",)
     once = {id(trackers[name]): trackers[name] for name in names}
@@ -223,10 +249,16 @@ def _flow(tracker: nn.Module, weak: Tensor, batch: Batch, context: Context) -> t
     new = [place for place in range(len(keys)) if place not in found]
     if new:
         with context.precision():
-            flows = track_frames(tracker, weak[batch.previous[new]], weak[batch.following[new]], context.config.tracker.polish)
+            flows = track_frames(
+                tracker, weak[batch.previous[new]], weak[batch.following[new]], context.config.tracker.polish
+            )
         for place, both in zip(new, torch.stack(flows, 1)):
             found[place] = context.flows.keep(keys[place], both)
-    whole = torch.stack([found[place] for place in range(len(keys))]).float() if keys else weak.new_zeros((0, 2, 2, *weak.shape[-2:]))
+    whole = (
+        torch.stack([found[place] for place in range(len(keys))]).float()
+        if keys
+        else weak.new_zeros((0, 2, 2, *weak.shape[-2:]))
+    )
     return whole[:, 0], whole[:, 1]
 
 
@@ -254,9 +286,16 @@ def _detect(detector: Detector, images: Tensor, context: Context) -> Detection:
 
 @torch.no_grad()
 def _sources(
-    detector: Detector, real: Detection, weak: Tensor, flows: tuple[Tensor, Tensor] | None, batch: Batch, context: Context
+    detector: Detector,
+    real: Detection,
+    weak: Tensor,
+    flows: tuple[Tensor, Tensor] | None,
+    batch: Batch,
+    context: Context,
 ) -> tuple[dict[str, Source], Detection]:
-    """Sources of the unlabelled frames, detached, and the detection on the reconstructions (P of them; none without flows)."""
+    """Sources of the unlabelled frames, detached, and the detection on the reconstructions (P of them; none without
+    flows).
+    """
     tsal = context.config.tsal
     sources = detection_sources(detector, real.detach())
     again = [reconstruct_next(weak[batch.previous], flows[1])] if flows else []
@@ -268,7 +307,9 @@ def _sources(
     detection = _detect(detector, torch.cat(again), context)  # a target is measured with the running statistics
     reconstruction = detection.rows(slice(0, count))
     if mirror:
-        sources = mean_with_mirror(sources, detection_sources(detector, detection.rows(slice(count, None))), weak.shape[-1], context.scheme)
+        sources = mean_with_mirror(
+            sources, detection_sources(detector, detection.rows(slice(count, None))), weak.shape[-1], context.scheme
+        )
     if flows:
         sources |= tracking_sources(
             detector, reconstruction, sources["heatmap"], *flows, batch.previous, batch.following, tsal.gate_flow
@@ -276,12 +317,16 @@ def _sources(
     return sources, reconstruction
 
 
-def _unlabelled_loss(student: Member, found: Detection, target: PseudoLabels, size: Tensor, batch: Batch, context: Context) -> Tensor:
-    """The student's loss on its own view against the fused target, which is made on the weak view; ``size`` (U,) px, in its own.
+def _unlabelled_loss(
+    student: Member, found: Detection, target: PseudoLabels, size: Tensor, batch: Batch, context: Context
+) -> Tensor:
+    """The student's loss on its own view against the fused target, which is made on the weak view; ``size`` (U,) px, in
+    its own.
 
-    On its harder view the student places all landmarks of all faces a little off from where the teacher has them. Taught that,
-    it moves on its easy view too, the teacher follows, and the next target lies farther out. What is common to all faces
-    (``correct_drift``) is left out of the targets, so that labels alone say where faces lie on the average.
+    On its harder view the student places all landmarks of all faces a little off from where the teacher has them.
+    Taught that, it moves on its easy view too, the teacher follows, and the next target lies farther out. What is
+    common to all faces (``correct_drift``) is left out of the targets, so that labels alone say where faces lie on the
+    average.
     """
     config, side, detector = context.config, context.config.model.input, student.detector
     points = to_view(target.points, batch.to_strong, batch.flipped, context.scheme)
@@ -307,14 +352,19 @@ def _describe(target: PseudoLabels) -> dict[str, Tensor]:
 
 
 def measure(sources: dict[str, Source], target: PseudoLabels, batch: Batch) -> dict[str, Tensor]:
-    """Mean error of each source and of the fused target where the batch knows the truth, in % of the face's size, and the ``spread`` of
-    the heatmap source's shapes over the faces, in % too: 0 once all faces get the same shape. Nothing of it is learned from."""
+    """Mean error of each source and of the fused target where the batch knows the truth, in % of the face's size, and
+    the ``spread`` of the heatmap source's shapes over the faces, in % too: 0 once all faces get the same shape. Nothing
+    of it is learned from.
+    """
     shape = sources["heatmap"].points / batch.size[:, None, None]
     spread = 100 * (shape - shape.mean(1, keepdim=True)).std(0).mean()
     if batch.truth is None:
         return {"spread": spread}
     errors = {}
-    for name, points, valid in [*((n, s.points, s.valid) for n, s in sources.items()), ("fused", target.points, target.weight > 0)]:
+    for name, points, valid in [
+        *((n, s.points, s.valid) for n, s in sources.items()),
+        ("fused", target.points, target.weight > 0),
+    ]:
         distance = 100 * (points - batch.truth).norm(dim=-1) / batch.size[:, None]
         errors[f"error_{name}"] = torch.where(valid, distance, torch.nan).nanmean()
     return {"spread": spread} | errors

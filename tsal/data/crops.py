@@ -1,7 +1,8 @@
 """Cut crops kept on disk: shared by runs and processes, named by what they were made from, bounded.
 
-An entry is the crop's bytes and a checksum, uncompressed: reading one takes a sixteenth of decoding and cutting a photograph of
-0.2 megapixels, where lossless PNG and WebP take half. Whatever is wrong with an entry or with the disk, a crop is only cut anew.
+An entry is the crop's bytes and a checksum, uncompressed: reading one takes a sixteenth of decoding and cutting a
+photograph of 0.2 megapixels, where lossless PNG and WebP take half. Whatever is wrong with an entry or with the disk, a
+crop is only cut anew.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from threading import Lock
 
 import numpy as np
 
-from tsal.files import replacing
+from tsal.utils import replacing
 
 SUFFIX = ".crop"
-TOUCH_AFTER = 60.0  # seconds: an entry used more often is not marked each time, which would write to the disk at every hit
+TOUCH_AFTER = (
+    60.0  # seconds: an entry used more often is not marked each time, which would write to the disk at every hit
+)
 KEPT = 7 / 8  # share of the bound that eviction leaves: one look at the folder makes room for many entries
 LOOK_EVERY = 1 / 16  # of the bound, written by this process, until it looks at what others have written
 
@@ -28,8 +31,8 @@ LOOK_EVERY = 1 / 16  # of the bound, written by this process, until it looks at 
 class CropFolder:
     """Crops of uint8 in a folder of at most ``limit_mb`` MiB; those used longest ago go first.
 
-    Processes that fill one folder at once may each exceed the bound by a sixteenth of it. On a disk that cannot be written to, it
-    warns once and keeps nothing more.
+    Processes that fill one folder at once may each exceed the bound by a sixteenth of it. On a disk that cannot be
+    written to, it warns once and keeps nothing more.
     """
 
     def __init__(self, folder: Path, limit_mb: float):

@@ -1,20 +1,20 @@
 """What training must not share with evaluation: pictures, by name and by content, and clips; and what looks the same.
 
-A perceptual hash finds pictures that were saved anew or resized. On 300 photographs of 300-W, copies (JPEG quality 30, a quarter of
-the size, brighter, 1.7 times larger) differ in at most 6 of its 63 bits, distinct photographs in more than 10; frames of one shot,
-and other shots of one interview, in 4 and more. So it warns, and does not forbid.
+A perceptual hash finds pictures that were saved anew or resized. On 300 photographs of 300-W, copies (JPEG quality 30,
+a quarter of the size, brighter, 1.7 times larger) differ in at most 6 of its 63 bits, distinct photographs in more than
+10; frames of one shot, and other shots of one interview, in 4 and more. So it warns, and does not forbid.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Iterable, Mapping
 
 import numpy as np
 
-from tsal.data.building import Origin
 from tsal.data.lists import TRANSDUCTIVE, Face, FaceLists, find_problems, first_lines, group_clips, same_file
-from tsal.errors import DataError
+from tsal.data.origins import Origin
+from tsal.utils import DataError
 
 LOOK_ALIKE = 6  # bits
 
@@ -59,7 +59,8 @@ def clip_names(faces: Iterable[Face], origins: Mapping[str, Origin]) -> dict[str
 def find_leaks(
     lists: FaceLists, facts: Mapping[str, dict | str], origins: Mapping[str, Origin], transductive: bool
 ) -> tuple[list[str], list[str]]:
-    """Problems (pictures by content, and clips, that stand in training and in evaluation lists) and warnings (subjects, look-alikes).
+    """Problems (pictures by content, and clips, that stand in training and in evaluation lists) and warnings (subjects,
+    look-alikes).
 
     Args:
         facts: of each image: ``sha256`` and ``look``, its perceptual hash; text for a picture that cannot be read.
@@ -78,11 +79,16 @@ def find_leaks(
         for face in faces:
             other = contents.get(known[face.image]["sha256"]) if face.image in known else None
             if other and not same_file(lists.root, other, face):  # of one file, load_lists tells
-                copies.append(f"{face.where}: {face.image} is the same picture as {other.image} of {other.where}; "
-                              f"remove one of them{_hint(other)}")
+                copies.append(
+                    f"{face.where}: {face.image} is the same picture as {other.image} of {other.where}; "
+                    f"remove one of them{_hint(other)}"
+                )
         problems += first_lines(copies, f"{name}: {{}} more of its pictures are the same as ones of a training list")
-        shared = [f"{face.where}: clip {clip} also stands in a training list ({clips[clip].where}); remove one of them{_hint(clips[clip])}"
-                  for clip, face in clip_names(faces, origins).items() if clip in clips]  # fmt: skip
+        shared = [
+            f"{face.where}: clip {clip} also stands in a training list ({clips[clip].where}); remove one of them{_hint(clips[clip])}"
+            for clip, face in clip_names(faces, origins).items()
+            if clip in clips
+        ]
         problems += first_lines(shared, f"{name}: {{}} more of its clips also stand in a training list")
     if not problems:
         warnings += _shared_subjects(lists, origins)
@@ -95,7 +101,9 @@ def _hint(face: Face) -> str:
 
 
 def _shared_subjects(lists: FaceLists, origins: Mapping[str, Origin]) -> list[str]:
-    trained = {origins[face.image].subject for face in lists.labelled + lists.unlabelled if face.image in origins} - {None}
+    trained = {origins[face.image].subject for face in lists.labelled + lists.unlabelled if face.image in origins} - {
+        None
+    }
     warnings = []
     for name, faces in lists.evaluate.items():
         if shared := sorted({origins[face.image].subject for face in faces if face.image in origins} & trained):
@@ -106,7 +114,11 @@ def _shared_subjects(lists: FaceLists, origins: Mapping[str, Origin]) -> list[st
 
 def _look_alikes(lists: FaceLists, known: Mapping[str, dict], transductive: bool) -> list[str]:
     """A line for each evaluation picture that looks like a training picture: the nearest one."""
-    train = {face.image: face for face in (lists.labelled if transductive else lists.labelled + lists.unlabelled) if face.image in known}
+    train = {
+        face.image: face
+        for face in (lists.labelled if transductive else lists.labelled + lists.unlabelled)
+        if face.image in known
+    }
     if not train:
         return []
     images = list(train)
@@ -115,12 +127,16 @@ def _look_alikes(lists: FaceLists, known: Mapping[str, dict], transductive: bool
     told: set[str] = set()  # pictures: a list may be a part of another
     for name, faces in lists.evaluate.items():
         found = []
-        for image, face in {face.image: face for face in faces if face.image in known and face.image not in told}.items():
+        for image, face in {
+            face.image: face for face in faces if face.image in known and face.image not in told
+        }.items():
             told.add(image)
             bits = np.bitwise_count(hashes ^ np.uint64(known[image]["look"]))
             nearest = int(bits.argmin())
             if bits[nearest] <= LOOK_ALIKE:
                 other = train[images[nearest]]
-                found.append(f"{face.where}: {image} looks like {other.image} of {other.where} ({int(bits[nearest])} of 63 bits differ)")
+                found.append(
+                    f"{face.where}: {image} looks like {other.image} of {other.where} ({int(bits[nearest])} of 63 bits differ)"
+                )
         warnings += first_lines(found, f"{name}: {{}} more of its pictures look like ones of a training list")
     return warnings

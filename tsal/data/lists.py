@@ -1,8 +1,9 @@
 """Annotation lists and .pts files, read and checked.
 
-A list has one face a row: ``path_of_img path_of_annotation x1 y1 x2 y2 [face_size]``, paths relative to a root, the annotation
-``None`` for a face without labels. Boxes are in 0-based pixels; a .pts file (iBUG) is 1-based and becomes 0-based here.
-Rows whose image name is a number and that follow one another in one folder, in rising order, are the frames of one clip; every
+A list has one face a row: ``path_of_img path_of_annotation x1 y1 x2 y2 [face_size]``, paths relative to a root, the
+annotation ``None`` for a face without labels. Boxes are in 0-based pixels; a .pts file (iBUG) is 1-based and becomes
+0-based here. Rows whose image name is a number and that follow one another in one folder, in rising order, are the
+frames of one clip; every
 other row is a photograph: a clip of one frame.
 """
 
@@ -10,19 +11,17 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Iterable, Sequence
 
 import numpy as np
 from tqdm import tqdm
 
-from tsal.data.pictures import look_at_picture
-from tsal.errors import DataError
-from tsal.files import write_text
+from tsal.data.images import look_at_picture
+from tsal.utils import PREPARED, DataError, write_text
 
-PREPARED = Path(__file__).resolve().parent.parent.parent / "data" / "prepared"
 NO_LABELS = "None"
 SHOWN = 20  # lines of one kind about one list
 TRANSDUCTIVE = ", or, to learn from unlabelled test pictures on purpose, set data.transductive=true"
@@ -115,13 +114,17 @@ def parse_list(path: Path, label: str) -> tuple[list[Face], list[str]]:
             continue
         x1, y1, x2, y2 = values[:4]
         if x2 <= x1 or y2 <= y1:
-            problems.append(f"{where}: box is empty or inverted (x1 y1 x2 y2 = {' '.join(columns[2:6])}); want x1 < x2, y1 < y2")
+            problems.append(
+                f"{where}: box is empty or inverted (x1 y1 x2 y2 = {' '.join(columns[2:6])}); want x1 < x2, y1 < y2"
+            )
             continue
         if len(values) == 5 and values[4] <= 0:
             problems.append(f"{where}: face size {columns[6]} must be over 0")
             continue
         annotation = None if columns[1] == NO_LABELS else columns[1]
-        faces.append(Face(columns[0], annotation, (x1, y1, x2, y2), values[4] if len(values) == 5 else None, label, number))
+        faces.append(
+            Face(columns[0], annotation, (x1, y1, x2, y2), values[4] if len(values) == 5 else None, label, number)
+        )
     if not faces and not problems:
         problems.append(f"{label}: the list is empty; want rows of {ROW_FORMAT}")
     return faces, problems
@@ -210,8 +213,8 @@ def load_lists(
 ) -> FaceLists:
     """Read every list of a run; all problems of all lists are raised together.
 
-    With ``points`` (of an annotation), where a list is wrong, the files that its other rows name are checked too: nothing is left
-    to be found in a second try. ``transductive``: unlabelled rows may also stand in an evaluation list.
+    With ``points`` (of an annotation), where a list is wrong, the files that its other rows name are checked too:
+    nothing is left to be found in a second try. ``transductive``: unlabelled rows may also stand in an evaluation list.
     """
     problems: list[str] = []
 
@@ -228,12 +231,19 @@ def load_lists(
 
     if not Path(root).is_dir():
         raise DataError(f"{root}: no such folder (ROOT, or data.root)")
-    sets = {"labelled": read(labelled), "unlabelled": read(unlabelled), "evaluate": read(evaluate), "truth": read(truth)}
+    sets = {
+        "labelled": read(labelled),
+        "unlabelled": read(unlabelled),
+        "evaluate": read(evaluate),
+        "truth": read(truth),
+    }
     train = [face for faces in sets["labelled"].values() for face in faces]
     rest = [replace(face, annotation=None) for faces in sets["unlabelled"].values() for face in faces]
     labelled_rows = [face for face in train if face.annotation]
     if train and not labelled_rows:
-        problems.append(f"{', '.join(labelled)}: the training list has no labelled rows (every annotation is {NO_LABELS})")
+        problems.append(
+            f"{', '.join(labelled)}: the training list has no labelled rows (every annotation is {NO_LABELS})"
+        )
     if not labelled:
         problems.append("data.labelled: no training list is named")
     if not evaluate:
@@ -246,7 +256,9 @@ def load_lists(
         for face in faces:
             if other := seen.get(_file(root, face)):
                 hint = "" if other.annotation else TRANSDUCTIVE
-                leaks.append(f"{face.where}: {face.image} also stands in a training list ({other.where}); remove one of them{hint}")
+                leaks.append(
+                    f"{face.where}: {face.image} also stands in a training list ({other.where}); remove one of them{hint}"
+                )
         problems += first_lines(leaks, f"{name}: {{}} more of its pictures also stand in a training list")
     truths = {face.image: face.annotation for faces in sets["truth"].values() for face in faces if face.annotation}
     # a labelled list may hold frames without labels (a clip labelled in part): they are unlabelled data
@@ -260,7 +272,9 @@ def load_lists(
 
 
 def first_lines(lines: Sequence[str], more: str) -> list[str]:
-    """The first lines, and, where there are many, ``more`` with the number of the others: a clip has thousands of frames."""
+    """The first lines, and, where there are many, ``more`` with the number of the others: a clip has thousands of
+    frames.
+    """
     over = len(lines) - SHOWN
     return [*lines[:SHOWN], more.format(over)] if over > 1 else list(lines)
 
@@ -269,7 +283,9 @@ def from_root(root: Path, other: Path, name: str) -> str:
     """How a path that is relative to the folder ``other`` is written relative to ``root``."""
     if other == Path(root):
         return name
-    beside = PREPARED in Path(root).absolute().parents and PREPARED in other.parents  # prepared datasets may move together
+    beside = (
+        PREPARED in Path(root).absolute().parents and PREPARED in other.parents
+    )  # prepared datasets may move together
     return os.path.normpath(os.path.join(os.path.relpath(other, root) if beside else other, name))
 
 
@@ -295,11 +311,15 @@ def find_problems(
     images = sorted({face.image for faces in groups.values() for face in faces})
     with ThreadPoolExecutor(workers) as pool:
         looks = pool.map(lambda image: look_at_picture(lists.root / image, image), images)
-        facts = dict(zip(images, tqdm(looks, total=len(images), desc="checking pictures", disable=not progress, mininterval=1)))
+        facts = dict(
+            zip(images, tqdm(looks, total=len(images), desc="checking pictures", disable=not progress, mininterval=1))
+        )
     problems = []
     for faces in groups.values():
         for face in faces:
-            problems.extend(f"{face.where}: {line}" for line in face_problems(face, facts[face.image], lists.root, points))
+            problems.extend(
+                f"{face.where}: {line}" for line in face_problems(face, facts[face.image], lists.root, points)
+            )
     return facts, problems
 
 

@@ -15,8 +15,12 @@ def to_float(images: Tensor) -> Tensor:
     return images.to(torch.float32).div_(255).contiguous(memory_format=torch.channels_last)
 
 
-def photometric(images: Tensor, augment: AugmentConfig, generator: torch.Generator, *, occlude: bool = False) -> Tensor:
-    """Colour, grey, blur, noise and (if asked for) an occluder on pictures (N, 3, S, S) in [0, 1]; each picture draws its own."""
+def photometric_augmentation(
+    images: Tensor, augment: AugmentConfig, generator: torch.Generator, *, occlude: bool = False
+) -> Tensor:
+    """Colour, grey, blur, noise and (if asked for) an occluder on pictures (N, 3, S, S) in [0, 1]; each picture draws
+    its own.
+    """
     count, device = len(images), images.device
 
     def uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
@@ -28,7 +32,9 @@ def photometric(images: Tensor, augment: AugmentConfig, generator: torch.Generat
     strength = augment.colour
     mean = images.mean((1, 2, 3), keepdim=True)
     images = (images - mean) * (1 + uniform(1, 1, 1, low=-strength, high=strength)) + mean
-    images = images * (1 + uniform(3, 1, 1, low=-strength / 3, high=strength / 3)) + uniform(1, 1, 1, low=-strength / 2, high=strength / 2)
+    images = images * (1 + uniform(3, 1, 1, low=-strength / 3, high=strength / 3)) + uniform(
+        1, 1, 1, low=-strength / 2, high=strength / 2
+    )
     images = torch.lerp(images, images.mean(1, keepdim=True).expand_as(images), chance(augment.grey))
     images = torch.lerp(images, _blur(images), chance(augment.blur) * uniform(1, 1, 1))
     noise = torch.randn(images.shape, generator=generator, device=device)

@@ -1,0 +1,206 @@
+"""The command line: help, settings that are fixed once, predictions, and a run on real faces from lists to landmarks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tsal.cli.commands import STAGES, main, make_parser, overrides_from, run_folder
+from tsal.config import Config
+from tsal.data.lists import find_list, read_list
+from tsal.run import Run
+from tsal.utils.files import read_arrays
+from tsal.utils.paths import REPOSITORY
+
+
+@pytest.mark.parametrize("command", [*STAGES, "report", "predict", "notebook"])
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0 and f"python -m tsal {command}" in text and "--run" in text or command == "predict"
+
+
+def test_a_wrong_option_ends_with_status_2_and_no_traceback():
+    done = subprocess.run(
+        [sys.executable, "-m", "tsal", "train", "--sed", "x"], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+
+
+def parse(*words: str):
+    return make_parser().parse_args(words)
+
+
+def test_options_become_overrides_with_set_last():
+    arguments = parse(
+        "data",
+        "--data",
+        "mine",
+        "--root",
+        "/x y",
+        "--budget",
+        "ytf-40",
+        "--labelled",
+        "a",
+        "b",
+        "--set",
+        "a.b=1 c.d=2",
+        "e.f=3",
+    )
+    overrides = overrides_from(arguments)
+    assert overrides[:2] == ["data.name=mine", "data.root=/x y"] and overrides[-4:] == [
+        "data.labelled=a,b",
+        "a.b=1",
+        "c.d=2",
+        "e.f=3",
+    ]
+    assert "data.evaluate=YTF.val.GTB" in overrides
+    config = Config.load("smoke", overrides[:-3])
+    assert config.data.root == "/x y" and config.data.labelled == ("a", "b")
+
+
+def test_a_run_is_named_by_what_it_is():
+    outputs = REPOSITORY / "outputs"
+    assert run_folder(parse("train")) == outputs / "rendered-cpu-s0"
+    assert (
+        run_folder(parse("train", "--data", "mine", "--budget", "300w-50", "--seed", "2"))
+        == outputs / "mine-300w-50-real-s2"
+    )
+    assert run_folder(parse("train", "--profile", "some/own.yaml")) == outputs / "rendered-own-s0"
+
+
+def test_settings_are_fixed_when_the_run_is_made(smoke_run, capsys):
+    options = ["--run", str(smoke_run)]
+    assert main(["train", *options, "--set", "train.steps=21"]) == 2
+    assert "train.steps = 20, not 21" in capsys.readouterr().err
+    assert main(["train", *options, "--profile", "smoke", "--seed", "0"]) == 0  # the same ones: skipped
+    assert "start: 20 steps" in capsys.readouterr().out
+
+
+def test_a_stage_without_a_run_says_how_to_make_one(tmp_path, capsys):
+    assert main(["report", "--run", str(tmp_path / "none")]) == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_the_report_shows_every_member_and_the_figures(smoke_run, capsys):
+    assert main(["report", "--run", str(smoke_run)]) == 0
+    text = capsys.readouterr().out
+    for word in ("NME %", "AUC@0.08", "FR@0.08", "supervised only", "TSAL teacher", "TSAL student", "20 + 10", ".png"):
+        assert word in text
+    assert main(["report", "--run", str(smoke_run), "--source", "fused"]) == 0
+
+
+# --- predict
+# ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mixed_list(smoke_run, tmp_path):
+    """Rows of several lists in an order of their own; two have no labels, one names an annotation that is not there."""
+    run = Run.open(smoke_run)
+    labelled, unlabelled = run.lists.labelled, run.lists.unlabelled
+    rows = [
+        (unlabelled[3], "None"),
+        (labelled[0], "gone.pts"),
+        (unlabelled[0], "None"),
+        (labelled[1], labelled[1].annotation),
+    ]
+    path = tmp_path / "mixed list.txt"
+    path.write_text("".join(f"{face.image} {annotation} {' '.join(map(str, face.box))}\n" for face, annotation in rows))
+    return run, path, [face for face, _ in rows]
+
+
+def predict(run, path, out, *more):
+    weights = run.folder / "tsal/model.pt"
+    return main(
+        ["predict", "--weights", str(weights), "--list", str(path), "--root", str(run.root), "--out", str(out), *more]
+    )
+
+
+def test_predict_writes_every_row_in_order(mixed_list, tmp_path):
+    run, path, faces = mixed_list
+    assert predict(run, path, tmp_path / "p.npz") == 0
+    found = read_arrays(tmp_path / "p.npz")
+    assert set(found) == {"paths", "points", "scores"}
+    assert found["paths"].tolist() == [face.image for face in faces]
+    assert (
+        found["points"].shape == (4, 68, 2) and found["points"].dtype == np.float32 and found["scores"].shape == (4, 68)
+    )
+    # pixels of the original picture: within the crop, which is the box with some margin
+    for face, points in zip(faces, found["points"]):
+        x1, y1, x2, y2 = face.box
+        middle, reach = np.array([x1 + x2, y1 + y2]) / 2, 0.75 * max(x2 - x1, y2 - y1)
+        assert (np.abs(points - middle) <= reach).all()
+
+
+def test_predict_agrees_with_the_predictions_table_for_each_member_and_source(smoke_run, tmp_path):
+    run, table = Run.open(smoke_run), read_arrays(smoke_run / "predictions.npz")
+    for member in ("teacher", "student"):
+        for source in ("heatmap", "centre", "fused"):
+            assert predict(run, "val.txt", tmp_path / "p.npz", "--member", member, "--source", source) == 0
+            found = read_arrays(tmp_path / "p.npz")
+            place = table["members"].tolist().index(member), table["sources"].tolist().index(source)
+            np.testing.assert_allclose(found["points"], table["points"][place], atol=1e-3)
+            assert found["paths"].tolist() == table["path"].tolist()
+    assert predict(run, "val.txt", tmp_path / "q.npz", "--source", "fused", "--member", "teacher") == 0
+    assert predict(run, "val.txt", tmp_path / "r.npz", "--source", "fused") == 0  # the teacher is the default
+    np.testing.assert_array_equal(read_arrays(tmp_path / "q.npz")["points"], read_arrays(tmp_path / "r.npz")["points"])
+
+
+def test_predict_tells_what_is_wrong_and_writes_nothing(mixed_list, tmp_path, capsys):
+    run, path, _ = mixed_list
+
+    def said(*more: str, path=path, out="p.npz") -> str:
+        assert predict(run, path, tmp_path / out, *more) == 2
+        assert not (tmp_path / out).exists()
+        return capsys.readouterr().err
+
+    assert "has no member 'uncle'; it holds teacher, student" in said("--member", "uncle")
+    assert "must be named .npz" in said(out="p.csv")
+    assert "no such list" in said(path="nowhere.txt")
+    assert "no such checkpoint" in said("--weights", str(tmp_path / "none.pt"))
+    assert "holds no trained detector" in said("--weights", str(run.folder / "tracker/model.pt"))
+    (tmp_path / "junk.pt").write_bytes(b"junk")
+    assert "not a readable checkpoint" in said("--weights", str(tmp_path / "junk.pt"))
+    assert "no such folder" in said("--root", str(tmp_path / "none"))
+    path.write_text("gone.png None 1 1 9 9\nalso-gone.png None 1 1 9 9\n")
+    errors = [line for line in said().splitlines() if line.startswith("error: ")]
+    assert [line.partition(": the image ")[2] for line in errors] == [
+        "gone.png does not exist",
+        "also-gone.png does not exist",
+    ]
+
+
+# --- real faces
+# ------------------------------------------------------------------------------------------------------------
+
+
+def test_real_faces_from_lists_to_landmarks(realdata, tmp_path):
+    def cut(name: str, source: str, rows: int) -> str:
+        lines = find_list(realdata, source).read_text().splitlines()[:rows]
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+        return str(tmp_path / name)
+
+    lists = {
+        "--labelled": cut("labelled", "semi/300W.labelled-50.GTB", 12),
+        "--unlabelled": cut("unlabelled", "semi/YTF.unlabelled-802clips.GTB", 120),
+        "--evaluate": cut("val", "semi/300W.val-150.GTB", 6),
+    }
+    photographs = cut("photographs", "semi/300W.unlabelled-1007.GTB", 5)
+    run = tmp_path / "run"
+    options = [word for pair in lists.items() for word in pair]
+    options[options.index("--unlabelled") + 2 : options.index("--unlabelled") + 2] = [photographs]
+    settings = ["--data", "real", "--root", str(realdata), "--profile", "smoke", *options]
+    assert main(["figures", "--run", str(run), *settings]) == 0  # and every stage before
+    opened = Run.open(run)
+    assert len(opened.clips) >= 2 and len(opened.photographs) == 5 and len(opened.lists.labelled) == 12
+    table = read_arrays(run / "predictions.npz")
+    assert table["points"].shape == (4, 3, 6, 68, 2) and np.isfinite(table["points"]).all()
+    assert len(list((run / "figures").glob("*.png"))) >= 5
+    assert predict(opened, lists["--unlabelled"], tmp_path / "p.npz") == 0
+    found = read_arrays(tmp_path / "p.npz")
+    assert found["paths"].tolist() == [face.image for face in read_list(tmp_path / "unlabelled")]

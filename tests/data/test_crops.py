@@ -1,0 +1,251 @@
+"""Crops on disk come back bit for bit or not at all, stay within their bound, and never stop a run."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tsal.data.crops import CropFolder, crop_key
+
+SIDE = 20
+ENTRY = SIDE * SIDE * 3 + 4  # bytes
+
+
+def crop(number: int) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+
+
+def key(number: int) -> str:
+    return crop_key(bytes([number]))
+
+
+def folder(path: Path, entries: float = 100) -> CropFolder:
+    """With room for so many entries."""
+    return CropFolder(path, entries * ENTRY / 2**20)
+
+
+def read(kept: CropFolder, number: int) -> np.ndarray | None:
+    return kept.read(key(number), (SIDE, SIDE, 3))
+
+
+def there(kept: CropFolder, numbers) -> list[int]:
+    return [number for number in numbers if kept._path(key(number)).exists()]
+
+
+def age(kept: CropFolder, number: int, seconds: float) -> None:
+    path = kept._path(key(number))
+    os.utime(path, (path.stat().st_mtime - seconds,) * 2)
+
+
+def size(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.iterdir())
+
+
+def test_a_crop_comes_back_bit_for_bit_in_this_process_and_the_next(tmp_path):
+    kept = folder(tmp_path / "made" / "when needed")
+    assert read(kept, 1) is None
+    kept.write(key(1), crop(1))
+    for reader in (kept, folder(kept.folder)):
+        found = read(reader, 1)
+        assert np.array_equal(found, crop(1)) and found.dtype == np.uint8 and found.shape == (SIDE, SIDE, 3)
+    assert read(kept, 2) is None
+
+
+def test_a_part_of_a_picture_is_kept_as_the_part(tmp_path):
+    kept, whole = folder(tmp_path), np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    kept.write(key(1), whole[5:25, 10:30])  # not contiguous in memory
+    assert np.array_equal(read(kept, 1), whole[5:25, 10:30])
+
+
+def test_every_part_of_what_a_crop_is_made_from_makes_another_key():
+    keys = [
+        crop_key(b"picture", "code", (1.0, 2.0, 3.0, 4.0), 168, 1.36),
+        crop_key(b"picturE", "code", (1.0, 2.0, 3.0, 4.0), 168, 1.36),
+        crop_key(b"picture", "Code", (1.0, 2.0, 3.0, 4.0), 168, 1.36),
+        crop_key(b"picture", "code", (1.0, 2.0, 3.0, 4.0000001), 168, 1.36),
+        crop_key(b"picture", "code", (1.0, 2.0, 3.0, 4.0), 169, 1.36),
+        crop_key(b"picture", "code", (1.0, 2.0, 3.0, 4.0), 168, 1.360000001),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert keys[0] == crop_key(b"picture", "code", (1.0, 2.0, 3.0, 4.0), 168, 1.36)
+
+
+DAMAGE = {
+    "empty": lambda content: b"",
+    "three bytes": lambda content: content[:3],
+    "truncated": lambda content: content[:-50],
+    "too long": lambda content: content + b"\0",
+    "one bit flipped": lambda content: content[:100] + bytes([content[100] ^ 1]) + content[101:],
+    "zeros, as after a power cut": lambda content: bytes(len(content)),
+    "garbage": lambda content: os.urandom(len(content)),
+    "a picture": lambda content: b"\x89PNG\r\n\x1a\n" + content,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_entry_is_removed_and_made_anew(tmp_path, damage):
+    kept = folder(tmp_path)
+    kept.write(key(1), crop(1))
+    path = kept._path(key(1))
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    assert read(kept, 1) is None and not path.exists()
+    kept.write(key(1), crop(1))
+    assert np.array_equal(read(kept, 1), crop(1))
+
+
+def test_an_entry_under_the_name_of_another_is_not_taken_for_it(tmp_path):
+    kept = folder(tmp_path)
+    kept.write(key(1), crop(1))
+    os.rename(kept._path(key(1)), kept._path(key(2)))
+    assert read(kept, 2) is None
+
+
+def test_an_entry_of_another_size_is_not_taken(tmp_path):
+    kept = folder(tmp_path)
+    kept.write(key(1), crop(1))
+    assert kept.read(key(1), (SIDE + 1, SIDE, 3)) is None
+
+
+# --- the bound
+# -----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_folder_never_exceeds_its_bound_and_stays_in_use(tmp_path):
+    kept = folder(tmp_path, 20)
+    for number in range(100):
+        kept.write(key(number), crop(number))
+        assert size(tmp_path) <= 20 * ENTRY
+        assert np.array_equal(read(kept, number), crop(number))
+    assert size(tmp_path) >= 17 * ENTRY  # an eighth goes at a time, not everything
+
+
+def test_what_was_used_longest_ago_goes_first_and_reading_is_using(tmp_path):
+    kept = folder(tmp_path, 8)
+    for number in range(8):
+        kept.write(key(number), crop(number))
+        age(kept, number, 1000 - 100 * number)  # 0 is the oldest
+    read(kept, 0)
+    kept.write(key(8), crop(8))
+    assert there(kept, range(9)) == [0, 3, 4, 5, 6, 7, 8]  # room for seven of eight: 1 and 2 went
+
+
+def test_entries_of_former_runs_count_too(tmp_path):
+    former = folder(tmp_path, 50)
+    for number in range(50):
+        former.write(key(number), crop(number))
+        age(former, number, 100)
+    now = folder(tmp_path, 10)
+    now.write(key(60), crop(60))
+    assert size(tmp_path) <= 10 * ENTRY and there(now, [60]) == [60]
+
+
+def test_two_processes_that_take_turns_exceed_the_bound_by_a_sixteenth_each_at_most(tmp_path):
+    one, other = folder(tmp_path, 64), folder(tmp_path, 64)
+    for number in range(250):
+        (one, other)[number % 2].write(key(number), crop(number))
+        assert size(tmp_path) <= 64 * (1 + 2 / 16) * ENTRY + 2 * ENTRY
+
+
+def test_a_crop_larger_than_the_bound_is_not_kept_and_removes_nothing(tmp_path):
+    kept = folder(tmp_path, 1)
+    kept.write(key(1), crop(1))
+    kept.write(key(2), np.zeros((SIDE, SIDE + 1, 3), np.uint8))
+    assert there(kept, [1, 2]) == [1]
+
+
+def test_what_a_killed_process_left_goes_and_files_of_others_stay(tmp_path):
+    (tmp_path / "README.md").write_text("a note " * 1000)
+    left = tmp_path / f".{key(1)}.crop.4711.tmp.crop"
+    left.write_bytes(bytes(ENTRY))
+    os.utime(left, (0, 0))
+    kept = folder(tmp_path, 3)
+    for number in range(3):
+        kept.write(key(number), crop(number))
+    assert not left.exists() and (tmp_path / "README.md").exists() and there(kept, range(3))
+
+
+# --- disks that cannot be written to
+# -------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_cannot_be_made_is_warned_of_once(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    kept = folder(tmp_path / "file" / "cache")
+    with pytest.warns(RuntimeWarning, match="cannot keep crops.*anew") as told:
+        for number in range(5):
+            kept.write(key(number), crop(number))
+            assert read(kept, number) is None
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("problem", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES])
+def test_a_full_or_read_only_disk_is_warned_of_once_and_what_is_kept_is_still_read(tmp_path, monkeypatch, problem):
+    kept = folder(tmp_path)
+    kept.write(key(1), crop(1))
+    age(kept, 1, 1000)
+
+    def half(path, content):
+        with open(path, "wb") as file:
+            file.write(content[: len(content) // 2])
+        raise OSError(problem, os.strerror(problem))
+
+    def refuse(*_, **__):
+        raise OSError(problem, os.strerror(problem))
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    monkeypatch.setattr(os, "utime", refuse)
+    with pytest.warns(RuntimeWarning, match=os.strerror(problem)) as told:
+        kept.write(key(2), crop(2))
+        kept.write(key(3), crop(3))
+    assert len(told) == 1
+    assert np.array_equal(read(kept, 1), crop(1)) and read(kept, 2) is None
+    assert [file.name for file in tmp_path.iterdir()] == [f"{key(1)}.crop"]  # nothing half-written is left
+
+
+def test_a_race_for_one_entry_is_no_reason_to_stop_keeping_crops(tmp_path, monkeypatch):
+    kept = folder(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            Path, "write_bytes", lambda path, content: None
+        )  # another process has removed it before it is renamed
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            kept.write(key(1), crop(1))
+    kept.write(key(1), crop(1))
+    assert np.array_equal(read(kept, 1), crop(1))
+
+
+def use_at_random(path: Path, seed: int, wrong: multiprocessing.Queue) -> None:
+    """Read and write as a run would, with room for a third of the crops."""
+    warnings.simplefilter("error")
+    kept, rng = folder(path, 10), np.random.default_rng(seed)
+    hits, mistakes = 0, 0
+    for number in rng.integers(0, 30, 600).tolist():
+        found = read(kept, number)
+        if found is None:
+            kept.write(key(number), crop(number))
+        else:
+            hits += 1
+            mistakes += not np.array_equal(found, crop(number))
+    wrong.put((hits, mistakes))
+
+
+def test_processes_that_write_and_evict_at_once_read_no_wrong_crop(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    processes = [context.Process(target=use_at_random, args=(tmp_path, seed, results)) for seed in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    counts = [results.get(timeout=10) for _ in processes]
+    assert all(hits > 50 and mistakes == 0 for hits, mistakes in counts)
+    assert all(file.suffix == ".crop" and ".tmp." not in file.name for file in tmp_path.iterdir())
+    assert size(tmp_path) <= 10 * (1 + 3 / 16) * ENTRY + 3 * ENTRY

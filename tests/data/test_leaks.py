@@ -1,0 +1,136 @@
+"""Nothing of an evaluation list is trained on unseen: pictures, clips, copies."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from toys import save_picture
+
+from tsal.data.images import perceptual_hash
+from tsal.data.leaks import LOOK_ALIKE, check_files
+from tsal.data.lists import load_lists, write_list, write_points
+from tsal.data.origins import Origin
+from tsal.utils.errors import DataError
+
+BOX = (0, 0, 40, 40)
+
+
+def scene(seed: int, side: int = 96) -> np.ndarray:
+    """A smooth random RGB picture: photographs have little at high frequencies."""
+    noise = np.random.default_rng(seed).uniform(0, 255, (9, 9, 3)).astype(np.float32)
+    return cv2.resize(noise, (side, side), interpolation=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """One labelled photograph, a clip of two frames, another clip to measure on: six scenes, nothing shared."""
+    for seed, name in enumerate(("a", "one/1", "one/2", "two/1", "two/2", "v")):
+        save_picture(tmp_path / f"{name}.png", scene(seed))
+        write_points(tmp_path / f"{name}.pts", np.array([[3.0, 4.0], [5.0, 6.0]]))
+    write_list(tmp_path / "labelled.txt", [("a.png", "a.pts", BOX)])
+    write_list(tmp_path / "unlabelled.txt", [(f"one/{i}.png", None, BOX) for i in (1, 2)])
+    write_list(
+        tmp_path / "val.txt", [(f"two/{i}.png", f"two/{i}.pts", BOX) for i in (1, 2)] + [("v.png", "v.pts", BOX)]
+    )
+    return tmp_path
+
+
+def check(root, origins=None, transductive=False):
+    lists = load_lists(root, ("labelled.txt",), ("unlabelled.txt",), ("val.txt",), transductive=transductive)
+    return check_files(lists, 2, origins=origins or {}, transductive=transductive, workers=1, progress=False)
+
+
+def test_lists_that_share_nothing_give_no_word(root):
+    assert check(root)[1] == []
+
+
+def test_other_frames_of_an_evaluated_clip_are_refused(root):
+    save_picture(root / "two/3.png", scene(7))
+    save_picture(root / "two/4.png", scene(8))
+    write_list(root / "unlabelled.txt", [(f"two/{i}.png", None, BOX) for i in (3, 4)])
+    with pytest.raises(
+        DataError, match=r"val.txt:1: clip two also stands in a training list \(unlabelled.txt:1\).*transductive"
+    ):
+        check(root)
+
+
+def test_a_builder_s_clip_counts_where_folders_do_not_tell(root):
+    origins = {"one/1.png": Origin("Ann", "Ann_3", 1), "two/1.png": Origin("Ann", "Ann_3", 7)}
+    with pytest.raises(DataError, match="clip Ann_3 also stands in a training list"):
+        check(root, origins)
+
+
+def test_faces_of_one_photograph_are_no_clip(root):
+    check(root, {"a.png": Origin(clip="photo 5"), "v.png": Origin(clip="photo 5")})
+
+
+def test_a_shared_subject_is_a_warning_that_names_it(root):
+    [line] = check(root, {"one/1.png": Origin("Ann", "Ann_0", 1), "two/1.png": Origin("Ann", "Ann_1", 1)})[1]
+    assert line == "val.txt: 1 of its subjects also stand in a training list (Ann)"
+
+
+@pytest.mark.parametrize("change", ["saved anew", "resized", "brighter"])
+def test_a_changed_copy_is_a_warning_that_names_both(root, change):
+    image = cv2.cvtColor(scene(0), cv2.COLOR_RGB2BGR)
+    if change == "resized":
+        image = cv2.resize(image, (40, 40), interpolation=cv2.INTER_AREA)
+    elif change == "brighter":
+        image = cv2.convertScaleAbs(image, alpha=1.1, beta=8)
+    cv2.imwrite(str(root / "v.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 30])
+    write_list(root / "val.txt", [("v.jpg", "v.pts", BOX)])
+    [line] = check(root)[1]
+    assert line.startswith("val.txt:1: v.jpg looks like a.png of labelled.txt:1")
+
+
+def test_different_scenes_look_different():
+    looks = np.array([perceptual_hash(scene(seed)) for seed in range(60)], np.uint64)
+    bits = np.bitwise_count(looks[:, None] ^ looks[None])
+    assert bits[~np.eye(60, dtype=bool)].min() > LOOK_ALIKE
+
+
+def test_transductive_use_is_for_those_who_ask_for_it(root):
+    write_list(root / "unlabelled.txt", [(f"two/{i}.png", None, BOX) for i in (1, 2)])
+    with pytest.raises(DataError, match="set data.transductive=true"):
+        check(root)
+    facts, warnings = check(root, transductive=True)
+    assert set(facts) == {"a.png", "two/1.png", "two/2.png", "v.png"} and warnings == []
+
+
+def test_labels_of_an_evaluated_picture_are_refused_even_then(root):
+    write_list(root / "labelled.txt", [("a.png", "a.pts", BOX), ("v.png", "v.pts", BOX)])
+    with pytest.raises(
+        DataError, match=r"val.txt:3: v.png also stands in a training list \(labelled.txt:2\); remove one of them$"
+    ):
+        check(root, transductive=True)
+    (root / "copy.png").write_bytes((root / "v.png").read_bytes())
+    write_list(root / "labelled.txt", [("copy.png", "v.pts", BOX)])
+    with pytest.raises(DataError, match="val.txt:3: v.png is the same picture as copy.png of labelled.txt:1"):
+        check(root, transductive=True)
+
+
+@pytest.mark.parametrize(
+    "how, said", [("the file", "also stand in"), ("a copy", "are the same as"), ("saved anew", "look like")]
+)
+def test_thousands_of_shared_frames_are_told_in_a_few_lines(root, how, said):
+    (root / "one").rename(root / "former")
+    train, val = [], []
+    for i in range(1, 31):
+        save_picture(root / f"long/{i}.png", scene(100 + i))
+        train.append((f"long/{i}.png", None, BOX))
+        if how == "a copy":
+            (root / f"v{i}x.png").write_bytes((root / f"long/{i}.png").read_bytes())
+        elif how == "saved anew":
+            cv2.imwrite(
+                str(root / f"v{i}x.png"), cv2.resize(scene(100 + i)[..., ::-1], (80, 80), interpolation=cv2.INTER_AREA)
+            )
+        val.append((f"long/{i}.png" if how == "the file" else f"v{i}x.png", "v.pts", BOX))
+    write_list(root / "unlabelled.txt", train)
+    write_list(root / "val.txt", val)
+    if how == "saved anew":
+        lines = check(root)[1]
+    else:
+        with pytest.raises(DataError) as caught:
+            check(root)
+        lines = caught.value.problems
+    assert len(lines) == 21 and lines[-1].startswith("val.txt: 10 more of its pictures") and said in lines[-1]

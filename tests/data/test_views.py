@@ -1,0 +1,573 @@
+"""Views show what their affines and points say, one crop and one draw a clip, and a batch is a function of seed and
+step alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from toys import PAIRED, dot_image, dot_place, face, save_picture
+
+from tsal.config import AugmentConfig
+from tsal.data import views
+from tsal.data.batches import BatchMaker, positions, prefetch
+from tsal.data.crops import CropFolder
+from tsal.data.lists import Clip, Face, read_list, write_points
+from tsal.data.views import FaceStore, clip_box, plain_affine, plain_views
+from tsal.geometry import apply_affine
+from tsal.pseudo import to_view
+from tsal.schemes import generic_scheme
+from tsal.utils.errors import DataError
+
+SIDE = 64
+CALM = AugmentConfig(scale=0.0, rotation=0.0, shift=0.0, flip=0.0)
+LIVELY = AugmentConfig(scale=0.1, rotation=20.0, shift=0.05, flip=0.5, weak=0.5)
+
+
+def store(root, *, side=SIDE, expand=1.35, cache_mb=50, scheme=PAIRED, disk=None) -> FaceStore:
+    return FaceStore(root, scheme, side, expand, cache_mb, disk)
+
+
+def maker(
+    root, labelled=(), clips=(), photographs=(), *, augment=LIVELY, seed=0, sizes=(2, 1, 1), frames=2, **kwargs
+) -> BatchMaker:
+    return BatchMaker(
+        store(root, **kwargs), labelled, clips, photographs, augment, seed=seed, sizes=sizes, frames=frames
+    )
+
+
+# --- pictures and points agree
+# -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "width, height, box",
+    [
+        (60, 60, (10, 10, 50, 50)),  # enlarged
+        (200, 150, (60, 30, 140, 100)),  # somewhat shrunk
+        (1600, 1200, (300, 150, 1300, 1050)),  # strongly shrunk
+        (1601, 1203, (-200, -150, 1205, 1151)),  # strongly shrunk, over the border, of odd size
+    ],
+)
+def test_the_cut_has_no_half_pixel_shift_at_any_scale(tmp_path, width, height, box):
+    zoom = (SIDE - 1) / (1.35 * max(box[2] - box[0], box[3] - box[1]))
+    x, y = (box[0] + box[2]) / 2 + 3.3 / zoom, (box[1] + box[3]) / 2 - 2.6 / zoom
+    save_picture(tmp_path / "dot.png", dot_image(width, height, x, y, max(1.5, 2 / zoom)))
+    images, affines = plain_views(store(tmp_path), [[face("dot.png", box)]])
+    assert images.shape == (1, 3, SIDE, SIDE) and images.dtype == torch.uint8
+    assert np.abs(dot_place(images[0]) - apply_affine(affines[0], np.array([[x, y]]))[0]).max() < 0.1
+
+
+def test_a_strongly_shrunk_picture_does_not_alias(tmp_path):
+    x = np.arange(800)
+    stripes = np.repeat(
+        np.tile((x % 2 * 255).astype(np.uint8), (800, 1))[..., None], 3, 2
+    )  # every other column is white
+    save_picture(tmp_path / "stripes.png", stripes)
+    images, _ = plain_views(store(tmp_path), [[face("stripes.png", (200, 200, 600, 600))]])
+    assert images.float().std() < 12 and abs(images.float().mean() - 127.5) < 3  # even grey, no moire
+
+
+@pytest.mark.parametrize("size", [(120, 100), (1300, 1000)])
+@pytest.mark.parametrize("mirrored", [0.0, 1.0])
+def test_the_points_of_a_labelled_view_lie_where_the_picture_shows_them(tmp_path, size, mirrored):
+    width, height = size
+    box = (0.3 * width, 0.3 * height, 0.7 * width, 0.8 * height)
+    zoom = (SIDE - 1) / (1.35 * max(box[2] - box[0], box[3] - box[1]))
+    marked = np.array([box[0] + 0.4 * (box[2] - box[0]) + 0.37, box[1] + 0.55 * (box[3] - box[1])])
+    save_picture(tmp_path / "dot.png", dot_image(width, height, *marked, max(1.5, 2 / zoom)))
+    points = np.array([marked, marked + 9, [1, 1], [2, 2]])
+    write_points(tmp_path / "dot.pts", points)
+    make = maker(
+        tmp_path, [face("dot.png", box, "dot.pts")], augment=dataclasses.replace(LIVELY, flip=mirrored), sizes=(8, 0, 0)
+    )
+    batch = make(0)
+    landmark = 1 if mirrored else 0  # the marked landmark's partner takes its place in a mirror
+    for image, found in zip(batch.labelled, batch.points[:, landmark].numpy()):
+        assert np.abs(dot_place(image) - found).max() < 0.3
+    assert len({tuple(p) for p in batch.points[:, 0].tolist()}) == 8  # eight draws
+
+
+def test_a_mirrored_view_swaps_visibility_with_the_landmarks(tmp_path):
+    save_picture(tmp_path / "a.png", dot_image(40, 40, 20, 20, 3))
+    (tmp_path / "a.pts").write_text("{\n10 10 0\n20 10 1\n15 20 1\n15 25 0\n}\n")
+    faces = [face("a.png", (5, 5, 35, 35), "a.pts")]
+    plain = maker(tmp_path, faces, augment=CALM, sizes=(1, 0, 0))(0)
+    mirrored = maker(tmp_path, faces, augment=dataclasses.replace(CALM, flip=1.0), sizes=(1, 0, 0))(0)
+    assert plain.visible.tolist() == [[False, True, True, False]]
+    assert mirrored.visible.tolist() == [[True, False, True, False]]
+    expected = plain.points[:, list(PAIRED.flip)] * torch.tensor([-1.0, 1.0]) + torch.tensor([SIDE - 1.0, 0.0])
+    assert torch.allclose(mirrored.points, expected, atol=1e-3)
+    assert torch.equal(mirrored.labelled, plain.labelled.flip(-1)) or (
+        (mirrored.labelled.int() - plain.labelled.flip(-1).int()).abs().max() <= 2
+    )
+
+
+@pytest.mark.parametrize("mirrored", [0.0, 1.0])
+def test_what_stands_in_a_hidden_landmark_moves_neither_picture_nor_other_landmarks(tmp_path, mirrored):
+    save_picture(tmp_path / "a.png", dot_image(40, 40, 20, 20, 3))
+    faces, augment = [face("a.png", (5, 5, 35, 35), "a.pts")], dataclasses.replace(LIVELY, flip=mirrored)
+    batches = []
+    for hidden in ("10 10", "1000000 -1000000"):
+        (tmp_path / "a.pts").write_text(f"{{\n{hidden} 0\n20 10 1\n15 20 1\n15 25 1\n}}\n")
+        batches.append(maker(tmp_path, faces, augment=augment, sizes=(4, 0, 0))(0))
+    one, other = batches
+    seen = one.visible[0].tolist()
+    assert seen == ([True, False, True, True] if mirrored else [False, True, True, True])
+    assert torch.equal(one.visible, other.visible) and torch.equal(one.labelled, other.labelled)
+    assert torch.equal(one.points[one.visible], other.points[one.visible])
+
+
+def test_a_scheme_without_pairs_is_never_mirrored(tmp_path):
+    save_picture(tmp_path / "a.png", dot_image(40, 40, 20, 20, 3))
+    photograph = Clip("a", (face("a.png", (5, 5, 35, 35)),))
+    make = maker(
+        tmp_path,
+        photographs=[photograph],
+        augment=dataclasses.replace(LIVELY, flip=1.0),
+        sizes=(0, 0, 4),
+        scheme=generic_scheme(4),
+    )
+    assert not make(0).flipped.any()
+
+
+@pytest.mark.parametrize("mirrored", [0.0, 1.0])
+def test_a_point_of_the_weak_view_is_found_again_in_the_strong_view(tmp_path, mirrored):
+    save_picture(tmp_path / "dot.png", dot_image(120, 100, 52.3, 47.8, 2.0))
+    photograph = Clip("dot", (face("dot.png", (30, 25, 85, 75)),))
+    augment = dataclasses.replace(LIVELY, flip=mirrored)
+    batch = maker(tmp_path, photographs=[photograph], augment=augment, sizes=(0, 0, 8))(3)
+    assert batch.flipped.tolist() == [bool(mirrored)] * 8
+    weak = torch.stack([torch.from_numpy(dot_place(image)) for image in batch.weak]).float()
+    marked = torch.zeros(8, 4, 2)
+    marked[:, 0] = weak  # landmark 0 is where the dot is
+    strong = to_view(marked, batch.to_strong, batch.flipped, PAIRED)[:, 1 if mirrored else 0]
+    found = np.stack([dot_place(image) for image in batch.strong])
+    assert np.abs(found - strong.numpy()).max() < 0.3
+    assert np.abs(found - weak.numpy()).max() > 3  # the views do differ
+
+
+# --- clips
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def still_clip(root, frames: int) -> Clip:
+    """Frames that show the same picture in boxes that jump about."""
+    rng = np.random.default_rng(0)
+    for i in range(frames):
+        save_picture(root / "clip" / f"{i}.png", dot_image(100, 90, 48.4, 44.7, 2.0))
+    boxes = np.array([30, 25, 75, 70]) + rng.uniform(-6, 6, (frames, 4))
+    return Clip("clip", tuple(face(f"clip/{i}.png", boxes[i], row=i + 1) for i in range(frames)))
+
+
+def test_truth_for_measuring_lies_in_the_weak_view_and_changes_nothing_else(tmp_path):
+    save_picture(tmp_path / "dot.png", dot_image(100, 100, 47.0, 55.0, 2.0))
+    write_points(tmp_path / "dot.pts", np.array([[47.0, 55.0]] * 4))
+    photographs = [Clip("dot", (face("dot.png", (20, 20, 80, 80)),))]
+    options = dict(augment=LIVELY, seed=3, sizes=(0, 0, 1), frames=1)
+    plain, measured = (
+        BatchMaker(store(tmp_path), [], [], photographs, truth=truth, **options)(0)
+        for truth in (None, {"dot.png": "dot.pts"})
+    )
+    assert plain.truth is None and torch.equal(plain.weak, measured.weak) and torch.equal(plain.strong, measured.strong)
+    assert np.abs(dot_place(measured.weak[0]) - measured.truth[0, 0].numpy()).max() < 0.2
+    unknown = BatchMaker(store(tmp_path), [], [], photographs, truth={"other.png": "dot.pts"}, **options)(0)
+    assert unknown.truth.isnan().all()
+
+
+def test_the_one_box_of_a_clip_is_the_mean_of_its_frames_boxes():
+    faces = [face("a/0.png", (0, 0, 10, 20)), face("a/1.png", (2, 4, 14, 24))]
+    assert clip_box(faces) == (1, 2, 12, 22)
+    assert np.array_equal(plain_affine(faces, 32, 1.2), plain_affine([face("b", (1, 2, 12, 22))], 32, 1.2))
+
+
+@pytest.mark.parametrize("step", [0, 1, 2])
+def test_a_clip_gets_one_crop_and_one_augmentation(tmp_path, step):
+    batch = maker(tmp_path, clips=[still_clip(tmp_path, 4)], sizes=(0, 1, 0), frames=4)(step)
+    assert len(batch.weak) == 4 and batch.clip.tolist() == [0, 0, 0, 0]
+    for view in (batch.weak, batch.strong):
+        places = np.stack([dot_place(image) for image in view])
+        assert np.abs(places - places[0]).max() < 0.1  # what stands still in the video stands still in the view
+    assert torch.equal(batch.to_strong, batch.to_strong[:1].expand(4, 2, 3))
+    assert len(set(batch.flipped.tolist())) == 1
+
+
+def test_two_clips_draw_different_augmentations(tmp_path):
+    clip = still_clip(tmp_path, 2)
+    batch = maker(tmp_path, clips=[clip, dataclasses.replace(clip, name="other")], sizes=(0, 2, 0))(0)
+    assert batch.clip.tolist() == [0, 0, 1, 1]
+    assert not torch.allclose(batch.to_strong[0], batch.to_strong[2], atol=1e-3)
+
+
+def test_plain_views_of_a_clip_share_one_affine(tmp_path):
+    clip = still_clip(tmp_path, 3)
+    _, affines = plain_views(store(tmp_path), [clip.faces, clip.faces[:1]])
+    assert np.array_equal(affines[0], affines[1]) and np.array_equal(affines[0], affines[2])
+    assert not np.allclose(affines[0], affines[3])
+
+
+def test_pairs_join_neighbouring_frames_of_one_clip_only(tmp_path):
+    clip = still_clip(tmp_path, 3)
+    photograph = Clip("photo", clip.faces[:1])
+    batch = maker(tmp_path, clips=[clip, clip], photographs=[photograph], sizes=(0, 2, 1), frames=3)(0)
+    assert batch.clip.tolist() == [0, 0, 0, 1, 1, 1, 2]
+    assert batch.previous.tolist() == [0, 1, 3, 4] and batch.following.tolist() == [1, 2, 4, 5]
+
+
+def test_a_step_takes_a_window_of_consecutive_frames_and_a_short_clip_whole(tmp_path, monkeypatch):
+    clip = still_clip(tmp_path, 5)
+    make = maker(tmp_path, clips=[clip], sizes=(0, 1, 0), frames=3)
+    windows = {tuple(f.row for f in make._window(0, np.random.default_rng(i))[0]) for i in range(40)}
+    assert windows == {(1, 2, 3), (2, 3, 4), (3, 4, 5)}
+    short = maker(tmp_path, clips=[Clip("short", clip.faces[:2])], sizes=(0, 1, 0), frames=3)
+    assert short._window(0, np.random.default_rng(0))[0] == clip.faces[:2]
+
+
+def test_the_views_of_an_unlabelled_face_draw_from_their_shares_of_the_ranges(tmp_path):
+    save_picture(tmp_path / "a.png", dot_image(100, 100, 50, 50, 5))
+    photograph = Clip("a", (face("a.png", (30, 30, 70, 70)),))
+    augment = AugmentConfig(scale=0.0, rotation=40.0, shift=0.0, flip=0.0, weak=0.0, strong=0.5)
+    make = maker(tmp_path, photographs=[photograph], augment=augment, sizes=(0, 0, 1))
+    turns = [np.degrees(np.arctan2(*make(step).to_strong[0, [1, 0], 0].numpy())) for step in range(60)]
+    assert 15 < max(np.abs(turns)) <= 20.001 and min(turns) < -10 < 10 < max(turns)
+
+
+def test_one_pair_of_frames_has_one_number_and_another_has_another(tmp_path):
+    clips = [still_clip(tmp_path, 5), still_clip(tmp_path, 3)]
+    make = maker(tmp_path, clips=clips, augment=dataclasses.replace(LIVELY, weak=0.0), sizes=(0, 2, 0), frames=3)
+    seen: dict[int, set] = {}
+    for step in range(40):
+        batch = make(step)
+        for pair, before, after in zip(batch.pair.tolist(), batch.previous.tolist(), batch.following.tolist()):
+            seen.setdefault(pair, set()).add(
+                (batch.weak[before].numpy().tobytes(), batch.weak[after].numpy().tobytes())
+            )
+    assert len(seen) == 2 * 3 + 2  # pairs of three windows and of one
+    assert all(len(pictures) == 1 for pictures in seen.values())
+
+
+def test_the_face_size_is_that_of_the_box_in_the_weak_view(tmp_path):
+    save_picture(tmp_path / "a.png", dot_image(100, 100, 50, 50, 5))
+    photograph = Clip("a", (face("a.png", (30, 40, 70, 50)),))  # 40 x 10: size 20 px of the image
+    batch = maker(tmp_path, photographs=[photograph], augment=CALM, sizes=(0, 0, 1))(0)
+    assert batch.size.tolist() == [pytest.approx(20 * (SIDE - 1) / (1.35 * 40), rel=1e-5)]
+
+
+# --- order
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count, size", [(1, 1), (1, 5), (5, 2), (7, 7), (7, 10), (12, 5), (3, 8)])
+@pytest.mark.parametrize("seed", [0, 11])
+def test_each_index_comes_once_an_epoch(count, size, seed):
+    epochs = 4
+    steps = -(-count * epochs // size)
+    walk = np.concatenate([positions(count, seed, step * size, size) for step in range(steps)])[: count * epochs]
+    for epoch in walk.reshape(epochs, count):
+        assert sorted(epoch) == list(range(count))
+
+
+def test_epochs_and_seeds_have_orders_of_their_own():
+    first, second = positions(50, 0, 0, 50), positions(50, 0, 50, 50)
+    assert list(first) != list(second) and list(first) != list(positions(50, 1, 0, 50))
+
+
+def test_a_walk_does_not_depend_on_how_it_is_cut():
+    assert positions(7, 3, 0, 30).tolist() == [i for start in range(0, 30, 3) for i in positions(7, 3, start, 3)]
+
+
+@pytest.fixture
+def busy(tmp_path):
+    """A way to make batch makers over the same labelled faces, clips and photographs."""
+    rng = np.random.default_rng(0)
+    for i in range(5):
+        save_picture(tmp_path / f"{i}x.png", rng.integers(0, 255, (40, 50, 3), dtype=np.uint8))
+        write_points(tmp_path / f"{i}x.pts", rng.uniform(5, 35, (4, 2)))
+    labelled = [face(f"{i}x.png", (5, 5, 35, 35), f"{i}x.pts", row=i) for i in range(3)]
+    photographs = [Clip(str(i), (face(f"{i}x.png", (5, 5, 35, 35), row=i),)) for i in (3, 4)]
+    clips = [still_clip(tmp_path, 4)]
+    return lambda **kwargs: maker(tmp_path, labelled, clips, photographs, **kwargs)
+
+
+def same(a, b) -> bool:
+    values = [(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a)]
+    return all(torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y for x, y in values)
+
+
+def test_a_batch_is_a_function_of_seed_and_step_alone(busy):
+    make = busy()
+    forwards = [make(step) for step in range(4)]
+    backwards = [busy()(step) for step in reversed(range(4))][::-1]
+    assert all(same(a, b) for a, b in zip(forwards, backwards))
+    assert not same(make(0), make(1)) and not same(make(0), busy(seed=1)(0))
+
+
+@pytest.mark.parametrize("disk_mb", [None, 0.005, 50], ids=["no disk", "disk for two crops", "disk"])
+@pytest.mark.parametrize("cache_mb", [0, 0.005, 50], ids=["no memory", "memory for two crops", "memory"])
+@pytest.mark.parametrize("workers", [0, 1, 2, 5])
+def test_batches_do_not_depend_on_threads_nor_on_what_is_kept_where(busy, tmp_path, workers, cache_mb, disk_mb):
+    small = {"side": 16}  # crops of 28 x 28: all pictures are larger, so all may be kept on disk
+    alone = [busy(**small)(step) for step in range(2, 8)]
+    disk = CropFolder(tmp_path / "kept", disk_mb) if disk_mb else None
+    cold = busy(**small, cache_mb=cache_mb, disk=disk)
+    restarted = busy(**small, cache_mb=cache_mb, disk=disk)
+    for make in (
+        cold,
+        cold,
+        restarted,
+    ):  # everything cold; what memory holds warm; memory cold, what the disk holds warm
+        assert all(same(a, b) for a, b in zip(alone, prefetch(make, range(2, 8), workers), strict=True))
+    assert not disk or any(disk.folder.iterdir())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_taken_up_in_the_middle_sees_the_batches_that_it_would_have_seen(busy, tmp_path, workers):
+    disk = CropFolder(tmp_path / "kept", 50)
+    whole = list(prefetch(busy(side=16, disk=disk), range(9), workers))
+    for start in (1, 4, 8):
+        rest = list(prefetch(busy(side=16, disk=disk), range(start, 9), workers))
+        assert all(same(a, b) for a, b in zip(whole[start:], rest, strict=True))
+
+
+class Watching(FaceStore):
+    """Writes down which faces are asked for."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.asked: list[Face] = []
+
+    def crop(self, face):
+        self.asked.append(face)
+        return super().crop(face)
+
+
+def test_every_labelled_face_clip_and_photograph_comes_once_an_epoch(tmp_path):
+    save_picture(tmp_path / "a.png", dot_image(40, 40, 20, 20, 3))
+    write_points(tmp_path / "a.pts", np.full((4, 2), 20.0))
+    labelled = [face("a.png", (5, 5, 35, 35), "a.pts", row=i, list_name="labelled") for i in range(7)]
+    clips = [
+        Clip(str(i), tuple(face("a.png", (5, 5, 35, 35), row=2 * i + j, list_name="clips") for j in (0, 1)))
+        for i in range(5)
+    ]
+    photographs = [Clip(str(i), (face("a.png", (5, 5, 35, 35), row=i, list_name="photographs"),)) for i in range(3)]
+    watching = Watching(tmp_path, PAIRED, 16, 1.35, 50)
+    make = BatchMaker(watching, labelled, clips, photographs, LIVELY, seed=0, sizes=(2, 2, 2), frames=2)
+    for step in range(105):  # 30, 42 and 70 epochs
+        make(step)
+    for name, pool, epochs in (
+        ("labelled", labelled, 30),
+        ("clips", [f for c in clips for f in c.faces], 42),
+        ("photographs", [c.faces[0] for c in photographs], 70),
+    ):
+        seen = [f for f in watching.asked if f.list_name == name]
+        assert len(seen) == epochs * len(pool)
+        for start in range(0, len(seen), len(pool)):
+            assert {f.row for f in seen[start : start + len(pool)]} == {f.row for f in pool}
+
+
+def test_the_labelled_rows_of_a_step_do_not_depend_on_the_unlabelled_ones(busy):
+    with_clips, without = busy(sizes=(2, 1, 1))(5), busy(sizes=(2, 0, 0))(5)
+    assert torch.equal(with_clips.labelled, without.labelled) and torch.equal(with_clips.points, without.points)
+    assert len(without.weak) == len(without.following) == 0 and without.weak.shape == (0, 3, SIDE, SIDE)
+
+
+def test_a_batch_without_labelled_rows_has_empty_tensors_of_the_right_shape(busy):
+    batch = busy(sizes=(0, 1, 1))(0)
+    assert (
+        batch.labelled.shape == (0, 3, SIDE, SIDE) and batch.points.shape == (0, 4, 2) and batch.visible.shape == (0, 4)
+    )
+    assert batch.weak.shape == batch.strong.shape == (3, 3, SIDE, SIDE)
+
+
+def test_prefetch_works_ahead_but_not_without_bound():
+    made: list[int] = []
+    results = prefetch(lambda step: made.append(step) or step, iter(range(100)), 2)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    assert len(made) <= 3 + 2 * 2
+    results.close()
+
+
+def test_an_error_while_making_a_batch_reaches_the_trainer_and_leaves_no_thread():
+    def make(step):
+        if step == 2:
+            raise DataError("a.png: the image does not exist")
+        return step
+
+    before = threading.active_count()
+    results = prefetch(make, range(10), 2)
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(DataError, match="a.png"):
+        next(results)
+    assert threading.active_count() == before
+
+
+# --- the store
+# -----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_store_keeps_the_latest_crops_within_its_bound(tmp_path, monkeypatch):
+    read = []
+    picture = dot_image(50, 50, 25, 25, 4)
+    monkeypatch.setattr(views, "read_image", lambda path: read.append(path.name) or picture)
+    kept = store(tmp_path, side=224, cache_mb=1)  # a crop of 392 x 392 x 3 bytes: two fit into 1 MB
+    faces = {name: face(f"{name}.png", (5, 5, 45, 45)) for name in "abc"}
+    for name in "abab":
+        kept.crop(faces[name])
+    assert read == ["a.png", "b.png"]
+    kept.crop(faces["c"])  # a, the least recently used, goes
+    kept.crop(faces["b"])
+    assert read == ["a.png", "b.png", "c.png"]
+    kept.crop(faces["a"])
+    assert read == ["a.png", "b.png", "c.png", "a.png"]
+    assert sum(crop.nbytes for crop, _ in kept._crops.values()) <= 2**20
+
+
+def test_a_store_without_room_still_gives_crops(tmp_path):
+    save_picture(tmp_path / "a.png", dot_image(50, 50, 25, 25, 4))
+    kept = store(tmp_path, cache_mb=0)
+    assert all(
+        kept.crop(face("a.png", (5 + i, 5, 45, 45)))[0].shape == (112, 112, 3) for i in range(3)
+    )  # 64 px with its margin
+    assert len(kept._crops) == 1
+
+
+def test_a_face_without_labels_has_no_point_and_none_visible(tmp_path):
+    points, visible = store(tmp_path).points(face("a.png"))
+    assert points.shape == (4, 2) and np.isnan(points).all() and not visible.any()
+
+
+def test_two_faces_of_one_picture_have_crops_of_their_own(tmp_path):
+    save_picture(tmp_path / "a.png", dot_image(90, 40, 20, 20, 3))
+    kept = store(tmp_path)
+    left, right = kept.crop(face("a.png", (5, 5, 35, 35)))[0], kept.crop(face("a.png", (55, 5, 85, 35)))[0]
+    assert left.max() > 200 and right.max() < 20
+
+
+# --- crops kept on disk
+# --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cuts(monkeypatch) -> list:
+    """Grows by one whenever a crop is cut."""
+    done, cut = [], views.cut_crop
+    monkeypatch.setattr(views, "cut_crop", lambda *arguments: done.append(1) or cut(*arguments))
+    return done
+
+
+def noise(path, seed: int, size=(90, 70)) -> None:
+    save_picture(path, np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+
+
+WIDE = face("a.png", (10, 5, 75, 60))
+
+
+def test_a_crop_is_cut_once_for_all_runs_and_stays_the_same_bit_for_bit(tmp_path, cuts):
+    noise(tmp_path / "a.png", 0)
+    fresh, affine = store(tmp_path, side=16).crop(WIDE)
+    disk = CropFolder(tmp_path / "kept", 50)
+    cuts.clear()
+    for _ in range(3):
+        found, placed = store(tmp_path, side=16, disk=disk).crop(WIDE)
+        assert np.array_equal(found, fresh) and np.array_equal(placed, affine)
+    assert len(cuts) == 1
+
+
+def test_a_copy_under_another_name_is_the_same_picture(tmp_path, cuts):
+    noise(tmp_path / "a.png", 0)
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes())
+    kept = store(tmp_path, side=16, disk=CropFolder(tmp_path / "kept", 50))
+    assert np.array_equal(kept.crop(WIDE)[0], kept.crop(dataclasses.replace(WIDE, image="b.png"))[0]) and len(cuts) == 1
+
+
+def test_a_changed_picture_box_or_setting_meets_no_former_crop(tmp_path):
+    disk = CropFolder(tmp_path / "kept", 50)
+    noise(tmp_path / "a.png", 0)
+    former = store(tmp_path, side=16, disk=disk).crop(WIDE)[0]
+    for changed, options in (
+        (WIDE, {"side": 17}),
+        (WIDE, {"side": 16, "expand": 1.36}),
+        (dataclasses.replace(WIDE, box=(10.0, 5.0, 75.0, 60.5)), {"side": 16}),
+    ):
+        found = store(tmp_path, disk=disk, **options).crop(changed)[0]
+        assert np.array_equal(found, store(tmp_path, **options).crop(changed)[0]) and not np.array_equal(found, former)
+    times = (tmp_path / "a.png").stat()
+    noise(tmp_path / "a.png", 1)
+    os.utime(tmp_path / "a.png", ns=(times.st_atime_ns, times.st_mtime_ns))  # a clock says nothing about content
+    found = store(tmp_path, side=16, disk=disk).crop(WIDE)[0]
+    assert np.array_equal(found, store(tmp_path, side=16).crop(WIDE)[0]) and not np.array_equal(found, former)
+
+
+def test_other_code_that_cuts_meets_no_former_crop(tmp_path, cuts, monkeypatch):
+    noise(tmp_path / "a.png", 0)
+    disk = CropFolder(tmp_path / "kept", 50)
+    store(tmp_path, side=16, disk=disk).crop(WIDE)
+    monkeypatch.setattr(cv2, "__version__", "another")
+    store(tmp_path, side=16, disk=disk).crop(WIDE)
+    assert len(cuts) == 2
+
+
+def test_damaged_entries_are_cut_anew(tmp_path, cuts):
+    noise(tmp_path / "a.png", 0)
+    disk = CropFolder(tmp_path / "kept", 50)
+    fresh = store(tmp_path, side=16, disk=disk).crop(WIDE)[0]
+    [entry] = disk.folder.iterdir()
+    entry.write_bytes(b"no crop at all")
+    for _ in range(2):
+        assert np.array_equal(store(tmp_path, side=16, disk=disk).crop(WIDE)[0], fresh)
+    assert len(cuts) == 2
+
+
+@pytest.mark.parametrize("size, kept", [((28, 28), 0), ((28, 29), 1)])
+def test_crops_with_as_many_pixels_as_their_picture_are_not_kept_on_disk(tmp_path, size, kept):
+    noise(tmp_path / "a.png", 0, size)
+    disk = CropFolder(tmp_path / "kept", 50)
+    store(tmp_path, side=16, disk=disk).crop(face("a.png", (5, 5, 20, 20)))  # a crop of 28 x 28
+    assert (len(list(disk.folder.iterdir())) if disk.folder.exists() else 0) == kept
+
+
+def test_a_picture_that_lies_on_its_side_stands_up_with_and_without_the_disk(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (12, 9, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    content = cv2.imencode(".jpg", picture)[1].tobytes()
+    orientation = (
+        b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"  # EXIF: turned by 90 degrees
+    )
+    turned = content[:2] + b"\xff\xe1" + (len(orientation) + 2).to_bytes(2, "big") + orientation + content[2:]
+    found = {}
+    for name, bytes_ in (("plain", content), ("turned", turned)):
+        (tmp_path / f"{name}.jpg").write_bytes(bytes_)
+        tall = face(f"{name}.jpg", (5, 5, 60, 60))
+        found[name] = store(tmp_path, side=16).crop(tall)[0]
+        for _ in range(2):
+            assert np.array_equal(
+                store(tmp_path, side=16, disk=CropFolder(tmp_path / "kept", 50)).crop(tall)[0], found[name]
+            )
+    assert not np.array_equal(found["plain"], found["turned"])
+
+
+@pytest.mark.parametrize(
+    "content, problem", [(None, "does not exist"), (b"", "cannot be read"), (b"no picture", "cannot be read")]
+)
+def test_a_picture_that_cannot_be_read_is_told_of_with_the_disk_too(tmp_path, content, problem):
+    if content is not None:
+        (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(DataError, match=f"a.png: the image {problem}"):
+        store(tmp_path, disk=CropFolder(tmp_path / "kept", 50)).crop(WIDE)
+
+
+def test_crops_of_real_faces_come_back_bit_for_bit(realdata, tmp_path, cuts):
+    faces = [f for name in ("300W.afw.GTB", "300W.helen-train.GTB") for f in read_list(realdata / "lists" / name)[::80]]
+    disk = CropFolder(tmp_path / "kept", 50)
+    fresh = [store(realdata, side=96, disk=disk).crop(f)[0] for f in faces]
+    assert len(cuts) == len(faces) == len(list(disk.folder.iterdir()))
+    for f, crop in zip(faces, fresh):
+        assert np.array_equal(store(realdata, side=96, disk=disk).crop(f)[0], crop)
+        assert len(cuts) == len(faces)
+        assert np.array_equal(store(realdata, side=96).crop(f)[0], crop)
+        cuts.pop()

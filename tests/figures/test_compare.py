@@ -1,0 +1,196 @@
+"""Several runs: what makes a method, a budget and a seed, and numbers that can be checked by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from drawn_run import named, overhang, words_of
+
+from tsal.cli.commands import main
+from tsal.config import Config, load_method
+from tsal.figures.compare import compare_runs, comparison_tables, draw_comparison, method_table, read_runs
+from tsal.utils.errors import InputError
+from tsal.utils.files import write_text
+from tsal.utils.paths import REPOSITORY
+
+FILES = [f"compare-{name}.{kind}" for name in ("ablation", "budgets", "methods") for kind in ("pdf", "png")] + [
+    "compare.md",
+    "compare.tex",
+]
+
+
+def make(
+    folder,
+    overrides=(),
+    *,
+    labelled=40,
+    start=9.0,
+    supervised=8.0,
+    teacher=7.0,
+    student=6.5,
+    digest="x",
+    profile="smoke",
+):
+    """The files of an evaluated run, with the given NME."""
+    config = Config.load(profile, list(overrides))
+    config.save(folder / "config.json")
+    write_text(
+        folder / "manifest.json",
+        json.dumps({"labelled": labelled, "lists": {"val.txt": digest, "labelled.txt": str(labelled)}}),
+    )
+    numbers = {"start": start, "supervised": supervised, "teacher": teacher, "student": student}
+    rows = [
+        {"list": "val.txt", "member": m, "source": s, "NME": nme + (s == "centre")}
+        for m, nme in numbers.items()
+        for s in ("heatmap", "centre")
+    ]
+    write_text(folder / "metrics.json", json.dumps({"normaliser": config.data.normaliser, "rows": rows}))
+    return folder
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Two seeds of TSAL and of TSAL without its calm source, at two budgets; a third seed of TSAL alone at the first."""
+    runs = []
+    for labelled in (40, 10):
+        for seed in (0, 1, 2) if labelled == 40 else (0, 1):
+            base = 7.0 + 0.2 * seed + (labelled == 10)
+            options = {"labelled": labelled, "supervised": base + 1, "teacher": base}
+            settings = [f"seed={seed}", f"render.labelled={labelled}"]
+            runs.append(make(tmp_path / f"full-{labelled}-{seed}", settings, **options))
+            if seed < 2:
+                options["teacher"] = base + 0.3 + 0.2 * seed
+                runs.append(make(tmp_path / f"calm-{labelled}-{seed}", [*settings, "tsal.calm=false"], **options))
+    return runs
+
+
+def test_nothing_is_cut_off_at_the_edges_of_a_comparison(study):
+    assert {figure.name: overhang(figure) < 0.01 for figure in draw_comparison(read_runs(study))} == dict.fromkeys(
+        ("compare-methods", "compare-budgets", "compare-ablation"), True
+    )
+
+
+def test_runs_are_told_apart_by_settings_that_decide_a_result(study):
+    found = read_runs(study)
+    assert found.full == "TSAL" and set(found.scores.method) == {"start", "supervised only", "TSAL", "tsal-no-calm"}
+    table = method_table(found).set_index(["labelled", "method"])
+    assert table.seeds[40, "TSAL"] == 3 and table.seeds[10, "tsal-no-calm"] == 2
+    assert table["mean"][40, "TSAL"] == pytest.approx(7.2) and table["std"][40, "TSAL"] == pytest.approx(0.2)
+    # what was trained on labels alone is one training a seed and budget, however many runs share it
+    assert table.seeds[40, "supervised only"] == 3 and table["mean"][10, "supervised only"] == pytest.approx(9.1)
+    assert (
+        found.scores.query("method == 'supervised only' and labelled == 40 and seed == 0").runs.item()
+        == "full-40-0, calm-40-0"
+    )
+
+
+def test_a_part_is_measured_against_the_full_method_seed_by_seed(study):
+    found = read_runs(study)
+    table = method_table(found).set_index(["labelled", "method"])
+    assert (
+        table.difference[40, "tsal-no-calm"] == pytest.approx(0.4) and table.pairs[40, "tsal-no-calm"] == 2
+    )  # not its mean less that of three
+    assert np.isnan(table.difference[40, "TSAL"])
+    axes = named(draw_comparison(found), "compare-ablation").axes[0]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    bars = {name: container[0].get_width() for name, container in zip(names, axes.containers)}
+    assert bars == pytest.approx({"supervised only": 1.0, "tsal-no-calm": 0.4})
+    assert len(axes.get_lines()[names.index("tsal-no-calm")].get_xdata()) == 4  # two seeds at two budgets
+
+
+def test_the_first_run_names_the_full_method(study):
+    calm_first = sorted(study, key=lambda folder: "full" in folder.name)
+    found = read_runs(calm_first)
+    assert found.full == "tsal-no-calm"
+    assert method_table(found).query("method == 'TSAL' and labelled == 10").difference.item() == pytest.approx(-0.4)
+
+
+def test_the_budget_curve_has_a_point_for_each_number_of_labelled_faces(study):
+    axes = named(draw_comparison(read_runs(study)), "compare-budgets").axes[0]
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    assert lines["TSAL"].get_xdata().tolist() == [10, 40] and lines["TSAL"].get_ydata() == pytest.approx([8.1, 7.2])
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["10", "40"]
+
+
+def test_methods_show_every_seed_and_their_mean(study):
+    figure = named(draw_comparison(read_runs(study)), "compare-methods")
+    axes = next(axes for axes in figure.axes if "40 labelled" in axes.get_title())
+    place = [label.get_text() for label in axes.get_yticklabels()].index("TSAL")
+    shown = [line for line in axes.get_lines() if len(line.get_ydata()) and set(line.get_ydata()) == {place}]
+    assert sorted(shown[0].get_xdata()) == pytest.approx([7.0, 7.2, 7.4])
+    assert "2 to 3 seeds" in axes.get_title()
+
+
+def test_settings_without_a_name_are_written_out_and_what_all_share_is_not(tmp_path):
+    shared = ["model.stages=1"]
+    runs = [
+        make(tmp_path / "a", [*shared, "data.workers=1"]),
+        make(tmp_path / "b", [*shared, "tsal.alpha=0.9", "tsal.mu=0.5", "data.workers=2"]),
+        make(tmp_path / "c", [*shared, "train.further=50"]),
+        make(tmp_path / "d", [*shared, *load_method("stld")[0]], student=5.0),
+    ]
+    scores = read_runs(runs).scores
+    named = scores.set_index("runs").method
+    assert named["a, b, c, d"] == "start" and named["a, b, d"] == "supervised only"
+    assert set(named["b"].split(", ")) == {"TSAL", "tsal.mu=0.5", "tsal.alpha=0.9"} and named["d"] == "stld"
+    assert sorted(named["c"]) == ["TSAL, train.further=50", "supervised only, train.further=50"]
+    assert scores.set_index("runs").NME["d"] == 5.0  # the student is what that method makes
+    assert named["a"] == "TSAL"
+
+
+def test_one_run_is_shown_and_what_it_cannot_tell_is_said(tmp_path):
+    found = read_runs([make(tmp_path / "only")])
+    words = "\n".join(map(words_of, draw_comparison(found)))
+    assert "all runs have 40 labelled faces" in words and "all runs have one method, TSAL" in words
+    tables = comparison_tables(found)
+    assert (
+        tables["No spread"] == "All runs have one seed."
+        and "No ablation" in tables
+        and "No label-budget curve" in tables
+    )
+
+
+def test_runs_without_a_seed_in_common_are_not_subtracted(tmp_path):
+    found = read_runs([make(tmp_path / "a", ["seed=0"]), make(tmp_path / "b", ["seed=1", "tsal.calm=false"])])
+    assert "no run of another method has a seed and a budget" in comparison_tables(found)["No ablation"]
+    assert "nothing to show" in words_of(named(draw_comparison(found), "compare-ablation"))
+
+
+def test_what_is_measured_in_other_ways_is_not_compared(tmp_path):
+    one = make(tmp_path / "one")
+    with pytest.raises(InputError, match="two: its evaluation list val.txt is not that of .*one"):
+        read_runs([one, make(tmp_path / "two", digest="y")])
+    with pytest.raises(InputError, match="three: its normaliser is not that of"):
+        read_runs([one, make(tmp_path / "three", ["data.normaliser=box"])])
+
+
+@pytest.mark.parametrize("name", ["config.json", "manifest.json", "metrics.json"])
+def test_a_run_that_is_not_evaluated_is_named_on_one_line(tmp_path, capsys, name):
+    run = make(tmp_path / "run")
+    (run / name).unlink()
+    assert main(["figures", "--compare", str(run), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and str(run / name) in error and "python -m tsal evaluate" in error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.filterwarnings("error")  # a layout that does not fit is a warning
+def test_the_same_runs_give_the_same_bytes_in_another_process(study, tmp_path):
+    paths = compare_runs(study, tmp_path / "out")
+    assert sorted(path.name for path in paths) == FILES == sorted(path.name for path in (tmp_path / "out").iterdir())
+    command = [sys.executable, "-m", "tsal", "figures", "--compare", *map(str, study), "--out", str(tmp_path / "again")]
+    done = subprocess.run(
+        command, check=True, cwd=REPOSITORY, env=os.environ | {"PYTHONHASHSEED": "5"}, capture_output=True, text=True
+    )
+    assert done.stdout.split() == [str(tmp_path / "again" / path.name) for path in paths]
+    assert [path.name for path in paths if path.read_bytes() != (tmp_path / "again" / path.name).read_bytes()] == []
+    assert all(
+        b"/FontFile2" in path.read_bytes() and b"/Type3" not in path.read_bytes()
+        for path in paths
+        if path.suffix == ".pdf"
+    )

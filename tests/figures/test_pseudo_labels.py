@@ -1,0 +1,237 @@
+"""What the analysis of an audit says: hand-computed numbers, and figures that say plainly where there is nothing to
+show.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from drawn_run import named, words_of
+
+from tsal.audit import analysis
+from tsal.audit.store import AUDITED, Audit, AuditWriter, Labels
+from tsal.data.lists import Clip
+from tsal.evaluation.predictions import read_truth
+from tsal.figures import breakdown as figures_breakdown
+from tsal.figures import run as figures
+from tsal.schemes import Scheme, generic_scheme, get_scheme
+
+# --- what tells the error
+# --------------------------------------------------------------------------------------------------
+
+
+def test_a_monotone_map_pools_what_falls():
+    knots, fit = analysis.monotone(np.array([4.0, 2, 3, 1]), np.array([4.0, 3, 2, 1]))
+    assert knots.tolist() == [1, 2, 3, 4] and fit.tolist() == [1, 2.5, 2.5, 4]
+    knots, fit = analysis.monotone(np.array([1.0, 1, 2]), np.array([0.0, 2, 5]))  # equal scores have one answer
+    assert knots.tolist() == [1, 2] and fit.tolist() == [1, 5]
+    assert analysis.monotone(np.arange(4.0), np.array([4.0, 3, 2, 1]))[1].tolist() == [2.5] * 4
+
+
+def test_a_monotone_map_is_the_least_squares_one():
+    """Against its closed form: at i, the largest over a <= i of the smallest over b >= i of the mean from a to b."""
+    rng = np.random.default_rng(0)
+    error = rng.normal(size=12).cumsum() + rng.normal(size=12)
+    means = np.array([[error[a : b + 1].mean() if a <= b else np.nan for b in range(12)] for a in range(12)])
+    wanted = [max(means[a, i:].min() for a in range(i + 1)) for i in range(12)]
+    np.testing.assert_allclose(analysis.monotone(np.arange(12.0), error)[1], wanted)
+
+
+def test_calibration_learns_on_one_half_of_the_clips_and_checks_on_the_other():
+    score = np.arange(1.0, 41).reshape(20, 2)
+    clip = np.repeat([3, 8], 10)
+    score[10:] = score[:10]
+    right = analysis.calibrate(score, 2 * score, clip)
+    assert right.off == pytest.approx(0) and right.rank == pytest.approx(1) and right.landmarks == 20
+    assert right.predicted.tolist() == pytest.approx(
+        [3 + 4 * b for b in range(10)]
+    )  # ten bins of two landmarks, whose errors are 2 and 4 ...
+    error = np.where(clip[:, None] == 8, 2 * score + 5, 2 * score)
+    wrong = analysis.calibrate(score, error, clip)
+    assert wrong.off == pytest.approx(5) and wrong.mean == pytest.approx(21 + 5)
+    assert (wrong.observed - wrong.predicted).tolist() == pytest.approx([5] * 10)
+
+
+def test_calibration_takes_two_clips_whose_landmarks_are_known():
+    score = np.ones((4, 3))
+    assert analysis.calibrate(score, score, np.zeros(4, int)) is None
+    assert analysis.calibrate(score * np.nan, score, np.arange(4)) is None
+    found = analysis.calibrate(score, score, np.arange(4))  # nothing to rank
+    assert found.off == 0 and np.isnan(found.rank)
+
+
+def test_the_size_of_the_error_is_told_by_an_agreement_that_is_its_size(run):
+    found = analysis.calibrations(Audit.open(run.folder / "audit"))
+    one, blind = found["teacher", "landmark"], found["teacher", "flow"]
+    assert one.rank > 0.4 and abs(blind.rank) < 0.15  # the fixture's flow error is noise
+    words = words_of(named(figures.draw_pseudo_labels(run), "pseudo-calibration"))
+    assert f"{one.off:.2f} / {one.mean:.2f}  teacher" in words
+
+
+# --- over training
+# ---------------------------------------------------------------------------------------------------------
+
+
+def write_audit(run, clips, parts, agreement=None):
+    """An audit whose ``parts`` are (member, step, frames, error of every source in px); its agreement is that, or as
+    given.
+    """
+    known = [dataclasses.replace(f, annotation=run.lists.truth[f.image]) for clip in clips for f in clip.faces]
+    truth = read_truth(run.store, known, "ocular", run.scheme)
+    writer = AuditWriter(run.folder / "audit", run.store, clips, truth)
+    tracked = np.array([place > 0 for clip in clips for place in range(len(clip.faces))])
+    for member, step, rows, error in parts:
+        shape = (len(rows), truth.visible.shape[1])
+        off = np.broadcast_to(np.asarray(error, float).reshape(-1, 1), shape)
+        points = np.broadcast_to(truth.points[rows] + off[..., None] * [1.0, 0.0], (len(AUDITED), *shape, 2))
+        valid = np.ones((len(AUDITED), *shape), bool)
+        for index, name in enumerate(AUDITED):
+            valid[index] &= (tracked[rows] | (name in ("heatmap", "centre", "fused")))[:, None]
+        flow = np.where(tracked[rows][:, None], off / 2, np.nan)
+        says = off if agreement is None else np.full(shape, agreement)
+        writer.add(member, step, Labels(points, np.ones(valid.shape), valid, says, flow, np.full(shape, 0.5)), rows)
+    return writer.close(), truth
+
+
+def test_every_step_is_measured_on_the_same_frames(copied):
+    clips = copied.clips[:2]
+    frames = np.arange(sum(len(clip.faces) for clip in clips))
+    early = frames[: len(clips[0].faces)]
+    error = np.where(frames < len(early), 1.0, 50.0)  # what only the start and the end see is far worse
+    audit, truth = write_audit(
+        copied,
+        clips,
+        [
+            ("start", 0, frames, error),
+            ("teacher", 5, early, np.full(len(early), 2.0)),
+            ("teacher", 10, frames, 3 * error),
+        ],
+    )
+    table = analysis.step_table(audit).set_index(["member", "step"])
+    assert set(table.frames) == {len(early)}
+    d = np.median(np.repeat(100 / truth.d[early, None], truth.visible.shape[1], 1)[truth.visible[early]])
+    for key, px in {("start", 0): 1, ("teacher", 5): 2, ("teacher", 10): 3}.items():
+        assert table.heatmap[key] == pytest.approx(px * d, rel=1e-4)
+        assert table.agreement[key] == px and table.flow_error[key] == px / 2 and table.gate[key] == 0.5
+    lines = named(figures.draw_pseudo_labels(copied), "pseudo-steps").axes[0].get_lines()
+    heatmap = next(line for line in lines if line.get_label() == "heatmap")
+    assert heatmap.get_xdata().tolist() == [5, 10] and heatmap.get_ydata() == pytest.approx([2 * d, 3 * d], rel=1e-4)
+
+
+def test_the_faces_that_changed_most_are_named_one_a_clip_worst_first(copied):
+    clips = copied.clips[:3]
+    sizes = [len(clip.faces) for clip in clips]
+    frames = np.arange(sum(sizes))
+    after = np.concatenate([np.full(sizes[0], 2.0), np.full(sizes[1], 6.0), np.full(sizes[2], 0.5)])
+    after[1] = 4.0
+    audit, truth = write_audit(
+        copied, clips, [("start", 0, frames, np.ones(len(frames))), ("teacher", 10, frames, after)]
+    )
+    table = analysis.changes(audit)
+    assert (table.change.diff().dropna() <= 0).all() and len(table) == len(frames)
+    assert table.loc[1, "change"] == pytest.approx(100 * 3 / truth.d[1], rel=1e-4)
+    worst = analysis.one_a_clip(table[table.change > 0], 5)
+    assert worst["clip"].tolist() == [clips[1].name, clips[0].name] and worst.index[1] == 1
+    drawn = figures.draw_breakdown(copied)
+    assert f"{100 * (sizes[0] + sizes[1]) / len(frames):.0f} % got worse" in words_of(named(drawn, "pseudo-changes"))
+    faces = named(drawn, "pseudo-changed-faces")
+    shown = [axes for axes in faces.axes if axes.images]
+    assert len(shown) == 2 * (1 + 2)  # one improved clip, two worsened, before and after
+
+
+# --- where the error is
+# ----------------------------------------------------------------------------------------------------
+
+
+def test_pose_by_hand():
+    scheme = Scheme("three", 3, flip=(1, 0, 2), centre=2, ocular=(0, 1))
+    points = np.array(
+        [
+            [[0, 0], [2, 0], [1, 1]],
+            [[0, 0], [2, 0], [1.5, 1]],
+            [[0, 0], [2, 2], [1, 1]],
+            [[0, 0], [np.nan] * 2, [1, 1]],
+        ],
+        float,
+    )
+    roll, yaw = analysis.poses(points, scheme)
+    assert roll[:3].tolist() == [0, 0, 45] and yaw[:3].tolist() == [0, 0.25, 0]
+    assert np.isnan(roll[3]) and np.isnan(yaw[3])
+    assert np.isnan(analysis.poses(points, dataclasses.replace(scheme, ocular=None))).all()
+    roll, yaw = analysis.poses(points, dataclasses.replace(scheme, centre=-1))
+    assert roll[2] == 45 and np.isnan(yaw).all()
+
+
+def test_landmarks_are_told_by_the_lines_of_their_scheme():
+    assert list(analysis.groups(get_scheme("68"))) == [name for name, *_ in get_scheme("68").lines]
+    assert analysis.groups(get_scheme("5"))["nose"] == (2,)
+    assert analysis.groups(generic_scheme(2)) == {"0": (0,), "1": (1,)}
+    odd = Scheme("odd", 4, flip=(0, 1, 2, 3), lines=(("brow", (1, 2), False),))
+    assert analysis.groups(odd) == {"brow": (1, 2), "other landmarks": (0, 3)}
+
+
+def test_the_mean_face_takes_each_face_in_its_box():
+    points = np.array([[[1.0, 1], [3, 1]], [[10, 10], [np.nan, np.nan]]])
+    box = np.array([[0.0, 0, 4, 4], [0, 0, 20, 20]])
+    np.testing.assert_allclose(analysis.mean_face(points, box), [[-0.125, -0.125], [0.25, -0.25]])
+
+
+def test_bars_are_the_mean_errors_of_the_lines(run):
+    audit = Audit.open(run.folder / "audit")
+    bars = named(figures.draw_breakdown(run), "pseudo-landmarks").axes[2]
+    start, teacher = bars.containers
+    for place, (name, indices, _) in enumerate(run.scheme.lines):
+        assert bars.get_yticklabels()[place].get_text() == name
+        for member, container in (("start", start), ("teacher", teacher)):
+            error = np.nanmean(np.nanmean(audit.errors(member, "heatmap"), 0)[list(indices)])
+            assert container[place].get_width() == pytest.approx(error)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_scheme_that_knows_nothing_shows_its_landmarks(run):
+    """No lines, no eye corners: the worst landmarks by number, and in words that there is no pose."""
+    plain = dataclasses.replace(run, kept_scheme=generic_scheme(68))
+    drawn = figures_breakdown.draw_breakdown(plain)
+    bars = named(drawn, "pseudo-landmarks").axes[2]
+    widths = [bar.get_width() for bar in bars.containers[1]]
+    assert len(widths) == figures_breakdown.MOST and widths == sorted(widths, reverse=True)
+    assert "no frame's yaw is known" in words_of(named(drawn, "pseudo-poses"))
+
+
+# --- nothing to show
+# -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("count", [1, 4])
+def test_photographs_alone_are_drawn_and_the_missing_flow_is_said(copied, count):
+    photographs = [Clip(face.image, (face,)) for face in copied.clips[0].faces[:1] + copied.clips[1].faces][:count]
+    frames = np.arange(len(photographs))
+    write_audit(
+        copied,
+        photographs,
+        [
+            ("start", 0, frames, frames + 1.0),
+            ("teacher", 5, frames, frames + 2.0),
+            ("student", 5, frames, frames + 1.5),
+        ],
+    )
+    drawn = figures.draw_pseudo_labels(copied) + figures.draw_breakdown(copied)
+    for figure in drawn:
+        figure._repr_png_()
+    assert "no frame is tracked" in words_of(named(drawn, "pseudo-steps"))
+    assert ("two clips" in words_of(named(drawn, "pseudo-calibration"))) == (count == 1)
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_family_that_speaks_alone_has_no_agreement_to_tell_the_error(copied):
+    frames = np.arange(sum(len(clip.faces) for clip in copied.clips))
+    parts = [
+        (member, step, frames, np.ones(len(frames))) for member, step in (("start", 0), ("teacher", 5), ("student", 5))
+    ]
+    write_audit(copied, copied.clips, parts, agreement=np.nan)
+    drawn = figures.draw_pseudo_labels(copied) + figures.draw_breakdown(copied)
+    assert "one family speaks alone" in words_of(named(drawn, "pseudo-steps"))
+    assert "nothing to show" in words_of(named(drawn, "pseudo-calibration"))

@@ -1,0 +1,247 @@
+"""Figures say what the run's files say: curves, legends, words, bytes."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from drawn_run import MEMBERS, named, overhang, unmeasured, words_of
+
+from tsal.audit.store import Audit
+from tsal.data.lists import Face, write_list
+from tsal.figures import breakdown as figures_breakdown
+from tsal.figures import evaluation as figures_evaluation
+from tsal.figures import pseudo_labels as figures_audit
+from tsal.figures import run as figures
+from tsal.figures import style
+from tsal.run import Run
+from tsal.schemes import Scheme, generic_scheme, get_scheme
+from tsal.utils.errors import InputError
+from tsal.utils.files import read_arrays, write_arrays, write_text
+from tsal.utils.paths import REPOSITORY
+
+PROMISED = (
+    "samples-labelled",
+    "samples-clips",
+    "samples-views",
+    "tracker",
+    "tracker-error",
+    "history",
+    "pseudo-error",
+    "pseudo-reliability",
+    "pseudo-calibration",
+    "pseudo-steps",
+    "pseudo-examples",
+    "pseudo-landmarks",
+    "pseudo-poses",
+    "pseudo-changes",
+    "pseudo-changed-faces",
+    "evaluation-ced",
+    "evaluation-sources",
+    "evaluation-jitter",
+    "evaluation-faces",
+    "summary",
+)
+
+
+def test_cumulative_is_the_empirical_distribution():
+    x, share = style.cumulative(np.array([3.0, 1.0, 2.0, 2.0]))
+    assert x.tolist() == [0, 1, 2, 2, 3] and share.tolist() == [0, 0.25, 0.5, 0.75, 1]
+
+
+def test_ced_lines_are_the_distribution_of_the_predictions(run):
+    axes = named(figures.draw_evaluation(run), "evaluation-ced").axes[0]
+    table = read_arrays(run.folder / "predictions.npz")
+    lines = {line.get_label().split()[-1]: line for line in axes.get_lines() if not line.get_label().startswith("_")}
+    assert tuple(lines) == MEMBERS
+    for member, line in lines.items():
+        distance = np.linalg.norm(table["points"][MEMBERS.index(member), 0] - table["truth"], axis=-1)
+        errors = np.sort([100 * row[seen].mean() / 40 for row, seen in zip(distance, table["visible"])])
+        np.testing.assert_allclose(line.get_xdata(), [0, *errors], rtol=1e-5)
+        np.testing.assert_allclose(line.get_ydata(), np.arange(len(errors) + 1) / len(errors))
+        assert line.get_drawstyle() == "steps-post" and line.get_color() == style.MEMBERS[member]
+
+
+def test_legends_hold_the_numbers_of_the_table(run):
+    numbers = figures.table(run).query("source == 'heatmap'").set_index("member")
+    words = words_of(named(figures.draw_evaluation(run), "evaluation-ced"))
+    for member in MEMBERS:
+        row = numbers.loc[member]
+        assert f"{row.NME:.2f} / {row['AUC@0.08']:.3f} / {100 * row['FR@0.08']:.1f}  {member}" in words
+    assert "outer eye-corner distance" in words
+    assert f"{numbers.NME['teacher']:.2f} % NME, 20 + 10 steps, 60 + 90 s" in words_of(figures.draw_summary(run))
+
+
+def test_table_adds_the_start_to_what_followed(run):
+    numbers = figures.table(run).query("source == 'heatmap'").set_index("member")
+    assert numbers.steps.to_dict() == {"start": 20, "supervised": 30, "teacher": 30, "student": 30}
+    assert numbers.seconds.to_dict() == {"start": 60, "supervised": 90, "teacher": 150, "student": 150}
+    assert np.isnan(numbers.tracker_seconds["teacher"]) and numbers.tracker_seconds["supervised"] == 0
+
+
+def test_table_counts_a_second_start_and_the_tracker(copied):
+    report = json.loads((copied.folder / "metrics.json").read_text())
+    report["times"] |= {"start-2": {"steps": 20, "seconds": 61.0}, "tracker": {"steps": 5, "seconds": 7.0}}
+    write_text(copied.folder / "metrics.json", json.dumps(report))
+    numbers = figures.table(copied).query("source == 'heatmap'").set_index("member")
+    assert numbers.seconds.to_dict() == {"start": 60, "supervised": 90, "teacher": 218, "student": 218}
+
+
+def test_reliability_and_coverage_by_hand():
+    kept, mean = figures_audit._coverage(np.array([3.0, 1.0, 2.0, 4.0]), np.array([30.0, 10.0, 20.0, 40.0]))
+    np.testing.assert_allclose(kept, [0.25, 0.5, 0.75, 1])
+    np.testing.assert_allclose(mean, [10, 15, 20, 25])
+    figure = style.Picture("x", 1, 1)
+    axes = figure.subplots()
+    figures_audit.binned(axes, np.array([1.0, 2, 3, 4, np.nan]), np.array([5.0, 7, 9, 11, 0]), "black", "-", "", bins=2)
+    (line,) = axes.get_lines()
+    assert line.get_xdata() == pytest.approx([1.5, 3.5]) and line.get_ydata() == pytest.approx([6, 10])
+
+
+def test_source_medians_are_those_of_the_audit(run):
+    audit = Audit.open(run.folder / "audit")
+    teacher = audit.labels("teacher")[0]
+    words = words_of(named(figures.draw_pseudo_labels(run), "pseudo-error"))
+    for index, name in enumerate(audit.sources):
+        distance = np.linalg.norm(teacher.points[index] - audit.truth, axis=-1)
+        median = np.median((100 * distance / audit.frames.d.to_numpy()[:, None])[audit.visible & teacher.valid[index]])
+        assert f"{median:.2f}  {name.replace('_', ' ')}" in words
+
+
+def test_nothing_is_cut_off_at_a_figure_s_edges(run):
+    draws = (
+        figures.draw_samples,
+        figures.draw_tracker,
+        figures.draw_history,
+        figures.draw_pseudo_labels,
+        figures.draw_breakdown,
+    )
+    drawn = (
+        [figure for draw in draws for figure in draw(run)] + figures.draw_evaluation(run) + [figures.draw_summary(run)]
+    )
+    assert {figure.name for figure in drawn if overhang(figure) > 0.01} == set()
+
+
+@pytest.mark.filterwarnings("error")  # a layout that does not fit is a warning
+def test_draw_all_writes_what_it_promises_and_the_same_bytes_in_another_process(run):
+    paths = figures.draw_all(run)
+    tables = ["tables.md", "tables.tex"]
+    assert sorted(p.name for p in paths) == sorted(
+        [f"{n}.{kind}" for n in PROMISED for kind in ("png", "pdf")] + tables
+    )
+    assert sorted(p.name for p in (run.folder / "figures").iterdir()) == sorted(p.name for p in paths)
+    first = {path: path.read_bytes() for path in paths}
+    times = {path: path.stat().st_mtime_ns for path in paths}
+    code = "import sys; from tsal import Run, figures; figures.draw_all(Run.open(sys.argv[1]))"
+    environment = os.environ | {"PYTHONHASHSEED": "7"}
+    command = [sys.executable, "-W", "error::UserWarning", "-c", code, str(run.folder)]
+    subprocess.run(command, check=True, cwd=REPOSITORY, env=environment)
+    assert all(path.stat().st_mtime_ns > times[path] for path in paths)
+    assert [path.name for path in paths if path.read_bytes() != first[path]] == []
+    for path, content in first.items():
+        if path.suffix == ".pdf":
+            assert b"/Type3" not in content and b"CreationDate" not in content
+            assert b"/FontFile2" in content or path.stem == "samples-labelled"  # which has no words
+            width = float(re.search(rb"/MediaBox\s*\[\s*0 0 ([\d.]+)", content)[1]) / 72
+            assert path.stem in ("summary", "samples-clips") or round(width, 3) in (style.COLUMN, style.TEXT)
+
+
+def test_no_pyplot_is_needed_and_notebooks_get_a_picture(run):
+    (figure,) = figures.draw_history(run)
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    for module in (figures, figures_audit, figures_breakdown, figures_evaluation, style):
+        assert "pyplot" not in vars(module) and "seaborn" not in vars(module)
+
+
+def test_without_truth_the_audit_shows_agreement(copied):
+    unmeasured(copied)
+    assert [figure.name for figure in figures.draw_pseudo_labels(copied)] == [
+        "pseudo-agreement",
+        "pseudo-steps",
+        "pseudo-examples",
+    ]
+    drawn = figures.draw_breakdown(copied)
+    assert [figure.name for figure in drawn] == [
+        "pseudo-landmarks",
+        "pseudo-poses",
+        "pseudo-changes",
+        "pseudo-changed-faces",
+    ]
+    words = "\n".join(map(words_of, drawn))
+    assert "disagreement" in words and "eye-corner" not in words and "%)" not in words and "worse" not in words
+
+
+def test_without_labels_evaluation_shows_faces_alone(copied):
+    predictions = read_arrays(copied.folder / "predictions.npz")
+    predictions |= {"d": np.full_like(predictions["d"], np.nan), "visible": np.zeros_like(predictions["visible"])}
+    write_arrays(copied.folder / "predictions.npz", **predictions)
+    drawn = figures.draw_evaluation(copied)
+    assert [figure.name for figure in drawn] == ["evaluation-jitter", "evaluation-faces"]
+    assert "nothing to show" in words_of(drawn[0])
+    assert "NME" not in words_of(figures.draw_summary(copied))
+
+
+@pytest.mark.parametrize(("scheme", "lines"), [(generic_scheme(5), 1), (get_scheme("68"), 2)])
+def test_landmarks_of_any_scheme(scheme, lines):
+    """A scheme that knows no lines shows its points; one that does also joins them. What is unknown is left out."""
+    points = np.arange(2.0 * scheme.points).reshape(-1, 2)
+    points[0] = np.nan
+    axes = style.Picture("x", 1, 1).subplots()
+    style.draw_landmarks(axes, points, scheme, "#ffffff")
+    drawn = axes.get_lines()
+    assert len(drawn) == lines
+    np.testing.assert_array_equal(drawn[-1].get_xydata(), points)
+
+
+def test_a_hidden_landmark_breaks_its_line_and_has_no_dot():
+    scheme = Scheme("three", 3, flip=(0, 1, 2), lines=(("brow", (0, 1, 2), True),))
+    axes = style.Picture("x", 1, 1).subplots()
+    points = np.array([[0.0, 0.0], [1e6, 1e6], [2.0, 0.0]])
+    style.draw_landmarks(axes, points, scheme, "#ffffff", visible=np.array([True, False, True]))
+    line, dots = (drawn.get_xydata() for drawn in axes.get_lines())
+    nothing = [np.nan, np.nan]
+    np.testing.assert_array_equal(line, [[0, 0], nothing, [2, 0], [0, 0], nothing])
+    np.testing.assert_array_equal(dots, [[0, 0], nothing, [2, 0]])
+    assert points[1].tolist() == [1e6, 1e6]
+
+
+def test_five_landmarks_from_lists_to_figures(run, tmp_path):
+    """Samples of a folder of five landmarks."""
+    face: Face = run.lists.labelled[0]
+    lines = [f"{x + 1} {y + 1}" for x, y in run.store.points(face)[0][:5]]
+    write_text(tmp_path / "five.pts", "version: 1\nn_points: 5\n{\n" + "\n".join(lines) + "\n}\n")
+    shutil.copy(run.root / face.image, tmp_path / "five.jpg")
+    write_list(tmp_path / "lists" / "labelled.txt", [("five.jpg", "five.pts", face.box)])
+    write_list(tmp_path / "lists" / "unlabelled.txt", [("five.jpg", None, face.box)])
+    write_list(tmp_path / "lists" / "val.txt", [("other.jpg", "five.pts", face.box)])
+    config = run.config.override([f"data.root={tmp_path}", "data.scheme=5", "data.truth=", "data.normaliser=box"])
+    five = Run(tmp_path / "run", config)
+    assert [len(figure.axes) for figure in figures.draw_samples(five)] == [1, 1, 24]
+
+
+@pytest.mark.parametrize(
+    ("missing", "draw", "stage"),
+    [
+        ("tracker/model.pt", figures.draw_tracker, "tracker"),
+        ("tracker/metrics.json", figures.draw_tracker, "tracker"),
+        ("tsal/history.csv", figures.draw_history, "train"),
+        ("audit/labels.parquet", figures.draw_pseudo_labels, "pseudo"),
+        ("predictions.npz", figures.draw_evaluation, "evaluate"),
+        ("metrics.json", figures.draw_summary, "evaluate"),
+    ],
+)
+def test_a_missing_file_names_the_stage_that_makes_it(copied, missing, draw, stage):
+    (copied.folder / missing).unlink()
+    with pytest.raises(InputError, match=rf"{re.escape(missing)}: .*python -m tsal {stage} "):
+        draw(copied)
+
+
+def test_flow_colours_tell_direction_and_length():
+    flow = np.zeros((2, 1, 3))
+    flow[:, 0, 1], flow[:, 0, 2] = (1, 0), (-1, 0)
+    still, right, left = style.flow_colours(flow, 1.0)[0]
+    assert still.tolist() == [1, 1, 1] and right.tolist() == [1, 0, 0] and left == pytest.approx([0, 1, 1])

@@ -1,0 +1,94 @@
+"""Markdown and LaTeX hold the same numbers, and both can be read back."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from drawn_run import unmeasured
+
+from tsal.figures import tables
+from tsal.utils.files import read_arrays, write_arrays
+
+UNDO = {escaped: sign for sign, escaped in tables.ESCAPES.items()}
+
+
+def unescape(text: str) -> str:
+    return re.sub("|".join(map(re.escape, sorted(UNDO, key=len, reverse=True))), lambda match: UNDO[match[0]], text)
+
+
+def cells_of_markdown(text: str) -> list[list[str]]:
+    lines = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| ---")]
+    return [[cell.replace(r"\|", "|") for cell in re.split(r" (?<!\\)\| ", line[2:-2])] for line in lines]
+
+
+def cells_of_latex(text: str) -> list[list[str]]:
+    lines = [line.removesuffix(r" \\") for line in text.splitlines() if line.endswith(r" \\")]
+    return [[unescape(cell) for cell in line.split(" & ")] for line in lines]
+
+
+def test_both_forms_of_a_run_s_tables_hold_the_same_cells(run):
+    made = tables.run_tables(run)
+    plain, typeset = cells_of_markdown(tables.markdown(made)), cells_of_latex(tables.latex(made))
+    assert plain == typeset and len(plain) == sum(1 + len(content) for content in made.values())
+    numbers = tables.table(run)
+    assert [line[3] for line in plain[1 : 1 + len(numbers)]] == [f"{nme:.2f}" for nme in numbers.NME]
+    for title in made:
+        assert title in tables.markdown(made) and tables.escape(title) in tables.latex(made)
+
+
+def test_what_latex_and_markdown_would_take_for_a_sign_of_theirs_comes_out_as_it_is():
+    odd = r"a_b & 5 % of #1, $x^2$ {~} \n <|>"
+    made = {odd: pd.DataFrame({odd: [odd, "2"], "n": ["-", "1.5"]})}
+    assert cells_of_markdown(tables.markdown(made)) == [[odd, "n"], [odd, "-"], ["2", "1.5"]]
+    lines = [line for line in tables.latex(made).splitlines() if "1, " in line]
+    assert len(lines) == 3 and all(unescape(line).count(odd) for line in lines)
+    assert r"\begin{tabular}{lr}" in tables.latex(made)  # text to the left, numbers to the right
+    assert tables.escape("5 % & a_b") == r"5 \% \& a\_b"
+
+
+def test_a_table_of_latex_is_a_whole_environment(run):
+    text = tables.latex(tables.run_tables(run))
+    for name in ("table", "tabular"):
+        assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") > 3
+    assert text.count(r"\toprule") == text.count(r"\bottomrule") == text.count(r"\midrule")
+    for block in text.split(r"\begin{tabular}")[1:]:
+        columns = len(re.match(r"\{(\w+)\}", block)[1])
+        rows = [line for line in block.split(r"\end{tabular}")[0].splitlines() if line.endswith(r" \\")]
+        assert all(len(re.findall(r"(?<!\\)&", row)) == columns - 1 for row in rows)
+
+
+def test_without_labels_both_forms_say_so(copied):
+    unmeasured(copied)
+    made = tables.run_tables(copied)
+    for text in (tables.markdown(made), tables.latex(made)):
+        assert (
+            "data.truth names no labels" in text.replace(r"\_", "_")
+            and "agree less" in text
+            and "got worse" not in text
+        )
+
+
+def test_jitter_by_hand(copied):
+    """Steady motion has none; a landmark that steps to and fro by 1 px in a clip of three has a second difference of 2
+    px.
+    """
+    predictions = read_arrays(copied.folder / "predictions.npz")
+    clip = predictions["path"][:3]
+    assert len({path.rpartition("/")[0] for path in clip}) == 1
+    steady = np.arange(3.0)[:, None, None] * np.array([3.0, -1.0]) + np.zeros((3, 68, 2))
+    shaken = steady + np.array([0.0, 1.0, 0.0])[:, None, None] * np.array([1.0, 0.0])
+    predictions["visible"][:3, 10:] = False
+    predictions["truth"][:3] = steady
+    predictions["truth"][1, 20:] = np.nan  # hidden
+    predictions["points"][0, 0, :3], predictions["points"][1, 0, :3] = steady, shaken
+    write_arrays(copied.folder / "predictions.npz", **predictions)
+    table = tables.clip_table(copied)
+    first = table[table["clip"] == table["clip"].iloc[0]].set_index("member")
+    assert first.jitter["start"] == pytest.approx(0, abs=1e-5) and first.jitter["labels"] == pytest.approx(0, abs=1e-5)
+    assert first.jitter["supervised"] == pytest.approx(100 * 2 / 40) and first.NME["supervised"] == pytest.approx(
+        100 * (1 / 3) / 40
+    )
+    assert table["clip"].nunique() == 4 and len(table) == 4 * 5

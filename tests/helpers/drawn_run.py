@@ -1,0 +1,146 @@
+"""A run whose numbers are drawn by hand, for the tests of figures and tables, and what they read off a figure."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tsal.audit.store import AUDITED, Audit, AuditWriter, Labels
+from tsal.config import Config
+from tsal.evaluation.predictions import metrics_rows, read_truth
+from tsal.run import Run
+from tsal.synthetic.dataset import render_dataset
+from tsal.tracker.network import FlowNet
+from tsal.utils.checkpoints import save_checkpoint
+from tsal.utils.files import write_arrays, write_text
+
+MEMBERS = ("start", "supervised", "teacher", "student")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run whose numbers are drawn by hand: truth plus noise of a known size a member, on a few rendered faces."""
+    folder = tmp_path_factory.mktemp("figures")
+    config = Config.load("smoke", ["data.workers=1"])
+    render_dataset(folder / "data", config.render, progress=False)
+    config = config.override([f"data.root={folder / 'data'}", "data.truth=unlabelled-truth.txt"])
+    run = Run.create(folder / "run", config)
+    write_text(run.folder / "manifest.json", json.dumps({"fingerprint": ""}))
+    rng = np.random.default_rng(0)
+    _write_evaluation(run, rng)
+    _write_audit(run, rng)
+    for name in ("start", "supervised", "tsal"):
+        steps = np.arange(1, 6) * 10
+        terms = ["points", "heatmap", "centre", "offset"]
+        columns = (
+            terms
+            if name != "tsal"
+            else [f"{m}_{t}" for m in ("teacher", "student") for t in [*terms, "sic"]]
+            + [
+                "teacher_calm",
+                "student_unlabelled",
+                "target_agreement",
+                "flow_error",
+                "member_distance",
+                "weight",
+                "target_weight",
+                "target_tracked",
+            ]
+        )
+        history = pd.DataFrame({"step": steps} | {column: 1 / steps for column in columns})
+        write_text(run.folder / name / "history.csv", history.to_csv(index=False))
+    settings = config.tracker
+    tracker = FlowNet(settings.channels, settings.search, settings.finest, settings.width)
+    save_checkpoint(run.folder / "tracker" / "model.pt", {"tracker": tracker.state_dict()})
+    report = {
+        name: {"transfer": 1.0 + i, "endpoint_error": 0.5 + i}
+        for i, name in enumerate(("zero motion", "DIS", "tracker"))
+    }
+    write_text(run.folder / "tracker" / "metrics.json", json.dumps(report))
+    return run
+
+
+def _write_evaluation(run, rng):
+    faces = [face for faces in run.lists.evaluate.values() for face in faces]
+    truth, visible = map(np.array, zip(*(run.store.points(face) for face in faces)))
+    d = np.full(len(faces), 40.0, np.float32)
+    shape = (len(MEMBERS), 3, *truth.shape)
+    noise = rng.normal(size=shape) * np.array([5, 4, 2, 3])[:, None, None, None, None]
+    predictions = {
+        "list": np.array([face.list_name for face in faces]),
+        "path": np.array([face.image for face in faces]),
+        "row": np.array([face.row for face in faces]),
+        "box": np.array([face.box for face in faces], np.float32),
+        "truth": truth,
+        "visible": visible,
+        "d": d,
+        "degenerate": np.zeros(len(faces), bool),
+        "members": np.array(MEMBERS),
+        "sources": np.array(["heatmap", "centre", "fused"]),
+        "points": (truth + noise).astype(np.float32),
+        "scores": np.ones(shape[:-1], np.float32),
+    }
+    write_arrays(run.folder / "predictions.npz", **predictions)
+    parts = (("start", 20, 60.0), ("supervised", 10, 30.0), ("tsal", 10, 90.0))
+    times = {name: {"steps": steps, "seconds": seconds} for name, steps, seconds in parts}
+    report = {"normaliser": "ocular", "rows": metrics_rows(predictions), "degenerate": [], "times": times}
+    write_text(run.folder / "metrics.json", json.dumps(report))
+
+
+def _write_audit(run, rng):
+    clips = [*run.clips, *run.photographs]
+    known = [dataclasses.replace(f, annotation=run.lists.truth[f.image]) for clip in clips for f in clip.faces]
+    truth = read_truth(run.store, known, "ocular", run.scheme)
+    points, visible = truth.points, truth.visible
+    first = np.array([place == 0 for clip in clips for place in range(len(clip.faces))])
+    writer = AuditWriter(run.folder / "audit", run.store, clips, truth)
+    for member, step in (("start", 0), ("teacher", 5), ("student", 5), ("teacher", 10), ("student", 10)):
+        spread = rng.uniform(0.5, 4, visible.shape)  # the agreement is the size of the error
+        valid = np.ones((len(AUDITED), *visible.shape), bool)
+        for index, name in enumerate(AUDITED):
+            valid[index, first] = name not in ("tracked_heatmap", "tracked_centre", "carried")
+        flow_error = np.where(first[:, None], np.nan, rng.uniform(0, 2, visible.shape))
+        noise = spread[..., None] * rng.normal(size=(len(AUDITED), *points.shape))
+        labels = Labels(points + noise, np.ones(valid.shape), valid, spread, flow_error, np.ones(visible.shape))
+        writer.add(member, step, labels, np.arange(len(points)))
+    writer.close()
+
+
+@pytest.fixture
+def copied(run, tmp_path):
+    """The run again, to be changed."""
+    shutil.copytree(run.folder, tmp_path / "run", ignore=shutil.ignore_patterns("figures"))
+    return Run.open(tmp_path / "run")
+
+
+def named(drawn, name):
+    return next(figure for figure in drawn if figure.name == name)
+
+
+def words_of(figure) -> str:
+    figure.draw_without_rendering()
+    texts = figure.findobj(match=lambda artist: hasattr(artist, "get_text"))
+    return "\n".join(text.get_text() for text in texts)
+
+
+def overhang(figure) -> float:
+    """Inches that what is drawn sticks out of its figure, and so is cut off in the file."""
+    figure.draw_without_rendering()
+    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    return max(-box.x0, -box.y0, box.x1 - width, box.y1 - height)
+
+
+def unmeasured(copied):
+    """Take the labels from a run's audit."""
+    audit = Audit.open(copied.folder / "audit")
+    audit.frames.assign(d=np.nan).to_csv(copied.folder / "audit/frames.csv", index_label="frame")
+    write_arrays(
+        copied.folder / "audit/truth.npz",
+        points=np.full_like(audit.truth, np.nan),
+        visible=np.zeros_like(audit.visible),
+    )

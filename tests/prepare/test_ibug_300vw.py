@@ -1,0 +1,207 @@
+"""300-VW: frames extracted whole and once, their count checked against the annotations, no label behind a box without
+labels.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from releases import landmarks, release_300vw, tight, write_pts, write_video
+
+from tsal.data.lists import group_clips, read_list, read_points
+from tsal.data.origins import read_origins
+from tsal.faces.follow import Followed, Track
+from tsal.prepare import ibug_300vw as videos
+from tsal.prepare.ibug_300vw import SPLITS, prepare_300vw
+from tsal.utils.errors import DataError
+
+
+@pytest.fixture
+def release(tmp_path):
+    return release_300vw(tmp_path / "300VW_Dataset_2015_12_14")
+
+
+def prepare(release, **options):
+    folder = release.parent / "300VW"
+    return folder, prepare_300vw(release, folder, progress=False, **options)
+
+
+def rows(folder, name):
+    return read_list(folder / "lists" / name)
+
+
+def counts(manifest):
+    return {item["what"]: (item["found"], item["expected"]) for item in manifest["counts"]}
+
+
+def test_the_official_split_is_50_31_19_and_14_clips():
+    assert [len(names.split()) for names in SPLITS.values()] == [50, 31, 19, 14]
+    every = [name for names in SPLITS.values() for name in names.split()]
+    assert len(set(every)) == 114
+
+
+def test_every_frame_has_its_landmarks_and_the_box_around_them(release):
+    folder, manifest = prepare(release)
+    found = rows(folder, "300VW.train.GTB")
+    assert [row.image for row in found] == [f"frames/001/{i:06d}.jpg" for i in range(1, 8)]
+    points, _ = read_points(folder / found[3].annotation, 68)
+    assert np.allclose(points, landmarks(68, 3) - 1, atol=1e-4)
+    assert found[3].box == pytest.approx(tuple(tight(landmarks(68, 3)) - 1), abs=0.006)
+    assert {name: found["rows"] for name, found in manifest["lists"].items()} == {
+        "300VW.train.GTB": 7,
+        "300VW.test-A.GTB": 7,
+        "300VW.test-B.GTB": 7,
+        "300VW.test-C.GTB": 7,
+    }
+    assert counts(manifest)["300VW.train, clips"] == (1, 50)
+
+
+def test_a_clip_is_one_clip_and_keeps_its_end(release):
+    folder, _ = prepare(release, every=3)
+    [clip] = group_clips(rows(folder, "300VW.train.GTB"))
+    assert [face.image[-10:] for face in clip.faces] == ["000001.jpg", "000004.jpg", "000007.jpg"]
+    assert read_origins(folder)["frames/001/000007.jpg"] == videos.Origin("001", "001", 7)
+
+
+def test_frames_and_annotations_without_a_partner_are_told_and_left_out(release):
+    (release / "001" / "annot" / "000002.pts").unlink()
+    write_pts(release / "001" / "annot" / "000009.pts", landmarks(68, 1))
+    (release / "114" / "annot" / "000005.pts").write_text("version: 1\n{\n1 2\n}\n")
+    folder, manifest = prepare(release)
+    said = (folder / "refused.csv").read_text()
+    assert (
+        "000002.pts does not exist" in said and "the video has no frame 000009" in said and "1 points, want 68" in said
+    )
+    assert len(rows(folder, "300VW.train.GTB")) == 6 and len(rows(folder, "300VW.test-A.GTB")) == 6
+    [item] = [item for item in manifest["counts"] if item["what"] == "114, frames of vid.avi"]
+    assert (item["found"], item["expected"], item["why"]) == (7, 7, "")
+
+
+def test_a_stopped_extraction_goes_on_with_what_is_missing(release, monkeypatch):
+    folder, _ = prepare(release)
+    before = {path: path.stat().st_mtime_ns for path in (folder / "frames").rglob("*.jpg")}
+    (folder / "frames" / "203" / "000003.jpg").unlink()
+    prepare(release)
+    after = {path: path.stat().st_mtime_ns for path in (folder / "frames").rglob("*.jpg")}
+    assert set(after) == set(before)
+    assert all((after[path] == before[path]) == ("/203/" not in str(path)) for path in before)
+
+
+def test_a_stop_within_a_clip_leaves_nothing_half_written(release, monkeypatch):
+    seen = []
+
+    def stop(content, picture):
+        seen.append(1)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        return {}
+
+    monkeypatch.setattr(videos, "describe_picture", stop)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(release, workers=1)
+    assert (
+        list((release.parent / "300VW" / "frames").iterdir()) == [] and len(seen) == 4
+    )  # the clips that waited were not begun
+
+
+def test_boxes_of_lists_without_labels_come_from_the_finder(release, monkeypatch):
+    short = Track(first=0, boxes=[(1, 2, 31, 42)] * 7, detected=[True] * 7)
+    other = Track(first=0, boxes=[(50, 2, 80, 42)] * 3, detected=[True] * 3)
+    monkeypatch.setattr(
+        videos,
+        "follow_video",
+        lambda video, **_: Followed(96, 64, [0.0] * 7, [], [other, short][: 2 if "001" in str(video) else 1], 0, []),
+    )
+    for path in (release / "001" / "annot").iterdir():
+        path.write_text("labels must not be needed")
+    folder, manifest = prepare(release, labels=False)
+    found = rows(folder, "300VW.train.DET")
+    assert len(found) == 7 and all(row.annotation is None and row.box == (1, 2, 31, 42) for row in found)
+    assert len(rows(folder, "300VW.test-A.DET")) == 3  # no face in the other frames
+    assert counts(manifest)["114, frames with a found face"] == (3, 7)
+    assert "the face finder" in manifest["boxes"]
+
+
+def test_what_cannot_be_read_is_told_and_the_rest_goes_on(release):
+    (release / "203" / "vid.avi").write_bytes(b"no video")
+    write_video(release / "999" / "vid.avi", [np.zeros((64, 96, 3), np.uint8)] * 2)
+    folder, manifest = prepare(release)
+    assert "clip 203," in (folder / "refused.csv").read_text()
+    assert any("999 is no clip" in note for note in manifest["notes"])
+    assert "300VW.test-B.GTB" not in manifest["lists"] and "300VW.test-C.GTB" in manifest["lists"]
+
+
+def test_a_truncated_video_gives_the_frames_that_are_left(release):
+    path = release / "001" / "vid.avi"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    folder, manifest = prepare(release)
+    number, annotations = counts(manifest)["001, frames of vid.avi"]
+    assert 0 < number < 7 and annotations == 7 and len(rows(folder, "300VW.train.GTB")) == number
+
+
+def test_a_folder_that_is_no_release_and_a_bad_step_are_refused(tmp_path, release):
+    with pytest.raises(DataError, match="holds no <clip>/vid.avi"):
+        prepare_300vw(tmp_path, tmp_path / "out", progress=False)
+    with pytest.raises(DataError, match="--every 0: want 1 or more"):
+        prepare(release, every=0)
+
+
+def test_lists_with_and_without_labels_stand_side_by_side(release, monkeypatch):
+    """To learn from the training clips without labels and to measure on the test clips takes one extraction."""
+    track = Track(first=0, boxes=[(1, 2, 31, 42)] * 7, detected=[True] * 7)
+    monkeypatch.setattr(videos, "follow_video", lambda video, **_: Followed(96, 64, [0.0] * 7, [], [track], 0, []))
+    folder, manifest = prepare(release, found_boxes=True)
+    assert sorted(manifest["lists"]) == sorted(
+        f"300VW.{split}.{kind}" for split in ("train", "test-A", "test-B", "test-C") for kind in ("DET", "GTB")
+    )
+    assert [row.image for row in rows(folder, "300VW.train.DET")] == [
+        row.image for row in rows(folder, "300VW.train.GTB")
+    ]
+    assert not any(row.annotation for row in rows(folder, "300VW.train.DET")) and all(
+        row.annotation for row in rows(folder, "300VW.train.GTB")
+    )
+    assert manifest["pictures"] == 28
+
+
+def test_lists_of_frames_that_are_replaced_go_first(release, monkeypatch):
+    folder, _ = prepare(release)
+
+    def stop(made, **_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(videos.Preparation, "write", stop)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(release, every=1)
+    assert len(rows(folder, "300VW.train.GTB")) == 7  # the same frames: nothing was replaced
+    with pytest.raises(KeyboardInterrupt):
+        prepare(release, every=3)
+    assert list((folder / "lists").iterdir()) == []
+
+
+def test_a_stop_ends_the_clips_at_work_too(release):
+    made = videos.Preparation(release.parent / "300VW", "300vw", release, 68, "")
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(DataError, match="stopped"):
+        videos.extract(release / "001" / "vid.avi", made, "001", 1, stop)
+    assert list((release.parent / "300VW" / "frames").iterdir()) == []
+
+
+def test_a_broken_record_of_an_earlier_run_is_made_again(release):
+    folder, _ = prepare(release)
+    for path in (folder / "work").glob("*.json"):
+        path.write_text(path.read_text()[:30])
+    assert prepare(release)[1]["pictures"] == 28
+
+
+def test_where_nothing_is_left_a_hundred_missing_clips_do_not_hide_the_reason(release):
+    with pytest.raises(DataError) as caught:
+        prepare(release, labels=False)  # noise has no face
+    lines = caught.value.problems
+    assert (
+        len(lines) == 3
+        and "and 109 more of this kind" in lines[1]
+        and "no face is found (and 27 more of this kind)" in lines[2]
+    )

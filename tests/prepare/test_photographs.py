@@ -1,0 +1,280 @@
+"""Photographs of one's own: .pts beside them, a CSV table, COCO keypoints."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from releases import coco, landmarks, picture, tight, write_pts
+
+from tsal.data import lists
+from tsal.data.lists import group_clips, read_list, read_points
+from tsal.prepare import builder as building
+from tsal.prepare import photographs
+from tsal.prepare.photographs import prepare_photographs
+from tsal.utils.errors import DataError
+
+
+def prepare(source, folder, points=5, **options):
+    return prepare_photographs(source, folder, points=points, progress=False, **options)
+
+
+def table(path, rows, points=2, more=()):
+    head = ["image", *(f"{axis}{i}" for i in range(points) for axis in "xy"), *more]
+    path.write_text("\n".join([",".join(head), *(",".join(map(str, row)) for row in rows)]) + "\n")
+    return path
+
+
+def test_a_folder_with_pts_files(tmp_path):
+    for i in range(10):
+        picture(tmp_path / "mine" / "trip one" / f"{i}.jpg", i)
+        write_pts(tmp_path / "mine" / "trip one" / f"{i}.pts", landmarks(5, i))
+    manifest = prepare(tmp_path / "mine", tmp_path / "out", val=0.2)
+    assert {name: found["rows"] for name, found in manifest["lists"].items()} == {"train.txt": 8, "val.txt": 2}
+    row = read_list(tmp_path / "out" / "lists" / "val.txt")[0]
+    number = int(row.image.rpartition("-")[2][:-4])
+    assert (
+        row.image == f"renamed/tripone/photo-{number}.jpg"
+    )  # lists know no white space, and numbers are frames of a clip
+    assert all(len(clip.faces) == 1 for clip in group_clips(read_list(tmp_path / "out" / "lists" / "train.txt")))
+    assert row.box == pytest.approx(tuple(tight(landmarks(5, number)) - 1), abs=0.006)
+
+
+def test_a_table_with_hidden_points_boxes_and_bare_rows(tmp_path):
+    for name in ("a", "b"):
+        picture(tmp_path / f"{name}.png", ord(name))
+    source = table(
+        tmp_path / "faces.csv",
+        [
+            ("a.png", 10, 20, 30, 40, 1, 0, "", "", "", ""),
+            ("a.png", 10, 20, "", "", 1, 1, 5, 6, 50, 60),
+            ("b.png", "", "", "", "", 0, 0, 1, 2, 60, 61),
+        ],
+        more=("v0", "v1", "box_x1", "box_y1", "box_x2", "box_y2"),
+    )
+    source.write_text(source.read_text().replace("10,20,30,40,1,0", "10,20,30,40,1,1"))
+    manifest = prepare(source, tmp_path / "out", points=2, val=0)
+    assert manifest["lists"]["train.txt"]["rows"] == 2 and manifest["lists"]["unlabelled.txt"]["rows"] == 1
+    first, second = read_list(tmp_path / "out" / "lists" / "train.txt")
+    assert first.box == (10, 20, 30, 40)  # no box of its own: tight around the points
+    assert second.box == (5, 6, 50, 60)
+    assert read_points(tmp_path / "out" / second.annotation, 2)[1].tolist() == [True, False]
+    [bare] = read_list(tmp_path / "out" / "lists" / "unlabelled.txt")
+    assert bare.annotation is None and bare.box == (1, 2, 60, 61)
+
+
+@pytest.mark.parametrize("one_based, expected", [(False, [10.0, 20.0]), (True, [9.0, 19.0])])
+def test_pixels_count_from_0_or_from_1_as_told(tmp_path, one_based, expected):
+    picture(tmp_path / "a.png", 1)
+    source = table(tmp_path / "faces.csv", [("a.png", 10, 20, 30, 40)])
+    prepare(source, tmp_path / "out", points=2, val=0, one_based=one_based)
+    [row] = read_list(tmp_path / "out" / "lists" / "train.txt")
+    assert read_points(tmp_path / "out" / row.annotation, 2)[0][0].tolist() == expected
+
+
+def test_coco_keypoints(tmp_path):
+    manifest = prepare(coco(tmp_path / "mine"), tmp_path / "out", val=0)
+    assert {name: found["rows"] for name, found in manifest["lists"].items()} == {"train.txt": 3, "unlabelled.txt": 1}
+    row = read_list(tmp_path / "out" / "lists" / "train.txt")[1]
+    points, visible = read_points(tmp_path / "out" / row.annotation, 5)
+    assert visible.tolist() == [True, True, True, True, False]  # v = 1 is labelled, though hidden
+    assert np.allclose(points[:4], landmarks(5, 1)[:4], atol=1e-3)
+    assert row.box == (10, 10, 50, 52)  # COCO has x, y, width, height
+
+
+def test_faces_of_one_picture_stay_in_one_split(tmp_path):
+    rows = []
+    for i in range(8):
+        picture(tmp_path / f"{i}.png", i)
+        rows += [(f"{i}.png", 10, 20, 30, 40), (f"{i}.png", 20, 20, 50, 40)]
+    prepare(table(tmp_path / "faces.csv", rows), tmp_path / "out", points=2, val=0.5, seed=3)
+    images = [{row.image for row in read_list(tmp_path / "out" / "lists" / name)} for name in ("train.txt", "val.txt")]
+    assert [len(found) for found in images] == [4, 4] and not images[0] & images[1]
+
+
+BROKEN_TABLES = {
+    "no picture": ("none.png,1,2,3,4", "the picture none.png does not exist"),
+    "letters": ("a.png,1,two,3,4", "'two' is not a number"),
+    "infinite": ("a.png,1,inf,3,4", "'inf' is not finite"),
+    "too few columns": ("a.png,1,2", "want 5 columns"),
+    "too many columns": ("a.png,1,2,3,4,5", "want 5 columns"),
+    "no points, no box": ("a.png,,,,", "no landmarks, no box, and no face is found"),
+    "one point": ("a.png,7,7,,", "the box is empty or inverted"),
+    "far outside": ("a.png,900,900,950,950", "lies wholly outside the image"),
+    "beyond all pictures": ("a.png,1e200,2,3,4", "point 1 wants"),
+    "a name that is too long": ("x" * 5000 + ".png,1,2,3,4", "does not exist"),
+    "no name": (",1,2,3,4", "does not exist"),
+}
+
+
+@pytest.mark.parametrize("row, said", BROKEN_TABLES.values(), ids=BROKEN_TABLES)
+def test_a_wrong_row_of_a_table_is_told_and_the_rest_goes_on(tmp_path, row, said):
+    picture(tmp_path / "a.png", 1)
+    source = table(tmp_path / "faces.csv", [("a.png", 10, 20, 30, 40)])
+    source.write_text(source.read_text() + row + "\n")
+    manifest = prepare(source, tmp_path / "out", points=2, val=0)
+    assert manifest["lists"]["train.txt"]["rows"] == 1 and manifest["refused"] == 1
+    line = (tmp_path / "out" / "refused.csv").read_text().splitlines()[1]
+    assert "faces.csv:3" in line and said in line
+
+
+BROKEN_FILES = {
+    "no such file": (None, "no such file or folder"),
+    "another kind": ("faces.txt", "want a folder, a .csv or a .json"),
+    "no columns": ("faces.csv", "has no column image, x0, y0, x1"),
+    "other separators": ("parted.csv", "are its columns parted by commas"),
+    "a column twice": ("twice.csv", "column x0 stands there twice"),
+    "no json": ("faces.json", "cannot be read as JSON"),
+    "endless json": ("deep.json", "cannot be read as JSON"),
+    "no coco": ("list.json", "is no COCO file"),
+    "no keys": ("keys.json", "is no COCO file"),
+}
+
+
+@pytest.mark.parametrize("name, said", BROKEN_FILES.values(), ids=BROKEN_FILES)
+def test_a_source_that_is_none_is_refused_in_one_line(tmp_path, name, said):
+    content = {
+        "faces.csv": "name,a\nx,1\n",
+        "faces.json": "{",
+        "list.json": "[1]",
+        "keys.json": json.dumps({"images": [{"id": 1}]}),
+    }
+    head = ["image", *(f"{axis}{i}" for i in range(5) for axis in "xy")]
+    content |= {
+        "parted.csv": ";".join(head) + "\n",
+        "twice.csv": ",".join([*head, "x0"]) + "\n",
+        "deep.json": "[" * 100_000,
+    }
+    if name:
+        (tmp_path / name).write_text(content.get(name, ""))
+    with pytest.raises(DataError, match=said) as caught:
+        prepare(tmp_path / (name or "nowhere"), tmp_path / "out")
+    assert len(caught.value.problems) == 1 and not (tmp_path / "out").exists()
+
+
+BROKEN_COCO = {
+    "unknown image": ({"image_id": 99}, "image_id is missing"),
+    "crowd": ({"iscrowd": 1}, "a crowd has no landmarks"),
+    "too few keypoints": ({"keypoints": [1, 2, 2]}, "3 numbers of keypoints, want 15"),
+    "letters": ({"keypoints": ["a"] * 15}, "no flat list of numbers"),
+    "bad box": ({"bbox": [1, 2, 3]}, "no flat list of numbers"),
+    "empty box": ({"bbox": [1, 2, 0, 0]}, "the box is empty or inverted"),
+    "endless box": ({"bbox": [1, 2, float("inf"), 9]}, "the box is empty or inverted, or has no numbers"),
+    "nothing": ({"keypoints": [], "bbox": None}, "no flat list of numbers"),
+}
+
+
+@pytest.mark.parametrize("change, said", BROKEN_COCO.values(), ids=BROKEN_COCO)
+def test_a_wrong_annotation_is_told_and_the_rest_goes_on(tmp_path, change, said):
+    source = coco(tmp_path / "mine")
+    content = json.loads(source.read_text())
+    content["annotations"][0] |= change
+    source.write_text(json.dumps(content))
+    manifest = prepare(source, tmp_path / "out", val=0)
+    assert manifest["lists"]["train.txt"]["rows"] == 2
+    assert said in (tmp_path / "out" / "refused.csv").read_text()
+
+
+def test_where_no_row_is_right_nothing_is_written_and_the_reasons_are_told(tmp_path):
+    (tmp_path / "mine").mkdir()
+    for i in range(3):
+        (tmp_path / "mine" / f"{i}.jpg").write_text("no picture")
+        write_pts(tmp_path / "mine" / f"{i}.pts", landmarks(5, i))
+    with pytest.raises(DataError, match="nothing is left to make a list of") as caught:
+        prepare(tmp_path / "mine", tmp_path / "out")
+    assert len(caught.value.problems) == 4 and not (tmp_path / "out" / "lists").exists()
+
+
+def test_pictures_without_labels_get_the_box_of_the_largest_face_that_is_seen(tmp_path, monkeypatch):
+    for i in range(3):
+        picture(tmp_path / "mine" / f"{i}.jpg", i)
+    write_pts(tmp_path / "mine" / "0.pts", landmarks(5, 0))
+    boxes = {"1.jpg": (5.0, 6.0, 40.0, 41.0), "2.jpg": None}
+    monkeypatch.setattr(photographs, "largest_face", lambda path: boxes[path.name])
+    manifest = prepare(tmp_path / "mine", tmp_path / "out")
+    [bare] = read_list(tmp_path / "out" / "lists" / "unlabelled.txt")
+    assert bare.annotation is None and bare.box == boxes["1.jpg"] and bare.image.endswith("photo-1.jpg")
+    assert manifest["lists"]["train.txt"]["rows"] == 1 and manifest["refused"] == 1
+    assert "2.jpg: no landmarks, no box, and no face is found" in (tmp_path / "out" / "refused.csv").read_text()
+
+
+@pytest.mark.parametrize("labelled, val, held", [(3, 0.1, 1), (1, 0.5, 0), (3, 0.9, 2), (3, 0.0, 0)])
+def test_the_share_for_val_is_of_labelled_pictures_and_leaves_some_to_learn_from(
+    tmp_path, monkeypatch, labelled, val, held
+):
+    monkeypatch.setattr(photographs, "largest_face", lambda path: (5, 6, 40, 41))
+    for i in range(8):
+        picture(tmp_path / "mine" / f"{i}.jpg", i)
+    for i in range(labelled):
+        write_pts(tmp_path / "mine" / f"{i}.pts", landmarks(5, i))
+    lists = prepare(tmp_path / "mine", tmp_path / "out", val=val)["lists"]
+    assert lists.get("val.txt", {"rows": 0})["rows"] == held and lists["train.txt"]["rows"] == labelled - held
+
+
+def test_pictures_whose_names_differ_by_white_space_stay_apart(tmp_path):
+    names = ["trip 1/1.png", "trip1/1.png", "a b.png", "ab .png"]
+    for number, name in enumerate(names):
+        picture(tmp_path / name, number)
+    source = table(tmp_path / "faces.csv", [(name, 10, 20, 30, 40) for name in names])
+    for _ in range(2):  # building again gives the same
+        prepare(source, tmp_path / "out", points=2, val=0)
+        found = [
+            (tmp_path / "out" / row.image).resolve() for row in read_list(tmp_path / "out" / "lists" / "train.txt")
+        ]
+        assert found == [tmp_path / name for name in names]
+
+
+def test_pictures_beside_the_table_s_folder_are_linked(tmp_path):
+    picture(tmp_path / "far" / "a b.png", 1)
+    picture(tmp_path / "c.png", 2)
+    (tmp_path / "tables").mkdir()
+    source = table(
+        tmp_path / "tables" / "faces.csv",
+        [(tmp_path / "far" / "a b.png", 10, 20, 30, 40), ("../c.png", 10, 20, 30, 40)],
+    )
+    prepare(source, tmp_path / "out", points=2, val=0)
+    images = [row.image for row in read_list(tmp_path / "out" / "lists" / "train.txt")]
+    assert images == ["renamed/ab.png", "renamed/c.png"]
+    assert [(tmp_path / "out" / image).resolve().name for image in images] == ["a b.png", "c.png"]
+
+
+def test_a_json_that_begins_with_a_byte_order_mark_is_read(tmp_path):
+    source = coco(tmp_path / "mine")
+    source.write_text(source.read_text(), encoding="utf-8-sig")
+    assert prepare(source, tmp_path / "out", val=0)["lists"]["train.txt"]["rows"] == 3
+
+
+def test_what_is_prepared_below_the_source_is_no_material(tmp_path):
+    for i in range(2):
+        picture(tmp_path / "mine" / f"{i}.jpg", i)
+        write_pts(tmp_path / "mine" / f"{i}.pts", landmarks(5, i))
+    for _ in range(2):
+        manifest = prepare(tmp_path / "mine", tmp_path / "mine" / "out", val=0)
+        assert manifest["pictures"] == 2 and manifest["refused"] == 0
+
+
+@pytest.mark.parametrize("last", ["annotations/000001.pts", "lists/train.txt", "refused.csv"])
+def test_a_build_that_was_killed_can_be_done_again(tmp_path, monkeypatch, last):
+    for i in range(3):
+        picture(tmp_path / "mine" / f"{i}.jpg", i)
+        write_pts(tmp_path / "mine" / f"{i}.pts", landmarks(5, i))
+    out = tmp_path / "out"
+    for module in (photographs, building, lists):
+        for name in ("write_text", "write_points", "write_list"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, killed_after(out / last, getattr(module, name)))
+    with pytest.raises(KeyboardInterrupt):
+        prepare(tmp_path / "mine", out)
+    assert (out / last).exists() and not (out / "manifest.json").exists()
+    monkeypatch.undo()
+    assert prepare(tmp_path / "mine", out)["pictures"] == 3
+
+
+def killed_after(last, write):
+    def stopping(path, *rest):
+        write(path, *rest)
+        if path == last:
+            raise KeyboardInterrupt
+
+    return stopping

@@ -1,0 +1,215 @@
+"""Builders from the command line and from notebook 01, and runs on what they prepared."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from releases import coco, landmarks, picture, release_300vw, release_300w, release_aflw, release_youtube, write_pts
+
+from tsal import run as run_module
+from tsal.cli.commands import main
+from tsal.data import lists
+from tsal.prepare import aflw, registry
+from tsal.utils.paths import REPOSITORY
+
+
+@pytest.fixture
+def prepared(tmp_path, monkeypatch):
+    """The folder that datasets are prepared in."""
+    for module in (registry, run_module, lists):
+        monkeypatch.setattr(module, "PREPARED", tmp_path / "prepared")
+    return tmp_path / "prepared"
+
+
+def make_run(tmp_path, *options: str) -> int:
+    return main(["data", "--profile", "smoke", "--run", str(tmp_path / "run"), *options])
+
+
+RELEASES = {
+    "300w": (release_300w, "300W", "300W.train.DET: 6 rows, 6 labelled"),
+    "300vw": (release_300vw, "300VW", "300VW.train.GTB: 7 rows, 7 labelled"),
+    "youtube": (release_youtube, "YTF", "YTF.val.GTB: 3 rows, 3 labelled"),
+}
+
+
+@pytest.mark.parametrize("builder", RELEASES)
+def test_a_release_is_prepared_by_one_command(tmp_path, prepared, capsys, builder):
+    write, name, said = RELEASES[builder]
+    assert main(["data", builder, str(write(tmp_path / "release"))]) == 0
+    out = capsys.readouterr().out
+    assert said in out and f"data DATA={name}" in out
+    manifest = json.loads((prepared / name / "manifest.json").read_text())
+    assert (
+        manifest["builder"] == builder and manifest["refused"] == {"300w": 0, "300vw": 110, "youtube": 24}[builder]
+    )  # missing clips; pictures without a face
+
+
+def test_aflw_and_coco_take_their_options(tmp_path, prepared, monkeypatch):
+    monkeypatch.setattr(aflw, "TRAIN", 4)
+    assert main(["data", "aflw", str(release_aflw(tmp_path / "release")), "--name", "wild"]) == 0
+    assert (
+        main(["data", "photographs", str(coco(tmp_path / "mine")), "--name", "mine", "--points", "5", "--val", "0"])
+        == 0
+    )
+    assert (prepared / "wild" / "lists" / "AFLW.train.GTB").exists() and (
+        prepared / "mine" / "lists" / "train.txt"
+    ).exists()
+
+
+def test_a_run_takes_lists_of_several_datasets(tmp_path, prepared):
+    assert main(["data", "300w", str(release_300w(tmp_path / "a"))]) == 0
+    assert main(["data", "300vw", str(release_300vw(tmp_path / "b"))]) == 0
+    # the stand-in's video stays a labelled list: its rows are used without their labels
+    assert (
+        make_run(
+            tmp_path,
+            "--data",
+            "300W",
+            "--labelled",
+            "300W.train.DET",
+            "--unlabelled",
+            "300VW:300VW.train.GTB",
+            "--evaluate",
+            "300W.challenging.DET",
+        )
+        == 0
+    )
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["labelled"] == 6 and manifest["clips"] == 1 and set(manifest["prepared"]) == {"300W", "300VW"}
+    frame = manifest["images"]["../300VW/frames/001/000002.jpg"]
+    assert (frame["subject"], frame["clip"], frame["frame"]) == ("001", "001", 2) and len(frame["sha256"]) == 64
+
+
+def test_frames_of_one_clip_never_stand_on_both_sides(tmp_path, prepared, capsys):
+    assert main(["data", "300vw", str(release_300vw(tmp_path / "b"))]) == 0
+    rows = (prepared / "300VW" / "lists" / "300VW.train.GTB").read_text().splitlines()
+    (prepared / "300VW" / "lists" / "early.txt").write_text("\n".join(rows[:3]) + "\n")
+    (prepared / "300VW" / "lists" / "late.txt").write_text("\n".join(rows[4:]) + "\n")
+    options = (
+        "--data",
+        "300VW",
+        "--labelled",
+        "300VW.test-A.GTB",
+        "--unlabelled",
+        "early.txt",
+        "--evaluate",
+        "late.txt",
+    )
+    assert make_run(tmp_path, *options) == 2
+    assert (
+        "late.txt:1: clip 001 also stands in a training list (early.txt:1); remove one of them, or, to learn"
+        in capsys.readouterr().err
+    )
+    assert make_run(tmp_path, *options, "--set", "data.transductive=true") == 0
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["transductive"] is True
+
+
+def test_a_dataset_of_other_landmarks_asks_for_its_scheme(tmp_path, prepared, monkeypatch, capsys):
+    monkeypatch.setattr(aflw, "TRAIN", 4)
+    assert main(["data", "aflw", str(release_aflw(tmp_path / "release"))]) == 0
+    assert (
+        make_run(
+            tmp_path,
+            "--data",
+            "AFLW",
+            "--labelled",
+            "AFLW.train.GTB",
+            "--unlabelled",
+            "AFLW.train.GTB",
+            "--evaluate",
+            "AFLW.test.GTB",
+        )
+        == 2
+    )
+    assert "set data.scheme=19" in capsys.readouterr().err
+
+
+WRONG = {
+    "no such source": (["300w", "/nowhere/300W"], "/nowhere/300W: no such file or folder"),
+    "a name with a slash": (["300w", "RELEASE", "--name", "a/b"], "want one word"),
+    "the embedded faces' name": (["300w", "RELEASE", "--name", "rendered-2"], "does not begin with 'rendered'"),
+    "a file for a folder": (["300w", "RELEASE/ibug/image_003_1.jpg"], "holds none of afw"),
+    "another dataset's name": (["youtube", "RELEASE", "--name", "taken"], "holds what 300w made"),
+}
+
+
+@pytest.mark.parametrize("arguments, said", WRONG.values(), ids=WRONG)
+def test_what_is_wrong_is_one_line_and_status_2(tmp_path, prepared, capsys, arguments, said):
+    release = release_300w(tmp_path / "release")
+    assert main(["data", "300w", str(release), "--name", "taken"]) == 0
+    capsys.readouterr()
+    assert main(["data", *(argument.replace("RELEASE", str(release)) for argument in arguments)]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1 and error.startswith("error: ")
+
+
+def test_an_option_that_a_builder_does_not_have_names_the_nearest(tmp_path, prepared):
+    with pytest.raises(registry.ConfigError, match="300vw: no option 'evry' \\(did you mean 'every'\\?\\)"):
+        registry.build("300vw", tmp_path, evry=2)
+    with pytest.raises(registry.ConfigError, match="no builder '300v'.*did you mean '300vw'"):
+        registry.build("300v", tmp_path)
+    with pytest.raises(registry.ConfigError, match="give the dataset a --name"):
+        registry.build("photographs", tmp_path)
+
+
+def test_a_list_of_a_dataset_that_is_not_there_says_so(tmp_path, prepared, capsys):
+    assert main(["data", "300w", str(release_300w(tmp_path / "a"))]) == 0
+    assert (
+        make_run(
+            tmp_path,
+            "--data",
+            "300W",
+            "--labelled",
+            "300W.train.GTB",
+            "--unlabelled",
+            "300VW:300VW.train.DET",
+            "--evaluate",
+            "300W.common.GTB",
+        )
+        == 2
+    )
+    assert "300VW:300VW.train.DET: no dataset" in capsys.readouterr().err
+
+
+def test_the_first_notebook_prepares_and_shows_a_dataset(tmp_path):
+    """On the real folder data/prepared: the notebook runs in a process of its own."""
+    release = tmp_path / "release"
+    for i in range(3):
+        write_pts(release / f"{i}.pts", landmarks(68, i))
+        picture(release / f"{i}.jpg", i)
+    name = f"test-{tmp_path.parent.name}-{tmp_path.name}"
+    folder = REPOSITORY / "data" / "prepared" / name
+    try:
+        status = main(
+            [
+                "notebook",
+                str(REPOSITORY / "notebooks" / "01_data.ipynb"),
+                "--run",
+                str(tmp_path / "run"),
+                "-p",
+                "run",
+                "",
+                "-p",
+                "build",
+                "photographs",
+                "-p",
+                "source",
+                str(release),
+                "-p",
+                "name",
+                name,
+                "-p",
+                "options",
+                "{points: 68, val: 0}",
+            ]
+        )
+        assert status == 0
+        cells = json.loads((tmp_path / "run" / "executed" / "01_data.ipynb").read_text())["cells"]
+        outputs = [output for cell in cells for output in cell.get("outputs", [])]
+        assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
+        assert any("lists/train.txt: 3 rows, 3 labelled" in "".join(output.get("text", "")) for output in outputs)
+        assert not (tmp_path / "run" / "config.json").exists()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

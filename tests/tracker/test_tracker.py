@@ -1,0 +1,342 @@
+"""The tracker: flow in pixels, what gates a track, the losses that teach it, and pairs whose flow is known."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tsal.geometry import pixel_grid, warp
+from tsal.tracker.losses import (
+    FlowWeights,
+    census_distance,
+    census_loss,
+    detection_consistency,
+    endpoint_error,
+    masked_mean,
+    smoothness,
+    supervised_flow_loss,
+)
+from tsal.tracker.lucas_kanade import polish
+from tsal.tracker.network import FlowNet, both_directions, cost_volume, enlarge, expected_displacement, track_frames
+from tsal.tracker.points import forward_backward_error, occlusion_mask, reconstruct_next, track_points
+from tsal.tracker.training import known_flow_loss, video_loss
+from tsal.tracker.warped_pairs import Motion, random_flow, synthetic_pair
+
+STILL = Motion(shift=0.0, rotation=0.0, scale=0.0, elastic=0.0)
+
+
+def tiny_net(seed: int = 0) -> FlowNet:
+    torch.manual_seed(seed)
+    return FlowNet((8, 16, 16), search=3, finest=2, width=16)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Maps this small are slower on several threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def textured(n: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
+    """Smooth random pictures (n, 3, height, width) in [0, 1]."""
+    generator = torch.Generator().manual_seed(seed)
+    knots = torch.rand(n, 3, height // 4, width // 4, generator=generator)
+    return F.interpolate(knots, (height, width), mode="bicubic", align_corners=True).clamp(0, 1)
+
+
+def constant(x: float, y: float, n: int = 1, height: int = 12, width: int = 16) -> torch.Tensor:
+    return torch.tensor([x, y]).view(1, 2, 1, 1).expand(n, 2, height, width).clone()
+
+
+def perturbed(net: FlowNet) -> FlowNet:
+    """Any net but the untrained one, whose flow is zero."""
+    torch.manual_seed(1)
+    for parameter in net.parameters():
+        parameter.data += 0.02 * torch.randn_like(parameter)
+    return net.eval()
+
+
+# --- the network
+# -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("height, width", [(32, 48), (33, 45), (8, 5)])
+def test_untrained_network_gives_zero_flow_of_the_input_s_size(height, width):
+    pyramid = tiny_net()(torch.rand(2, 3, height, width), torch.rand(2, 3, height, width))
+    assert [flow.shape for flow in pyramid] == [
+        (2, 2, height, width),
+        *((2, 2, -(-height // s), -(-width // s)) for s in (4, 8)),
+    ]
+    assert all((flow == 0).all() for flow in pyramid)
+
+
+def test_every_level_of_the_pyramid_is_in_pixels_of_the_input():
+    net = tiny_net()
+    net.estimator.flow.bias.data = torch.tensor([1.0, 0.0])  # one cell to the right at each level
+    full, fine, coarse = net(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32))
+    # The context network's last layer is zero: one cell of stride 8, then one of stride 4 more.
+    assert torch.allclose(coarse, constant(8.0, 0.0, 1, 4, 4), atol=1e-5)
+    assert torch.allclose(fine, constant(12.0, 0.0, 1, 8, 8), atol=1e-5)
+    assert torch.allclose(full, constant(12.0, 0.0, 1, 32, 32), atol=1e-5)
+
+
+def test_enlarging_mixes_the_cells_around_by_their_weights():
+    flow = torch.arange(18.0).view(1, 2, 3, 3)
+    logits = torch.zeros(1, 9, 2, 2, 3, 3)  # cell, y and x within it
+    logits[0, 5, 0, 1] = 100.0  # the upper right pixel of each cell takes its right neighbour
+    logits[0, 4, 1, 0] = 100.0  # the lower left one its own cell
+    large = enlarge(flow, logits.flatten(1, 3))
+    assert torch.allclose(large[0, :, 2, 3], flow[0, :, 1, 2])
+    assert torch.allclose(large[0, :, 3, 2], flow[0, :, 1, 1])
+    assert torch.allclose(large[0, :, 2, 2], flow[0].mean((1, 2)))  # equal weights: the mean of the nine
+    assert torch.allclose(enlarge(torch.ones(1, 2, 3, 3), torch.randn(1, 36, 3, 3)), torch.ones(1, 2, 6, 6))
+
+
+def test_a_level_that_is_not_there_is_an_error():
+    with pytest.raises(ValueError, match="finest"):
+        FlowNet((8, 16), finest=3)
+
+
+def test_cost_volume_is_the_mean_product_at_every_displacement():
+    first, second, search = torch.randn(2, 5, 6, 7), torch.randn(2, 5, 6, 7), 2
+    costs = cost_volume(first, second, search)
+    assert costs.shape == (2, 25, 6, 7)
+    for y, x, dy, dx in [(3, 3, -2, 1), (2, 4, 2, 2), (5, 0, -1, 0), (3, 2, 0, -2)]:
+        expected = (first[:, :, y, x] * second[:, :, y + dy, x + dx]).mean(1)
+        assert torch.allclose(costs[:, (dy + search) * 5 + dx + search, y, x], expected, atol=1e-6)
+    assert (costs[:, 0, 0] == 0).all()  # two rows up from the first row lies outside
+
+
+def test_cost_volume_peaks_at_the_shift_of_the_picture():
+    features = F.normalize(torch.randn(1, 16, 14, 14), dim=1)
+    moved = features.roll((1, -2), dims=(2, 3))  # one down, two to the left
+    costs = cost_volume(features, moved, 3)[:, :, 4:10, 4:10]
+    assert (costs.argmax(1) == (1 + 3) * 7 + (-2 + 3)).all()
+    found = expected_displacement(costs * 16, 100.0)
+    assert torch.allclose(found, constant(-2.0, 1.0, 1, 6, 6), atol=1e-2)
+
+
+@pytest.mark.parametrize("height, width", [(32, 32), (30, 41)])
+def test_both_directions_in_one_call_are_two_single_calls(height, width):
+    net = perturbed(tiny_net())
+    first, second = torch.rand(2, 3, height, width), torch.rand(2, 3, height, width)
+    with torch.no_grad():
+        forward, backward = both_directions(net, first, second)
+        for batched, single in zip(forward + backward, net(first, second) + net(second, first)):
+            assert batched.abs().max() > 1e-2
+            assert torch.allclose(batched, single, atol=1e-4)
+
+
+def test_autocast_and_channels_last_change_the_flow_by_rounding_only():
+    net = perturbed(tiny_net())
+    first, second = textured(1, 32, 32), textured(1, 32, 32, seed=1)
+    with torch.no_grad():
+        expected = net(first, second)[0]
+        last = net(*(x.contiguous(memory_format=torch.channels_last) for x in (first, second)))[0]
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = net(first, second)[0]
+    assert torch.allclose(last, expected, atol=1e-4)
+    assert rounded.dtype == torch.float32
+    assert (rounded - expected).abs().max() < 0.1 * expected.abs().max()
+
+
+# --- tracks and their gates
+# --------------------------------------------------------------------------------------------------
+
+
+def test_reconstruct_next_by_a_whole_shift_is_exact():
+    previous = torch.rand(1, 3, 12, 16)
+    following = previous.roll((2, 3), dims=(2, 3))  # everything moves 3 right and 2 down
+    rebuilt = reconstruct_next(previous, constant(-3.0, -2.0))
+    assert torch.allclose(rebuilt[..., 2:, 3:], following[..., 2:, 3:], atol=1e-5)
+
+
+def test_forward_backward_error_is_zero_for_inverse_flows_and_the_distance_for_others():
+    forward = constant(2.0, -1.0)
+    assert torch.allclose(forward_backward_error(forward, -forward), torch.zeros(1, 12, 16), atol=1e-6)
+    assert torch.allclose(
+        forward_backward_error(forward, constant(1.0, 3.0) - forward), torch.full((1, 12, 16), 10**0.5)
+    )
+
+
+def test_occlusion_mask_marks_leaving_pixels_and_disagreement():
+    forward = constant(3.0, 0.0)
+    leaving = torch.zeros(1, 12, 16, dtype=torch.bool)
+    leaving[..., 13:] = True
+    assert torch.equal(occlusion_mask(forward, -forward), leaving)
+    # 1 px of disagreement against 0.01 (9 + 4) + 0.5: occluded everywhere; 0.5 px is below that.
+    assert occlusion_mask(forward, constant(-2.0, 0.0)).all()
+    assert torch.equal(occlusion_mask(forward, constant(-2.5, 0.0)), leaving)
+
+
+def test_track_points_moves_by_the_flow_and_gates_points_that_leave():
+    points = torch.tensor([[[2.0, 3.0], [4.25, 5.5], [14.0, 1.0], [-1.0, 2.0]]])
+    tracked = track_points(points, constant(3.0, -0.5), constant(-3.0, 1.5))
+    assert torch.allclose(tracked.points, points + torch.tensor([3.0, -0.5]), atol=1e-5)
+    assert torch.allclose(tracked.error, torch.ones(1, 4), atol=1e-5)
+    assert tracked.inside.tolist() == [[True, True, False, False]]
+
+
+# --- losses
+# ------------------------------------------------------------------------------------------------------------------
+
+
+def test_census_loss_is_zero_for_equal_pictures_and_blind_to_brightness():
+    image = textured(1, 20, 24) * 0.8
+    assert census_loss(image, image).item() == pytest.approx(0, abs=1e-6)
+    assert census_distance(image, image + 0.1)[..., 3:-3, 3:-3].max() < 1e-6
+    assert census_loss(image, warp(image, constant(2.0, 0.0, 1, 20, 24))) > 0.1
+
+
+def test_census_loss_counts_no_masked_pixel_and_survives_an_empty_mask():
+    image, other = textured(1, 20, 24), textured(1, 20, 24)
+    other[..., 15:, 18:] = 0.3
+    mask = torch.ones(1, 1, 20, 24)
+    mask[..., 12:, 15:] = 0  # three more pixels: patches that reach the change
+    assert census_loss(image, other, mask).item() == pytest.approx(0, abs=1e-6)
+    other = other.requires_grad_()
+    empty = census_loss(image, other, torch.zeros(1, 1, 20, 24))
+    empty.backward()
+    assert empty.item() == 0 and (other.grad == 0).all()
+
+
+def test_smoothness_is_zero_for_constant_flow_and_lower_across_an_edge():
+    image = torch.zeros(1, 3, 12, 16)
+    assert smoothness(constant(3.0, -2.0), image).item() == pytest.approx(0, abs=1e-6)
+    step = constant(0.0, 0.0)
+    step[:, 0, :, 8:] = 1.0
+    # One of the 15 differences along x is 1, in one of two channels, and the two axes are averaged.
+    assert smoothness(step, image).item() == pytest.approx(1 / 15 / 2 / 2, rel=0.01)
+    image[..., 8:] = 1.0
+    assert smoothness(step, image, edge=10.0).item() < 1e-4
+    affine = torch.stack([pixel_grid(12, 16)[0], -pixel_grid(12, 16)[1]])[None] * 0.1
+    assert smoothness(affine, image, order=2).item() == pytest.approx(0, abs=1e-6) and smoothness(affine, image) > 0.01
+
+
+def test_endpoint_error_by_hand():
+    truth = constant(0.0, 0.0)
+    flow = constant(3.0, 4.0)
+    flow[..., 8:] = 0.0
+    assert endpoint_error(flow, truth).item() == pytest.approx(2.5)
+    mask = torch.zeros(1, 12, 16, dtype=torch.bool)
+    assert endpoint_error(flow, truth, mask).item() == 0
+    mask[..., :8] = True
+    assert endpoint_error(flow, truth, mask).item() == pytest.approx(5.0)
+
+
+def test_masked_values_may_be_anything():
+    values, mask = torch.tensor([1.0, float("nan"), 3.0]), torch.tensor([True, False, True])
+    assert masked_mean(values, mask).item() == 2.0
+
+
+def test_supervised_loss_looks_at_valid_pixels_at_every_level():
+    truth, valid = constant(2.0, 1.0), torch.ones(1, 12, 16, dtype=torch.bool)
+    truth[..., 8:], valid[..., 8:] = 99.0, False
+    pyramid = [constant(2.0, 1.0), constant(2.0, 1.0, 1, 3, 4)]
+    assert supervised_flow_loss(pyramid, truth, valid, (1.0, 1.0)).item() == pytest.approx(0.2)  # 2 sqrt(0.01)
+
+
+def test_detection_consistency_by_hand_and_its_gradient_reaches_the_warped_side_only():
+    real, warped = torch.zeros(2, 1, 2, 2, requires_grad=True), torch.ones(2, 1, 2, 2, requires_grad=True)
+    loss = detection_consistency(real, warped * torch.tensor([1.0, 3.0]).view(2, 1, 1, 1), torch.tensor([False, True]))
+    loss.backward()
+    assert loss.item() == 9 and real.grad is None and warped.grad[1].abs().min() > 0 and (warped.grad[0] == 0).all()
+
+
+# --- pairs whose flow is known
+# -----------------------------------------------------------------------------------------------
+
+
+def test_random_flow_stays_within_its_ranges_and_follows_the_seed():
+    draw = lambda seed, motion: random_flow(3, 24, 32, torch.Generator().manual_seed(seed), motion=motion)  # noqa: E731
+    assert torch.equal(draw(0, Motion()), draw(0, Motion())) and not torch.equal(draw(0, Motion()), draw(1, Motion()))
+    assert draw(0, STILL).abs().max() < 1e-5
+    shifted = draw(0, STILL._replace(shift=0.1))
+    assert 0 < shifted.abs().max() <= 3.2 + 1e-5
+    assert torch.allclose(shifted, shifted[..., :1, :1].expand_as(shifted), atol=1e-5)
+
+
+def test_synthetic_pair_warps_back_exactly_where_valid():
+    images = textured(4, 48, 56)
+    first, second, flow, valid = synthetic_pair(images, torch.Generator().manual_seed(3), photometric=False)
+    difference = (warp(second, flow) - first).abs().amax(1)
+    # The patch's edge may take 0.1 % of the other layer.
+    assert 0.5 < valid.float().mean() < 1 and difference[valid].max() < 2e-3
+    assert difference[~valid].max() > 0.1
+
+
+def test_synthetic_pair_changes_light_of_either_frame_and_follows_the_seed():
+    images = textured(2, 32, 32)
+    one = synthetic_pair(images, torch.Generator().manual_seed(5), STILL, layers=False)
+    two = synthetic_pair(images, torch.Generator().manual_seed(5), STILL, layers=False)
+    with torch.autocast("cpu", torch.bfloat16):
+        three = synthetic_pair(images, torch.Generator().manual_seed(5), STILL, layers=False)
+    assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(one, two, three))
+    first, second, flow, valid = one
+    assert valid.all() and flow.abs().max() < 1e-5
+    assert (first - second).abs().mean() > 0.01 and (first - images).abs().mean() > 0.01
+    assert 0 <= min(first.min(), second.min()) and max(first.max(), second.max()) <= 1
+
+
+# --- learning
+# ----------------------------------------------------------------------------------------------------------------
+
+
+def shifted_pair(shift: tuple[float, float], n: int = 4) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    second = textured(n, 32, 32)
+    flow = constant(*shift, n, 32, 32)
+    return warp(second, flow), second, flow
+
+
+def test_polish_takes_half_a_pixel_of_error_away():
+    first, second, truth = shifted_pair((1.3, -0.6))
+    start = truth + torch.tensor([0.4, -0.3]).view(1, 2, 1, 1)
+    inner = torch.zeros(4, 32, 32, dtype=torch.bool)
+    inner[:, 6:-6, 6:-6] = True
+    assert endpoint_error(start, truth, inner).item() == pytest.approx(0.5)
+    assert endpoint_error(polish(first, second, start), truth, inner) < 0.1
+
+
+def test_track_frames_is_the_network_and_then_the_polish():
+    first, second, _ = shifted_pair((0.8, -0.5))
+    net = tiny_net().eval()
+    forward, backward = track_frames(net, first, second, polish_steps=0)
+    assert (forward == 0).all() and (backward == 0).all()
+    forward, backward = track_frames(net, first, second)
+    assert torch.equal(forward, polish(first, second, torch.zeros_like(forward)))
+    assert torch.equal(backward, polish(second, first, torch.zeros_like(backward)))
+
+
+# from random weights the photometric loss has more minima than one: a start, rate and shift whose way down rounding
+# does not turn
+@pytest.mark.parametrize(
+    "phase, steps, remains, seed, rate, shift",
+    [("known flow", 80, 0.6, 0, 5e-3, (2.5, -1.5)), ("video", 30, 0.2, 1, 2e-3, (1.2, -0.8))],
+)
+def test_a_few_steps_learn_a_translation(phase, steps, remains, seed, rate, shift):
+    net, generator = tiny_net(seed), torch.Generator().manual_seed(0)
+    first, second, truth = shifted_pair(shift)
+    optimiser = torch.optim.Adam(net.parameters(), lr=rate)
+    weights, motion = FlowWeights(smoothness=1.0), STILL._replace(shift=0.15)
+    for _ in range(steps):
+        if phase == "known flow":
+            loss, terms = known_flow_loss(net, *synthetic_pair(first, generator, motion), weights)
+        else:
+            loss, terms = video_loss(net, first, second, weights)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    with torch.no_grad():
+        after = endpoint_error(net(first, second)[0], truth)
+    assert all(torch.isfinite(term) and not term.requires_grad for term in terms.values())
+    assert after < remains * endpoint_error(torch.zeros_like(truth), truth)
+
+
+def test_detection_consistency_teaches_the_flow_through_a_frozen_detector():
+    net, (first, second, _) = tiny_net(), shifted_pair((2.0, 0.0))
+    detector = torch.nn.Conv2d(3, 2, 3, padding=1).eval().requires_grad_(False)
+    weights = FlowWeights(census=0.0, smoothness=0.0, consistency=1.0)
+    loss, terms = video_loss(net, first, second, weights, use_occlusion=False, detect=detector)
+    loss.backward()
+    assert terms["consistency"] > 0 and net.estimator.flow.bias.grad.abs().max() > 0

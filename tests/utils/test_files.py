@@ -1,0 +1,119 @@
+"""Files are written whole or not at all, and reading one never runs what it holds."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from tsal.utils import checkpoints
+from tsal.utils.checkpoints import load_checkpoint, save_checkpoint
+from tsal.utils.errors import InputError
+from tsal.utils.files import read_arrays, replacing, write_arrays, write_text
+
+
+def left(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_an_error_while_writing_leaves_the_old_file_whole_and_nothing_beside_it(tmp_path):
+    write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(RuntimeError, match="in the middle"):
+        with replacing(tmp_path / "a.txt") as temporary:
+            temporary.write_text("half of the n")
+            raise RuntimeError("in the middle")
+    assert (tmp_path / "a.txt").read_text() == "old" and left(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("interruption", [OSError, KeyboardInterrupt])
+def test_a_checkpoint_that_fails_half_way_leaves_the_old_one(tmp_path, monkeypatch, interruption):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, {"step": 1})
+
+    def failing(content, target):
+        target.write_bytes(b"PK half a checkpoint")
+        raise interruption("no space left")
+
+    monkeypatch.setattr(checkpoints.torch, "save", failing)
+    with pytest.raises(interruption):
+        save_checkpoint(path, {"step": 2})
+    assert load_checkpoint(path) == {"step": 1} and left(tmp_path) == ["last.pt"]
+
+
+def test_what_cannot_be_saved_leaves_the_old_arrays(tmp_path):
+    write_arrays(tmp_path / "a.npz", x=np.arange(3))
+
+    class Unsaveable:
+        def __array__(self, *_, **__):
+            raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError):
+        write_arrays(tmp_path / "a.npz", x=np.arange(9), y=Unsaveable())
+    assert read_arrays(tmp_path / "a.npz")["x"].tolist() == [0, 1, 2] and left(tmp_path) == ["a.npz"]
+
+
+def test_missing_folders_are_made(tmp_path):
+    write_text(tmp_path / "a" / "b" / "c.txt", "text")
+    assert (tmp_path / "a" / "b" / "c.txt").read_text() == "text"
+
+
+def test_arrays_come_back_as_they_were(tmp_path):
+    arrays = {"text": np.array(["a", "bc"]), "path": np.array([1.5, np.nan]), "mask": np.array([[True, False]])}
+    write_arrays(tmp_path / "a.npz", **arrays)
+    found = read_arrays(tmp_path / "a.npz")
+    assert set(found) == set(arrays)
+    assert all(
+        np.array_equal(found[k], arrays[k], equal_nan=k == "path") and found[k].dtype == arrays[k].dtype for k in arrays
+    )
+
+
+def test_arrays_that_would_run_something_are_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.array([{"an": "object"}], dtype=object))
+    with pytest.raises(ValueError, match="allow_pickle"):
+        read_arrays(tmp_path / "a.npz")
+
+
+def test_a_checkpoint_comes_back_as_it_was(tmp_path):
+    content = {
+        "step": 3,
+        "history": [{"loss": 0.5}],
+        "state": {"w": torch.arange(3.0)},
+        "identity": {"name": "x", "more": [1, None]},
+    }
+    save_checkpoint(tmp_path / "a.pt", content)
+    found = load_checkpoint(tmp_path / "a.pt")
+    assert torch.equal(found["state"].pop("w"), content["state"].pop("w")) and found == content
+
+
+class Bomb:
+    went_off = False
+
+    def __reduce__(self):
+        return (setattr, (Bomb, "went_off", True))
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
+def test_a_pickled_object_is_refused_and_never_run(tmp_path, write):
+    path = tmp_path / "bomb.pt"
+    write({"members": Bomb()}, path)
+    with pytest.raises(InputError, match="not a readable checkpoint") as caught:
+        load_checkpoint(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert not Bomb.went_off
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 cut off"])
+def test_a_damaged_checkpoint_is_an_error_that_names_it(tmp_path, content):
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(InputError, match="a.pt: not a readable checkpoint"):
+        load_checkpoint(tmp_path / "a.pt")
+
+
+def test_a_missing_or_foreign_checkpoint_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(InputError, match="none.pt: no such checkpoint"):
+        load_checkpoint(tmp_path / "none.pt")
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(InputError, match="list.pt: not a readable checkpoint"):
+        load_checkpoint(tmp_path / "list.pt")

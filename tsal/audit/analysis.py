@@ -1,0 +1,221 @@
+"""Numbers of a run's audit: how right its pseudo-labels are, what tells the right from the wrong, what training
+changed.
+
+Errors are % of the normaliser, as in the audit; what is not known is NaN.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from tsal.audit.store import Audit
+from tsal.schemes import Scheme
+
+BINS = 10  # of equally many landmarks each
+
+
+def is_measured(audit: Audit) -> bool:
+    """Whether there is a labelled, visible landmark of a face with a normaliser."""
+    return bool((audit.visible & np.isfinite(audit.frames.d.to_numpy())[:, None]).any())
+
+
+def finite(values: np.ndarray) -> np.ndarray:
+    return values[np.isfinite(values)]
+
+
+def known_mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Mean over an axis of what is known; NaN where nothing is."""
+    known = np.isfinite(values)
+    count = known.sum(axis)
+    return np.where(count > 0, np.where(known, values, 0).sum(axis) / np.maximum(count, 1), np.nan)
+
+
+def known_median(values: np.ndarray) -> float:
+    """Median of all that is known; NaN where nothing is."""
+    return float(np.median(finite(values))) if np.isfinite(values).any() else np.nan
+
+
+# --- sources
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def source_table(audit: Audit) -> pd.DataFrame:
+    """A row a member (at its last step) and source: median, mean, 90th percentile of its errors, share of landmarks
+    ``known``.
+    """
+    rows = []
+    for member in audit.names:
+        valid = audit.labels(member)[0].valid
+        for index, source in enumerate(audit.sources):
+            errors = finite(audit.errors(member, source))
+            numbers = (np.median(errors), errors.mean(), np.quantile(errors, 0.9)) if len(errors) else (np.nan,) * 3
+            rows.append((member, source, *map(float, numbers), float(valid[index].mean())))
+    return pd.DataFrame(rows, columns=["member", "source", "median", "mean", "90 %", "known"])
+
+
+def step_table(audit: Audit) -> pd.DataFrame:
+    """A row a member and step, all on the same frames: ``frames``, median ``agreement`` and ``flow_error`` (px of the
+    input),
+    ``gate`` (mean weight in the student's target), and each source's median error under its name."""
+    found = {key: audit.labels(*key) for key in audit.members}
+    shared = set.intersection(*(set(rows.tolist()) for _, rows in found.values()))
+    table = []
+    for (member, step), (labels, rows) in found.items():
+        mine = np.isin(rows, list(shared))
+        row = {"member": member, "step": step, "frames": int(mine.sum())}
+        row |= {"agreement": known_median(labels.agreement[mine]), "flow_error": known_median(labels.flow_error[mine])}
+        row["gate"] = float(labels.weight[mine].mean())
+        table.append(row | {source: known_median(audit.errors(member, source, step)[mine]) for source in audit.sources})
+    return pd.DataFrame(table)
+
+
+# --- what tells the error
+# --------------------------------------------------------------------------------------------------
+
+
+def monotone(score: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Isotonic regression of errors (N,) on scores (N,): the scores, sorted and each once, and the best fit that never
+    falls.
+
+    Pool-adjacent-violators (Ayer et al., 1955): a block that falls below its predecessor is pooled with it.
+    """
+    knots, place, weights = np.unique(score, return_inverse=True, return_counts=True)
+    blocks: list[tuple[float, int, int]] = []  # mean, weight, knots
+    for block in zip(np.bincount(place, error) / weights, weights, np.ones(len(knots), int)):
+        while blocks and blocks[-1][0] >= block[0]:
+            mean, weight, count = blocks.pop()
+            total = weight + block[1]
+            block = ((mean * weight + block[0] * block[1]) / total, total, count + block[2])
+        blocks.append(block)
+    means, _, counts = zip(*blocks)
+    return knots, np.repeat(means, counts)
+
+
+class Calibration(NamedTuple):
+    """A map from score to error, learned on one half of the clips, and how it does on the other."""
+
+    knots: np.ndarray  # (S,) scores
+    fit: np.ndarray  # (S,) their expected errors
+    predicted: np.ndarray  # (B,) mean of each bin of equally many landmarks, by score
+    observed: np.ndarray  # (B,)
+    off: float  # expected calibration error: mean over the bins of |predicted - observed|, weighted by their landmarks
+    mean: float  # error of the checked landmarks, for comparison
+    rank: float  # Spearman's correlation of score and error over the checked landmarks
+    landmarks: int  # checked
+
+
+def calibrate(score: np.ndarray, error: np.ndarray, clip: np.ndarray) -> Calibration | None:
+    """Predict errors (N, K) from scores (N, K): clips (N,), by number, in turn teach and check.
+
+    None where either half knows nothing.
+    """
+    half = np.unique(clip, return_inverse=True)[1] % 2
+    known = np.isfinite(score) & np.isfinite(error)
+    teach, check = known & (half == 0)[:, None], known & (half == 1)[:, None]
+    if not teach.any() or not check.any():
+        return None
+    knots, fit = monotone(score[teach].astype(float), error[teach].astype(float))
+    score, error = score[check].astype(float), error[check].astype(float)
+    order = np.argsort(score, kind="stable")
+    predicted = np.interp(score, knots, fit)
+    parts = [part for part in np.array_split(order, BINS) if len(part)]
+    means = np.array([(predicted[part].mean(), error[part].mean(), len(part)) for part in parts]).T
+    off = float(np.average(np.abs(means[0] - means[1]), weights=means[2]))
+    ranks = pd.DataFrame({"score": score, "error": error}).rank()
+    rank = float(ranks.corr().iloc[0, 1]) if ranks.nunique().min() > 1 else np.nan
+    return Calibration(knots, fit, means[0], means[1], off, float(error.mean()), rank, len(error))
+
+
+def calibrations(audit: Audit, source: str = "fused") -> dict[tuple[str, str], Calibration | None]:
+    """(member, score) -> how the score tells the error of a source, where it is known at all: ``landmark``, the
+    landmark's disagreement of heatmap and centre sources; ``frame``, its mean over the frame; ``flow``, the
+    forward-backward error.
+    """
+    found = {}
+    for member in audit.names:
+        labels, rows = audit.labels(member)
+        frame = np.broadcast_to(known_mean(labels.agreement)[:, None], labels.agreement.shape)
+        scores = {"landmark": labels.agreement, "frame": frame, "flow": labels.flow_error}
+        error, clip = audit.errors(member, source), audit.frames["view"].to_numpy()[rows]
+        found |= {(member, name): calibrate(score, error, clip) for name, score in scores.items()}
+    return {key: one for key, one in found.items() if one}
+
+
+# --- where the error is
+# ----------------------------------------------------------------------------------------------------
+
+
+def landmark_means(audit: Audit, member: str, source: str = "heatmap") -> np.ndarray:
+    """(K,) mean error of each landmark; the mean disagreement in px of the input where nothing is measured."""
+    values = audit.errors(member, source) if is_measured(audit) else audit.labels(member)[0].agreement
+    return known_mean(values, 0)
+
+
+def groups(scheme: Scheme) -> dict[str, tuple[int, ...]]:
+    """The scheme's lines and what is in none; of a scheme without lines: its landmarks, by name or number."""
+    lines = {name: indices for name, indices, _ in scheme.lines}
+    if not lines:
+        return {name: (index,) for index, name in enumerate(scheme.names or map(str, range(scheme.points)))}
+    rest = tuple(index for index in range(scheme.points) if not any(index in indices for indices in lines.values()))
+    return lines | ({"other landmarks": rest} if rest else {})
+
+
+def mean_face(points: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """(K, 2): mean of points (N, K, 2), NaN where unknown, each face in units of its box (N, 4) from the box's middle."""
+    middle, size = (box[:, :2] + box[:, 2:]) / 2, np.sqrt(np.prod(box[:, 2:] - box[:, :2], axis=1))
+    return known_mean((points - middle[:, None]) / size[:, None, None], 0)
+
+
+def poses(points: np.ndarray, scheme: Scheme) -> tuple[np.ndarray, np.ndarray]:
+    """Of points (N, K, 2), NaN where unknown: roll (N,) in degrees, from the outer eye corners, and yaw (N,) as the
+    centre landmark's offset from their middle along their line, over their distance (0: frontal). NaN where these are
+    not known.
+    """
+    unknown = np.full(len(points), np.nan)
+    if not scheme.ocular:
+        return unknown, unknown
+    left, right = points[:, scheme.ocular[0]], points[:, scheme.ocular[1]]
+    line = right - left
+    squared = (line**2).sum(1)
+    squared[squared == 0] = np.nan
+    roll = np.where(np.isfinite(squared), np.degrees(np.arctan2(line[:, 1], line[:, 0])), np.nan)
+    if scheme.centre < 0:
+        return roll, unknown
+    return roll, ((points[:, scheme.centre] - (left + right) / 2) * line).sum(1) / squared
+
+
+def known_points(audit: Audit) -> np.ndarray:
+    """(N, K, 2) px: the labels; where nothing is measured, what the last member (the student, or what there is) sees."""
+    if is_measured(audit):
+        return np.where(audit.visible[..., None], audit.truth, np.nan)
+    labels, rows = audit.labels(audit.names[-1])
+    points = np.full(audit.truth.shape, np.nan)
+    points[rows] = np.where(labels.valid[0][..., None], labels.points[0], np.nan)
+    return points
+
+
+def frame_means(audit: Audit, member: str, source: str = "heatmap") -> np.ndarray:
+    """(N,) of all frames: mean error; where nothing is measured, the mean disagreement in px of the input."""
+    labels, rows = audit.labels(member)
+    values = np.full(len(audit.frames), np.nan)
+    values[rows] = known_mean(audit.errors(member, source) if is_measured(audit) else labels.agreement)
+    return values
+
+
+def changes(audit: Audit, source: str = "heatmap") -> pd.DataFrame:
+    """A row a measured frame (its index: ``frame``): clip, image, ``start``, ``teacher`` (mean errors), ``change``;
+    worst first.
+    """
+    table = audit.frames[["clip", "image"]].copy()
+    for member in ("start", "teacher"):
+        table[member] = frame_means(audit, member, source)
+    table["change"] = table.teacher - table.start
+    return table.dropna(subset="change").sort_values("change", ascending=False, kind="stable")
+
+
+def one_a_clip(table: pd.DataFrame, count: int) -> pd.DataFrame:
+    """The first rows of ``count`` clips."""
+    return table.drop_duplicates("clip").head(count)

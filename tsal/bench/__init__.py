@@ -1,0 +1,1 @@
+"""Methods compared under equal conditions; speeds."""

@@ -1,0 +1,169 @@
+"""Results of the bench -> one comparison: paired over seeds and faces, as a table and a figure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tsal.utils import DataError, write_text
+
+REFERENCE, OURS = "supervised", "tsal"
+
+
+def read_results(out: Path) -> list[dict]:
+    """The JSON of each finished run in a folder."""
+    found = []
+    for path in sorted(Path(out).glob("*-s*.json")):
+        try:
+            found.append(json.loads(path.read_text()))
+            found[-1]["lists"], found[-1]["method"], found[-1]["seed"]
+        except (ValueError, KeyError, TypeError):
+            raise DataError(f"{path}: is no result of a method's run; remove it, and run again") from None
+    return found
+
+
+def compare(results: Sequence[dict], full: dict[str, float] | None = None, draws: int = 2000) -> list[dict]:
+    """A row for each evaluation list and method: NME over seeds, and its difference from supervised-only, paired over
+    seeds.
+
+    ``low`` and ``high`` bound 95 % of the bootstrap of that difference (in NME points), faces and seeds drawn anew.
+    ``full``: NME by list of supervised-only on all labels of the domain, for ``gap``, the share (%) of the way there
+    that a method goes. ``ahead``, ``ahead low`` and ``ahead high`` say by how much TSAL is below the method, in the
+    same way.
+    """
+    rows = []
+    for name in dict.fromkeys(name for result in results for name in result["lists"]):
+        by = {(r["method"], r["seed"]): r for r in results if name in r["lists"]}
+        for method in dict.fromkeys(method for method, _ in by):
+            mine = {seed: r for (m, seed), r in by.items() if m == method}
+            scores = np.array([r["lists"][name][r["result"]]["NME"] for r in mine.values()])
+            row = {
+                "list": name,
+                "method": method,
+                "seeds": len(mine),
+                "NME": scores.mean(),
+                "std": scores.std(ddof=1) if len(mine) > 1 else np.nan,
+            }
+            for key in ("AUC@0.08", "FR@0.08"):
+                row[key] = np.mean([r["lists"][name][r["result"]][key] for r in mine.values()])
+            row["difference"], row["low"], row["high"] = _paired(by, name, method, REFERENCE, draws)
+            labels_alone = [
+                by[REFERENCE, s]["lists"][name][REFERENCE]["NME"] for s in _shared_seeds(by, method, REFERENCE)
+            ]
+            reference = np.mean(labels_alone) if labels_alone else np.nan
+            row["relative"] = 100 * row["difference"] / reference
+            row["gap"] = 100 * -row["difference"] / (reference - full[name]) if full and name in full else np.nan
+            row["ahead"], row["ahead low"], row["ahead high"] = _paired(by, name, OURS, method, draws)
+            row["further seconds"] = np.mean(
+                [r["seconds"].get("tsal", r["seconds"].get("supervised", np.nan)) for r in mine.values()]
+            )
+            row["steps"] = next(iter(mine.values()))["steps"]["further"]
+            rows.append(row)
+    return rows
+
+
+def _paired(
+    by: dict[tuple[str, int], dict], name: str, method: str, other: str, draws: int
+) -> tuple[float, float, float]:
+    """Mean over the seeds that the two share, and over faces, of a method's error less another's, and its 95 %
+    bootstrap interval.
+    """
+    seeds = _shared_seeds(by, method, other)
+    if method == other or not seeds:
+        return np.nan, np.nan, np.nan
+    gains = np.array(
+        [np.subtract(by[method, s]["lists"][name]["faces"], by[other, s]["lists"][name]["faces"]) for s in seeds]
+    )
+    rng = np.random.default_rng(0)
+    drawn_seeds = rng.integers(len(seeds), size=(draws, len(seeds)))
+    drawn_faces = rng.integers(gains.shape[1], size=(draws, gains.shape[1]))
+    drawn = [gains[s][:, f].mean() for s, f in zip(drawn_seeds, drawn_faces)]
+    return gains.mean(), np.quantile(drawn, 0.025), np.quantile(drawn, 0.975)
+
+
+def _shared_seeds(by: dict[tuple[str, int], dict], method: str, other: str) -> list[int]:
+    """The seeds with which two methods went on from one start. Another machine may make another start of the same seed."""
+    return [
+        seed for m, seed in by if m == method and (other, seed) in by and _same_start(by[method, seed], by[other, seed])
+    ]
+
+
+def _same_start(first: dict, second: dict) -> bool:
+    """Whether two runs went on from one start, as its NME (%) on their lists tells."""
+    names = first["lists"].keys() & second["lists"].keys()
+    return all(
+        abs(first["lists"][name]["start"]["NME"] - second["lists"][name]["start"]["NME"]) < 1e-3 for name in names
+    )
+
+
+def other_starts(results: Sequence[dict]) -> list[str]:
+    """A line for each run whose start is not that of supervised-only of its seed: it is not paired with it."""
+    reference = {r["seed"]: r for r in results if r["method"] == REFERENCE}
+    return [
+        f"{r['method']} of seed {r['seed']} has another start than {REFERENCE} (made on another machine?), and is not paired with it: run one of them again"
+        for r in results
+        if r["seed"] in reference and not _same_start(r, reference[r["seed"]])
+    ]
+
+
+def markdown(rows: Sequence[dict]) -> str:
+    """The comparison as a table for each list."""
+    lines = []
+    for name in dict.fromkeys(row["list"] for row in rows):
+        lines += [
+            f"### {name}",
+            "",
+            "| method | seeds | NME % | AUC@0.08 | FR@0.08 | against supervised only | 95 % interval | gap closed | tsal against it | further steps | seconds |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        ]
+        for row in sorted((row for row in rows if row["list"] == name), key=lambda row: row["NME"]):
+            spread = "" if np.isnan(row["std"]) else f" ± {row['std']:.3f}"
+            apart = "" if np.isnan(row["difference"]) else f"{row['difference']:+.3f} ({row['relative']:+.1f} %)"
+            interval = "" if np.isnan(row["low"]) else f"{row['low']:+.3f} ... {row['high']:+.3f}"
+            gap = "" if np.isnan(row["gap"]) else f"{row['gap']:.0f} %"
+            ahead = (
+                ""
+                if np.isnan(row["ahead"])
+                else f"{row['ahead']:+.3f} ({row['ahead low']:+.3f} ... {row['ahead high']:+.3f})"
+            )
+            lines.append(
+                f"| {row['method']} | {row['seeds']} | {row['NME']:.3f}{spread} | {row['AUC@0.08']:.3f} | {row['FR@0.08']:.3f} | {apart} | "
+                f"{interval} | {gap} | {ahead} | {row['steps']} | {row['further seconds']:.0f} |"
+            )
+        lines.append("")
+    return "\n".join(lines)
+
+
+def draw(results: Sequence[dict], out: Path) -> None:
+    """The methods with a dot a seed, as ``compare-*.png`` and ``.pdf`` beside the table."""
+    import pandas as pd
+
+    from tsal.figures import NORMALISERS, Comparison, draw_comparison, save
+
+    rows = [
+        {
+            "list": name,
+            "method": r["method"],
+            "labelled": r["labelled"],
+            "seed": r["seed"],
+            "NME": scores[r["result"]]["NME"],
+            "runs": "",
+        }
+        for r in results
+        for name, scores in r["lists"].items()
+    ]
+    methods = [r["method"] for r in results]
+    full = "tsal" if "tsal" in methods else methods[0]
+    for figure in draw_comparison(
+        Comparison(pd.DataFrame(rows), full, f"% of {NORMALISERS[results[0]['normaliser']]}")
+    ):
+        save(figure, out)
+
+
+def write_csv(path: Path, rows: Sequence[dict]) -> None:
+    import pandas as pd
+
+    write_text(path, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))

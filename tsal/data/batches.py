@@ -1,0 +1,167 @@
+"""Batches of training views.
+
+A batch is a pure function of (lists, config, seed, step): it does not depend on the number of threads, and a resumed
+run sees the batches that it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tsal.config import AugmentConfig
+from tsal.data.lists import Clip, Face
+from tsal.data.views import FaceStore, clip_box, cut_view, random_affine, stack_images, stack_numbers
+from tsal.geometry import apply_affine, compose_affine, invert_affine
+
+
+@dataclass
+class Batch:
+    """One step's faces: L labelled ones, and U frames of unlabelled clips and photographs. All px are of the input."""
+
+    labelled: Tensor  # (L, 3, S, S) uint8
+    points: Tensor  # (L, K, 2) px
+    visible: Tensor  # (L, K) bool
+    weak: Tensor  # (U, 3, S, S) uint8: the view that targets are made on
+    strong: Tensor  # (U, 3, S, S) uint8: the student's view
+    to_strong: Tensor  # (U, 2, 3): weak px -> strong px
+    flipped: Tensor  # (U,) bool: strong is mirrored against weak
+    size: Tensor  # (U,) px: face size in the weak view
+    clip: Tensor  # (U,) long
+    previous: Tensor  # (P,) long, into U
+    following: Tensor  # (P,) long, into U: the frame after ``previous``
+    pair: Tensor  # (P,) long: which two frames of which window of the data
+    seed: int  # of this step's noise
+    truth: Tensor | None = None  # (U, K, 2) px of the weak view, NaN where not known: for measuring, never learned from
+
+    def to(self, device: torch.device) -> Batch:
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{n: v.to(device, non_blocking=True) for n, v in moved.items() if isinstance(v, Tensor)})
+
+
+def positions(count: int, seed: int, start: int, size: int) -> np.ndarray:
+    """``size`` indices below ``count`` from position ``start`` of an endless walk that is a new permutation each epoch."""
+    where = np.arange(start, start + size)
+    out = np.empty(size, int)
+    for epoch in np.unique(where // count):
+        order = np.random.default_rng([seed, int(epoch)]).permutation(count)
+        mine = where // count == epoch
+        out[mine] = order[where[mine] % count]
+    return out
+
+
+class BatchMaker:
+    """Training batches by step."""
+
+    def __init__(
+        self,
+        store: FaceStore,
+        labelled: Sequence[Face],
+        clips: Sequence[Clip],
+        photographs: Sequence[Clip],
+        augment: AugmentConfig,
+        *,
+        seed: int,
+        sizes: tuple[int, int, int],  # labelled faces, clips, photographs a step
+        frames: int,
+        truth: Mapping[str, str] | None = None,  # image -> annotation of unlabelled faces, for measuring
+    ):
+        self.truth = truth or {}
+        self.store, self.augment, self.seed, self.sizes, self.frames = store, augment, seed, sizes, frames
+        self.labelled, self.clips, self.photographs = labelled, clips, photographs
+        self._first = np.cumsum([0] + [len(clip.faces) for clip in clips])  # number of each clip's first frame
+
+    def __call__(self, step: int) -> Batch:
+        rng = np.random.default_rng([self.seed, step])
+        chosen = [
+            positions(len(pool), self.seed + 7919 * stream, step * size, size)
+            if len(pool) and size
+            else np.empty(0, int)
+            for stream, (pool, size) in enumerate(zip((self.labelled, self.clips, self.photographs), self.sizes))
+        ]
+        faces = [self.labelled[i] for i in chosen[0]]
+        labelled = [self._labelled(face, rng) for face in faces]
+        groups = [self._window(i, rng) for i in chosen[1]] + [(self.photographs[i].faces, 0) for i in chosen[2]]
+        unlabelled = [frame for number, group in enumerate(groups) for frame in self._unlabelled(number, *group, rng)]
+        return self._stack(labelled, unlabelled, int(rng.integers(2**31)))
+
+    def _window(self, clip: int, rng: np.random.Generator) -> tuple[tuple[Face, ...], int]:
+        """Frames of a clip that follow one another, and which window of the data it is."""
+        faces = self.clips[clip].faces
+        start = int(rng.integers(max(1, len(faces) - self.frames + 1)))
+        return faces[start : start + self.frames], int(self._first[clip]) + start
+
+    def _labelled(self, face: Face, rng: np.random.Generator) -> tuple:
+        flip = self.store.scheme.can_flip and rng.random() < self.augment.flip
+        affine = random_affine(face.box, self.store.side, self.augment, rng, 1.0, flip)
+        points, visible = self.store.points(face)
+        points = apply_affine(affine, points)
+        if flip:
+            points, visible = points[list(self.store.scheme.flip)], visible[list(self.store.scheme.flip)]
+        return self.store.view(face, affine), points, visible
+
+    def _unlabelled(self, number: int, faces: Sequence[Face], window: int, rng: np.random.Generator) -> Iterator[tuple]:
+        box = clip_box(faces)
+        weak = random_affine(box, self.store.side, self.augment, rng, self.augment.weak, False)
+        flip = bool(self.store.scheme.can_flip and rng.random() < self.augment.flip)
+        strong = random_affine(box, self.store.side, self.augment, rng, self.augment.strong, flip)
+        step = compose_affine(strong, invert_affine(weak))
+        zoom = np.sqrt(abs(np.linalg.det(weak[:, :2])))
+        for place, face in enumerate(faces):
+            x1, y1, x2, y2 = face.box
+            size = zoom * np.sqrt((x2 - x1) * (y2 - y1))
+            crop = self.store.crop(face)  # once: a small cache would have lost it to another thread by the second view
+            views = cut_view(crop, weak, self.store.side), cut_view(crop, strong, self.store.side)
+            yield *views, step, flip, size, number, place, window * self.frames + place, self._truth(face, weak)
+
+    def _truth(self, face: Face, affine: np.ndarray) -> np.ndarray:
+        """Landmarks (K, 2) px of the view, NaN where they are hidden or not known."""
+        points, visible = self.store.points(replace(face, annotation=self.truth.get(face.image)))
+        return np.where(visible[:, None], apply_affine(affine, points), np.nan)
+
+    def _stack(self, labelled: list[tuple], unlabelled: list[tuple], seed: int) -> Batch:
+        side, count = self.store.side, self.store.scheme.points
+        images, points, visible = zip(*labelled) if labelled else ((), (), ())
+        weak, strong, step, flip, size, clip, place, pair, truth = zip(*unlabelled) if unlabelled else ((),) * 9
+        following = [i for i, p in enumerate(place) if p > 0]
+        return Batch(
+            labelled=stack_images(images, side),
+            points=stack_numbers(points, (count, 2)),
+            visible=torch.as_tensor(np.array(visible, bool).reshape(-1, count)),
+            weak=stack_images(weak, side),
+            strong=stack_images(strong, side),
+            to_strong=stack_numbers(step, (2, 3)),
+            flipped=torch.tensor(flip, dtype=torch.bool),
+            size=stack_numbers(size, ()),
+            clip=torch.tensor(clip, dtype=torch.long),
+            previous=torch.tensor(following, dtype=torch.long) - 1,
+            following=torch.tensor(following, dtype=torch.long),
+            pair=torch.tensor([pair[i] for i in following], dtype=torch.long),
+            seed=seed,
+            truth=stack_numbers(truth, (count, 2)) if self.truth else None,
+        )
+
+
+def prefetch(make: Callable[[int], object], steps: Iterable[int], workers: int) -> Iterator[object]:
+    """make(step) for each step, in order, worked out ahead by threads."""
+    if workers < 1:
+        yield from map(make, steps)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        ahead: deque = deque()
+        try:
+            for step in steps:
+                ahead.append(pool.submit(make, step))
+                if len(ahead) > 2 * workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()

@@ -1,0 +1,9 @@
+"""The measurement: predictions of trained models and pure metrics; OpenCV's DIS, the tracker's rival."""
+
+from tsal.utils.lazy import exports
+
+__getattr__, __dir__, __all__ = exports(
+    __name__,
+    metrics="DEGENERATE_SHARE jitter summary",
+    predictions="BATCH DETECTION_SOURCES Truth metrics_rows predict predictions_table read_truth table_errors",
+)

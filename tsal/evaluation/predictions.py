@@ -1,0 +1,118 @@
+"""Trained models -> predictions in original pixels -> one table a run -> metrics. Nothing in here trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from tsal.config import TsalConfig
+from tsal.data import Face, FaceStore, plain_views, to_float
+from tsal.evaluation.metrics import face_nme, is_degenerate, normaliser, summary
+from tsal.geometry import apply_affine, invert_affine
+from tsal.model import Detector
+from tsal.pseudo import detection_sources, fuse
+from tsal.schemes import Scheme
+
+DETECTION_SOURCES = ("heatmap", "centre", "fused")
+BATCH = 64
+
+
+@torch.no_grad()
+def predict(
+    detector: Detector, store: FaceStore, faces: Sequence[Face], device: torch.device, *, progress: str = ""
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Points (N, K, 2) px of the original images and scores (N, K) of each detection source, one crop a face."""
+    detector.eval()
+    found: dict[str, list] = {name: [] for name in DETECTION_SOURCES}
+    starts = range(0, len(faces), BATCH)
+    for start in tqdm(starts, desc=progress, disable=not progress, mininterval=1, unit="batch"):
+        images, affines = plain_views(store, [[face] for face in faces[start : start + BATCH]])
+        detection = detector(to_float(images.to(device)))
+        sources = detection_sources(detector, detection)
+        sources["fused"] = fuse(sources, TsalConfig(sources=("heatmap", "centre"), mu=0.5))
+        for name in DETECTION_SOURCES:
+            points = apply_affine(invert_affine(affines), sources[name].points.double().cpu().numpy())
+            score = sources["heatmap" if name == "fused" else name].score
+            found[name].append((points.astype(np.float32), score.float().cpu().numpy()))
+    return {name: tuple(np.concatenate(parts) for parts in zip(*rows)) for name, rows in found.items()}
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What evaluation rows say, as arrays over N faces."""
+
+    list_name: np.ndarray  # (N,) text
+    path: np.ndarray  # (N,) text
+    row: np.ndarray  # (N,) line of the list
+    box: np.ndarray  # (N, 4) px
+    points: np.ndarray  # (N, K, 2) px, NaN where there are no labels
+    visible: np.ndarray  # (N, K) bool
+    d: np.ndarray  # (N,) px; NaN for a face that is not scored (no labels, or degenerate)
+    degenerate: (
+        np.ndarray
+    )  # (N,) bool: labelled, but its normaliser is hidden, too short or not finite, or no landmark is visible
+
+
+def read_truth(store: FaceStore, faces: Sequence[Face], kind: str, scheme: Scheme) -> Truth:
+    """Labels and normalisers of evaluation rows."""
+    points, visible = map(np.array, zip(*(store.points(face) for face in faces)))
+    box = np.array([face.box for face in faces])
+    size = np.array([np.nan if face.face_size is None else face.face_size for face in faces])
+    has_labels = np.array([face.annotation is not None for face in faces])
+    d = normaliser(kind, points, visible, box, size, scheme) if has_labels.any() else np.full(len(faces), np.nan)
+    degenerate = has_labels & (is_degenerate(d, box) | ~visible.any(1))
+    return Truth(
+        np.array([face.list_name for face in faces]),
+        np.array([face.image for face in faces]),
+        np.array([face.row for face in faces]),
+        box,
+        points,
+        visible,
+        np.where(has_labels & ~degenerate, d, np.nan),
+        degenerate,
+    )
+
+
+def predictions_table(
+    members: dict[str, Detector], store: FaceStore, truth: Truth, faces, device
+) -> dict[str, np.ndarray]:
+    """The one table of a run: for M members, S sources and N faces, points (M, S, N, K, 2) px and scores (M, S, N, K)."""
+    found = [predict(detector, store, faces, device, progress=f"predict {name}") for name, detector in members.items()]
+    return {
+        "list": truth.list_name,
+        "path": truth.path,
+        "row": truth.row,
+        "box": truth.box.astype(np.float32),
+        "truth": truth.points.astype(np.float32),
+        "visible": truth.visible,
+        "d": truth.d.astype(np.float32),
+        "degenerate": truth.degenerate,
+        "members": np.array(list(members)),
+        "sources": np.array(DETECTION_SOURCES),
+        "points": np.stack([[one[name][0] for name in DETECTION_SOURCES] for one in found]),
+        "scores": np.stack([[one[name][1] for name in DETECTION_SOURCES] for one in found]),
+    }
+
+
+def table_errors(table: dict[str, np.ndarray]) -> np.ndarray:
+    """Per-face NME (M, S, N) as a share of d; NaN where a face is not scored."""
+    return face_nme(table["points"], table["truth"], table["visible"], table["d"])
+
+
+def metrics_rows(table: dict[str, np.ndarray]) -> list[dict]:
+    """Metrics by list, member and source, computed from the predictions table alone."""
+    errors = table_errors(table)
+    rows = []
+    for name in dict.fromkeys(table["list"].tolist()):
+        mine = table["list"] == name
+        for m, member in enumerate(table["members"].tolist()):
+            for s, source in enumerate(table["sources"].tolist()):
+                scored = errors[m, s, mine]
+                scored = scored[~np.isnan(scored)]
+                counts = {"faces": len(scored), "degenerate": int(table["degenerate"][mine].sum())}
+                rows.append({"list": name, "member": member, "source": source, **summary(scored), **counts})
+    return rows

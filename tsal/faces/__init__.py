@@ -1,0 +1,11 @@
+"""Faces found in images and followed through video."""
+
+from tsal.utils.lazy import exports
+
+__getattr__, __dir__, __all__ = exports(
+    __name__,
+    boxes_file="GivenBox read_boxes",
+    detect="MIN_FACE largest_face",
+    follow="Followed Track follow_video gaussian_lines",
+    shots="read_frames",
+)

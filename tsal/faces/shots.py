@@ -1,0 +1,117 @@
+"""A video's frames, read in order, and the shots that they make: where the camera's picture is cut to another."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from tsal.utils import DataError
+
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what a broken video means is told by errors and notes
+
+THUMB = (32, 18)  # cells, for cuts
+CUT_FLOOR, CUT_RATIO = 12.0, 4.0  # grey levels, and over the local level
+CUT_NEAR, CUT_AROUND = 4, 8  # frames
+
+
+def read_frames(path: Path) -> Iterator[tuple[int, float, np.ndarray]]:
+    """Frames of a video in order: number from 0, time in ms as the file says, upright BGR (H, W, 3) uint8.
+
+    Ends before a frame of another size, and where nothing more can be decoded.
+
+    Raises:
+        DataError: it is no video, or its first frame cannot be decoded.
+    """
+    reader = cv2.VideoCapture(str(Path(path).resolve()), cv2.CAP_FFMPEG)
+    try:
+        if not reader.isOpened():
+            raise DataError(f"{path}: cannot be read as a video; it is broken or no video")
+        reader.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # a phone's rotation tag
+        number, size = 0, None
+        while True:
+            there, picture = reader.read()
+            if not there or (size and picture.shape[:2] != size):
+                break
+            size = picture.shape[:2]
+            upright = picture if picture.ndim == 3 else cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
+            yield number, reader.get(cv2.CAP_PROP_POS_MSEC), upright
+            number += 1
+        if not number:
+            raise DataError(f"{path}: holds no frame that can be decoded")
+    finally:
+        reader.release()
+
+
+def read_header(path: Path) -> tuple[int, float]:
+    """Number of frames and frames a second as the file's header says; both may be wrong, or 0."""
+    reader = cv2.VideoCapture(str(Path(path).resolve()), cv2.CAP_FFMPEG)
+    try:
+        count, rate = reader.get(cv2.CAP_PROP_FRAME_COUNT), reader.get(cv2.CAP_PROP_FPS)
+    finally:
+        reader.release()
+    return (int(count) if 0 < count < 1e9 else 0), (rate if 0 < rate < 1e4 else 0.0)
+
+
+# --- cuts
+# ------------------------------------------------------------------------------------------------------------------
+
+
+def thumbnail(picture: np.ndarray) -> np.ndarray:
+    """A small float32 BGR picture to compare frames by."""
+    return cv2.resize(picture, THUMB, interpolation=cv2.INTER_AREA).astype(np.float32)
+
+
+def unlikeness(one: np.ndarray, other: np.ndarray, reach: int = 2) -> float:
+    """Mean absolute difference of two thumbnails in grey levels, the least over shifts up to ``reach`` cells: cameras
+    move.
+    """
+    height, width = one.shape[:2]
+    core = one[reach : height - reach, reach : width - reach]
+    steps = range(2 * reach + 1)
+    return min(
+        float(np.abs(core - other[y : y + core.shape[0], x : x + core.shape[1]]).mean()) for y in steps for x in steps
+    )
+
+
+def mark_cuts(items: Iterable[tuple[Any, np.ndarray]]) -> Iterator[tuple[Any, bool]]:
+    """(item, thumbnail) of each frame -> (item, whether a shot begins with it), a few frames later.
+
+    A shot begins where a frame is unlike the one before it by more than ``CUT_FLOOR`` grey levels and ``CUT_RATIO``
+    times the median of the 8 steps before and after (fast motion raises that level), and no frame of the 4 before is
+    like one of the 4 from it on (after a flash the scene comes back). A dissolve is no cut: faces are lost in it by
+    flow.
+    """
+    window: deque = deque()  # (item, thumbnail, step)
+    previous, place = None, 0  # place: of the next frame to give out, in the window
+
+    def is_cut(at: int) -> bool:
+        step = window[at][2]
+        if step <= CUT_FLOOR:
+            return False
+        around = [
+            window[i][2] for i in range(max(0, at - CUT_AROUND), min(len(window), at + CUT_AROUND + 1)) if i != at
+        ]
+        around = [other for other in around if other is not None]
+        if around and step <= CUT_RATIO * np.median(around):
+            return False
+        before = [window[i][1] for i in range(max(0, at - CUT_NEAR), at)]
+        after = [window[i][1] for i in range(at, min(len(window), at + CUT_NEAR))]
+        return min(unlikeness(one, other) for one in before for other in after) > max(CUT_FLOOR, step / 2)
+
+    for item, thumb in items:
+        window.append((item, thumb, None if previous is None else unlikeness(previous, thumb)))
+        previous = thumb
+        if len(window) - place > CUT_AROUND:
+            yield window[place][0], window[place][2] is not None and is_cut(place)
+            place += 1
+            if place > CUT_AROUND:
+                window.popleft()
+                place -= 1
+    for at in range(place, len(window)):
+        yield window[at][0], window[at][2] is not None and is_cut(at)

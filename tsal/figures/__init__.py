@@ -1,0 +1,16 @@
+"""Pictures and tables, from the files of a run."""
+
+from tsal.utils.lazy import exports
+
+__getattr__, __dir__, __all__ = exports(
+    __name__,
+    breakdown="draw_breakdown",
+    compare="Comparison compare_runs draw_comparison",
+    dataset="draw_dataset list_table manifest_table read_lists",
+    evaluation="draw_evaluation draw_summary",
+    pseudo_labels="draw_pseudo_labels",
+    report="comparison_tables tracker_table run_report",
+    run="draw_all draw_samples draw_tracker draw_history",
+    style="MEMBERS NORMALISERS Picture SOURCES SOURCE_DASHES TRUTH draw_face flow_colours save styled unit",
+    tables="table",
+)

@@ -1,0 +1,210 @@
+"""Figures of a run's audit that tell where the error is: which landmarks, which poses, which faces got better and which
+worse.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import TwoSlopeNorm
+
+from tsal.audit import (
+    Audit,
+    changes,
+    finite,
+    frame_means,
+    groups,
+    is_measured,
+    known_mean,
+    known_points,
+    landmark_means,
+    mean_face,
+    one_a_clip,
+    poses,
+)
+from tsal.figures.pseudo_labels import empty
+from tsal.figures.style import (
+    COLUMN,
+    MEMBER_DASHES,
+    MEMBERS,
+    TEXT,
+    TRUTH,
+    Picture,
+    draw_crop,
+    fine_store,
+    headroom,
+    picture_grid,
+    plain_log_ticks,
+    row_name,
+    run_file,
+    styled,
+    under_name,
+    unit,
+)
+from tsal.run import Run
+
+MOST = 20  # bars of a scheme without lines
+SHOWN = 6  # faces a row
+
+
+@styled
+def draw_breakdown(run: Run) -> list[Picture]:
+    """The error of the heatmap source by landmark, pose and face; without labels, the disagreement of the sources."""
+    audit = Audit.open(run_file(run, "audit/labels.parquet").parent)
+    return [_draw_landmarks(run, audit), _draw_poses(run, audit), *_draw_changes(run, audit)]
+
+
+def _quantity(run: Run, audit: Audit) -> str:
+    return f"error ({unit(run)})" if is_measured(audit) else "disagreement of the sources\n(px of the input)"
+
+
+# --- landmarks
+# -------------------------------------------------------------------------------------------------------------
+
+
+def _draw_landmarks(run: Run, audit: Audit) -> Picture:
+    scheme = run.scheme
+    start, teacher = (landmark_means(audit, member) for member in ("start", "teacher"))
+    parts = {name: list(indices) for name, indices in groups(scheme).items()}
+    means = pd.DataFrame(
+        {name: [known_mean(values[indices]) for values in (start, teacher)] for name, indices in parts.items()}
+    ).T
+    means = means.astype(float).dropna()
+    title = "by landmark" if not scheme.lines else "by part of the face"
+    if len(means) > MOST:
+        title = f"the {MOST} landmarks with the largest"
+        means = means.sort_values(1, kind="stable", ascending=False).head(MOST)
+    figure = Picture("pseudo-landmarks", TEXT, max(2.3, 0.8 + 0.17 * len(means)), layout="constrained")
+    before, change, bars = figure.subplots(1, 3, width_ratios=(1, 1, 1.35))
+    points = mean_face(known_points(audit), audit.frames[["x1", "y1", "x2", "y2"]].to_numpy())
+    known = np.isfinite(points).all(1)
+    if not len(means) or not known.any():
+        for axes in (before, change, bars):
+            empty(axes, "nothing to show:\nno landmark is measured")
+        return figure
+    reach = max(float(np.abs(finite(teacher - start)).max(initial=0)), 1e-6)
+    scales = {"viridis": (teacher, None), "RdBu_r": (teacher - start, TwoSlopeNorm(0, -reach, reach))}
+    for axes, (colours, (values, norm)) in zip((before, change), scales.items()):
+        for _, indices, closed in scheme.lines:
+            axes.plot(*points[list(indices + indices[:closed])].T, color="#cccccc", linewidth=0.8, zorder=1)
+        use = known & np.isfinite(values)
+        size = 16 if scheme.points > 30 else 36
+        dots = axes.scatter(
+            *points[use].T,
+            c=values[use],
+            cmap=colours,
+            norm=norm,
+            s=size,
+            linewidths=0.3,
+            edgecolors="#444444",
+            zorder=2,
+        )
+        axes.set(aspect="equal", anchor="S", xticks=[], yticks=[])
+        axes.margins(0.08)
+        axes.invert_yaxis()
+        axes.spines[:].set_visible(False)
+        axes.grid(False)
+        figure.colorbar(dots, ax=axes, orientation="horizontal", shrink=0.8, aspect=25, pad=0.02)
+    before.set_title("teacher: mean error, %" if is_measured(audit) else "teacher: mean disagreement, px")
+    change.set_title(f"teacher less start (blue: {'better' if is_measured(audit) else 'closer'})")
+    for place, (member, values) in enumerate((("start", means[0]), ("teacher", means[1]))):
+        bars.barh(np.arange(len(means)) + 0.4 * (place - 0.5), values, height=0.38, color=MEMBERS[member], label=member)
+    bars.set_yticks(range(len(means)), [str(name) for name in means.index])
+    bars.set(ylim=(len(means) - 0.4, -0.6), xlabel=f"mean {_quantity(run, audit)}".replace("\n", " "), title=title)
+    bars.grid(False, axis="y")
+    bars.legend(loc="upper center", bbox_to_anchor=(0.4, -0.25), ncols=2)
+    return figure
+
+
+# --- poses
+# -----------------------------------------------------------------------------------------------------------------
+
+
+def _draw_poses(run: Run, audit: Audit) -> Picture:
+    figure = Picture("pseudo-poses", TEXT, 2.3, layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    roll, yaw = poses(known_points(audit), run.scheme)
+    whose = "the labels" if is_measured(audit) else f"the {audit.names[-1]}'s points"
+    words = {
+        "yaw": (yaw, "yaw: centre landmark off the eyes' middle,\nover the eyes' distance"),
+        "roll": (roll, "roll, degrees"),
+    }
+    for axes, (name, (pose, text)) in zip(panels, words.items()):
+        for member in audit.names:
+            error = frame_means(audit, member)
+            use = np.flatnonzero(np.isfinite(pose) & np.isfinite(error))
+            parts = np.array_split(use[np.argsort(pose[use], kind="stable")], min(7, max(1, len(use) // 4)))
+            if len(use):
+                x, y = zip(*((np.median(pose[part]), error[part].mean()) for part in parts))
+                options = {"color": MEMBERS[member], "linestyle": MEMBER_DASHES[member], "label": member}
+                axes.plot(x, y, marker="o", markersize=2.5, **options)
+        if axes.lines:
+            axes.set_xlabel(text)
+            axes.set_title(f"by {name} of {whose}; equally many frames a dot")
+        else:
+            empty(
+                axes,
+                f"nothing to show: no frame's {name} is known\n(it takes the outer eye corners, yaw the centre too)",
+            )
+    if panels[0].lines or panels[1].lines:
+        first = panels[0] if panels[0].lines else panels[1]
+        panels[0].set_ylim(0, None)
+        headroom(panels[0], 0.25)
+        first.set_ylabel(f"mean {_quantity(run, audit)}".replace(" (", "\n("))
+        first.legend(loc="upper left", ncols=len(audit.names))
+    return figure
+
+
+# --- faces
+# -----------------------------------------------------------------------------------------------------------------
+
+
+def _draw_changes(run: Run, audit: Audit) -> list[Picture]:
+    """Every frame's error before and after, and pictures of those that changed most: one a clip, by rule."""
+    table = changes(audit)
+    scatter = Picture("pseudo-changes", COLUMN, 2.9, layout="constrained")
+    axes = scatter.subplots()
+    if not len(table):
+        empty(axes, "nothing to show: no frame is measured\nfor both the start and the teacher")
+        return [scatter]
+    worst = one_a_clip(table[table.change > 0], 5)
+    low, high = (float(f(table[["start", "teacher"]].to_numpy())) for f in (np.min, np.max))
+    low, high = max(low, high / 1000) / 1.15, 1.15 * high
+    axes.plot((low, high), (low, high), color="#b0b0b0", linewidth=0.7)
+    axes.scatter(table.start, table.teacher, s=6, color=MEMBERS["teacher"], alpha=0.5, linewidths=0)
+    axes.scatter(worst.start, worst.teacher, s=22, facecolors="none", edgecolors="black", linewidths=0.7)
+    for number, (_, row) in enumerate(worst.iterrows(), 1):
+        axes.annotate(str(number), (row.start, row.teacher), (-7, 3), textcoords="offset points", fontsize=6.5)
+    axes.set(xscale="log", yscale="log", aspect="equal", xlim=(low, high), ylim=(low, high))
+    plain_log_ticks(axes)
+    axes.xaxis.set_major_locator(axes.yaxis.get_major_locator())
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
+    quantity = _quantity(run, audit)
+    axes.set(xlabel=f"start: {quantity}", ylabel=f"teacher: {quantity}")
+    share = 100 * float((table.change > 0).mean())
+    worsened = "got worse" if is_measured(audit) else "agree less"
+    axes.set_title(
+        f"{len(table)} frames; {share:.0f} % {worsened} (above the line)\nnumbers: those that changed most, named in the tables"
+    )
+    return [scatter, _draw_changed_faces(run, audit, table)]
+
+
+def _draw_changed_faces(run: Run, audit: Audit, table: pd.DataFrame) -> Picture:
+    names = ("most improved", "most worsened") if is_measured(audit) else ("agree more", "agree less")
+    rows = dict(zip(names, (table[table.change < 0].iloc[::-1], table[table.change > 0])))
+    chosen = {name: one_a_clip(found, SHOWN) for name, found in rows.items() if len(found)}
+    figure, axes = picture_grid("pseudo-changed-faces", 2 * max(1, len(chosen)), SHOWN, left=0.3, top=0.02, under=0.15)
+    clips = {face.image: (clip, face) for clip in (*run.clips, *run.photographs) for face in clip.faces}
+    store, measured = fine_store(run), is_measured(audit)
+    for number, (name, found) in enumerate(chosen.items()):
+        for offset, member in enumerate(("start", "teacher")):
+            labels, known = audit.labels(member)
+            row_name(axes[2 * number + offset, 0], f"{name}\n{member}")
+            for place, (frame, row) in zip(axes[2 * number + offset], found.iterrows()):
+                clip, face = clips[row.image]
+                truth = {TRUTH: (audit.truth[frame], audit.visible[frame])} if measured else {}
+                points = labels.points[0, np.flatnonzero(known == frame)[0]]
+                draw_crop(place, store, clip.faces, face, truth | {MEMBERS[member]: (points, None)}, width=0.8)
+                under_name(place, f"{row[member]:.2f} {'%' if measured else 'px'}", color=MEMBERS[member])
+    return figure

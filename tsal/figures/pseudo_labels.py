@@ -1,0 +1,308 @@
+"""Figures of a run's audit: how right pseudo-labels are, by source and by step, and what tells the right from the
+wrong.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.transforms import ScaledTranslation
+
+from tsal.audit import Audit, Calibration, calibrations, finite, is_measured, known_mean, step_table
+from tsal.figures.style import (
+    COLUMN,
+    MEMBER_DASHES,
+    MEMBERS,
+    SOURCE_DASHES,
+    SOURCES,
+    TEXT,
+    TRUTH,
+    Picture,
+    draw_crop,
+    fine_store,
+    headroom,
+    picture_grid,
+    quantiles,
+    row_name,
+    run_file,
+    styled,
+    under_name,
+    unit,
+)
+from tsal.run import Run
+
+
+@styled
+def draw_pseudo_labels(run: Run) -> list[Picture]:
+    """How right the sources of the audit are, and what tells; without labels, how far they agree."""
+    audit = Audit.open(run_file(run, "audit/labels.parquet").parent)
+    always = [_draw_steps(run, audit), _draw_examples(run, audit)]
+    if not is_measured(audit):
+        return [_draw_agreement(audit), *always]
+    return [_draw_source_errors(run, audit), _draw_reliability(run, audit), _draw_calibration(run, audit), *always]
+
+
+def empty(axes, why: str) -> None:
+    """Say in a panel why nothing is drawn in it."""
+    axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center", color="#777777")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def _draw_source_errors(run: Run, audit: Audit) -> Picture:
+    figure = Picture("pseudo-error", TEXT, 3.2, layout="constrained")
+    panels = figure.subplots(1, len(audit.names), sharey=True, sharex=True, squeeze=False)[0]
+    largest = 0.0
+    for axes, member in zip(panels, audit.names):
+        for source in audit.sources:
+            errors = finite(audit.errors(member, source))
+            if len(errors):
+                label = f"{np.median(errors):.2f}  {source.replace('_', ' ')}"
+                axes.plot(*quantiles(errors), color=SOURCES[source], linestyle=SOURCE_DASHES[source], label=label)
+                largest = max(largest, float(np.quantile(errors, 0.93)))
+        axes.set_title(f"sources of the {member}")
+        axes.set_xlabel(f"error of a landmark\n({unit(run)})")
+        below = axes.transAxes + ScaledTranslation(
+            0, -0.43, figure.dpi_scale_trans
+        )  # in inches: a share would move with the layout
+        axes.legend(title="medians", loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below)
+    panels[0].set(xlim=(0, largest), ylim=(0, 1), ylabel="share of landmarks")
+    return figure
+
+
+def _draw_reliability(run: Run, audit: Audit) -> Picture:
+    figure = Picture("pseudo-reliability", TEXT, 2.7, layout="constrained")
+    teacher = audit.labels("teacher")[0]
+    agreement, flow, gates = figure.subplots(1, 3)
+    for member in audit.names:
+        error = audit.errors(member, "fused")
+        binned(agreement, audit.labels(member)[0].agreement, error, MEMBERS[member], MEMBER_DASHES[member], member)
+    agreement.set(
+        xlabel="disagreement of heatmap and\ncentre sources (px of the input)", title="agreement tells the fused error"
+    )
+    for source in ("tracked_heatmap", "tracked_centre", "carried"):
+        error = audit.errors("teacher", source)
+        binned(flow, teacher.flow_error, error, SOURCES[source], SOURCE_DASHES[source], source.replace("_", " "))
+    flow.set(
+        xlabel="forward-backward error\nof the flow (px of the input)", title="flow tells the tracked error (teacher)"
+    )
+    error = audit.errors("teacher", "fused")
+    own = teacher.agreement
+    frame = np.broadcast_to(known_mean(own)[:, None], own.shape)
+    scores = {
+        "landmark's agreement": own,
+        "frame's mean agreement": frame,
+        "forward-backward error": teacher.flow_error,
+    }
+    scores = {name: score for name, score in scores.items() if (np.isfinite(score) & np.isfinite(error)).any()}
+    use = np.isfinite(error) & np.all([np.isfinite(score) for score in scores.values()], 0)
+    colours = (SOURCES["centre"], SOURCES["fused"], SOURCES["tracked_heatmap"])
+    for (name, score), colour in zip(
+        {**scores, "true error (bound)": error}.items(), (*colours[: len(scores)], "#949494")
+    ):
+        kept, mean = _coverage(score[use], error[use])
+        gates.plot(100 * kept, mean, color=colour, linestyle=":" if score is error else "-", label=name)
+    gates.set(xlabel="landmarks that the gate keeps (%)", title="gates on the fused points (teacher)", xlim=(0, 100))
+    for axes, without in (
+        (agreement, "one family speaks alone"),
+        (flow, "no frame is tracked"),
+        (gates, "no point is measured"),
+    ):
+        if axes.lines:
+            axes.set_ylim(0, None)
+            headroom(axes, 0.3)
+            axes.legend(loc="upper left")
+        else:
+            empty(axes, f"nothing to show:\n{without}")
+    agreement.set_ylabel(f"median error, band of quartiles\n({unit(run)})")
+    gates.set_ylabel("mean error of those kept (%)")
+    return figure
+
+
+def binned(axes, score: np.ndarray, error: np.ndarray, colour: str, dashes: str, label: str, bins: int = 10) -> None:
+    """Median and quartiles of the error in bins that hold equally many landmarks."""
+    use = np.isfinite(score) & np.isfinite(error)
+    if not use.any():
+        return
+    order = np.argsort(score[use], kind="stable")
+    parts = [part for part in np.array_split(order, bins) if len(part)]
+    x = [np.median(score[use][part]) for part in parts]
+    low, middle, high = np.transpose([np.quantile(error[use][part], (0.25, 0.5, 0.75)) for part in parts])
+    axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.plot(x, middle, color=colour, linestyle=dashes, marker="o", markersize=2, label=label)
+
+
+def _coverage(score: np.ndarray, error: np.ndarray, count: int = 200) -> tuple[np.ndarray, np.ndarray]:
+    """Share kept and mean error of what is kept, as a gate on the score opens."""
+    means = np.cumsum(error[np.argsort(score, kind="stable")]) / np.arange(1, len(error) + 1)
+    kept = np.unique(np.linspace(max(1, len(error) // 50), len(error), count).astype(int))
+    return kept / len(error), means[kept - 1]
+
+
+def _draw_calibration(run: Run, audit: Audit) -> Picture:
+    """What error a disagreement stands for, learned on every second clip, and whether it is right on the others."""
+    figure = Picture("pseudo-calibration", TEXT, 2.6, layout="constrained")
+    maps, checks = figure.subplots(1, 2)
+    shown = {member: one for (member, score), one in calibrations(audit).items() if score == "landmark"}
+    for member, one in shown.items():
+        options = {"color": MEMBERS[member], "linestyle": MEMBER_DASHES[member]}
+        maps.plot(one.knots, one.fit, label=member, **options)
+        checks.plot(one.predicted, one.observed, marker="o", markersize=2.5, label=_off(member, one), **options)
+    if not shown:
+        for axes in (maps, checks):
+            empty(axes, "nothing to show: two clips\nwhose sources disagree are needed")
+        return figure
+    largest = max(float(max(one.predicted.max(), one.observed.max())) for one in shown.values())
+    checks.plot((0, largest), (0, largest), color="#b0b0b0", linewidth=0.7, zorder=1)
+    # the highest scores are few: the map goes on, and is drawn as far as it is checked
+    maps.set_xlim(0, max(float(np.quantile(one.knots, 0.98)) for one in shown.values()))
+    maps.set_ylim(0, 1.25 * largest)
+    maps.set(
+        xlabel="disagreement of heatmap and centre sources (px of the input)", title="learned on one half of the clips"
+    )
+    maps.set_ylabel(f"predicted error of the fused point\n({unit(run)})")
+    checks.set(xlabel="predicted error (%)", ylabel="observed mean error (%)", title="checked on the other half")
+    checks.set(xlim=(0, None), ylim=(0, None))
+    headroom(checks, 0.3)
+    maps.legend(loc="upper left")
+    checks.legend(title="expected calibration error / mean error", loc="upper left", alignment="left")
+    return figure
+
+
+def _off(member: str, one: Calibration) -> str:
+    return f"{one.off:.2f} / {one.mean:.2f}  {member}"
+
+
+def _draw_steps(run: Run, audit: Audit) -> Picture:
+    """Sources, disagreement, flow and gate over TSAL's steps, of the same frames at every step; step 0 is the start."""
+    table = step_table(audit)
+    measured = is_measured(audit)
+    figure = Picture("pseudo-steps", TEXT, 4.2 if measured else 2.3, layout="constrained")
+    panels = figure.subplots(2 if measured else 1, 6 if measured else 3, squeeze=False)
+    members = [name for name in audit.names if name != "start"]
+    start = table[table.member == "start"]
+    titles = {
+        "agreement": "median disagreement\n(px of the input)",
+        "flow_error": "median forward-backward\nerror (px of the input)",
+        "gate": "mean weight in\nthe student's target",
+    }
+
+    def line(axes, rows, column: str, **options) -> None:
+        """The start is a hollow dot: the student's weights need not begin with it."""
+        if rows[column].notna().any():
+            axes.plot(rows.step, rows[column], marker="o", markersize=2.5, **options)
+            begun = {
+                "markersize": 3.2,
+                "linestyle": "",
+                "markerfacecolor": "white",
+                "label": "start" if column in titles else "",
+            }
+            axes.plot(
+                start.step,
+                start[column],
+                marker="o",
+                color=MEMBERS["start"] if column in titles else options["color"],
+                **begun,
+            )
+
+    if measured:
+        grid = panels[0, 0].get_gridspec()
+        for axes in panels.flat:
+            axes.remove()
+        first = [figure.add_subplot(grid[0, 3 * i : 3 * i + 3]) for i in range(2)]
+        last = [figure.add_subplot(grid[1, 2 * i : 2 * i + 2]) for i in range(3)]
+        for axes, member in zip(first, members):
+            for source in audit.sources:
+                rows = table[table.member == member]
+                line(
+                    axes,
+                    rows,
+                    source,
+                    color=SOURCES[source],
+                    linestyle=SOURCE_DASHES[source],
+                    label=source.replace("_", " "),
+                )
+            axes.set_title(f"median error of the {member}'s sources")
+        first[0].set_ylabel(f"median error of a landmark\n({unit(run)})")
+        low, high = (f(axes.get_ylim()[i] for axes in first) for i, f in enumerate((min, max)))
+        for axes in first:
+            axes.set_ylim(low, high)
+        figure.legend(*first[0].get_legend_handles_labels(), loc="outside upper center", ncols=6, columnspacing=1.2)
+    else:
+        last = list(panels[0])
+    for axes, (column, title) in zip(last, titles.items()):
+        for member in members:
+            line(
+                axes,
+                table[table.member == member],
+                column,
+                color=MEMBERS[member],
+                linestyle=MEMBER_DASHES[member],
+                label=member,
+            )
+        axes.set_title(title)
+        if axes.lines:
+            axes.set_ylim(0, 1.15 * table[column].max() or 1)
+            axes.set_xlabel(f"optimiser steps; {table.frames.iloc[0]} frames")
+        else:
+            empty(
+                axes,
+                "nothing to show:\nno frame is tracked"
+                if column == "flow_error"
+                else "nothing to show:\none family speaks alone",
+            )
+    named = dict(zip(*reversed(last[-1].get_legend_handles_labels())))  # the start's dot is drawn with every member
+    named = {member: named[member] for member in MEMBERS if member in named}
+    last[-1].legend(named.values(), named, loc="lower right")
+    return figure
+
+
+def _draw_agreement(audit: Audit) -> Picture:
+    figure = Picture("pseudo-agreement", COLUMN, 1.9, layout="constrained")
+    names = {
+        "agreement": "disagreement of heatmap\nand centre sources",
+        "flow_error": "forward-backward error\nof the flow",
+    }
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, (name, title) in zip(panels, names.items()):
+        for member in audit.names:
+            values = finite(getattr(audit.labels(member)[0], name))
+            if len(values):
+                axes.plot(*quantiles(values), color=MEMBERS[member], linestyle=MEMBER_DASHES[member], label=member)
+                axes.set_xlim(
+                    0, max(axes.get_xlim()[1] if axes.get_xlim()[0] == 0 else 0, float(np.quantile(values, 0.95)))
+                )
+        axes.set(xlabel=f"{title}\n(px of the input)", ylim=(0, 1))
+    panels[0].set_ylabel("share of landmarks")
+    panels[0].legend(loc="lower right")
+    return figure
+
+
+def _draw_examples(run: Run, audit: Audit) -> Picture:
+    """Best, median and worst frame by the teacher's mean agreement: every source's points, truth in white."""
+    teacher = audit.labels("teacher")[0]
+    own, sources = known_mean(teacher.agreement), audit.sources
+    tracked = np.isfinite(teacher.flow_error).any(1)
+    candidates = np.flatnonzero(tracked) if tracked.any() else np.arange(len(own))
+    agreement = np.nan_to_num(own, nan=np.inf)
+    order = candidates[np.argsort(agreement[candidates], kind="stable")]
+    clips = {face.image: (clip, face) for clip in (*run.clips, *run.photographs) for face in clip.faces}
+    store = fine_store(run)
+    figure, axes = picture_grid(
+        "pseudo-examples", 3, len(sources), left=0.3, under=0.16 if audit.visible.any() else 0.0
+    )
+    for row, label, frame in zip(axes, ("most agreed", "median", "least agreed"), order[[0, len(order) // 2, -1]]):
+        clip, face = clips[audit.frames.image.iloc[frame]]
+        says = f"\n{own[frame]:.1f} px apart" if np.isfinite(own[frame]) else ""
+        row_name(row[0], label + says)
+        known = audit.visible[frame]
+        for index, (name, place) in enumerate(zip(sources, row)):
+            landmarks = {TRUTH: (np.where(known[:, None], audit.truth[frame], np.nan), None)} if known.any() else {}
+            valid = teacher.valid[index, frame]
+            points = np.where(valid[:, None], teacher.points[index, frame], np.nan)
+            draw_crop(place, store, clip.faces, face, landmarks | {SOURCES[name]: (points, None)}, width=0.8)
+            error = np.linalg.norm(points - audit.truth[frame], axis=-1)[known & valid] / audit.frames.d.iloc[frame]
+            measured = f"{100 * error.mean():.1f} %" if len(error) and np.isfinite(error).all() else ""
+            under_name(place, measured if valid.any() else "no points")
+    for name, place in zip(sources, axes[0]):
+        place.set_title(name.replace("_", " "), pad=3)
+    return figure

@@ -1,0 +1,71 @@
+"""A run's numbers as plain text, for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from tsal.figures.tables import TAU, table
+from tsal.run import Run
+
+MEMBERS = {
+    "start": "supervised start",
+    "supervised": "supervised only",
+    "teacher": "TSAL teacher",
+    "student": "TSAL student",
+}
+
+
+def run_report(run: Run, source: str = "heatmap") -> str:
+    """Supervised only beside TSAL's teacher and student on every evaluation list, and where the figures are."""
+    figures = sorted((run.folder / "figures").glob("*.png"))
+    drawn = "\n".join(["figures:", *(f"  {path}" for path in figures)]) if figures else "figures: none drawn yet"
+    return "\n\n".join([*comparison_tables(run, source), drawn])
+
+
+def comparison_tables(run: Run, source: str = "heatmap") -> list[str]:
+    """One aligned table an evaluation list, of one detection source. AUC and FR are shares; steps and seconds: start +
+    further.
+    """
+    numbers = table(run)
+    numbers = numbers[numbers.source == source]
+    head = ["", "NME %", f"AUC@{TAU:.2f}", f"FR@{TAU:.2f}", "steps", "seconds"]
+    tables = []
+    for name, rows in numbers.groupby("list", sort=False):
+        first = rows.iloc[0]
+        note = f"{name}: {first.faces} faces, normaliser {run.config.data.normaliser}, source {source}"
+        note += f"; {first.degenerate} more not scored (degenerate normaliser)" if first.degenerate else ""
+        note += (
+            "; TRANSDUCTIVE: pictures of this list may have been trained on without their labels"
+            if first.transductive
+            else ""
+        )
+        tables.append(f"{note}\n{align(head, [_cells(row) for _, row in rows.iterrows()])}")
+    return tables
+
+
+def _cells(row: pd.Series) -> list[str]:
+    scores = [f"{row[key]:.3f}" for key in ("NME", f"AUC@{TAU:.2f}", f"FR@{TAU:.2f}")]
+    costs = [f"{row[f'start_{what}']:.0f} + {row[f'further_{what}']:.0f}" for what in ("steps", "seconds")]
+    return [MEMBERS.get(row.member, row.member), *scores, *costs]
+
+
+def tracker_table(metrics: dict[str, dict[str, float]]) -> str:
+    """The tracker beside zero motion and DIS: mean transfer error of labelled points, and end-point error where flow is
+    known.
+    """
+    names = {"transfer": "transfer px", "endpoint_error": "end-point error px"}
+    rows = [[name, *(f"{row[key]:.3f}" if key in row else "-" for key in names)] for name, row in metrics.items()]
+    return align(["", *names.values()], rows)
+
+
+def align(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns of text: the first to the left, the rest to the right."""
+    lines = [list(head), *map(list, rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    texts = [
+        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:]))]).rstrip()
+        for line in lines
+    ]
+    return "\n".join([texts[0], "-" * max(map(len, texts)), *texts[1:]])

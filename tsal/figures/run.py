@@ -1,0 +1,273 @@
+"""Files of a run -> figures and tables. Nothing in here trains or predicts; the tracker alone is asked, for its
+pictures.
+
+Each ``draw_*`` returns figures with a name, those of audit and evaluation from modules of their own; :func:`draw_all`
+writes them to ``<run>/figures``. What a figure shows is what the run's files say: draw again and the same bytes come
+out.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from tsal.data import BatchMaker, Face, group_clips, plain_views, to_float
+from tsal.figures.breakdown import draw_breakdown
+from tsal.figures.evaluation import draw_evaluation, draw_summary
+from tsal.figures.pseudo_labels import draw_pseudo_labels, empty
+from tsal.figures.style import (
+    COLUMN,
+    LABELS,
+    MEMBER_DASHES,
+    MEMBERS,
+    SOURCES,
+    TEXT,
+    Picture,
+    draw_crop,
+    draw_face,
+    draw_landmarks,
+    flow_colours,
+    flow_wheel,
+    headroom,
+    picture_grid,
+    plain_log_ticks,
+    row_name,
+    run_file,
+    save,
+    spread,
+    styled,
+)
+from tsal.figures.tables import run_tables, table, write_tables
+from tsal.run import Run
+from tsal.tracker import both_directions, reconstruct_next
+from tsal.trainer import Context
+from tsal.trainings import load_tracker
+
+__all__ = [
+    "draw_all",
+    "draw_breakdown",
+    "draw_evaluation",
+    "draw_history",
+    "draw_pseudo_labels",
+    "draw_samples",
+    "draw_summary",
+    "draw_tracker",
+    "table",
+]
+
+
+# --- data
+# ------------------------------------------------------------------------------------------------------------------
+
+
+@styled
+def draw_samples(run: Run) -> list[Picture]:
+    """Labelled photographs, strips of unlabelled clips, and training's augmented views of both."""
+    faces = spread(run.lists.labelled, 24)
+    rows = -(-len(faces) // 8)
+    photographs, axes = picture_grid("samples-labelled", rows, -(-len(faces) // rows), top=0.02)
+    for face, place in zip(faces, axes.flat):
+        draw_crop(place, run.store, (face,), face, {LABELS: run.store.points(face)})
+    clips = spread(run.clips, 4) or spread(run.photographs, 4)
+    length = max(1, min(8, max((len(clip.faces) for clip in clips), default=1)))
+    strips, axes = picture_grid(
+        "samples-clips", max(1, len(clips)), length, width=min(TEXT, 1.2 * length + 0.3), left=0.18
+    )
+    for number, place in enumerate(axes[0], 1):
+        place.set_title(f"frame {number}", pad=3)
+    for clip, row in zip(clips, axes):
+        for frame, place in zip(clip.faces, row):
+            draw_crop(place, run.store, clip.faces, frame)
+        row_name(row[0], Path(clip.name).name)
+    return [photographs, strips, _draw_views(run)]
+
+
+def _draw_views(run: Run) -> Picture:
+    """The first batch of training, as the detectors see it."""
+    pools, seed = (run.lists.labelled, run.clips, run.photographs), run.config.seed + 31
+    sizes = (8, 4, 0) if run.clips else (8, 0, 8)
+    batch = BatchMaker(run.store, *pools, run.config.augment, seed=seed, sizes=sizes, frames=2)(0)
+
+    context = Context(run.config, run.scheme, torch.device("cpu"))
+    labelled, points = context.labelled(batch)
+    rows = {
+        "labelled": labelled,
+        "unlabelled,\nweak view": to_float(batch.weak),
+        "unlabelled,\nstrong view": context.strong(to_float(batch.strong), batch.seed + 1, occlude=True),
+    }
+    figure, axes = picture_grid("samples-views", len(rows), 8, left=0.3, top=0.02)
+    for (name, images), row in zip(rows.items(), axes):
+        row_name(row[0], name)
+        for index, (image, place) in enumerate(zip(images, row)):
+            draw_face(place, image.permute(1, 2, 0).numpy())
+            if name == "labelled":
+                draw_landmarks(place, points[index].numpy(), run.scheme, LABELS, visible=batch.visible[index].numpy())
+    return figure
+
+
+# --- tracker
+# ---------------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def _track(run: Run, pairs: list[tuple[Face, Face]]) -> dict[str, np.ndarray]:
+    """On P pairs, cut by one box a pair: ``first``, ``second`` and ``rebuilt`` (P, S, S, 3) in [0, 1], ``flow`` (P, 2,
+    S, S) px.
+    """
+    tracker = load_tracker(run_file(run, "tracker/model.pt"), run.config, torch.device("cpu"))
+    frames = to_float(plain_views(run.store, pairs)[0])
+    first, second = frames[0::2], frames[1::2]
+    forward, backward = both_directions(tracker, first, second)
+    pictures = {"first": first, "second": second, "rebuilt": reconstruct_next(first, backward[0])}
+    return {name: images.permute(0, 2, 3, 1).numpy() for name, images in pictures.items()} | {
+        "flow": forward[0].numpy()
+    }
+
+
+@styled
+def draw_tracker(run: Run) -> list[Picture]:
+    """What the tracker sees on the pairs with median and with most motion, and its errors beside zero motion and DIS."""
+    evaluated = [c for faces in run.lists.evaluate.values() for c in group_clips(faces) if len(c.faces) > 1]
+    clips = spread(evaluated or run.clips, 24)
+    if not clips:
+        figure = Picture("tracker", COLUMN, 1.2)
+        empty(figure.subplots(), "nothing to show: no clip of two frames or more")
+        return [figure]
+    seen = _track(run, [clip.faces[:2] for clip in clips])
+    order = np.argsort(np.hypot(*seen["flow"].swapaxes(0, 1)).mean((1, 2)), kind="stable")
+    names = (
+        "frame t",
+        "frame t + 1",
+        "flow from t to t + 1",
+        "t + 1 rebuilt from t",
+        "difference × 3",
+        "same, without flow",
+    )
+    pictures, axes = picture_grid("tracker", 2, len(names), left=0.18)
+    for row, label, pair in zip(axes, ("median motion", "most motion"), (order[len(order) // 2], order[-1])):
+        first, second, rebuilt, flow = (seen[name][pair] for name in ("first", "second", "rebuilt", "flow"))
+        longest = float(np.hypot(*flow).max())
+        differences = [np.clip(1 - 3 * np.abs(second - other).mean(-1), 0, 1) for other in (rebuilt, first)]
+        for place, image in zip(row, (first, second, flow_colours(flow, longest), rebuilt)):
+            draw_face(place, image)
+        for place, image in zip(row[4:], differences):
+            place.imshow(image, cmap="gray", vmin=0, vmax=1)
+        flow_wheel(row[2], longest)
+        row_name(row[0], label)
+    for place, name in zip(axes[0], names):
+        place.set_title(name, pad=3, fontsize=6.8)
+    return [pictures, _draw_tracker_errors(run)]
+
+
+def _draw_tracker_errors(run: Run) -> Picture:
+    report = json.loads(run_file(run, "tracker/metrics.json").read_text())
+    titles = {
+        "endpoint_error": "pixels seen in both\n(end-point error)",
+        "transfer": "labelled points carried\nto the next frame",
+    }
+    kinds = [kind for kind in titles if any(kind in row for row in report.values())]
+    figure = Picture("tracker-error", COLUMN, 1.9, layout="constrained")
+    for axes, kind in zip(figure.subplots(1, max(1, len(kinds)), squeeze=False)[0], kinds):
+        values = [report[name].get(kind, np.nan) for name in report]
+        colours = [SOURCES["carried"] if name == "tracker" else "#c4c4c4" for name in report]
+        bars = axes.bar(range(len(report)), values, color=colours, width=0.7)
+        axes.bar_label(bars, fmt="%.2f", fontsize=6.5, padding=1)
+        axes.set_xticks(range(len(report)), [name.replace(" ", "\n") for name in report])
+        axes.set_title(titles[kind])
+        axes.margins(y=0.12)
+        axes.grid(False, axis="x")
+    figure.supylabel("mean error (px of the input)", fontsize=7)
+    return figure
+
+
+# --- training
+# --------------------------------------------------------------------------------------------------------------
+
+
+@styled
+def draw_history(run: Run) -> list[Picture]:
+    """Loss terms and what training notes of its targets, over optimiser steps; the start's steps come first."""
+    histories = {name: pd.read_csv(run_file(run, f"{name}/history.csv")) for name in ("start", "supervised", "tsal")}
+    offset = histories["start"].step.iloc[-1]
+    figure = Picture("history", TEXT, 4.9, layout="constrained")
+    axes = figure.subplots(3, 3)
+
+    def line(place, name: str, column: str, **options) -> None:
+        rows = histories[name]
+        if column in rows and rows[column].notna().any():
+            shift = 0 if name == "start" else offset
+            place.plot(rows.step + shift, rows[column], marker="o" if len(rows) < 4 else "", markersize=2.5, **options)
+
+    def by_member(place, term: str, names) -> None:
+        for member in names:
+            history, column = ("tsal", f"{member}_{term}") if member in ("teacher", "student") else (member, term)
+            line(place, history, column, color=MEMBERS[member], linestyle=MEMBER_DASHES[member], label=member)
+        place.set_yscale("log")
+
+    for place, term in zip(axes.flat, ("points", "heatmap", "centre", "offset")):
+        by_member(place, term, MEMBERS)
+        place.set_title(f"loss on labelled faces: {term}")
+    unlabelled, structure, agreement, distance, weights = axes.flat[4:]
+    line(unlabelled, "tsal", "teacher_calm", color=MEMBERS["teacher"], label="teacher, one source")
+    line(
+        unlabelled,
+        "tsal",
+        "student_unlabelled",
+        color=MEMBERS["student"],
+        linestyle="-.",
+        label="student, fused sources",
+    )
+    unlabelled.set_title("loss on unlabelled frames")
+    by_member(structure, "sic", ("teacher", "student"))
+    structure.set_title("loss of structure invariance")
+    line(agreement, "tsal", "target_agreement", color=SOURCES["fused"], label="heatmap to centre sources")
+    line(
+        agreement, "tsal", "flow_error", color=SOURCES["tracked_heatmap"], linestyle="--", label="flow, there and back"
+    )
+    agreement.set(title="targets: disagreement (px of the input)", ylim=(0, None))
+    line(distance, "tsal", "member_distance", color=SOURCES["fused"])
+    distance.set(title="relative distance of the weights", ylim=(0, None))
+    line(weights, "tsal", "weight", color=SOURCES["fused"], label="ramp of the unlabelled losses")
+    line(weights, "tsal", "target_weight", color=SOURCES["heatmap"], linestyle="--", label="mean weight of targets")
+    line(
+        weights,
+        "tsal",
+        "target_tracked",
+        color=SOURCES["tracked_heatmap"],
+        linestyle=":",
+        label="share of tracked targets",
+    )
+    weights.set(title="weights", ylim=(0, None))
+    axes[0, 0].legend(loc="upper right")
+    for place in (unlabelled, structure, agreement, weights):
+        headroom(place, 0.45)
+        place.legend(loc="upper left")
+    for place in axes.flat[:4]:
+        place.axvline(offset, color="#b0b0b0", linewidth=0.6)
+    for place in axes.flat[4:]:
+        place.set_xlim(offset, None)
+    for place in (*axes.flat[:4], structure):
+        plain_log_ticks(place)
+    for place in axes[-1]:
+        place.set_xlabel("optimiser steps")
+    return [figure]
+
+
+# --- everything
+# ------------------------------------------------------------------------------------------------------------
+
+
+def draw_all(run: Run) -> list[Path]:
+    """Every figure as .png and .pdf, the tables as ``tables.md`` and ``tables.tex``, in ``<run>/figures``; returns
+    their paths.
+    """
+    draws = (draw_samples, draw_tracker, draw_history, draw_pseudo_labels, draw_breakdown, draw_evaluation)
+    folder = run.folder / "figures"
+    paths = [path for draw in draws for figure in draw(run) for path in save(figure, folder)] + save(
+        draw_summary(run), folder
+    )
+    return [*paths, *write_tables(run_tables(run), folder, "tables")]

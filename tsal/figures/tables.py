@@ -1,0 +1,259 @@
+"""The numbers of a run as tables: one for programs, the same in Markdown and in LaTeX."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tsal.audit import Audit, calibrations, changes, is_measured, one_a_clip, source_table, step_table
+from tsal.data import group_clips
+from tsal.evaluation import jitter, table_errors
+from tsal.figures.style import run_file, unit
+from tsal.run import Run
+from tsal.utils import read_arrays, write_text
+
+TAU = 0.08  # of AUC and FR, a share of the normaliser
+NAMED = 8  # faces that got worse, by name
+SCORES = {"landmark": "landmark's disagreement", "frame": "frame's mean disagreement", "flow": "forward-backward error"}
+Tables = Mapping[str, pd.DataFrame | str]  # title -> cells that are text, or a sentence where there is nothing to tell
+
+
+def table(run: Run) -> pd.DataFrame:
+    """The run's numbers, a row for each list, member and source; NME in %, FR a share.
+
+    Every method goes on from the start: ``steps`` and ``seconds`` are of all that made the member, ``start_*``,
+    ``further_*`` and ``tracker_seconds`` their parts (NaN for a part whose time the run did not keep).
+    """
+    report = json.loads(run_file(run, "metrics.json").read_text())
+    times, kept = (
+        report["times"],
+        ("list", "member", "source", "NME", f"AUC@{TAU:.2f}", f"FR@{TAU:.2f}", "faces", "degenerate"),
+    )
+
+    def of(names, what: str) -> float:
+        return sum(times.get(name, {}).get(what, np.nan) for name in names)
+
+    rows = []
+    for row in report["rows"]:
+        tsal = row["member"] in ("teacher", "student")
+        starts = [name for name in times if name.startswith("start-")] if tsal else []
+        further = [] if row["member"] == "start" else ["tsal" if tsal else "supervised"]
+        parts = {
+            "start_steps": of(["start"], "steps"),
+            "further_steps": of(further, "steps"),
+            "start_seconds": of(["start", *starts], "seconds"),
+            "further_seconds": of(further, "seconds"),
+            "tracker_seconds": of(["tracker"], "seconds") if tsal else 0.0,
+        }
+        steps = parts["start_steps"] + parts["further_steps"]
+        seconds = np.nansum([value for name, value in parts.items() if name.endswith("seconds")])
+        whole = {"steps": steps, "seconds": seconds, "transductive": report.get("transductive", False)}
+        rows.append({name: row[name] for name in kept} | whole | parts)
+    return pd.DataFrame(rows)
+
+
+def clip_table(run: Run) -> pd.DataFrame:
+    """A row a labelled clip of three or more evenly spaced frames of an evaluation list, and member: mean NME and
+    jitter of the heatmap source, in %; jitter is over the clip's median normaliser. ``labels``: those landmarks' own
+    that are always visible.
+    """
+    predictions = read_arrays(run_file(run, "predictions.npz"))
+    heatmap = predictions["sources"].tolist().index("heatmap")
+    errors = 100 * table_errors(predictions)[:, heatmap]
+    place = {key: i for i, key in enumerate(zip(predictions["list"].tolist(), predictions["row"].tolist()))}
+    rows = []
+    for name, faces in run.lists.evaluate.items():
+        for clip in group_clips(faces):
+            if len(clip.faces) < 3 or np.ptp(np.diff([int(Path(face.image).stem) for face in clip.faces])):
+                continue
+            mine = [place[name, face.row] for face in clip.faces]
+            if np.isnan(errors[:, mine]).all():
+                continue
+            d, seen = np.nanmedian(predictions["d"][mine]), predictions["visible"][mine].all(0)
+            for m, member in enumerate(predictions["members"].tolist()):
+                shaken = 100 * jitter(predictions["points"][m, heatmap][mine], d).mean()
+                rows.append((name, clip.name, member, float(np.nanmean(errors[m, mine])), float(shaken)))
+            shaken = 100 * jitter(predictions["truth"][mine][:, seen], d).mean() if seen.any() else np.nan
+            rows.append((name, clip.name, "labels", 0.0, float(shaken)))
+    return pd.DataFrame(rows, columns=["list", "clip", "member", "NME", "jitter"])
+
+
+# --- as text
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def run_tables(run: Run) -> Tables:
+    """Results, tracker, jitter, and what the audit says of pseudo-labels. Errors: % of what the first title names."""
+    mark = (
+        ", transductive: unlabelled pictures of the lists may have been trained on"
+        if run.config.data.transductive
+        else ""
+    )
+    return {
+        f"Results (errors in {unit(run).removesuffix(', transductive')}{mark})": _results(run),
+        "Tracker (mean error, px of the input)": _tracker(run),
+        "Jitter of evaluated clips": _jitter(run),
+    } | _pseudo_labels(Audit.open(run_file(run, "audit/labels.parquet").parent))
+
+
+def _results(run: Run) -> pd.DataFrame:
+    numbers, tau = table(run), f"{TAU:.2f}"
+    seconds = lambda value: "not kept" if np.isnan(value) else f"{value:.0f} s"  # noqa: E731
+    return pd.DataFrame(
+        {
+            "list": numbers.list,
+            "member": numbers.member,
+            "source": numbers.source,
+            "NME %": numbers.NME.map("{:.2f}".format),
+            f"AUC@{tau}": numbers[f"AUC@{tau}"].map("{:.3f}".format),
+            f"FR@{tau} %": (100 * numbers[f"FR@{tau}"]).map("{:.1f}".format),
+            "faces": numbers.faces,
+            "steps": [f"{a:.0f} + {b:.0f}" for a, b in numbers[["start_steps", "further_steps"]].values],
+            "time": [f"{seconds(a)} + {seconds(b)}" for a, b in numbers[["start_seconds", "further_seconds"]].values],
+            "tracker": [seconds(value) if value != 0 else "none" for value in numbers.tracker_seconds],
+        }
+    )
+
+
+def _tracker(run: Run) -> pd.DataFrame:
+    report = json.loads(run_file(run, "tracker/metrics.json").read_text())
+    flow = pd.DataFrame(report).T.map("{:.3f}".format).rename(columns=lambda kind: kind.replace("_", " "))
+    flow.insert(0, "flow", flow.index)
+    return flow
+
+
+def _jitter(run: Run) -> pd.DataFrame | str:
+    clips = clip_table(run)
+    if not len(clips):
+        return "Nothing to tell: no evaluation list has a labelled clip of three even frames."
+    means = clips.groupby(["list", "member"], sort=False).agg(
+        clips=("clip", "size"), nme=("NME", "mean"), jitter=("jitter", "mean")
+    )
+    means = means.reset_index().rename(columns={"nme": "NME %", "jitter": "jitter %"})
+    return means.assign(**{name: means[name].map("{:.3f}".format) for name in ("NME %", "jitter %")})
+
+
+def _pseudo_labels(audit: Audit) -> dict[str, pd.DataFrame | str]:
+    steps = step_table(audit)
+    known = steps.dropna(axis=1, how="all").rename(
+        columns={"agreement": "disagreement px", "flow_error": "forward-backward px"}
+    )
+    texts = {name: known[name].map(_number) for name in known if name not in ("member", "step", "frames")}
+    over = known.assign(**texts).rename(columns=lambda name: name.replace("_", " "))
+    title = "Pseudo-labels over training (medians; the same frames at every step)"
+    worse = _worsened(audit)
+    if not is_measured(audit):
+        return {
+            title: over,
+            "Errors of pseudo-labels": "Nothing to tell: data.truth names no labels of the audited frames.",
+        } | worse
+    sources = source_table(audit)
+    kept = sources.assign(known=(100 * sources.known).map("{:.1f}".format), source=sources.source.str.replace("_", " "))
+    kept = kept.assign(**{name: sources[name].map(_number) for name in ("median", "mean", "90 %")}).rename(
+        columns={"known": "known, % of landmarks"}
+    )
+    checked = [
+        (member, SCORES[score], f"{one.off:.2f}", f"{one.mean:.2f}", _number(one.rank), one.landmarks)
+        for (member, score), one in calibrations(audit).items()
+    ]
+    columns = ["member", "score", "calibration error", "mean error", "rank correlation", "landmarks"]
+    calibrated = (
+        pd.DataFrame(checked, columns=columns)
+        if checked
+        else "Nothing to tell: two clips whose sources disagree are needed."
+    )
+    return {
+        "Errors of pseudo-labels": kept,
+        "Errors that are predicted from a score (fused points; learned and checked on halves of the clips)": calibrated,
+        title: over,
+    } | worse
+
+
+def _worsened(audit: Audit) -> dict[str, pd.DataFrame | str]:
+    """The frames that changed most for the worse, one a clip, as the figure of changes numbers them."""
+    found = changes(audit)
+    worse = one_a_clip(found[found.change > 0], NAMED)
+    named = pd.DataFrame({"no.": range(1, len(worse) + 1)}, index=worse.index).join(worse[["image", "clip"]])
+    named = named.assign(**{name: worse[name].map("{:.2f}".format) for name in ("start", "teacher")})
+    share = f"{100 * (found.change > 0).mean():.1f} % of {len(found)} frames" if len(found) else "no frame"
+    what, measure = (
+        ("got worse", "heatmap source, NME %")
+        if is_measured(audit)
+        else ("agree less", "mean disagreement, px of the input")
+    )
+    return {f"Faces that {what}: {share}; the most, one a clip ({measure})": named if len(named) else "None."}
+
+
+def _number(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.2f}"
+
+
+def write_tables(tables: Tables, folder: Path, name: str) -> list[Path]:
+    """``<name>.md`` and ``<name>.tex`` in the folder."""
+    paths = [Path(folder) / f"{name}.md", Path(folder) / f"{name}.tex"]
+    for path, text in zip(paths, (markdown(tables), latex(tables))):
+        write_text(path, text)
+    return paths
+
+
+def markdown(tables: Tables) -> str:
+    """A heading and a table each."""
+    parts = []
+    for title, content in tables.items():
+        if not isinstance(content, str):
+            cells = [
+                [str(cell).replace("|", r"\|") for cell in line] for line in [content.columns, *content.values.tolist()]
+            ]
+            lines = [cells[0], ["---"] * len(cells[0]), *cells[1:]]
+            content = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        parts.append(f"# {title}\n\n{content}\n")
+    return "\n".join(parts)
+
+
+ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
+ESCAPES |= {sign: "\\" + sign for sign in "&%$#_{}"} | {"±": r"$\pm$"}
+
+
+def escape(text: str) -> str:
+    """Text as LaTeX prints it."""
+    return "".join(ESCAPES.get(sign, sign) for sign in text)
+
+
+def latex(tables: Tables) -> str:
+    r"""A table environment each, for ``\usepackage{booktabs}``: text to the left, columns of numbers to the right."""
+    parts = ["% needs \\usepackage{booktabs}"]
+    for title, content in tables.items():
+        if isinstance(content, str):
+            parts.append(f"\\paragraph{{{escape(title)}}} {escape(content)}")
+            continue
+        lines = [
+            " & ".join(escape(str(cell)) for cell in line) + r" \\"
+            for line in [content.columns, *content.values.tolist()]
+        ]
+        sides = "".join("r" if all(_is_number(cell) for cell in content[name]) else "l" for name in content)
+        rows = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
+        start = [
+            r"\begin{table}",
+            r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
+            f"\\caption{{{escape(title)}}}",
+        ]
+        parts.append("\n".join([*start, f"\\begin{{tabular}}{{{sides}}}", *rows, r"\end{tabular}", r"\end{table}"]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _is_number(cell) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return cell == "-"
+    return True

@@ -1,0 +1,9 @@
+"""A trained model on lists and videos; drawing."""
+
+from tsal.utils.lazy import exports
+
+__getattr__, __dir__, __all__ = exports(
+    __name__,
+    predict="predict_list",
+    track="track_video",
+)

@@ -1,0 +1,191 @@
+"""The landmarks of a video as a CSV, and that CSV drawn on the video.
+
+The CSV has a row for each frame, face and member: ``frame`` (from 0), ``time_ms``, ``face`` (from 0; a face that was
+lost, or comes again after a cut, is a new one), ``member``, ``left top right bottom`` (the followed box), ``score``
+(mean of the landmarks'), then ``x0 y0 x1 y1 ...`` and ``score0 score1 ...`` of the scheme's landmarks. Pixels are those
+of the upright video, 0-based; scores are the heatmaps', in [0, 1]. Rows are sorted by frame, face and member.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from tsal.faces import Followed, read_frames
+from tsal.figures import MEMBERS
+from tsal.schemes import Scheme
+from tsal.utils import DataError
+
+COLUMNS = ("frame", "time_ms", "face", "member", "left", "top", "right", "bottom", "score")
+SHIFT = 4  # bits of OpenCV's sub-pixel coordinates
+
+
+# --- the CSV
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def write_csv(path: Path, followed: Followed, members: Sequence[str], shown: Sequence[np.ndarray]) -> None:
+    """Landmarks of ``detect``, see :mod:`tsal.track`, as this module's first lines tell; px to 2 digits, scores to 3."""
+    landmarks = shown[0].shape[2]
+    starts: dict[int, list[int]] = {}
+    for number, track in enumerate(followed.tracks):
+        starts.setdefault(track.first, []).append(number)
+    axes = [f"{axis}{k}" for k in range(landmarks) for axis in "xy"]
+    running: list[int] = []
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*COLUMNS, *axes, *(f"score{k}" for k in range(landmarks))])
+        for frame, moment in enumerate(followed.times):
+            running = sorted([n for n in running if followed.tracks[n].last >= frame] + starts.get(frame, []))
+            for number in running:
+                track, at = followed.tracks[number], frame - followed.tracks[number].first
+                for m, name in enumerate(members):
+                    row = shown[number][m, at]
+                    places = [f"{value:.2f}" for value in (*track.boxes[at], *row[:, :2].ravel())]
+                    scores = [f"{value:.3f}" for value in (row[:, 2].mean(), *row[:, 2])]
+                    writer.writerow(
+                        [frame, f"{moment:.3f}", number, name, *places[:4], scores[0], *places[4:], *scores[1:]]
+                    )
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file begins as :func:`write_csv` begins it."""
+    start = ",".join((*COLUMNS, "x0", "y0")).encode()
+    with path.open("rb") as file:
+        return file.read(len(start)) == start
+
+
+def read_csv(path: Path) -> Iterator[tuple[int, list[dict]]]:
+    """Frames with faces in order: number; ``face``, ``member``, ``box`` (4,), ``points`` (K, 2) and ``scores`` (K,) of
+    each row.
+    """
+    with Path(path).open(newline="") as file:
+        reader = csv.reader(file)
+        fixed = len(COLUMNS)
+        landmarks = (len(next(reader)) - fixed) // 3
+        for frame, rows in itertools.groupby(reader, key=lambda row: int(row[0])):
+            yield (
+                frame,
+                [
+                    {
+                        "face": int(row[2]),
+                        "member": row[3],
+                        "box": np.array(row[4:8], float),
+                        "points": np.array(row[fixed : fixed + 2 * landmarks], float).reshape(-1, 2),
+                        "scores": np.array(row[fixed + 2 * landmarks :], float),
+                    }
+                    for row in rows
+                ],
+            )
+
+
+# --- drawing
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def draw_csv(
+    video: Path,
+    csv_path: Path,
+    out: Path,
+    scheme: Scheme,
+    low: dict[str, float],
+    frames: int,
+    fps: float,
+    *,
+    progress: bool = True,
+) -> None:
+    """The video with what the CSV says on it: a panel for each member of ``low``, side by side, named where there are
+    several.
+
+    Encoded as MPEG-4 part 2 (mp4v), without sound; an odd width or height, which that cannot hold, gains a copy of the
+    last column or row.
+    """
+    faces = read_csv(csv_path)
+    ahead = next(faces, None)
+    writer, written = None, 0
+    label = f"{video.name}: drawing"
+    try:
+        bar = tqdm(read_frames(video), total=frames, desc=label, unit="frame", disable=not progress, mininterval=1)
+        for number, _, picture in bar:
+            rows: list[dict] = []
+            if ahead and ahead[0] == number:
+                rows, ahead = ahead[1], next(faces, None)
+            panels = []
+            for name, threshold in low.items():
+                panel = picture.copy()
+                for row in rows:
+                    if row["member"] == name:
+                        draw_face(panel, row, scheme, threshold)
+                if len(low) > 1:
+                    _write_text(panel, name, (0.02 * panel.shape[1], 0.07 * panel.shape[0]), panel.shape[0] / 500)
+                panels.append(panel)
+            whole = np.hstack(panels)
+            height, width = whole.shape[:2]
+            whole = cv2.copyMakeBorder(whole, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+            if writer is None:
+                writer = cv2.VideoWriter(
+                    str(out), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"mp4v"), fps, whole.shape[1::-1]
+                )
+                if not writer.isOpened():
+                    size = f"{whole.shape[1]} x {whole.shape[0]}, {fps:g} frames/s"
+                    raise DataError(f"{out.parent}: OpenCV cannot write an .mp4 there ({size})")
+            writer.write(whole)
+            written += 1
+    finally:
+        if writer is not None:
+            writer.release()
+    if written != frames:
+        raise DataError(
+            f"{video}: the last reading had {written} frames, not {frames}: has the file changed? try again"
+        )
+    kept = cv2.VideoCapture(str(out), cv2.CAP_FFMPEG)
+    count = int(kept.get(cv2.CAP_PROP_FRAME_COUNT)) if kept.isOpened() else 0
+    kept.release()
+    if count != frames:  # OpenCV's writer tells nothing of a full disk
+        raise DataError(f"{out.parent}: {count} of {frames} frames could be written; is the disk full?")
+
+
+def draw_face(picture: np.ndarray, row: dict, scheme: Scheme, low: float) -> None:
+    """Draw a row of :func:`read_csv` on a BGR picture: box, lines and dots; a dot whose score is under ``low`` is
+    hollow.
+    """
+    box, points, colour = row["box"], row["points"], _colour(row["member"])
+    size = math.sqrt((box[2] - box[0]) * (box[3] - box[1]))
+    radius = float(np.clip(0.011 * size, 1.1, 6))
+    thin = max(1, round(size / 300))
+    cv2.rectangle(picture, _place(box[:2]), _place(box[2:]), (255, 255, 255), 1, cv2.LINE_AA, SHIFT)
+    for _, indices, closed in scheme.lines:
+        line = np.array([_place(points[i]) for i in indices], np.int32)
+        cv2.polylines(picture, [line], closed, colour, thin, cv2.LINE_AA, SHIFT)
+    for point, score in zip(points, row["scores"]):
+        place, sure = _place(point), score >= low
+        outer, inner = round((radius + 0.7) * 2**SHIFT), round(radius * 2**SHIFT)
+        cv2.circle(picture, place, outer, (0, 0, 0), -1, cv2.LINE_AA, SHIFT)
+        cv2.circle(picture, place, inner, (255, 255, 255) if sure else colour, -1 if sure else 1, cv2.LINE_AA, SHIFT)
+    _write_text(picture, str(row["face"]), (box[0], box[1] - 3), size / 400)
+
+
+def _place(point: Sequence[float]) -> tuple[int, int]:
+    """Fixed-point coordinates; far outside the picture they are cut, or they would overflow."""
+    x, y = np.clip(np.round(np.asarray(point, float) * 2**SHIFT), -(2**20), 2**20).astype(int)
+    return int(x), int(y)
+
+
+def _colour(member: str) -> tuple[int, int, int]:
+    """BGR, the member's colour in the figures."""
+    red, green, blue = bytes.fromhex(MEMBERS.get(member, MEMBERS["supervised"])[1:])
+    return blue, green, red
+
+
+def _write_text(picture: np.ndarray, text: str, place: Sequence[float], scale: float) -> None:
+    scale = float(np.clip(scale, 0.4, 2))
+    where, thick = (round(place[0]), round(place[1])), max(1, round(1.5 * scale))
+    for extra, grey in ((2, 0), (0, 255)):
+        cv2.putText(picture, text, where, cv2.FONT_HERSHEY_SIMPLEX, scale, (grey,) * 3, thick + extra, cv2.LINE_AA)

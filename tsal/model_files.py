@@ -1,0 +1,44 @@
+"""Trained detectors in files: weights with the config and the landmark scheme that made them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from tsal.config import Config
+from tsal.model import Detector
+from tsal.schemes import Scheme, get_scheme, scheme_from_dict
+from tsal.utils import InputError, load_checkpoint, save_checkpoint
+
+
+def save_members(path: Path, members: dict[str, Detector], config: Config, identity: dict) -> None:
+    """Trained weights of named members, with the config that made them; tensors and plain types only.
+
+    The ``identity`` of a run's training holds the landmark scheme written out, so a checkpoint needs no file of it.
+    """
+    weights = {name: member.state_dict() for name, member in members.items()}
+    save_checkpoint(path, {"config": config.to_dict(), "identity": identity, "members": weights})
+
+
+def load_member(
+    path: Path, member: str | None = None, device: torch.device | str = "cpu"
+) -> tuple[Detector, Config, Scheme]:
+    """A member (``teacher`` if there is one, by default) of a file that :func:`save_members` wrote, in eval mode.
+
+    Its scheme is the one that it learned; in a file from before schemes were kept, the one that its config names.
+    """
+    content = load_checkpoint(path, device)
+    if "members" not in content or "config" not in content:
+        raise InputError(f"{path}: holds no trained detector (a run's <method>/model.pt does)")
+    names = list(content["members"])
+    member = member or ("teacher" if "teacher" in names else names[0])
+    if member not in names:
+        raise InputError(f"{path}: has no member {member!r}; it holds {', '.join(names)}")
+    # the file holds every weight: what they once started from need not be there
+    config = Config.from_dict(content["config"], str(path)).override({"model.vgg16_weights": ""})
+    kept, name = content.get("identity", {}).get("scheme"), config.data.scheme
+    scheme = scheme_from_dict(kept, name, f"{path}: scheme") if kept else get_scheme(name)
+    detector = Detector(scheme.points, config.model)
+    detector.load_state_dict(content["members"][member])
+    return detector.to(device).eval(), config, scheme

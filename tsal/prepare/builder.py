@@ -1,0 +1,275 @@
+"""What the builders of datasets share: rows, what was refused and why, counts, and a prepared folder written at the end.
+
+``data/prepared/<name>/`` holds lists/ (see :mod:`tsal.data.lists`), pictures.csv (subject, clip, frame and content of each picture),
+refused.csv (every row left out, and why) and manifest.json (source, options, box policy, counts). The release itself is never
+changed: rows reach it through the link ``release``.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from tsal.data import Face, Origin, face_problems, look_at_picture, read_json, write_list
+from tsal.utils import DataError, replacing, write_text
+
+RELEASE = "release"  # the link to the source, in the prepared folder
+UNFINISHED = (
+    "work",
+    "annotations",
+    "clips",
+    "frames",
+    "renamed",
+    RELEASE,
+)  # what a stopped build leaves: it goes on from there
+PICTURE_COLUMNS = ("image", "subject", "clip", "frame", "sha256", "width", "height")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a list to be, and where the source says so (for the report of refused rows)."""
+
+    list_name: str
+    image: str
+    annotation: str | None
+    box: tuple[float, ...]  # x1, y1, x2, y2 (and face size), 0-based px
+    where: str
+
+
+@dataclass
+class Preparation:
+    """A dataset in the making: collect, then :meth:`write`. Nothing stands in lists/ before all is known to be right.
+
+    Args:
+        folder: the prepared folder.
+        builder: the builder's name; ``source``: the release, or what takes its place.
+        points: landmarks of a labelled row; 0 where no row has labels.
+        boxes: one line that says where the boxes come from.
+        options: whatever else decides the result.
+    """
+
+    folder: Path
+    builder: str
+    source: Path
+    points: int
+    boxes: str
+    options: dict[str, Any] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    origins: dict[str, Origin] = field(default_factory=dict)
+    facts: dict[str, dict] = field(default_factory=dict)  # image -> see describe_picture; where the builder knows them
+    refused: list[tuple[str, str]] = field(default_factory=list)  # where, why
+    counts: list[dict] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    links: dict[str, str] = field(default_factory=dict)  # name in the prepared folder -> file of the source
+
+    def __post_init__(self):
+        self.folder, self.source = Path(self.folder), Path(self.source).expanduser().resolve()
+        if not self.source.exists():
+            raise DataError(f"{self.source}: no such file or folder")
+        former = self.folder / "manifest.json"
+        if former.exists():
+            builder = read_json(former).get("builder")
+            if builder != self.builder:
+                raise DataError(f"{self.folder}: holds what {builder or 'another program'} made; give another --name")
+        elif (
+            self.folder.exists()
+            and not self._mark.exists()
+            and any(p.name not in UNFINISHED for p in self.folder.iterdir())
+        ):
+            raise DataError(
+                f"{self.folder}: holds files but no manifest.json of a prepared dataset; give another --name"
+            )
+
+    @property
+    def _mark(self) -> Path:
+        """Says that lists are being written; a build that was killed meanwhile may begin anew."""
+        return self.folder / "work" / f"{self.builder}.writing"
+
+    def add(self, list_name: str, image: str, annotation: str | None, box: Iterable[float], where: str) -> None:
+        self.rows.append(Row(list_name, image, annotation, tuple(map(float, box)), where))
+
+    def refuse(self, where: str, why: str) -> None:
+        self.refused.append((where, why))
+
+    def count(self, what: str, found: int, expected: int | None = None, why: str = "") -> None:
+        """A number for the report; ``expected`` is the release's own, ``why`` explains a difference."""
+        self.counts.append(
+            {"what": what, "found": found, "expected": expected, "why": why if found != expected else ""}
+        )
+
+    def released(self, path: str | Path) -> str:
+        """How a row names a file of the source: through the link, or, where the name has white space, a link of its
+        own.
+        """
+        path = Path(path)
+        if path.is_absolute() and path.is_relative_to(self.source):
+            path = path.relative_to(self.source)
+        if path.is_absolute() or ".." in path.parts:  # beside the source: a link to it does not lead there
+            return self.link("renamed/" + re.sub(r"\s+", "", path.name), path)
+        if not re.search(r"\s", str(path)):
+            return f"{RELEASE}/{path}"
+        without = re.sub(r"\s+", "", str(path))
+        return self.link(f"renamed/{without}", path)
+
+    def link(self, name: str, path: str | Path) -> str:
+        """A link in the prepared folder to a file of the source (relative to it, or absolute); returns its name.
+
+        That is ``name``, or, where another file is linked by it already, one with a hash of the file's path.
+        """
+        target = self.source / path
+        if self.links.setdefault(name, str(target)) != str(target):
+            taken = Path(name)
+            name = str(
+                taken.with_name(f"{taken.stem}-{hashlib.sha256(os.fsencode(target)).hexdigest()[:8]}{taken.suffix}")
+            )
+        place = self.folder / name
+        if place.is_symlink() and os.readlink(place) == str(target):
+            return name
+        with replacing(place) as temporary:
+            os.symlink(target, temporary)
+        return name
+
+    def drop_lists(self) -> None:
+        """Remove the lists of a former build, before pictures that they name are replaced."""
+        for path in (self.folder / "lists").glob("*"):
+            path.unlink(missing_ok=True)
+
+    def write(self, *, workers: int = 2, progress: bool = True) -> dict:
+        """Check every row, refuse the wrong ones, write lists, pictures.csv, refused.csv and manifest.json; returns the
+        manifest.
+
+        Raises:
+            DataError: no row is right.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.link(RELEASE, self.source)
+        kept = self._checked(workers, progress)
+        if not kept:
+            raise DataError([f"{self.source}: nothing is left to make a list of", *self._reasons()])
+        names = list(dict.fromkeys(row.list_name for row in kept))
+        former = self.folder / "manifest.json"
+        for name in set(read_json(former).get("lists", {})) - set(names) if former.exists() else ():
+            (self.folder / "lists" / name).unlink(missing_ok=True)  # of other options
+        lists = {}
+        write_text(self._mark, "")
+        for name in names:
+            path = self.folder / "lists" / name
+            rows = [row for row in kept if row.list_name == name]
+            write_list(path, [(row.image, row.annotation, row.box) for row in rows])
+            labelled = sum(row.annotation is not None for row in rows)
+            lists[name] = {
+                "rows": len(rows),
+                "labelled": labelled,
+                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            }
+        pictures = [
+            {"image": image, **vars(self.origins.get(image, Origin())), **self.facts[image]}
+            for image in dict.fromkeys(row.image for row in kept)
+        ]
+        write_text(
+            self.folder / "pictures.csv", _csv(PICTURE_COLUMNS, [[p[c] for c in PICTURE_COLUMNS] for p in pictures])
+        )
+        write_text(self.folder / "refused.csv", _csv(("where", "why"), self.refused))
+        manifest = {
+            "builder": self.builder,
+            "source": str(self.source),
+            "points": self.points,
+            "boxes": self.boxes,
+            "options": self.options,
+            "lists": lists,
+            "pictures": len(pictures),
+            "counts": self.counts,
+            "refused": len(self.refused),
+            "notes": self.notes,
+        }
+        write_text(former, json.dumps(manifest, indent=1) + "\n")
+        self._mark.unlink(missing_ok=True)
+        return manifest
+
+    def _reasons(self) -> list[str]:
+        """A line for each refused row; of many rows, one for each kind of reason: a hundred of one kind must not hide
+        another.
+        """
+        if len(self.refused) <= 20:
+            return [f"{where}: {why}" for where, why in self.refused]
+        kinds = [re.sub(r"\S*[\d/\\.]\S*", "", why) for _, why in self.refused]  # without names and numbers
+        first: dict[str, tuple[str, str]] = {}
+        for kind, row in zip(kinds, self.refused):
+            first.setdefault(kind, row)
+        number = Counter(kinds)
+        more = {kind: f" (and {number[kind] - 1} more of this kind)" if number[kind] > 1 else "" for kind in first}
+        return [f"{where}: {why}{more[kind]}" for kind, (where, why) in first.items()][:20]
+
+    def _checked(self, workers: int, progress: bool) -> list[Row]:
+        """The rows whose picture, box and annotation are right; the others are refused."""
+        images = [image for image in dict.fromkeys(row.image for row in self.rows) if image not in self.facts]
+        found: dict[str, dict | str] = dict(self.facts)
+        with ThreadPoolExecutor(workers) as pool:
+            looks = pool.map(lambda image: look_at_picture(self.folder / image, image), images)
+            bar = tqdm(looks, total=len(images), desc="checking pictures", disable=not progress, mininterval=1)
+            found |= dict(zip(images, bar))
+        kept = []
+        for row in self.rows:
+            face = Face(row.image, row.annotation, row.box[:4], None, row.list_name, 0)
+            problems = face_problems(face, found[row.image], self.folder, self.points)
+            if not (all(map(math.isfinite, row.box)) and row.box[2] > row.box[0] and row.box[3] > row.box[1]):
+                problems = ["the box is empty or inverted, or has no numbers"]
+            if problems:
+                self.refuse(row.where, problems[0])
+            else:
+                kept.append(row)
+        self.facts = {image: fact for image, fact in found.items() if isinstance(fact, dict)}
+        return kept
+
+
+def landmark_box(points: np.ndarray, visible: np.ndarray) -> tuple[float, float, float, float]:
+    """The box that is tight around the visible ones of points (K, 2) px; NaNs where there are none."""
+    seen = np.asarray(points, float)[np.asarray(visible, bool)]
+    return tuple(np.concatenate([seen.min(0), seen.max(0)])) if len(seen) else (np.nan,) * 4
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Sequence]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([["" if value is None else value for value in row] for row in rows])
+    return text.getvalue()
+
+
+def read_refused(root: Path) -> list[tuple[str, str]]:
+    """(where, why) of every row that a builder left out."""
+    path = Path(root) / "refused.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [(row["where"], row["why"]) for row in csv.DictReader(file)]
+
+
+def describe(manifest: dict, folder: Path) -> str:
+    """What a builder made, for a person: counts beside the release's own, lists, what was refused, notes."""
+    lines = [f"{manifest['builder']}: {manifest['source']} -> {folder}"]
+    for item in manifest["counts"]:
+        expected = "" if item["expected"] is None else f" of {item['expected']}"
+        lines.append(f"  {item['what']}: {item['found']}{expected}{' - ' + item['why'] if item['why'] else ''}")
+    lines += [
+        f"  lists/{name}: {found['rows']} rows, {found['labelled']} labelled"
+        for name, found in manifest["lists"].items()
+    ]
+    lines.append(f"  boxes: {manifest['boxes']}")
+    if manifest["refused"]:
+        lines.append(f"  {manifest['refused']} rows left out: refused.csv says why")
+    return "\n".join(lines + [f"  note: {note}" for note in manifest["notes"]])

@@ -1,0 +1,243 @@
+"""300-VW as iBUG releases it (300VW_Dataset_2015_12_14): 114 folders, each with ``vid.avi`` and ``annot/000001.pts``
+...
+
+Shen et al., "The First Facial Landmark Tracking in-the-Wild Challenge", ICCVW 2015. 50 clips are for training; the test
+clips are of category A (31: well lit), B (19: unconstrained light) and C (14: everything).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import cv2
+from tqdm import tqdm
+
+from tsal.data import Origin, describe_picture, read_points
+from tsal.faces import follow_video, read_frames
+from tsal.prepare.builder import Preparation, landmark_box
+from tsal.utils import DataError, write_text
+
+POINTS = 68
+SPLITS = {
+    "train": "001 002 003 004 007 009 010 011 013 015 016 017 018 019 020 022 025 027 028 029 031 033 034 035 037 039 041 043 044 046 "
+    "047 048 049 053 057 059 112 113 115 119 120 123 138 143 144 160 204 205 223 225",
+    "A": "114 124 125 126 150 158 401 402 505 506 507 508 509 510 511 514 515 518 519 520 521 522 524 525 537 538 540 541 546 547 548",
+    "B": "203 208 211 212 213 214 218 224 403 404 405 406 407 408 409 412 550 551 553",
+    "C": "410 411 516 517 526 528 529 530 531 533 557 558 559 562",
+}
+LISTS = {"train": "300VW.train", "A": "300VW.test-A", "B": "300VW.test-B", "C": "300VW.test-C"}
+LABELLED_BOXES = "tight around the labelled landmarks (.GTB)"
+FOUND_BOXES = "of the face finder, followed over time (.DET); none comes from a label"
+FINDER = 1  # of what work/*-faces.json holds: raise it when the finder changes
+JPEG_QUALITY = 95
+
+
+def prepare_300vw(
+    source: Path,
+    folder: Path,
+    *,
+    every: int = 1,
+    labels: bool = True,
+    found_boxes: bool = False,
+    workers: int = 2,
+    progress: bool = True,
+) -> dict:
+    """Frames and lists of the release at ``source``; returns the manifest. A stopped extraction goes on with the clips
+    that miss.
+
+    Args:
+        every: take each n-th frame, from the first one; nothing is padded or dropped at a clip's end.
+        labels: ``300VW.{train,test-A,test-B,test-C}.GTB`` with landmarks; else only the lists of ``found_boxes``.
+        found_boxes: also ``.DET`` lists without labels, whose boxes are found in the pixels.
+    """
+    if every < 1:
+        raise DataError(f"--every {every}: want 1 or more")
+    found_boxes = found_boxes or not labels
+    options = {"every": every, "labels": labels, "found_boxes": found_boxes, "jpeg_quality": JPEG_QUALITY}
+    boxes = "; ".join([LABELLED_BOXES] * labels + [FOUND_BOXES] * found_boxes)
+    made = Preparation(folder, "300vw", source, POINTS, boxes, options)
+    wanted = {name: split for split, names in SPLITS.items() for name in names.split()}
+    there = {path.parent.name: path for path in sorted(made.source.glob("*/vid.avi"))}
+    clips = [name for name in wanted if name in there]
+    if not clips:
+        raise DataError(
+            f"{made.source}: holds no <clip>/vid.avi of 300-VW (001, 002 ...); give the folder 300VW_Dataset_2015_12_14"
+        )
+    for name in sorted(set(wanted) - set(there)):
+        made.refuse(f"clip {name} ({LISTS[wanted[name]]})", f"{made.source / name / 'vid.avi'} does not exist")
+    for name in sorted(set(there) - set(wanted)):
+        made.notes.append(f"{there[name].parent} is no clip of 300-VW's lists: left out")
+    facts = _each(
+        made,
+        "extracting frames",
+        clips,
+        lambda name, stop: extract(there[name], made, name, every, stop),
+        workers,
+        progress,
+    )
+    boxes = {}
+    if found_boxes:
+        boxes = _each(
+            made,
+            "finding faces",
+            list(facts),
+            lambda name, stop: find_boxes(there[name], made, name),
+            workers,
+            progress,
+        )
+    for split, names in SPLITS.items():
+        found = [name for name in names.split() if name in facts]
+        made.count(f"{LISTS[split]}, clips", len(found), len(names.split()), "refused.csv says which are missing")
+        for name in found:
+            if labels:
+                _add_labelled(made, f"{LISTS[split]}.GTB", there[name], facts[name])
+            if name in boxes:
+                _add_found(made, f"{LISTS[split]}.DET", there[name], facts[name], boxes[name])
+    return made.write(workers=workers, progress=progress)
+
+
+def _each(
+    made: Preparation, label: str, names: Sequence[str], work: Callable, workers: int, progress: bool
+) -> dict[str, Any]:
+    """Clip -> what ``work(clip, stop)`` says of it; a clip whose video cannot be read is refused.
+
+    Where one fails or the user stops, the clips that wait are not begun, and ``stop`` is set for those at work.
+    """
+    stop, found = Event(), {}
+    with ThreadPoolExecutor(workers) as pool:
+        jobs = {name: pool.submit(work, name, stop) for name in names}
+        try:
+            for name, job in tqdm(jobs.items(), desc=label, unit="clip", disable=not progress, mininterval=1):
+                try:
+                    found[name] = job.result()
+                except DataError as error:
+                    made.refuse(f"clip {name}", str(error))
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    return found
+
+
+def extract(video: Path, made: Preparation, name: str, every: int, stop: Event) -> dict:
+    """Write each n-th frame of a video as ``frames/<name>/<number>.jpg``, counted from 1; whole or not at all.
+
+    Returns:
+        ``total``: frames of the video. ``frames``: {number: see describe_picture}. What is extracted already,
+        from the same file with the same setting, is not extracted again.
+    """
+    record, target = made.folder / "work" / f"{name}.json", made.folder / "frames" / name
+    state = video.stat()
+    key = [state.st_size, state.st_mtime_ns, every, JPEG_QUALITY]
+    former = _recorded(record, key)
+    if former and target.is_dir() and len(list(target.glob("*.jpg"))) == len(former["frames"]):
+        return former
+    if target.is_dir():
+        made.drop_lists()  # a list must not name frames that are gone
+    temporary = target.with_name(f".{name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    frames, total = {}, 0
+    try:
+        for index, _, picture in read_frames(video):
+            if stop.is_set():
+                raise DataError(f"{video}: stopped")
+            total = index + 1
+            if index % every == 0:
+                content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+                (temporary / f"{total:06d}.jpg").write_bytes(content)
+                frames[f"{total:06d}"] = describe_picture(content, picture)
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    facts = {"key": key, "total": total, "frames": frames}
+    write_text(record, json.dumps(facts) + "\n")
+    return facts
+
+
+def _recorded(record: Path, key: list) -> dict | None:
+    """What work/ holds of a clip, made under ``key``; None where it holds nothing, something else or something broken."""
+    try:
+        former = json.loads(record.read_text())
+        return former if former["key"] == key else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _take(made: Preparation, clip: str, number: str, fact: dict) -> str:
+    image = f"frames/{clip}/{number}.jpg"
+    made.origins[image] = Origin(clip, clip, int(number))  # the release names no persons: a clip stands for one
+    made.facts[image] = fact
+    return image
+
+
+def _add_labelled(made: Preparation, name: str, video: Path, facts: dict) -> None:
+    """The frames of a clip that have a right .pts, and the count of both."""
+    clip = video.parent.name
+    files = {path.stem for path in (video.parent / "annot").glob("*.pts")}
+    made.count(
+        f"{clip}, frames of vid.avi",
+        facts["total"],
+        len(files),
+        "annot/ holds another number of .pts; the ones without a partner are left out",
+    )
+    for number in sorted(files - {f"{i:06d}" for i in range(1, facts["total"] + 1)}):
+        made.refuse(str(video.parent / "annot" / f"{number}.pts"), f"the video has no frame {number}")
+    for number, fact in facts["frames"].items():
+        path = video.parent / "annot" / f"{number}.pts"
+        if number not in files:
+            made.refuse(f"{video} frame {number}", f"{path} does not exist")
+            continue
+        try:
+            points, visible = read_points(path, POINTS)
+        except DataError as error:
+            made.refuse(f"{video} frame {number}", str(error))
+            continue
+        made.add(
+            name,
+            _take(made, clip, number, fact),
+            made.released(path),
+            landmark_box(points, visible),
+            f"{video} frame {number}",
+        )
+
+
+def _add_found(made: Preparation, name: str, video: Path, facts: dict, boxes: dict[str, list[float]]) -> None:
+    """The frames of a clip in which its face was found."""
+    clip = video.parent.name
+    missing = [number for number in facts["frames"] if number not in boxes]
+    made.count(
+        f"{clip}, frames with a found face",
+        len(facts["frames"]) - len(missing),
+        len(facts["frames"]),
+        "the others are in refused.csv",
+    )
+    for number in missing:
+        made.refuse(f"{name} {video} frame {number}", "no face is found")
+    for number, fact in facts["frames"].items():
+        if number in boxes:
+            made.add(name, _take(made, clip, number, fact), None, boxes[number], f"{video} frame {number}")
+
+
+def find_boxes(video: Path, made: Preparation, clip: str) -> dict[str, list[float]]:
+    """{frame's number: box} of the face that is followed longest, and of the next longest where that one is not there;
+    kept in work/.
+    """
+    record, state = made.folder / "work" / f"{clip}-faces.json", video.stat()
+    key = [FINDER, state.st_size, state.st_mtime_ns]
+    if former := _recorded(record, key):
+        return former["boxes"]
+    boxes: dict[str, list[float]] = {}
+    for track in sorted(follow_video(video, workers=1, progress=False).tracks, key=lambda track: -len(track.boxes)):
+        for number, box in enumerate(track.boxes, track.first + 1):
+            boxes.setdefault(f"{number:06d}", [round(float(v), 2) for v in box])
+    write_text(record, json.dumps({"key": key, "boxes": boxes}) + "\n")
+    return boxes

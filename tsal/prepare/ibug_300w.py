@@ -1,0 +1,146 @@
+"""300-W as iBUG releases it: folders afw, helen, ibug, lfpw of pictures with .pts, and detector boxes in .mat files.
+
+Sagonas et al., "300 Faces in-the-Wild Challenge: database and results", IVC 2016. The usual split: train is afw and the
+trainsets of helen and lfpw (3148 pictures); common is their testsets (554), challenging is ibug (135), full is both
+(689).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from tsal.data import Origin, read_points
+from tsal.prepare.builder import Preparation, landmark_box
+from tsal.prepare.matlab import read_mat
+from tsal.utils import DataError
+
+POINTS = 68
+SIZES = {
+    "afw": 337,
+    "helen/trainset": 2000,
+    "lfpw/trainset": 811,
+    "helen/testset": 330,
+    "lfpw/testset": 224,
+    "ibug": 135,
+}
+SPLITS = {
+    "train": ("afw", "helen/trainset", "lfpw/trainset"),
+    "common": ("helen/testset", "lfpw/testset"),
+    "challenging": ("ibug",),
+    "full": ("helen/testset", "lfpw/testset", "ibug"),
+}
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
+BOXES = "DET: the release's face detector; GTB: tight around the labelled landmarks, as the release gives it"
+
+
+def prepare_300w(source: Path, folder: Path, *, workers: int = 2, progress: bool = True) -> dict:
+    """Lists ``300W.{train,common,challenging,full}.{DET,GTB}`` of the release at ``source``; returns the manifest.
+
+    A face without a box of a kind is left out of that kind's lists alone, and told.
+    """
+    made = Preparation(folder, "300w", source, POINTS, BOXES)
+    found = {subset: _pictures(made.source / subset) for subset in SIZES}
+    if not any(found.values()):
+        raise DataError(
+            f"{made.source}: holds none of {', '.join(SIZES)}; unpack 300-W's archives there, each in its folder"
+        )
+    boxes = {subset: _boxes(made, subset) for subset, pictures in found.items() if pictures}
+    faces = {subset: _faces(made, subset, pictures) for subset, pictures in found.items()}
+    for subset, expected in SIZES.items():
+        missing = "" if found[subset] else "the folder is missing or holds no pictures"
+        left_out = len(found[subset]) - len(faces[subset])
+        why = missing or (
+            f"{left_out} pictures have no usable .pts" if left_out else "not the release's own number of pictures"
+        )
+        made.count(f"{subset}, faces", len(faces[subset]), expected, why)
+    several = sum(len(group) > 1 for group in _by_photograph(faces).values())
+    made.count("photographs with several labelled faces, each a row of its own", several)
+    for split, subsets in SPLITS.items():
+        for kind in ("DET", "GTB"):
+            rows = [(subset, *face) for subset in subsets for face in faces[subset]]
+            used = sum([_add(made, f"300W.{split}.{kind}", kind, boxes.get(subset), *face) for subset, *face in rows])
+            made.count(
+                f"300W.{split}.{kind}",
+                used,
+                sum(SIZES[subset] for subset in subsets),
+                "see the folders above, and refused.csv",
+            )
+    return made.write(workers=workers, progress=progress)
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("*") if p.suffix.lower() in PICTURES)
+
+
+def _key(name: str) -> str:
+    """A picture's name without what the release writes in two ways: ibug's ``image_092 _01.jpg`` has no space in the
+    .mat.
+    """
+    return re.sub(r"\s+", "", Path(name).stem)
+
+
+def _boxes(made: Preparation, subset: str) -> dict[str, dict[str, np.ndarray]] | None:
+    """{picture: {"DET", "GTB"}} 0-based px of a subset, or None where its .mat is not there."""
+    name = f"bounding_boxes_{subset.replace('/', '_')}.mat"
+    folders = [
+        p for p in made.source.iterdir() if p.is_dir() and re.sub(r"[ _]", "", p.name).lower() == "boundingboxes"
+    ]
+    path = next((p / name for p in [*folders, made.source] if (p / name).exists()), None)
+    if path is None:
+        made.notes.append(
+            f"{name} is missing: no .DET rows for {subset}, and its .GTB boxes are computed from the landmarks"
+        )
+        return None
+    entries = read_mat(path, "bounding_boxes")["bounding_boxes"]
+    found = {}
+    for number, entry in enumerate(np.atleast_1d(entries), 1):
+        try:
+            kinds = {"DET": entry["bb_detector"], "GTB": entry["bb_ground_truth"]}
+            # MATLAB counts pixels from 1
+            found[_key(entry["imgName"])] = {kind: np.asarray(box, float).reshape(4) - 1 for kind, box in kinds.items()}
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+            made.refuse(f"{path} entry {number}", "wants imgName, bb_detector and bb_ground_truth (x1 y1 x2 y2)")
+    return found
+
+
+def _faces(made: Preparation, subset: str, pictures: list[Path]) -> list[tuple[str, str, str, np.ndarray]]:
+    """(key, image, annotation, landmark box) of each picture with a right .pts."""
+    faces = []
+    for path in pictures:
+        annotation = path.with_suffix(".pts")
+        try:
+            points, visible = read_points(annotation, POINTS)
+        except DataError as error:
+            made.refuse(str(path), str(error))
+            continue
+        image = made.released(path)
+        photograph = (
+            re.sub(r"_\d+$", "", path.stem) if subset in ("afw", "ibug") or subset.startswith("helen") else path.stem
+        )
+        made.origins[image] = Origin(clip=f"{subset}/{photograph}")
+        faces.append((_key(path.name), image, made.released(annotation), landmark_box(points, visible)))
+    return faces
+
+
+def _by_photograph(faces: dict[str, list]) -> dict[tuple[str, str], list[str]]:
+    groups: dict[tuple[str, str], list[str]] = {}
+    for subset in ("afw", "helen/trainset", "helen/testset", "ibug"):
+        for key, *_ in faces[subset]:
+            groups.setdefault((subset, re.sub(r"_\d+$", "", key)), []).append(key)
+    return groups
+
+
+def _add(
+    made: Preparation, name: str, kind: str, boxes, key: str, image: str, annotation: str, tight: np.ndarray
+) -> int:
+    """Add a face to a list, if it has a box of the kind; the number of rows added."""
+    box = tight if boxes is None and kind == "GTB" else (boxes or {}).get(key, {}).get(kind)
+    if box is None:
+        if boxes is not None and not name.startswith("300W.full"):
+            made.refuse(f"{name} {image}", f"the release's .mat has no {kind} box for it")
+        return 0
+    made.add(name, image, annotation, box, f"{name} {image}")
+    return 1

@@ -1,0 +1,400 @@
+"""Videos of your own -> clips of followed faces and a list without labels.
+
+Two readings of each video: the first finds shots and faces (:mod:`tsal.data.faces`) and keeps what it found in
+work/<video>.json; the second cuts each track's frames to one window and writes them as
+clips/<video>-s<shot>-f<face>/<frame>.jpg, a folder at a time, whole or not at all. A stopped run goes on where it
+stopped.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from tsal.data import Origin
+from tsal.faces import MIN_FACE, Followed, GivenBox, Track, follow_video, read_boxes, read_frames
+from tsal.prepare.builder import Preparation
+from tsal.utils import DataError, write_text
+
+SUFFIXES = (
+    ".mp4",
+    ".m4v",
+    ".mov",
+    ".avi",
+    ".mkv",
+    ".webm",
+    ".mpg",
+    ".mpeg",
+    ".wmv",
+    ".flv",
+    ".3gp",
+    ".ts",
+    ".mts",
+    ".m2ts",
+)
+POINTS = 0  # no row has labels
+LIST = "unlabelled.txt"
+VERSION = 2  # of what work/ holds: raise it when the finder or the cuts change
+MARGIN = 0.75  # of the face's size, on each side of the union of a track's boxes
+JPEG_QUALITY = 95
+FOUND = (
+    "of the face finder (OpenCV's Haar cascades), followed by median flow, smoothed; made as tight as a landmark box"
+)
+GIVEN = "given as a file; carried by median flow or interpolated between rows, smoothed"
+TRACK_COLUMNS = ("clip", "video", "shot", "first", "last", "frames", "interval_ms", "x1", "y1", "x2", "y2", "detected")
+FRAME_COLUMNS = ("clip", "frame", "time_ms", "x1", "y1", "x2", "y2", "state")
+
+
+@dataclass(frozen=True)
+class FaceClip:
+    """A track to be written. ``window``: first column and row, and the ones after the last; ``frames``: numbers, from
+    0.
+    """
+
+    name: str
+    track: Track
+    window: tuple[int, int, int, int]
+    frames: tuple[int, ...]
+
+
+def prepare_video(
+    source: Path,
+    folder: Path,
+    *,
+    boxes_file: Path | None = None,
+    every: int = 1,
+    fps: float | None = None,
+    min_face: float = MIN_FACE,
+    workers: int = 2,
+    progress: bool = True,
+) -> dict:
+    """Clips and ``unlabelled.txt`` of a video, or of all videos in a folder and below it; returns the manifest.
+
+    Beside the lists: tracks.csv (a row a clip; ``detected``: share of the searches that found the face; windows without
+    their last column and row) and frames.csv (times, and boxes in the video's px).
+
+    Args:
+        boxes_file: boxes of another finder, see :func:`tsal.data.boxes_file.read_boxes`; for a folder its column
+            ``video`` names the file.
+        every: write each n-th frame. ``fps``: instead, at most so many frames a second, by the frames' own times.
+        min_face: side of the smallest face that is found, over the picture's shorter side.
+
+    Raises:
+        DataError: no video, none that can be read, or no face in them; wrong options; each wrong row of the boxes file.
+    """
+    _check_options(every, fps, min_face)
+    options = {"every": every, "fps": fps, "min_face": min_face, "margin": MARGIN, "jpeg_quality": JPEG_QUALITY}
+    options["boxes_file"] = str(boxes_file) if boxes_file else None
+    made = Preparation(folder, "video", source, POINTS, GIVEN if boxes_file else FOUND, options)
+    single = made.source.is_file()
+    videos = _videos(made.source)
+    given = _given_of(Path(boxes_file), made.source, videos) if boxes_file else None
+    done: list[tuple[Path, Followed, list[FaceClip]]] = []
+    for video, name in zip(videos, _names(made.source, videos)):
+        if given is not None and video not in given:
+            made.refuse(str(video), f"{boxes_file} has no boxes for it")
+            continue
+        try:
+            followed = _followed(
+                made, video, name, None if given is None else given[video], min_face, workers, progress
+            )
+            clips = _clips(name, followed, every, fps)
+            if not clips:
+                raise DataError(
+                    f"{video}: no face is found; try a smaller min_face than {min_face:g}, or give boxes of your own"
+                )
+            _write_clips(made, video, name, clips, progress)
+        except DataError as error:
+            if single:
+                raise
+            for line in error.problems:
+                made.refuse(str(video), line.removeprefix(f"{video}: "))
+            continue
+        done.append((video, followed, clips))
+    _add_rows(made, done)
+    made.count("videos", len(done), len(videos), "refused.csv says why")
+    made.count("frames of the videos", sum(len(followed.times) for _, followed, _ in done))
+    made.count("seconds", round(sum(_seconds(followed) for _, followed, _ in done)))
+    made.count("shots", sum(len(followed.cuts) + 1 for _, followed, _ in done))
+    made.count("tracks kept, each a clip", sum(len(clips) for *_, clips in done))
+    made.count("tracks dropped: found too seldom to be a face", sum(followed.dropped for _, followed, _ in done))
+    manifest = made.write(workers=workers, progress=progress)
+    _write_tables(made, done)
+    _remove_others(made.folder / "clips", {clip.name for *_, clips in done for clip in clips})
+    return manifest
+
+
+def _check_options(every: int, fps: float | None, min_face: float) -> None:
+    if every < 1:
+        raise DataError(f"every = {every}: want 1 or more")
+    if fps is not None and not 0 < fps < 1e4:
+        raise DataError(f"fps = {fps:g}: want over 0")
+    if fps is not None and every != 1:
+        raise DataError(f"every = {every} and fps = {fps:g}: give one of them")
+    if not 0.02 <= min_face <= 1:
+        raise DataError(f"min_face = {min_face:g}: want a share of the picture's shorter side, from 0.02 to 1")
+
+
+def _videos(source: Path) -> list[Path]:
+    if source.is_file():
+        if source.suffix.lower() not in SUFFIXES:
+            raise DataError(f"{source}: not a video by its name; want one of {' '.join(SUFFIXES)}")
+        return [source]
+    found = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    videos = [path for path in found if not any(part.startswith(".") for part in path.relative_to(source).parts)]
+    if not videos:
+        raise DataError(f"{source}: holds no video ({' '.join(SUFFIXES)})")
+    return videos
+
+
+def _relative(source: Path, video: Path) -> str:
+    return video.name if source.is_file() else video.relative_to(source).as_posix()
+
+
+def _names(source: Path, videos: Sequence[Path]) -> list[str]:
+    """A word of plain ASCII for each video, of its stem; where two would be one, with a hash of the path."""
+    words = []
+    for video in videos:
+        plain = unicodedata.normalize("NFKD", video.stem).encode("ascii", "ignore").decode()
+        words.append(re.sub(r"[^A-Za-z0-9_-]+", "_", plain).strip("_-")[:80] or "video")
+    lower = [word.lower() for word in words]  # some file systems do not tell A from a
+    marks = [
+        hashlib.sha256(_relative(source, video).encode("utf-8", "surrogateescape")).hexdigest()[:8] for video in videos
+    ]
+    return [f"{word}-{mark}" if lower.count(word.lower()) > 1 else word for word, mark in zip(words, marks)]
+
+
+def _given_of(path: Path, source: Path, videos: Sequence[Path]) -> dict[Path, dict[int, list[GivenBox]]]:
+    """The boxes file's boxes, by video."""
+    boxes = read_boxes(path)
+    if "" in boxes:
+        if not source.is_file():
+            raise DataError(f"{path}: boxes for a folder of videos want a first column video with the file's name")
+        return {videos[0]: boxes[""]}
+    found, problems = {}, []
+    for name, frames in boxes.items():
+        fits = [video for video in videos if name in (_relative(source, video), video.name)]
+        fits = [video for video in fits if _relative(source, video) == name] or fits
+        if len(fits) != 1:
+            row = next(iter(frames.values()))[0].where
+            why = "names several videos; give its path below the folder" if fits else "is no video there"
+            problems.append(f"{row}: {name!r} {why} ({source})")
+        elif fits[0] in found:
+            problems.append(f"{path}: {fits[0].name} is named in two ways, {name!r} is one")
+        else:
+            found[fits[0]] = frames
+    if problems:
+        raise DataError(problems)
+    return found
+
+
+# --- first reading
+# ---------------------------------------------------------------------------------------------------------
+
+
+def _key(video: Path, given: Mapping[int, list[GivenBox]] | None, min_face: float) -> list:
+    state = video.stat()
+    rows = (
+        None
+        if given is None
+        else [[number, [[*row.box, row.track] for row in given[number]]] for number in sorted(given)]
+    )
+    content = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+    return [VERSION, str(video), state.st_size, state.st_mtime_ns, min_face, content]
+
+
+def _followed(
+    made: Preparation, video: Path, name: str, given, min_face: float, workers: int, progress: bool
+) -> Followed:
+    """What follow_video says, from work/ where it is known."""
+    record, key = made.folder / "work" / f"{name}.json", _key(video, given, min_face)
+    followed = _recorded(record, key)
+    if followed is None:
+        followed = follow_video(video, min_face=min_face, given=given, workers=workers, progress=progress)
+        tracks = [
+            {"first": t.first, "shot": t.shot, "boxes": np.round(t.boxes, 2).tolist()}
+            | {"detected": _bits(t.detected), "searched": _bits(t.searched)}
+            for t in followed.tracks
+        ]
+        times = [round(time, 3) for time in followed.times]
+        write_text(record, json.dumps({"key": key, **vars(followed), "times": times, "tracks": tracks}) + "\n")
+        followed = _recorded(record, key)  # a run that goes on sees the same digits
+    made.notes.extend(followed.notes)
+    return followed
+
+
+def _recorded(record: Path, key: list) -> Followed | None:
+    try:
+        values = json.loads(record.read_text())
+        if values.pop("key") != key:
+            return None
+        tracks = [
+            Track(t["first"], np.array(t["boxes"], float), _flags(t["detected"]), t["shot"], _flags(t["searched"]))
+            for t in values.pop("tracks")
+        ]
+        return Followed(**values, tracks=tracks)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # of an older version, or damaged: found again
+        return None
+
+
+def _bits(values: Sequence[bool]) -> str:
+    return "".join("01"[bool(value)] for value in values)
+
+
+def _flags(bits: str) -> list[bool]:
+    return [bit == "1" for bit in bits]
+
+
+def _seconds(followed: Followed) -> float:
+    times = followed.times
+    return (times[-1] - times[0] + (float(np.median(np.diff(times))) if len(times) > 1 else 0.0)) / 1000
+
+
+# --- second reading
+# --------------------------------------------------------------------------------------------------------
+
+
+def _clips(name: str, followed: Followed, every: int, fps: float | None) -> list[FaceClip]:
+    """The clips that the tracks of a video become; a track between two samples is none."""
+    if fps is None:
+        sampled = np.arange(len(followed.times)) % every == 0
+    else:
+        slots = np.floor(
+            (np.array(followed.times) - followed.times[0]) * fps / 1000 + 1e-3
+        )  # a hair early still counts
+        sampled = np.diff(slots, prepend=-1) > 0
+    clips, faces = [], {}
+    for track in followed.tracks:
+        frames = tuple(number for number in range(track.first, track.last + 1) if sampled[number])
+        if frames:
+            face = faces[track.shot] = faces.get(track.shot, -1) + 1
+            window = window_of(track.boxes, followed.width, followed.height)
+            clips.append(FaceClip(f"{name}-s{track.shot:03d}-f{face:02d}", track, window, frames))
+    return clips
+
+
+def window_of(boxes: np.ndarray, width: int, height: int) -> tuple[int, int, int, int]:
+    """The one window of a track: the union of boxes (n, 4), generously larger, in the picture; without its last column
+    and row.
+    """
+    boxes = np.asarray(boxes)
+    room = MARGIN * float(np.median(np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))))
+    x1, y1 = np.maximum(np.floor(boxes[:, :2].min(0) - room), 0)
+    x2, y2 = np.minimum(np.ceil(boxes[:, 2:].max(0) + room) + 1, [width, height])
+    return int(x1), int(y1), int(x2), int(y2)
+
+
+def _write_clips(made: Preparation, video: Path, name: str, clips: Sequence[FaceClip], progress: bool) -> None:
+    """Write the clips that are missing; those of other options or another video are removed first."""
+    root, record = made.folder / "clips", made.folder / "work" / f"{name}.clips.json"
+    state = video.stat()
+    windows = [[clip.name, clip.window, clip.frames] for clip in clips]
+    key = hashlib.sha256(
+        json.dumps([str(video), state.st_size, state.st_mtime_ns, JPEG_QUALITY, windows]).encode()
+    ).hexdigest()
+    if not record.exists() or record.read_text() != key:
+        former = [path for path in root.glob(f"{name}-s*") if re.fullmatch(re.escape(name) + r"-s\d+-f\d+", path.name)]
+        if former:  # a list must not name pictures that are gone
+            (made.folder / "lists" / LIST).unlink(missing_ok=True)
+        for path in former:
+            shutil.rmtree(path)
+        write_text(record, key)
+    missing = [clip for clip in clips if len(list((root / clip.name).glob("*.jpg"))) != len(clip.frames)]
+    if not missing:
+        return
+    end = max(clip.frames[-1] for clip in missing)
+    temporary = {clip.name: root / f".{clip.name}.{os.getpid()}.tmp" for clip in missing}
+    takers: dict[int, list[FaceClip]] = {}
+    for clip in missing:
+        takers.setdefault(clip.frames[0], []).append(clip)
+    running: list[tuple[FaceClip, set[int]]] = []
+    reached = -1
+    try:
+        label = f"{video.name}: cutting"
+        bar = tqdm(read_frames(video), total=end + 1, desc=label, unit="frame", disable=not progress, mininterval=1)
+        with bar:
+            for reached, _, picture in bar:
+                for clip in takers.get(reached, ()):
+                    temporary[clip.name].mkdir(parents=True)
+                    running.append((clip, set(clip.frames)))
+                for clip, wanted in running:
+                    if reached in wanted:
+                        _write_frame(temporary[clip.name] / f"{reached:06d}.jpg", picture, clip.window)
+                for clip, _ in running:
+                    if clip.frames[-1] == reached:
+                        shutil.rmtree(root / clip.name, ignore_errors=True)
+                        os.replace(temporary[clip.name], root / clip.name)
+                running = [item for item in running if item[0].frames[-1] > reached]
+                if reached == end:
+                    break
+    finally:
+        for path in temporary.values():
+            shutil.rmtree(path, ignore_errors=True)
+    if reached < end:
+        raise DataError(
+            f"{video}: the second reading ended at frame {reached}, not {end}: has the file changed? try again"
+        )
+
+
+def _write_frame(path: Path, picture: np.ndarray, window: tuple[int, int, int, int]) -> None:
+    x1, y1, x2, y2 = window
+    path.write_bytes(cv2.imencode(".jpg", picture[y1:y2, x1:x2], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes())
+
+
+# --- what is written at the end
+# --------------------------------------------------------------------------------------------
+
+
+def _add_rows(made: Preparation, done: Sequence[tuple[Path, Followed, list[FaceClip]]]) -> None:
+    for video, _, clips in done:
+        for clip in clips:
+            x, y = clip.window[:2]
+            for number in clip.frames:
+                image = f"clips/{clip.name}/{number:06d}.jpg"
+                made.origins[image] = Origin(clip=clip.name, frame=number)
+                made.add(
+                    LIST,
+                    image,
+                    None,
+                    clip.track.boxes[number - clip.track.first] - [x, y, x, y],
+                    f"{video} frame {number}",
+                )
+
+
+def _write_tables(made: Preparation, done: Sequence[tuple[Path, Followed, list[FaceClip]]]) -> None:
+    tracks, frames = [], []
+    for video, followed, clips in done:
+        for clip in clips:
+            track, times = clip.track, [followed.times[number] for number in clip.frames]
+            interval = f"{np.median(np.diff(times)):.3f}" if len(times) > 1 else ""
+            share = sum(track.detected) / (sum(track.searched) or len(track.detected))
+            ends = (clip.frames[0], clip.frames[-1], len(clip.frames), interval)
+            tracks.append((clip.name, _relative(made.source, video), track.shot, *ends, *clip.window, f"{share:.3f}"))
+            for number, time in zip(clip.frames, times):
+                at = number - track.first
+                state = "detected" if track.detected[at] else "carried"
+                frames.append((clip.name, number, f"{time:.3f}", *(f"{v:.2f}" for v in track.boxes[at]), state))
+    for name, columns, rows in (("tracks.csv", TRACK_COLUMNS, tracks), ("frames.csv", FRAME_COLUMNS, frames)):
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+        write_text(made.folder / name, text.getvalue())
+
+
+def _remove_others(root: Path, names: set[str]) -> None:
+    """Clips of videos that are gone, and what a killed run left."""
+    for path in root.iterdir():
+        if path.name not in names:
+            shutil.rmtree(path)

@@ -1,0 +1,220 @@
+"""A run: its folder, the resolved config in it, and what every stage opens first.
+
+``outputs/<run>/`` holds config.json, scheme.json (what the landmarks mean), environment.json, manifest.json (lists and
+images by content), a folder for each thing that is trained (model.pt, history.csv), audit/, predictions.npz,
+metrics.json, figures/ and executed/ (notebooks).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from tsal.config import Config
+from tsal.data import Clip, CropFolder, FaceLists, FaceStore, find_list, group_clips, list_root, load_lists
+from tsal.schemes import Scheme, get_scheme, read_scheme
+from tsal.utils import PACKAGE, PREPARED, REPOSITORY, ConfigError, InputError, describe_environment, write_text
+
+# what decides what a training makes: the rule of the house
+CORE = ("*.py", "data/*.py", "tracker/*.py")
+# settings that change how a run goes, never what comes out of it
+INCIDENTAL = (
+    "profile",
+    "data.cache_mb",
+    "data.disk_cache_mb",
+    "data.workers",
+    "train.device",
+    "train.checkpoint_every",
+    "train.snapshots",
+)
+MEASURING = (
+    "data.root",
+    "data.evaluate",
+    "data.truth",
+    "data.normaliser",
+    "data.transductive",
+)  # training does not see these
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder and config; opens lists and crops on first use."""
+
+    folder: Path
+    config: Config
+    kept_scheme: Scheme | None = None  # as it was when the run was made; else data.scheme is looked up
+
+    @staticmethod
+    def create(folder: Path, config: Config) -> Run:
+        """A run with ``config`` resolved: written to the folder, with versions and commit."""
+        run = Run(REPOSITORY / folder, config)
+        _ = run.scheme, run.device  # a wrong name is told before anything is written
+        # of other data, perhaps: a run is not ready before it is checked
+        (run.folder / "manifest.json").unlink(missing_ok=True)
+        config.save(run.folder / "config.json")
+        write_text(run.folder / "scheme.json", json.dumps(run.scheme.to_dict(), indent=1) + "\n")
+        write_text(run.folder / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
+        return run
+
+    @staticmethod
+    def open(folder: Path, overrides=()) -> Run:
+        """A run that :meth:`create` made; ``overrides`` hold for this process alone. A relative folder stands in the
+        repository.
+
+        Its scheme is the one that it was made with: a scheme's file may have changed since, or be gone.
+        """
+        folder = REPOSITORY / folder
+        path = folder / "config.json"
+        if not path.exists():
+            raise InputError(
+                f"{folder}: no run there (no config.json); make one with 'python -m tsal data --run {folder}'"
+            )
+        made = Config.load(path)
+        config, name, scheme = made.override(overrides), made.data.scheme, path.with_name("scheme.json")
+        kept = read_scheme(scheme, name) if scheme.exists() and config.data.scheme == name else None
+        return Run(folder, config, kept)
+
+    @cached_property
+    def scheme(self) -> Scheme:
+        return self.kept_scheme or get_scheme(self.config.data.scheme)
+
+    @cached_property
+    def device(self) -> torch.device:
+        name = self.config.train.device
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            device = torch.device(name)
+        except RuntimeError:
+            raise ConfigError(f"train.device: {name!r} is no device; use auto, cpu or cuda") from None
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("train.device: this machine has no CUDA GPU that torch can use; use auto or cpu")
+        return device
+
+    @cached_property
+    def root(self) -> Path:
+        """The folder that the lists' paths are relative to."""
+        data = self.config.data
+        if data.root:
+            return REPOSITORY / data.root  # an absolute folder stays as it is
+        if data.name != "rendered":
+            if (PREPARED / data.name / "lists").is_dir():
+                return PREPARED / data.name
+            raise ConfigError(
+                f"data.root: name the folder of {data.name!r} (make: ROOT=<folder>), or prepare it: python -m tsal data --help"
+            )
+        return self.rendered
+
+    @cached_property
+    def rendered(self) -> Path:
+        """The folder of the embedded rendered faces."""
+        if self.config.data.name == "rendered" and self.config.data.root:
+            return REPOSITORY / self.config.data.root
+        # other settings, another folder: two runs never take each other's pictures away
+        settings = json.dumps(dataclasses.asdict(self.config.render), sort_keys=True)
+        return PREPARED / f"rendered-{self.config.profile}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
+
+    @cached_property
+    def lists(self) -> FaceLists:
+        data = self.config.data
+        return load_lists(
+            self.root,
+            data.labelled,
+            data.unlabelled,
+            data.evaluate,
+            self.truth_lists,
+            points=self.scheme.points,
+            transductive=data.transductive,
+        )
+
+    @property
+    def truth_lists(self) -> tuple[str, ...]:
+        """Lists that hold labels of unlabelled rows, for measuring; the rendered faces bring theirs."""
+        data = self.config.data
+        embedded = data.name == "rendered" and not data.root and not data.truth
+        return ("unlabelled-truth.txt",) if embedded else data.truth
+
+    @cached_property
+    def clips(self) -> list[Clip]:
+        """Unlabelled clips of two frames or more."""
+        return [clip for clip in group_clips(self.lists.unlabelled) if len(clip.faces) > 1]
+
+    @cached_property
+    def photographs(self) -> list[Clip]:
+        """Unlabelled single frames."""
+        return [clip for clip in group_clips(self.lists.unlabelled) if len(clip.faces) == 1]
+
+    @cached_property
+    def store(self) -> FaceStore:
+        config, limit = self.config, self.config.data.disk_cache_mb
+        disk = CropFolder(REPOSITORY / "data" / "cache", limit) if limit > 0 else None
+        return FaceStore(self.root, self.scheme, config.model.input, config.augment.expand, config.data.cache_mb, disk)
+
+    def manifest(self) -> dict:
+        path = self.folder / "manifest.json"
+        if not path.exists():
+            raise InputError(
+                f"{self.folder}: the data is not checked yet; run 'python -m tsal data --run {self.folder}'"
+            )
+        return json.loads(path.read_text())
+
+    def identity(self, *parts: str) -> dict:
+        """What a checkpoint must agree on to be taken up: settings under ``parts`` that decide a result, training data,
+        code.
+
+        ``scheme`` is what data.scheme stood for, written out: a file that says other things makes other trainings.
+        """
+        whole = self.config.to_dict()
+        values = {}
+        for part in ("seed", "data", *parts):
+            values |= flatten(part, _dig(whole, part))
+        kept = {k: v for k, v in sorted(values.items()) if k not in INCIDENTAL + MEASURING}
+        return kept | {
+            "scheme": self.scheme.to_dict(),
+            "fingerprint": self.manifest()["fingerprint"],
+            "code": code_fingerprint(),
+        }
+
+
+def _dig(values: dict, name: str):
+    for part in name.split("."):
+        values = values[part]
+    return values
+
+
+def flatten(prefix: str, value) -> dict:
+    """Nested values -> one level, names joined by dots."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {k: v for name, item in value.items() for k, v in flatten(f"{prefix}.{name}".lstrip("."), item).items()}
+
+
+def code_fingerprint(*rooms: str) -> str:
+    """Hash of all code that decides what a training makes, and of further rooms: a change of any file makes another one."""
+    digest = hashlib.sha256()
+    for pattern in (*CORE, *(f"{room}/*.py" for room in rooms)):
+        for path in sorted(PACKAGE.glob(pattern)):
+            digest.update(f"{path.relative_to(PACKAGE)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def list_names(run: Run) -> tuple[str, ...]:
+    """Every list of the run."""
+    data = run.config.data
+    return (*data.labelled, *data.unlabelled, *data.evaluate, *run.truth_lists)
+
+
+def list_hashes(run: Run) -> dict[str, str]:
+    """Content hash of every list of the run."""
+    return {name: hashlib.sha256(find_list(run.root, name).read_bytes()).hexdigest() for name in list_names(run)}
+
+
+def data_folders(run: Run) -> list[Path]:
+    """The run's root, and those of other prepared datasets whose lists it takes."""
+    return list(dict.fromkeys([run.root, *(list_root(run.root, name) for name in list_names(run))]))

@@ -1,0 +1,14 @@
+"""The stages of a run: one file is one notebook, one make target and one command."""
+
+from tsal.utils.lazy import exports
+
+__getattr__, __dir__, __all__ = exports(
+    __name__,
+    data="prepare_data",
+    evaluate="evaluate_models",
+    figures="draw_figures",
+    notebook="NotebookError execute",
+    pseudo="audit_pseudo_labels",
+    tracker="train_tracker measure_tracker",
+    train="train_models",
+)

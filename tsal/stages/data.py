@@ -1,0 +1,87 @@
+"""Stage data: make the rendered faces where they are asked for, check every list and file, keep the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+
+from tsal.data import Origin, check_files, from_root, group_clips, read_origins, read_preparation
+from tsal.pseudo import check_sources
+from tsal.run import Run, data_folders, list_hashes
+from tsal.synthetic import render_dataset
+from tsal.utils import ConfigError, DataError, write_text
+
+
+def prepare_data(run: Run, *, progress: bool = True) -> dict:
+    """Make the embedded data if it is asked for, check every list and file, write and return the manifest."""
+    config = run.config
+    check_sources(config.tsal.sources)
+    own = config.data.name == "rendered" and config.data.root  # a rendering of one's own is taken as it is
+    if not own and (config.data.name == "rendered" or config.tracker.rendered > 0):
+        render_dataset(run.rendered, config.render, progress=progress)
+    prepared, origins = {}, {}
+    for folder in data_folders(run):
+        if found := read_preparation(folder):
+            prepared[folder.name] = found
+            if found["points"] not in (0, run.scheme.points):
+                raise ConfigError(
+                    f"data.scheme={config.data.scheme}: has {run.scheme.points} landmarks, and {folder} has "
+                    f"{found['points']}; set data.scheme={found['points']}"
+                )
+        origins |= {from_root(run.root, folder, image): origin for image, origin in read_origins(folder).items()}
+    lists = run.lists
+    facts, warnings = check_files(
+        lists,
+        run.scheme.points,
+        origins=origins,
+        transductive=config.data.transductive,
+        workers=config.data.workers,
+        progress=progress,
+    )
+    if not run.clips:
+        raise DataError(
+            "data.unlabelled: no clip of two frames or more (frames are files 0.jpg, 1.jpg ... of one folder); "
+            "the tracker needs some"
+        )
+    hashes = list_hashes(run)
+    every = [lists.labelled, lists.unlabelled, *lists.evaluate.values()]
+    grouped = {
+        face.image: Origin(clip=clip.name, frame=int(Path(face.image).stem))
+        for faces in every
+        for clip in group_clips(faces)
+        if len(clip.faces) > 1
+        for face in clip.faces
+    }
+    origins = grouped | origins  # a builder knows better than the files' names
+    evaluate = {
+        name: {"faces": len(faces), "clips": len(group_clips(faces))} for name, faces in run.lists.evaluate.items()
+    }
+    manifest = {
+        "data": config.data.name,
+        "prepared": prepared,
+        "transductive": config.data.transductive,
+        "warnings": warnings,
+        "lists": hashes,
+        "labelled": len(run.lists.labelled),
+        "unlabelled": len(run.lists.unlabelled),
+        "clips": len(run.clips),
+        "clip_lengths": dict(sorted(Counter(len(clip.faces) for clip in run.clips).items())),
+        "photographs": len(run.photographs),
+        "evaluate": evaluate,
+        "fingerprint": training_fingerprint(run, facts),
+        "images": {image: fact | vars(origins.get(image, Origin())) for image, fact in sorted(facts.items())},
+    }
+    write_text(run.folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+    return manifest
+
+
+def training_fingerprint(run: Run, facts: dict[str, dict]) -> str:
+    """Hash of all that training sees: pictures, boxes and labels of the training rows, in their order."""
+    digest = hashlib.sha256()
+    for face in run.lists.labelled + run.lists.unlabelled:
+        digest.update(json.dumps([facts[face.image]["sha256"], face.image, face.box]).encode())
+        points, visible = run.store.points(face)
+        digest.update(points.tobytes() + visible.tobytes())
+    return digest.hexdigest()

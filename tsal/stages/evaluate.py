@@ -1,0 +1,35 @@
+"""Stage evaluate: predict the evaluation lists with every model, and compute the metrics."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from tsal.evaluation import metrics_rows, predictions_table, read_truth
+from tsal.model_files import load_member
+from tsal.run import Run
+from tsal.stages.train import model_files_of
+from tsal.utils import write_arrays, write_text
+
+
+def evaluate_models(run: Run) -> list[dict]:
+    """Predict every evaluation list with every member; keeps ``predictions.npz`` and ``metrics.json``."""
+    files = model_files_of(run)
+    faces = [face for faces in run.lists.evaluate.values() for face in faces]
+    truth = read_truth(run.store, faces, run.config.data.normaliser, run.scheme)
+    members = {name: load_member(*place, device=run.device)[0] for name, place in files.items()}
+    table = predictions_table(members, run.store, truth, faces, run.device)
+    write_arrays(run.folder / "predictions.npz", **table)
+    rows = metrics_rows(table)
+    unscored = [f"{truth.list_name[i]}:{truth.row[i]} {truth.path[i]}" for i in np.flatnonzero(truth.degenerate)]
+    times = {path.parent.name: json.loads(path.read_text()) for path in sorted(run.folder.glob("*/time.json"))}
+    report = {
+        "normaliser": run.config.data.normaliser,
+        "transductive": run.config.data.transductive,
+        "rows": rows,
+        "degenerate": unscored,
+        "times": times,
+    }
+    write_text(run.folder / "metrics.json", json.dumps(report, indent=1) + "\n")
+    return rows

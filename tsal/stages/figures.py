@@ -1,0 +1,13 @@
+"""Stage figures: every figure and table of a run, drawn from what the other stages kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tsal.figures import draw_all
+from tsal.run import Run
+
+
+def draw_figures(run: Run) -> list[Path]:
+    """Every figure as .png and .pdf, the tables as ``tables.md`` and ``tables.tex``, in ``<run>/figures``; their paths."""
+    return draw_all(run)

@@ -1,0 +1,100 @@
+"""Run one notebook by papermill: parameters checked, progress shown live, the executed copy kept whole or marked as
+failed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tsal.utils import REPOSITORY, ConfigError, DataError, InputError
+
+KERNEL = "python3"
+
+
+class NotebookError(RuntimeError):
+    """A cell failed for a reason that is no :class:`InputError`; the text ends with where the failed notebook is."""
+
+
+def notebook_parameters(notebook: Path) -> list[str]:
+    """Names that the notebook's parameters cell assigns."""
+    import papermill
+
+    if not notebook.is_file():
+        raise InputError(f"{notebook}: no such notebook")
+    return list(papermill.inspect_notebook(str(notebook)))
+
+
+def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
+    """Papermill only warns of a parameter that a notebook does not know; here it is an error."""
+    known = notebook_parameters(notebook)
+    for name in parameters:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise ConfigError(f"{notebook}: no parameter {name!r}{hint}; it has {', '.join(known) or 'none'}")
+
+
+def execute(notebook: Path, run: Path, parameters: Mapping[str, Any]) -> Path:
+    """Execute with ``parameters`` (and ``run``) and keep the result as ``<run>/executed/<name>``; returns that path.
+
+    Raises:
+        InputError: a parameter is unknown, or a cell raised an InputError (the same text).
+        NotebookError: a cell failed otherwise. Either way the notebook as it failed is kept as ``<name>.failed.ipynb``.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    parameters = {"run": str(run), **parameters}
+    check_parameters(notebook, parameters)
+    use_this_interpreter()
+    target = run / "executed" / notebook.name
+    failed = target.with_suffix(".failed.ipynb")
+    temporary = target.with_name(f".{notebook.stem}.{os.getpid()}.tmp.ipynb")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        papermill.execute_notebook(
+            str(notebook),
+            str(temporary),
+            parameters=parameters,
+            kernel_name=KERNEL,
+            cwd=str(REPOSITORY),
+            progress_bar=False,
+            stdout_file=sys.stdout,
+            stderr_file=sys.stderr,
+            extra_arguments=["--log-level=CRITICAL"],  # else the kernel tells of its TCP at each start and of its end
+            coalesce_streams=True,  # keeps the last state of a progress bar, not each
+        )
+    except PapermillExecutionError as error:
+        os.replace(temporary, failed)
+        raise _cause(error, failed) from None
+    else:
+        os.replace(temporary, target)
+        failed.unlink(missing_ok=True)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
+
+
+def use_this_interpreter() -> None:
+    """Make ``python3`` the kernel of the running interpreter, whatever kernels the user or the system has installed."""
+    own = str(Path(sys.prefix) / "share" / "jupyter")
+    others = [path for path in os.environ.get("JUPYTER_PATH", "").split(os.pathsep) if path and path != own]
+    os.environ["JUPYTER_PATH"] = os.pathsep.join([own, *others])
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a debugger's warning at each start of a kernel
+
+
+def _cause(error: Any, failed: Path) -> Exception:
+    """The InputError that a cell raised, or what can be said of another failure."""
+    kinds = {kind.__name__: kind for kind in (InputError, ConfigError, DataError)}
+    if error.ename == "DataError":
+        return DataError(error.evalue.splitlines())
+    if error.ename in kinds:
+        return kinds[error.ename](error.evalue)
+    trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(map(str, error.traceback[-2:])))  # without colours
+    return NotebookError(f"{trace}\nthe notebook as it failed: {failed}")

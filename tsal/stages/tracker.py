@@ -1,0 +1,59 @@
+"""Stage tracker: train the optical-flow tracker and measure it beside zero motion and OpenCV's DIS."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import torch
+from torch import nn
+
+from tsal import trainings
+from tsal.data import group_clips, plain_views, to_float
+from tsal.run import Run
+from tsal.stages.pseudo import _spread
+from tsal.synthetic import true_flow
+from tsal.tracker import dis_flow, track_frames, track_points
+from tsal.trainings import load_tracker
+from tsal.utils import write_text
+
+
+def train_tracker(run: Run) -> nn.Module:
+    """The tracker of a run, trained where it is not yet."""
+    return trainings.train_tracker(run)
+
+
+def measure_tracker(run: Run, *, clips: int = 200) -> dict[str, dict[str, float]]:
+    """The tracker beside zero motion and OpenCV's DIS, on the evaluation lists; kept in ``tracker/metrics.json``.
+
+    ``transfer``: labelled points carried to the next frame against its labels, mean distance in px of the input and in
+    % of d.
+    ``endpoint_error``: on rendered clips, mean over pixels seen in both frames, px of the input.
+    """
+    tracker = load_tracker(run.folder / "tracker" / "model.pt", run.config, run.device)
+    groups = [c for faces in run.lists.evaluate.values() for c in group_clips(faces) if len(c.faces) > 1]
+    groups = _spread(groups, clips)
+    results: dict[str, dict[str, list]] = {}
+    for clip in groups:
+        images, affines = plain_views(run.store, [clip.faces])
+        pictures = to_float(images.to(run.device))
+        forward, _ = track_frames(tracker, pictures[:-1], pictures[1:], run.config.tracker.polish)
+        zero = torch.zeros_like(forward).cpu()
+        methods = {"zero motion": zero, "DIS": dis_flow(images[:-1], images[1:]), "tracker": forward.cpu()}
+        truth = true_flow(run.root, clip, affines[0], run.config.model.input)
+        points, visible = map(np.array, zip(*(run.store.points(face) for face in clip.faces)))
+        points_input = torch.as_tensor(points @ affines[0][:, :2].T + affines[0][:, 2]).float()
+        both = torch.as_tensor(visible[:-1] & visible[1:])
+        for name, flow in methods.items():
+            row = results.setdefault(name, {"transfer": [], "endpoint_error": []})
+            if both.any():
+                carried = track_points(torch.nan_to_num(points_input[:-1]), flow, torch.zeros_like(flow)).points
+                row["transfer"].append((carried - points_input[1:]).norm(dim=-1)[both])
+            if truth is not None:
+                row["endpoint_error"].append((flow - truth[0]).norm(dim=1)[truth[1]])
+    report = {
+        name: {key: float(torch.cat(values).mean()) for key, values in row.items() if values}
+        for name, row in results.items()
+    }
+    write_text(run.folder / "tracker" / "metrics.json", json.dumps(report, indent=1) + "\n")
+    return report

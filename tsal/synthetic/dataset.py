@@ -1,0 +1,191 @@
+"""Rendered clips of talking heads, embedded: real video's troubles, and the truth that real video lacks."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from tsal.config import RenderConfig
+from tsal.data import write_points
+from tsal.synthetic.drawing import expose, is_hidden, rasterise, shade, true_flow
+from tsal.synthetic.mesh import landmarks
+from tsal.synthetic.scene import draw_scene, drift
+
+VERSION = 1  # of the renderer: raise it when its pictures change
+SPLITS = {"labelled": 0, "unlabelled": 1, "val": 2}
+
+
+@dataclass(frozen=True)
+class RenderedClip:
+    """A clip of T frames of S x S pixels, with its truth. ``forward`` is for pixels of frame t, towards frame t + 1."""
+
+    images: np.ndarray  # (T, S, S, 3) uint8 RGB
+    points: np.ndarray  # (T, 68, 2) float32 px
+    visible: np.ndarray  # (T, 68) bool: in the frame, not behind the head itself nor an occluder
+    flow_forward: np.ndarray  # (T-1, 2, S, S) float32 px: pixel of frame t -> the same surface point in frame t + 1
+    flow_backward: np.ndarray  # (T-1, 2, S, S) float32 px: pixel of frame t + 1 -> frame t
+    occluded_forward: np.ndarray  # (T-1, S, S) bool: the pixel's surface point is hidden or outside in frame t + 1
+    occluded_backward: np.ndarray  # (T-1, S, S) bool, for pixels of frame t + 1
+
+
+def render_clip(seed, frames: int, side: int) -> RenderedClip:
+    """Render one clip of its own identity; ``seed`` is anything ``np.random.default_rng`` takes. Same seed, same bytes."""
+    rng = np.random.default_rng(seed)
+    scene = draw_scene(rng, frames, side)
+    finer = 2
+    fine = [rasterise(scene, t, side, finer) for t in range(frames)]
+    points = np.stack([landmarks(v) for v in scene.projected])
+    motion = np.gradient(points[..., :2].mean(1), axis=0) if frames > 1 else rng.normal(0, 2, (1, 2))
+    images = [expose(rng, shade(scene, t, side, fine[t], finer), scene.light, motion[t]) for t in range(frames)]
+    visible = [~is_hidden(points[t, :, :2], points[t, :, 2], fine[t], side) for t in range(frames)]
+    exact = [rasterise(scene, t, side, 1) for t in range(frames if frames > 1 else 0)]
+    forward = [true_flow(scene, t, t + 1, exact[t], fine[t + 1]) for t in range(frames - 1)]
+    backward = [true_flow(scene, t + 1, t, exact[t + 1], fine[t]) for t in range(frames - 1)]
+    empty = [np.zeros((0, 2, side, side), np.float32), np.zeros((0, side, side), bool)]
+    flows = [np.stack(part) for way in (forward, backward) for part in zip(*way)] or empty * 2
+    flat = points[..., :2].astype(np.float32)
+    return RenderedClip(np.stack(images), flat, np.stack(visible), flows[0], flows[2], flows[1], flows[3])
+
+
+# --- files --------------------------------------------------------------------------------------------------
+
+
+def _detector_box(rng: np.random.Generator, points: np.ndarray, jitter: float) -> np.ndarray:
+    """Tight boxes (T, 4) px of points (T, 68, 2), moved and resized by about ``jitter`` of their size, smoothly in
+    time.
+    """
+    box = np.concatenate([points.min(1), points.max(1)], -1)
+    size = np.tile(box[:, 2:] - box[:, :2], 2)
+    return box + jitter * size * (0.6 * rng.normal(size=4) + 0.6 * drift(rng, len(points), 4))
+
+
+def _write_clip(job: tuple[Path, RenderConfig, str, int]) -> tuple[str, int, list[str]]:
+    """Render and write one clip or photograph below the root; returns the split, the index and the rows of its list.
+
+    A row's annotation is always given here: the list of unlabelled clips drops it.
+    """
+    root, settings, split, index = job
+    cv2.setNumThreads(1)
+    key = [settings.seed, SPLITS[split], index]
+    single = split == "labelled"
+    clip = render_clip(np.random.SeedSequence(key), 1 if single else settings.frames, settings.side)
+    boxes = _detector_box(np.random.default_rng([*key, 1]), clip.points, 0.0 if single else 0.025)
+    folder = split if single else f"{split}/{_name(split, index)}"
+    truth = "truth" if split == "unlabelled" else "images"
+    (root / "images" / folder).mkdir(parents=True, exist_ok=True)
+    (root / truth / folder).mkdir(parents=True, exist_ok=True)
+    rows = []
+    for t, (image, points, box) in enumerate(zip(clip.images, clip.points, boxes)):
+        stem = _name(split, index) if single else str(t)
+        picture, annotation = f"images/{folder}/{stem}.jpg", f"{truth}/{folder}/{stem}.pts"
+        written = cv2.imwrite(
+            str(root / picture), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92]
+        )
+        if not written:
+            raise OSError(f"{root / picture}: could not be written")
+        write_points(root / annotation, points)
+        rows.append(" ".join([picture, annotation, *(f"{v:.2f}" for v in box)]))
+    if not single:
+        path = root / "oracle" / f"{folder}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {name: value for name, value in vars(clip).items() if name != "images"}
+        for name in ("flow_forward", "flow_backward"):
+            arrays[name] = np.round(arrays[name] * 256) / np.float32(256)  # packs better, and errs by under 0.002 px
+        np.savez_compressed(path, **arrays)
+    return split, index, rows
+
+
+def _name(split: str, index: int) -> str:
+    return f"face-{index:04d}" if split == "labelled" else f"clip-{index:04d}"
+
+
+def load_oracle(path) -> dict[str, np.ndarray]:
+    """The truth of one clip: the arrays of :class:`RenderedClip` but its images."""
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def render_dataset(root: Path, settings: RenderConfig, *, workers: int | None = None, progress: bool = True) -> dict:
+    """Render all clips into ``root``, with lists, annotations and oracles, and return the manifest.
+
+    Nothing is done where ``root`` already holds the same; a former rendering with other settings is replaced as a
+    whole.
+
+    Raises:
+        FileExistsError: ``root`` holds something else than a rendering.
+    """
+    root = Path(root)
+    counts = {"labelled": settings.labelled, "unlabelled": settings.clips, "val": settings.validation}
+    wanted = {"renderer": VERSION, "settings": asdict(settings)}
+    former = root / "manifest.json"
+    if former.is_file():
+        manifest = json.loads(former.read_text())
+        if {name: manifest.get(name) for name in wanted} == wanted:
+            return manifest
+    elif root.exists() and any(root.iterdir()):
+        raise FileExistsError(f"{root}: holds files but no rendering's manifest.json; name an empty or a new folder")
+
+    temporary = root.parent / f".{root.name}.{os.getpid()}.tmp"
+    temporary.mkdir(parents=True)
+    try:
+        jobs = [(temporary, settings, split, index) for split in SPLITS for index in range(counts[split])]
+        rows = {(split, index): lines for split, index, lines in _all_written(jobs, workers, progress)}
+        _write_lists(temporary / "lists", counts, rows)
+        clips = [
+            {
+                "split": split,
+                "name": _name(split, index),
+                "seed": [settings.seed, SPLITS[split], index],
+                "frames": len(lines),
+            }
+            for (split, index), lines in rows.items()
+        ]
+        manifest = {**wanted, "counts": counts, "clips": clips}
+        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+        if root.exists():
+            shutil.rmtree(root)
+        os.replace(temporary, root)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return manifest
+
+
+def _all_written(jobs: list, workers: int | None, progress: bool):
+    """Results of all jobs, in the jobs' order, from a pool of processes (or this one, for one worker)."""
+    workers = min(workers or os.cpu_count() or 1, len(jobs))
+    bar = tqdm(total=len(jobs), desc="rendering", unit="clip", file=sys.stderr, disable=not progress)
+    with bar:
+        if workers <= 1:
+            for job in jobs:
+                yield _write_clip(job)
+                bar.update()
+            return
+        # Spawned, not forked: a forked child inherits the locks of the parent's torch and cv2 threads.
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            for result in pool.map(_write_clip, jobs):
+                yield result
+                bar.update()
+
+
+def _write_lists(folder: Path, counts: dict, rows: dict) -> None:
+    folder.mkdir()
+    lines = {split: [line for i in range(count) for line in rows[split, i]] for split, count in counts.items()}
+    bare = [" ".join([picture, "None", *box]) for picture, _, *box in map(str.split, lines["unlabelled"])]
+    lists = {
+        "labelled": lines["labelled"],
+        "unlabelled": bare,
+        "unlabelled-truth": lines["unlabelled"],
+        "val": lines["val"],
+    }
+    for name, content in lists.items():
+        (folder / f"{name}.txt").write_text("".join(line + "\n" for line in content))

@@ -1,0 +1,14 @@
+"""The optical-flow tracker: network, tracked points, Lucas-Kanade, losses, training."""
+
+from tsal.utils.lazy import exports
+
+__getattr__, __dir__, __all__ = exports(
+    __name__,
+    dis="dis_flow",
+    losses="FlowWeights",
+    lucas_kanade="LucasKanade",
+    network="FlowNet both_directions track_frames",
+    points="forward_backward_error occlusion_mask reconstruct_next track_points",
+    training="known_flow_loss video_loss",
+    warped_pairs="photometric_change synthetic_pair",
+)

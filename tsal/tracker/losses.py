@@ -1,0 +1,201 @@
+"""Losses that teach the tracker: pure, masked, and guarded against a count of zero.
+
+Flow is ``(N, 2, H, W)``, x then y, in pixels; masks are ``(N, 1, H, W)`` or ``(N, H, W)``, True (1) where an entry
+counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tsal.geometry import warp
+
+LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class FlowWeights:
+    """Weights of the losses; ``levels`` weigh the pyramid finest first, and levels past their end weigh nothing.
+
+    ``edge`` is the lambda of the edge-aware smoothness on images in [0, 1]; ``order`` its derivative, 1 or 2.
+    """
+
+    census: float = 1.0
+    smoothness: float = 0.5
+    consistency: float = 0.0
+    edge: float = 10.0
+    order: int = 1
+    levels: tuple[float, ...] = (1.0,)
+    synthetic_levels: tuple[float, ...] = (1.0, 0.5, 0.5, 0.25, 0.25)
+
+
+def masked_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean of values where ``mask`` (broadcast to them); 0, with a gradient of 0, where it selects nothing."""
+    if mask is None:
+        return values.mean()
+    mask = mask.to(values.dtype).expand_as(values)
+    return torch.where(mask > 0, values, 0.0).mul(mask).sum() / mask.sum().clamp(min=1e-6)
+
+
+def charbonnier(values: Tensor, epsilon: float = 1e-3) -> Tensor:
+    """sqrt(x^2 + epsilon^2), elementwise: a smooth absolute value."""
+    return torch.sqrt(values.square() + epsilon**2)
+
+
+def endpoint_error(flow: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean Euclidean distance in px of two flows (N, 2, H, W), where ``mask`` (N, H, W): a measure, not to
+    differentiate.
+    """
+    return masked_mean((flow - truth).square().sum(1).sqrt(), mask)
+
+
+def grey(images: Tensor) -> Tensor:
+    """RGB images (N, 3, H, W) -> luma (N, 1, H, W); one channel passes through."""
+    if images.shape[1] == 1:
+        return images
+    return (images * images.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+
+
+def census_distance(first: Tensor, second: Tensor, radius: int = 3) -> Tensor:
+    """Soft Hamming distance of two ternary census transforms, as in DDFlow, UFlow and ARFlow.
+
+    It compares the signs of a pixel's differences to the neighbours of its 7x7 patch (radius 3), so that brightness
+    does not matter. Of two opposite neighbours it looks at one: the sum over a picture sees each pair of pixels once,
+    from one end.
+
+    Args:
+        first, second: (N, 3 or 1, H, W) in [0, 1].
+
+    Returns:
+        (N, 1, H, W) in [0, 1): a mean over neighbours. The outer ``radius`` px look past the border: mask them.
+    """
+    one, two = grey(first.float()) * 255.0, grey(second.float()) * 255.0
+    height, width = one.shape[-2:]
+    padded_one, padded_two = F.pad(one, (radius,) * 4), F.pad(two, (radius,) * 4)
+    side = 2 * radius + 1
+    count = (side * side - 1) // 2
+    total = torch.zeros_like(one)
+    for index in range(count):  # a neighbour at a time stays in the cache: twice as fast as all at once
+        y, x = divmod(index, side)
+        change_one = padded_one[..., y : y + height, x : x + width] - one
+        change_two = padded_two[..., y : y + height, x : x + width] - two
+        signs_one = change_one * torch.rsqrt(change_one.square() + 0.81)
+        signs_two = change_two * torch.rsqrt(change_two.square() + 0.81)
+        squared = (signs_one - signs_two).square()
+        total = total + squared / (squared + 0.1)
+    return total / count
+
+
+def census_loss(first: Tensor, warped: Tensor, mask: Tensor | None = None, radius: int = 3) -> Tensor:
+    """Masked robust census distance: mean of (d + 0.01)^0.4, less its value at d = 0 (DDFlow eq. 2's penalty).
+
+    Args:
+        first, warped: (N, 3 or 1, H, W) in [0, 1]; ``warped`` is the second image, warped to the first.
+        mask: (N, 1, H, W), 1 where a pixel counts. The border of ``radius`` px never counts.
+    """
+    valid = torch.zeros_like(first[:, :1], dtype=torch.float32)
+    valid[..., radius:-radius, radius:-radius] = 1.0
+    penalty = (census_distance(first, warped, radius) + 0.01) ** 0.4 - 0.01**0.4
+    return masked_mean(penalty, valid if mask is None else valid * mask)
+
+
+def smoothness(flow: Tensor, image: Tensor, edge: float = 10.0, order: int = 1) -> Tensor:
+    """Edge-aware smoothness (UFlow eq. 4; ARFlow eq. 5): mean of exp(-edge |dI|) * charbonnier(d^order flow).
+
+    Args:
+        flow: (N, 2, H, W) px.
+        image: (N, C, H, W) in [0, 1]; flow may change where it does.
+        order: 1 charges any change of flow, 2 leaves affine flow free.
+    """
+    total = flow.new_zeros(())
+    for axis in (-1, -2):
+        change, contrast = flow.diff(dim=axis), image.diff(dim=axis).abs().mean(1, keepdim=True)
+        if order == 2:
+            # The second difference spans two steps of the image; the larger of the two may excuse it.
+            size = contrast.shape[axis] - 1
+            change = change.diff(dim=axis)
+            contrast = torch.maximum(contrast.narrow(axis, 0, size), contrast.narrow(axis, 1, size))
+        total = total + (torch.exp(-edge * contrast) * (charbonnier(change) - 1e-3)).mean() / 2
+    return total
+
+
+def detection_consistency(real: Tensor, warped: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Mean squared difference of heatmaps (N, K, h, w) on warped frames from those on the real frames, which are
+    detached.
+
+    ``valid`` (N,) selects the pairs that count. The gradient runs through the warped frames into the flow.
+    """
+    mask = None if valid is None else valid.view(-1, 1, 1, 1)
+    return masked_mean((warped - real.detach()).square(), mask)
+
+
+def supervised_flow_loss(pyramid: Sequence[Tensor], truth: Tensor, valid: Tensor, levels: Sequence[float]) -> Tensor:
+    """Robust endpoint error, the mean of sqrt(px), over a flow pyramid, for pairs whose flow is known (as PWC-Net, eq.
+    4).
+
+    Args:
+        pyramid: flows (N, 2, h, w) in full-resolution px, finest first.
+        truth: (N, 2, H, W) px.
+        valid: (N, H, W), True where the truth holds; a coarse cell counts by its share of such pixels.
+        levels: weights, finest first.
+    """
+    mask = valid[:, None].to(truth.dtype)
+    total = truth.new_zeros(())
+    for flow, weight in zip(pyramid, levels):
+        size = flow.shape[-2:]
+        share = F.interpolate(mask, size, mode="area")
+        target = F.interpolate(truth * mask, size, mode="area") / share.clamp(min=1e-6)
+        # The square root of the distance: not the few large errors set the gradient, but the many that a pixel's share
+        # mends.
+        error = ((flow.float() - target).square().sum(1, keepdim=True) + 1e-4) ** 0.25
+        total = total + weight * masked_mean(error, share)
+    return total
+
+
+def unsupervised_flow_loss(
+    first: Tensor,
+    second: Tensor,
+    forward_pyramid: Sequence[Tensor],
+    backward_pyramid: Sequence[Tensor],
+    visible_first: Tensor,
+    visible_second: Tensor,
+    weights: FlowWeights = FlowWeights(),
+    detect: Callable[[Tensor], Tensor] | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Census + smoothness over the pyramid, and detection consistency at the finest level, in both directions of time.
+
+    Args:
+        first, second: frames (N, 3, H, W) in [0, 1].
+        forward_pyramid, backward_pyramid: flows first -> second and second -> first, full-resolution px, finest first.
+        visible_first, visible_second: (N, H, W), True where a pixel is also seen in the other frame.
+        detect: images (N, 3, H, W) -> heatmaps (N, K, h, w) of a frozen detector in eval mode; needed for consistency
+            only.
+
+    Returns:
+        the loss, and its unweighted detached terms ``census``, ``smoothness`` and ``consistency``.
+    """
+    images = torch.cat([first, second])
+    others = torch.cat([second, first])
+    visible = torch.cat([visible_first, visible_second])[:, None].detach().float()
+    census = smooth = consistency = images.new_zeros(())
+    for level, (forward, backward, weight) in enumerate(zip(forward_pyramid, backward_pyramid, weights.levels)):
+        if weight == 0:
+            continue
+        flow = torch.cat([forward, backward]).float()
+        size, stride = flow.shape[-2:], first.shape[-1] / flow.shape[-1]
+        image, other, mask = (F.interpolate(x, size, mode="area") if level else x for x in (images, others, visible))
+        warped = warp(other, flow / stride)
+        census = census + weight * census_loss(image, warped, mask)
+        smooth = smooth + weight * smoothness(flow / stride, image, weights.edge, weights.order)
+        if level == 0 and weights.consistency and detect is not None:
+            with torch.no_grad():
+                real = detect(image)
+            consistency = detection_consistency(real, detect(warped))
+    loss = weights.census * census + weights.smoothness * smooth + weights.consistency * consistency
+    terms = {"census": census, "smoothness": smooth, "consistency": consistency}
+    return loss, {name: term.detach() for name, term in terms.items()}

@@ -1,0 +1,33 @@
+"""Checkpoints: tensors and plain types only, written whole or not at all, read without executing anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from tsal.utils.errors import InputError
+from tsal.utils.files import replacing
+
+
+def save_checkpoint(path: Path, content: dict) -> None:
+    """Tensors and plain types, written whole or not at all."""
+    with replacing(path) as temporary:
+        torch.save(content, temporary)
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu", *, what: str = "checkpoint") -> dict:
+    """A file of named tensors and plain types, such as :func:`save_checkpoint` writes; never executes what the file
+    holds.
+    """
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such {what}") from None
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise InputError(
+            f"{path}: not a readable {what} ({(str(error) or type(error).__name__).splitlines()[0]})"
+        ) from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: not a readable {what} (holds a {type(content).__name__}, not names)")
+    return content

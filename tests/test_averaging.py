@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tsal.averaging import RunningMean, average_into, average_members, distance, ramp
+from tsal.averaging import RunningMean, average_into, average_models, distance, ramp
 
 
 def network(value: float) -> nn.Sequential:
@@ -54,13 +54,13 @@ def test_own_buffers_stay_and_averaged_ones_move_but_a_counter_never():
 )
 def test_the_direction_says_who_changes(direction, teacher_after, student_after):
     teacher, student = network(1.0), network(5.0)
-    average_members(teacher, student, 0.75, direction)
+    average_models(teacher, student, 0.75, direction)
     assert (parameters(teacher), parameters(student)) == ({teacher_after}, {student_after})
 
 
 def test_averaging_leaves_no_trace_in_the_graph():
     teacher, student = network(1.0), network(5.0)
-    average_members(teacher, student, 0.9, "mutual")
+    average_models(teacher, student, 0.9, "mutual")
     assert all(p.requires_grad and p.grad is None and p.is_leaf for net in (teacher, student) for p in net.parameters())
 
 

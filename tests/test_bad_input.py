@@ -174,11 +174,11 @@ def test_a_clip_is_needed_to_track_in(root, capsys):
 @pytest.mark.parametrize(
     "options, said",
     [
-        (["--set", "train.step=5"], "unknown setting 'train.step' (did you mean 'train.steps'?)"),
-        (["--set", "steps=5"], "unknown setting 'steps' (did you mean 'train.steps'?)"),
-        (["--set", "seed=1 train.steps=many"], "train.steps: wants a whole number, got 'many'"),
+        (["--set", "train.step=5"], "unknown setting 'train.step' (did you mean 'supervised.steps'?)"),
+        (["--set", "steps=5"], "unknown setting 'steps' (did you mean 'supervised.steps'?)"),
+        (["--set", "seed=1 supervised.steps=many"], "supervised.steps: wants a whole number, got 'many'"),
         (["--set", "train.optimiser=adamm"], "'adamm' is none of adamw, sgd (did you mean 'adamw'?)"),
-        (["--set", "train.steps"], "override 'train.steps': write section.name=value"),
+        (["--set", "supervised.steps"], "override 'supervised.steps': write section.name=value"),
         (["--profile", "smoka"], "no profile 'smoka' (did you mean 'smoke'?)"),
         (["--budget", "300w-12"], "no budget '300w-12' (did you mean '300w-120'?)"),
         (["--set", "data.scheme=69x"], "69x"),

@@ -73,9 +73,9 @@ def test_a_distribution_sums_to_one_and_an_empty_map_stays_finite():
 @pytest.mark.parametrize("profile", ["cpu", "smoke", "paper"])
 def test_encode_decode_is_within_a_tenth_of_a_pixel_in_every_profile(profile):
     config = Config.load(profile)
-    model, sigma = config.model, config.augment.sigma
+    model, sigma = config.model, config.model.sigma
     points = sub_pixel_grid(model.input, 3 * sigma)
-    drawn = draw_heatmaps(points, model.input // STRIDE, STRIDE, sigma, config.augment.shape)
+    drawn = draw_heatmaps(points, model.input // STRIDE, STRIDE, sigma, config.model.heatmap_shape)
     maps = to_distribution(drawn).clamp_min(1e-30).log() if model.heatmap == "distribution" else drawn
     maps = torch.cat([maps, torch.zeros_like(maps[:, :1])], 1)
     found, _ = heatmap_points(maps, STRIDE, model.heatmap, model.decode_radius)

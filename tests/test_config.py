@@ -48,23 +48,23 @@ def test_a_budget_that_does_not_exist_names_the_nearest():
 
 def test_later_overrides_win_and_the_original_stays_as_it_was():
     base = Config()
-    changed = base.override(["train.steps=5", "train.steps=7", "seed=3"])
-    assert (changed.train.steps, changed.seed) == (7, 3) and base == Config() != changed
-    assert changed.train.batch == base.train.batch
+    changed = base.override(["supervised.steps=5", "supervised.steps=7", "seed=3"])
+    assert (changed.supervised.steps, changed.seed) == (7, 3) and base == Config() != changed
+    assert changed.supervised.batch == base.supervised.batch
 
 
 @pytest.mark.parametrize(
     "override, section, name, value",
     [
-        ("train.lr=4e-3", "train", "lr", 0.004),
-        ("train.lr=1", "train", "lr", 1.0),
-        ("train.steps=12", "train", "steps", 12),
-        ("tsal.calm=false", "tsal", "calm", False),
-        ("tsal.starts=2", "tsal", "starts", 2),
-        ("tsal.direction=mutual", "tsal", "direction", "mutual"),
+        ("supervised.lr=4e-3", "train", "lr", 0.004),
+        ("supervised.lr=1", "train", "lr", 1.0),
+        ("supervised.steps=12", "train", "steps", 12),
+        ("tsal.teacher_consistency=false", "tsal", "calm", False),
+        ("tsal.inits=2", "tsal", "starts", 2),
+        ("tsal.ema_direction=mutual", "tsal", "direction", "mutual"),
         ("data.scheme=29", "data", "scheme", "29"),
         ("data.evaluate=a.txt, b.txt", "data", "evaluate", ("a.txt", "b.txt")),
-        ("data.truth=", "data", "truth", ()),
+        ("data.audit_labels=", "data", "truth", ()),
         ("tracker.channels=[8, 16]", "tracker", "channels", (8, 16)),
         ("data.root=/a=b", "data", "root", "/a=b"),
     ],
@@ -75,8 +75,15 @@ def test_text_from_the_command_line_becomes_the_setting_s_type(override, section
 
 
 def test_plain_values_from_a_notebook_are_taken_as_they_are():
-    changed = Config().override({"train.steps": 9, "data.evaluate": ["a", "b"], "tsal.calm": False, "train.lr": 1})
-    assert (changed.train.steps, changed.data.evaluate, changed.tsal.calm, changed.train.lr) == (
+    changed = Config().override(
+        {"supervised.steps": 9, "data.evaluate": ["a", "b"], "tsal.teacher_consistency": False, "supervised.lr": 1}
+    )
+    assert (
+        changed.supervised.steps,
+        changed.data.evaluate,
+        changed.tsal.teacher_consistency,
+        changed.supervised.lr,
+    ) == (
         9,
         ("a", "b"),
         False,
@@ -87,21 +94,21 @@ def test_plain_values_from_a_notebook_are_taken_as_they_are():
 @pytest.mark.parametrize(
     "override, said",
     [
-        ("train.stepz=5", "did you mean 'train.steps'"),
-        ("steps=5", "did you mean 'train.steps'"),
+        ("train.stepz=5", "did you mean 'supervised.steps'"),
+        ("steps=5", "did you mean 'supervised.steps'"),
         ("trane.steps=5", "did you mean 'train"),
-        ("tsal.direction=student_to_teachr", "did you mean 'student_to_teacher'"),
-        ("tsal.starts=3", "none of 1, 2"),
-        ("train.steps=1.5", "train.steps: wants a whole number"),
-        ("train.steps=many", "train.steps: wants a whole number"),
-        ("train.steps=true", "train.steps: wants a whole number"),
-        ("train.lr=fast", "train.lr: wants a number"),
-        ("train.lr=true", "train.lr: wants a number"),
-        ("tsal.calm=1", "tsal.calm: wants true or false"),
+        ("tsal.ema_direction=student_to_teachr", "did you mean 'student_to_teacher'"),
+        ("tsal.inits=3", "none of 1, 2"),
+        ("supervised.steps=1.5", "supervised.steps: wants a whole number"),
+        ("supervised.steps=many", "supervised.steps: wants a whole number"),
+        ("supervised.steps=true", "supervised.steps: wants a whole number"),
+        ("supervised.lr=fast", "supervised.lr: wants a number"),
+        ("supervised.lr=true", "supervised.lr: wants a number"),
+        ("tsal.teacher_consistency=1", "tsal.teacher_consistency: wants true or false"),
         ("tracker.channels=8,x", "tracker.channels: wants a whole number"),
         ("train=5", "train is a section"),
-        ("train.steps.more=5", "train.steps: wants a whole number"),
-        ("train.steps", "write section.name=value"),
+        ("supervised.steps.more=5", "supervised.steps: wants a whole number"),
+        ("supervised.steps", "write section.name=value"),
         ("=5", "write section.name=value"),
     ],
 )
@@ -123,7 +130,7 @@ def test_a_list_setting_does_not_take_a_lone_number():
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_a_saved_config_loads_as_an_equal_one(name, tmp_path):
-    config = Config.load(name, ["train.lr=3e-5", "data.truth=a,b"])
+    config = Config.load(name, ["supervised.lr=3e-5", "data.audit_labels=a,b"])
     config.save(tmp_path / "config.json")
     assert Config.load(tmp_path / "config.json") == config
     assert json.loads((tmp_path / "config.json").read_text()) == config.to_dict()
@@ -131,8 +138,8 @@ def test_a_saved_config_loads_as_an_equal_one(name, tmp_path):
 
 def test_an_override_also_holds_over_a_file(tmp_path):
     (tmp_path / "mine.yaml").write_text("train: {steps: 4, batch: 2}\n")
-    config = Config.load(tmp_path / "mine.yaml", ["train.steps=6"])
-    assert (config.train.steps, config.train.batch) == (6, 2)
+    config = Config.load(tmp_path / "mine.yaml", ["supervised.steps=6"])
+    assert (config.supervised.steps, config.supervised.batch) == (6, 2)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +167,7 @@ def test_a_profile_or_a_file_that_does_not_exist_is_an_error(tmp_path):
 
 def test_a_config_cannot_be_changed_in_place():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Config().train.steps = 5
+        Config().supervised.steps = 5
 
 
 def test_config_errors_are_input_errors():

@@ -1,4 +1,4 @@
-"""Every kind of file, broken in many ways: a clear line or a refused row, never a traceback, never a half-written list."""
+"""Every kind of file, broken in many ways: a clear line or a rejected row, never a traceback, never a half-written list."""
 
 from __future__ import annotations
 
@@ -192,12 +192,12 @@ def test_a_broken_source_is_told_in_a_line_or_left_out(tmp_path, prepared, capfd
         check_lists(folder)
         outcomes[way] = status
         shutil.rmtree(release)
-    assert outcomes["empty"] == 2 or "refused.csv" in "".join(path.name for path in folder.iterdir())
+    assert outcomes["empty"] == 2 or "rejected.csv" in "".join(path.name for path in folder.iterdir())
 
 
-@pytest.mark.parametrize("name", ["lists/train.txt", "pictures.csv", "manifest.json", "annotations/000000.pts"])
+@pytest.mark.parametrize("name", ["lists/train.txt", "images.csv", "manifest.json", "annotations/000000.pts"])
 def test_a_broken_prepared_dataset_is_told_in_a_line(tmp_path, prepared, capfd, name):
-    """A run on it: lists are read, checked, and refused as a whole."""
+    """A run on it: lists are read, checked, and rejected as a whole."""
     for i in range(4):
         picture(tmp_path / "whole" / f"{i}.png", i)
         append_row(tmp_path / "whole" / "faces.csv", f"{i}.png", landmarks(5, i))

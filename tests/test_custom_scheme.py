@@ -28,8 +28,8 @@ lines: {left eye: 0 1, right eye: 2 3, nose: 4, mouth: 5 6}
 """
 OUTER, NOSE = 0, 4
 FAST = [
-    "train.steps=6",
-    "train.further=4",
+    "supervised.steps=6",
+    "semi.steps=4",
     "train.checkpoint_every=100",
     "tracker.synthetic_steps=3",
     "tracker.video_steps=2",
@@ -68,7 +68,7 @@ def made(tmp_path_factory) -> tuple[Path, Path, list[str]]:
         "--set",
         f"data.scheme={root / 'seven.yaml'}",
         *FAST,
-        "data.truth=unlabelled-truth.txt",
+        "data.audit_labels=unlabelled-truth.txt",
     ]
     assert main(["data", "--run", str(folder), *options]) == 0
     (root / "seven.yaml").unlink()
@@ -84,8 +84,8 @@ def test_every_stage_has_seven_landmarks_and_finite_numbers(made):
     assert np.isfinite(table["points"]).all() and np.isfinite(table["scores"]).all()
     points = audit.labels("teacher")[0].points
     assert points.shape == (6, 9, 7, 2) and np.isfinite(points).all()
-    assert audit.visible.all() and np.isfinite(audit.frames.d).all()
-    for name in ("start", "supervised", "tsal"):
+    assert audit.visible.all() and np.isfinite(audit.frames.norm_px).all()
+    for name in ("init", "supervised", "tsal"):
         rows = np.genfromtxt(folder / name / "history.csv", delimiter=",", names=True)
         assert np.isfinite(rows["loss"]).all() and (rows["loss"] < 1e4).all(), name  # a hidden point at 1e6 would tell
     assert len(list((folder / "figures").glob("*.png"))) >= 8
@@ -96,21 +96,21 @@ def test_hidden_landmarks_are_left_out_of_the_nme_and_faces_that_cannot_be_measu
     table, report = read_arrays(folder / "predictions.npz"), json.loads((folder / "metrics.json").read_text())
     images = [face.image for face in read_list(root / "lists" / "val.txt")]
     assert report["degenerate"] == [f"val.txt:2 {images[1]}", f"val.txt:3 {images[2]}"]  # no eye corner; nothing at all
-    teacher = table["points"][table["members"].tolist().index("teacher"), 0]  # heatmap
+    teacher = table["points"][table["models"].tolist().index("teacher"), 0]  # heatmap
     errors = []
     for face in (0, 3, 4, 5):
         seen = [i for i in range(7) if face or i != NOSE]
         truth = table["truth"][face]
         distance = np.linalg.norm(teacher[face, seen] - truth[seen], axis=1).mean()
         errors.append(100 * distance / np.linalg.norm(truth[0] - truth[3]))
-    row = next(r for r in report["rows"] if (r["member"], r["source"]) == ("teacher", "heatmap"))
+    row = next(r for r in report["rows"] if (r["model"], r["source"]) == ("teacher", "heatmap"))
     assert (row["faces"], row["degenerate"]) == (4, 2)
     assert row["NME"] == pytest.approx(np.mean(errors), rel=1e-5)
 
 
 def test_training_mirrors_faces_and_swaps_the_pairs(made):
     run = Run.open(made[0])
-    make = batch_maker(run, 1, labelled=8, clips=3, photographs=0, frames=2)
+    make = batch_maker(run, 1, labelled=8, clips=3, single_images=0, frames=2)
     batches = [make(step) for step in range(4)]
     assert torch.cat([batch.flipped for batch in batches]).float().mean().item() == pytest.approx(0.5, abs=0.4)
     points, visible = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("points", "visible"))
@@ -122,7 +122,7 @@ def test_training_mirrors_faces_and_swaps_the_pairs(made):
 
 def test_a_trained_member_predicts_where_neither_run_nor_scheme_is(made, tmp_path):
     folder, root, _ = made
-    shutil.copy(folder / "tsal" / "model.pt", tmp_path / "elsewhere.pt")
+    shutil.copy(folder / "semi" / "model.pt", tmp_path / "elsewhere.pt")
     rows = [(face.image, None, face.box) for face in read_list(root / "lists" / "val.txt")]
     write_list(tmp_path / "list.txt", rows)
     out = tmp_path / "p.npz"
@@ -140,7 +140,7 @@ def test_a_trained_member_predicts_where_neither_run_nor_scheme_is(made, tmp_pat
     assert main(list(map(str, command))) == 0
     found, table = read_arrays(out), read_arrays(folder / "predictions.npz")
     assert found["points"].shape == (6, 7, 2) and found["scores"].shape == (6, 7)
-    teacher = table["members"].tolist().index("teacher")
+    teacher = table["models"].tolist().index("teacher")
     assert np.allclose(found["points"], table["points"][teacher, 0], atol=1e-3)
 
 
@@ -150,19 +150,19 @@ def test_a_run_keeps_its_scheme_and_a_changed_file_means_other_trainings(made, t
     again = ["data", "--run", str(tmp_path / "run"), *options]
     assert main(again) == 2 and "seven.yaml: no such landmark scheme" in capsys.readouterr().err
 
-    def identity() -> dict:
-        return Run.open(tmp_path / "run").identity("model", "train")
+    def fingerprint() -> dict:
+        return Run.open(tmp_path / "run").fingerprint("model", "train")
 
-    before = identity()
+    before = fingerprint()
     assert before["scheme"]["ocular"] == [0, 3] and before["scheme"]["points"] == 7
     (root / "seven.yaml").write_text(f"# the same in other words\n{SCHEME.replace('[0, 3], [1, 2]', '[2, 1], [0, 3]')}")
-    assert main(again) == 0 and identity() == before
+    assert main(again) == 0 and fingerprint() == before
     (root / "seven.yaml").write_text(SCHEME + "centre: 4\n")
     assert (
-        Run.open(tmp_path / "run").scheme.centre == -1 and identity() == before
+        Run.open(tmp_path / "run").scheme.centre == -1 and fingerprint() == before
     )  # what the file says now is of no weight ...
     assert main(again) == 0  # ... until 'data' makes the run anew
-    after = identity()
+    after = fingerprint()
     assert Run.open(tmp_path / "run").scheme.centre == after["scheme"]["centre"] == 4
     assert {name for name in before if before[name] != after[name]} == {"scheme"}
     assert Run.open(tmp_path / "run", ["data.scheme=29"]).scheme.points == 29

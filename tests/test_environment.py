@@ -126,9 +126,9 @@ def test_a_changed_plotting_module_redraws_and_trains_nothing(make):
 
 def test_changed_settings_begin_again_with_the_data(make):
     make("reproduce")
-    assert make("evaluate", "SET=train.steps=5")[0] == ALL[:3] + ALL[4:5]
-    assert make("evaluate", "SET=train.steps=5")[0] == []
-    assert make("data", "SET=train.steps=5", "SEED=1")[0] == ALL[:1]
+    assert make("evaluate", "SET=supervised.steps=5")[0] == ALL[:3] + ALL[4:5]
+    assert make("evaluate", "SET=supervised.steps=5")[0] == []
+    assert make("data", "SET=supervised.steps=5", "SEED=1")[0] == ALL[:1]
 
 
 def test_settings_reach_the_first_notebook_word_by_word(make):

@@ -14,9 +14,9 @@ from tsal.utils.paths import PACKAGE, REPOSITORY
 # a module or room imports from those above it
 ORDER = (
     "utils",
-    "config", "geometry", "schemes", "codecs", "averaging",
+    "config", "settings", "geometry", "schemes", "codecs", "averaging", "optimiser",
     "data", "run", "loop",
-    "losses", "model", "model_files", "tracker", "supervision", "pseudo", "trainer", "trainings",
+    "losses", "model", "model_files", "supervision", "tracker", "pseudo", "trainer", "trainings",
     "evaluation", "faces", "synthetic", "prepare",
     "audit", "figures", "inference", "explorer", "stages", "bench", "cli",
 )  # fmt: skip

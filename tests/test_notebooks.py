@@ -18,7 +18,7 @@ from tsal.cli.commands import main
 from tsal.config import Config
 from tsal.data.lists import find_list, read_list
 from tsal.evaluation.predictions import metrics_rows
-from tsal.model_files import load_member
+from tsal.model_files import load_model
 from tsal.run import Run
 from tsal.stages.notebook import notebook_parameters
 from tsal.trainings import snapshot_steps
@@ -26,7 +26,7 @@ from tsal.utils.checkpoints import load_checkpoint
 from tsal.utils.files import read_arrays
 from tsal.utils.paths import REPOSITORY
 
-MEMBERS = ["start", "supervised", "teacher", "student"]
+MODELS = ["init", "supervised", "teacher", "student"]
 
 
 # --- as committed
@@ -57,7 +57,7 @@ def test_default_parameters_open_the_default_run():
     folders = {
         nbformat.read(REPOSITORY / "notebooks" / f"{name}.ipynb", 4).cells[2].source.split('"')[1] for name in NOTEBOOKS
     }
-    assert folders == {"outputs/rendered-cpu-s0"}
+    assert folders == {"outputs/rendered-demo-s0"}
 
 
 # --- as executed
@@ -107,13 +107,13 @@ def test_the_tracker_is_measured_beside_zero_motion_and_dis(smoke_run):
         assert 0 < row["transfer"] < 64 and 0 < row["endpoint_error"] < 64  # px of a 64 px input
 
 
-@pytest.mark.parametrize("name", ["tracker", "start", "supervised", "tsal"])
+@pytest.mark.parametrize("name", ["tracker", "init", "supervised", "tsal"])
 def test_a_training_runs_its_steps_and_keeps_a_checkpoint_of_plain_types(smoke_run, name):
     config = opened(smoke_run).config
     steps = {
         "tracker": config.tracker.synthetic_steps + config.tracker.video_steps + config.tracker.tune_steps,
-        "start": config.train.steps,
-    }.get(name, config.train.further)
+        "init": config.supervised.steps,
+    }.get(name, config.semi.steps)
     with open(smoke_run / name / "history.csv") as file:
         rows = list(csv.DictReader(file))
     assert int(rows[-1]["step"]) == steps
@@ -124,17 +124,17 @@ def test_a_training_runs_its_steps_and_keeps_a_checkpoint_of_plain_types(smoke_r
 
 
 def test_supervised_and_tsal_have_equal_steps_and_the_same_start(smoke_run):
-    times = {name: json.loads((smoke_run / name / "time.json").read_text()) for name in ("start", "supervised", "tsal")}
-    assert times["supervised"]["steps"] == times["tsal"]["steps"] == opened(smoke_run).config.train.further
+    times = {name: json.loads((smoke_run / name / "time.json").read_text()) for name in ("init", "supervised", "tsal")}
+    assert times["supervised"]["steps"] == times["tsal"]["steps"] == opened(smoke_run).config.semi.steps
     assert all(time["seconds"] > 0 for time in times.values())
-    start = load_checkpoint(smoke_run / "start/model.pt")["identity"]
-    assert load_checkpoint(smoke_run / "supervised/model.pt")["identity"]["origin"] == start
-    assert load_checkpoint(smoke_run / "tsal/model.pt")["identity"]["start"] == [start, start]
+    start = load_checkpoint(smoke_run / "init/model.pt")["fingerprint"]
+    assert load_checkpoint(smoke_run / "supervised/model.pt")["fingerprint"]["origin"] == start
+    assert load_checkpoint(smoke_run / "semi/model.pt")["fingerprint"]["init"] == [start, start]
 
 
 def test_teacher_and_student_are_two_detectors(smoke_run):
     teacher, student = (
-        load_member(smoke_run / "tsal/model.pt", name)[0].state_dict() for name in ("teacher", "student")
+        load_model(smoke_run / "semi/model.pt", name)[0].state_dict() for name in ("teacher", "student")
     )
     assert any(not torch.equal(teacher[name], student[name]) for name in teacher)
 
@@ -142,15 +142,15 @@ def test_teacher_and_student_are_two_detectors(smoke_run):
 def test_the_audit_has_every_source_of_every_member_on_every_unlabelled_frame(smoke_run):
     run, audit = opened(smoke_run), Audit.open(smoke_run / "audit")
     frames, sources, points = len(run.lists.unlabelled), len(audit.sources), run.scheme.points
-    assert audit.names == ["start", "teacher", "student"]
-    further = run.config.train.further
-    assert audit.steps("start") == [0] and audit.steps("teacher") == audit.steps("student") == [
+    assert audit.names == ["init", "teacher", "student"]
+    further = run.config.semi.steps
+    assert audit.steps("init") == [0] and audit.steps("teacher") == audit.steps("student") == [
         *snapshot_steps(further, 4),
         further,
     ]
     assert sorted(audit.frames.image) == sorted(face.image for face in run.lists.unlabelled)
-    for member in audit.names:
-        labels, _ = audit.labels(member)
+    for model in audit.names:
+        labels, _ = audit.labels(model)
         assert labels.points.shape == (sources, frames, points, 2)
         tracked = labels.valid[audit.sources.index("tracked_heatmap")]
         first = audit.frames.place.to_numpy() == 0
@@ -160,7 +160,7 @@ def test_the_audit_has_every_source_of_every_member_on_every_unlabelled_frame(sm
 def test_metrics_are_what_the_predictions_table_says(smoke_run):
     run, table = opened(smoke_run), read_arrays(smoke_run / "predictions.npz")
     faces = len(run.lists.evaluate["val.txt"])
-    assert table["members"].tolist() == MEMBERS and table["sources"].tolist() == ["heatmap", "centre", "fused"]
+    assert table["models"].tolist() == MODELS and table["sources"].tolist() == ["heatmap", "centre", "fused"]
     assert table["points"].shape == (4, 3, faces, 68, 2) and table["scores"].shape == (4, 3, faces, 68)
     assert np.isfinite(table["points"]).all()
     kept = json.loads((smoke_run / "metrics.json").read_text())
@@ -170,7 +170,7 @@ def test_metrics_are_what_the_predictions_table_says(smoke_run):
     errors = np.linalg.norm(table["points"][2, 0] - table["truth"], axis=-1)
     corners = np.linalg.norm(table["truth"][:, 36] - table["truth"][:, 45], axis=-1)
     shares = [errors[i][table["visible"][i]].mean() / corners[i] for i in np.flatnonzero(scored)]
-    row = next(row for row in kept["rows"] if row["member"] == "teacher" and row["source"] == "heatmap")
+    row = next(row for row in kept["rows"] if row["model"] == "teacher" and row["source"] == "heatmap")
     assert row["NME"] == pytest.approx(100 * np.mean(shares), rel=1e-5)
     assert row["faces"] == scored.sum()
     assert row["AUC@0.08"] == pytest.approx(np.mean(np.maximum(0, 1 - np.array(shares) / 0.08)), abs=1e-6)
@@ -190,9 +190,7 @@ def test_the_figures_are_pictures(smoke_run):
 
 
 def trained_files(folder) -> dict:
-    return {
-        name: (folder / name / "model.pt").stat().st_mtime_ns for name in ("tracker", "start", "supervised", "tsal")
-    }
+    return {name: (folder / name / "model.pt").stat().st_mtime_ns for name in ("tracker", "init", "supervised", "tsal")}
 
 
 def test_what_is_trained_with_the_same_settings_is_not_trained_again(smoke_run):
@@ -202,31 +200,31 @@ def test_what_is_trained_with_the_same_settings_is_not_trained_again(smoke_run):
     assert trained_files(smoke_run) == before
 
 
-@pytest.mark.parametrize("name, step", [("start", "supervised_step"), ("tsal", "asynchronous_step")])
+@pytest.mark.parametrize("name, step", [("init", "supervised_step"), ("tsal", "asynchronous_step")])
 def test_a_killed_training_that_is_resumed_ends_with_the_same_weights_to_the_bit(
     smoke_run, tmp_path, monkeypatch, name, step
 ):
     folder = tmp_path / "run"
-    for file in ("config.json", "manifest.json", "tracker/model.pt", "start/model.pt"):
+    for file in ("config.json", "manifest.json", "tracker/model.pt", "init/model.pt"):
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).write_bytes((smoke_run / file).read_bytes())
     config = opened(folder).config
 
     def train():
-        if name == "start":
+        if name == "init":
             trainings.train_supervised(
                 opened(folder),
-                "start",
+                "init",
                 seed=config.seed,
-                steps=config.train.steps,
-                batch=config.train.batch,
-                lr=config.train.lr,
+                steps=config.supervised.steps,
+                batch=config.supervised.batch,
+                lr=config.supervised.lr,
             )
         else:
-            trainings.train_tsal(opened(folder), [folder / "start/model.pt"] * 2, config.train.further)
+            trainings.train_semi(opened(folder), [folder / "init/model.pt"] * 2, config.semi.steps)
 
-    if name == "start":
-        (folder / "start/model.pt").unlink()
+    if name == "init":
+        (folder / "init/model.pt").unlink()
     whole, calls = getattr(trainings, step), []
 
     def killed(*arguments):
@@ -242,9 +240,9 @@ def test_a_killed_training_that_is_resumed_ends_with_the_same_weights_to_the_bit
     assert load_checkpoint(folder / name / "last.pt")["step"] == config.train.checkpoint_every
     assert not (folder / name / "model.pt").exists()
     train()
-    resumed, uninterrupted = (load_checkpoint(where / name / "model.pt")["members"] for where in (folder, smoke_run))
-    for member, weights in uninterrupted.items():
-        assert all(torch.equal(value, resumed[member][key]) for key, value in weights.items())
+    resumed, uninterrupted = (load_checkpoint(where / name / "model.pt")["models"] for where in (folder, smoke_run))
+    for model, weights in uninterrupted.items():
+        assert all(torch.equal(value, resumed[model][key]) for key, value in weights.items())
     last_rows = [(where / name / "history.csv").read_text().splitlines()[-1] for where in (folder, smoke_run)]
     assert last_rows[0] == last_rows[1]
 

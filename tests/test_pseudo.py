@@ -41,7 +41,7 @@ def all_sources(**changes: Source) -> dict[str, Source]:
         "centre": source(2.0),
         "tracked_heatmap": source(10.0, flow_error=0.5),
         "tracked_centre": source(20.0, flow_error=1.5),
-        "carried": source(40.0, flow_error=2.5),
+        "propagated": source(40.0, flow_error=2.5),
     }
     return plain | changes
 
@@ -67,7 +67,7 @@ def test_mu_weighs_the_heatmap_family_against_the_centre_family(mu, x):
 
 
 def test_the_valid_sources_of_a_family_count_alike():
-    names = ("tracked_heatmap", "carried", "tracked_centre")
+    names = ("tracked_heatmap", "propagated", "tracked_centre")
     assert xs(fused(names)) == pytest.approx([22.5, 22.5])  # (25 + 20) / 2
     half = all_sources(carried=source(40.0, [True, False], flow_error=2.5))
     assert xs(fused(names, half)) == pytest.approx([22.5, 15.0])
@@ -75,9 +75,9 @@ def test_the_valid_sources_of_a_family_count_alike():
 
 @pytest.mark.parametrize("rubbish", [math.nan, 1e6])
 def test_what_stands_in_a_point_that_is_not_valid_is_never_fused(rubbish):
-    names = ("tracked_heatmap", "carried", "tracked_centre")
+    names = ("tracked_heatmap", "propagated", "tracked_centre")
     clean, spoiled = (fused(names, all_sources(carried=source(x, False, flow_error=2.5))) for x in (40.0, rubbish))
-    assert torch.equal(spoiled.points, clean.points) and torch.equal(spoiled.agreement, clean.agreement)
+    assert torch.equal(spoiled.points, clean.points) and torch.equal(spoiled.disagreement, clean.disagreement)
 
 
 def test_one_family_alone_is_taken_whole():
@@ -88,7 +88,7 @@ def test_one_family_alone_is_taken_whole():
     ):
         labels = fused(names, mu=0.3)
         assert xs(labels) == [x, x] and labels.weight.tolist() == [[1.0, 1.0]]
-        assert labels.agreement.tolist() == [
+        assert labels.disagreement.tolist() == [
             [apart, apart]
         ]  # with the other family on the real frame: heatmap at 1, centre at 2
 
@@ -98,7 +98,7 @@ def test_a_family_that_does_not_speak_leaves_the_other_alone():
     labels = fused(found=silent, fallback=False, mu=0.25)
     assert xs(labels) == pytest.approx([10.0, 17.5])
     assert labels.weight.tolist() == [[1.0, 1.0]]
-    assert labels.agreement[0].isnan().tolist() == [True, False]
+    assert labels.disagreement[0].isnan().tolist() == [True, False]
 
 
 def gone() -> dict[str, Source]:
@@ -141,7 +141,7 @@ def test_agreement_is_the_distance_of_the_families_in_pixels():
             torch.tensor([[[13.0, 4.0], [10.0, 0.0]]]), torch.ones(1, 2), torch.ones(1, 2, dtype=torch.bool)
         )
     )
-    assert fused(found=apart).agreement.tolist() == [[5.0, 0.0]]
+    assert fused(found=apart).disagreement.tolist() == [[5.0, 0.0]]
 
 
 def test_a_frame_s_mean_disagreement_lowers_the_trust_in_it():
@@ -223,8 +223,8 @@ def test_the_mirror_s_opposite_error_takes_the_frame_s_away():
 def test_each_tracking_source_follows_a_known_motion_within_the_codec_s_accuracy():
     moved = POINTS + torch.tensor([3.4, -2.6])
     found = track(moved)
-    assert set(found) == {"tracked_heatmap", "tracked_centre", "carried"}
-    for name, tolerance in (("tracked_heatmap", 0.1), ("tracked_centre", 1e-3), ("carried", 1e-3)):
+    assert set(found) == {"tracked_heatmap", "tracked_centre", "propagated"}
+    for name, tolerance in (("tracked_heatmap", 0.1), ("tracked_centre", 1e-3), ("propagated", 1e-3)):
         assert (found[name].points[2] - moved[0]).abs().max() < tolerance, name
         assert found[name].valid.tolist() == [[False] * 4, [False] * 4, [True] * 4], name
         assert found[name].flow_error[2].abs().max() < 1e-3 and found[name].flow_error[:2].isnan().all(), name
@@ -249,20 +249,20 @@ def test_on_rendered_clips_each_source_is_as_good_as_its_codec():
     assert errors["heatmap"].max() < 0.1 and errors["tracked_heatmap"].max() < 0.1
     assert errors["centre"].max() < 1e-3 and errors["tracked_centre"].max() < 1e-3
     # true flow too, but a lid's or a silhouette's four pixels belong to two surfaces
-    assert errors["carried"].median() < 0.1 and (errors["carried"] < 1).float().mean() > 0.9
+    assert errors["propagated"].median() < 0.1 and (errors["propagated"] < 1).float().mean() > 0.9
 
 
 def test_a_point_that_comes_from_outside_the_frame_is_not_valid():
     found = track(POINTS, forward=(40.0, 0.0), backward=(-40.0, 0.0))  # landmark 0 at x = 30.2 comes from x = -9.8
     assert found["tracked_heatmap"].valid[2].tolist() == [False, True, True, True]
     assert found["tracked_centre"].valid[2].tolist() == [False, True, True, True]
-    assert found["carried"].valid[2].tolist() == [True, False, True, True]  # landmark 1 goes to x = 102.3
+    assert found["propagated"].valid[2].tolist() == [True, False, True, True]  # landmark 1 goes to x = 102.3
 
 
 @pytest.mark.parametrize("gate, valid", [(0.0, True), (4.9, False), (5.1, True)])
 def test_the_gate_takes_points_with_a_small_forward_backward_error(gate, valid):
     found = track(POINTS, forward=(3.0, 4.0), backward=(0.0, 0.0), gate=gate)  # they miss each other by 5 px
-    for name in ("tracked_heatmap", "tracked_centre", "carried"):
+    for name in ("tracked_heatmap", "tracked_centre", "propagated"):
         assert found[name].valid[2].tolist() == [valid] * 4, name
         assert found[name].flow_error[2].tolist() == pytest.approx([5.0] * 4, abs=1e-3), name
         assert not found[name].valid[:2].any(), name

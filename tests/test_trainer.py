@@ -19,7 +19,7 @@ from tsal.pseudo import PseudoLabels
 from tsal.schemes import generic_scheme
 from tsal.supervision import calm_loss, detector_loss, structure_loss
 from tsal.tracker.network import FlowNet
-from tsal.trainer import Context, Member, asynchronous_step, make_optimiser, rate_at, step_optimiser, supervised_step
+from tsal.trainer import Context, Learner, asynchronous_step, make_optimiser, rate_at, step_optimiser, supervised_step
 
 # --- optimiser
 # -----------------------------------------------------------------------------------------------------------------
@@ -39,10 +39,10 @@ def test_each_parameter_is_in_exactly_one_group(size, optimiser):
 def test_the_paper_s_rates_biases_twice_and_stages_four_times():
     train = Config.load("paper").train
     detector = Detector(4, ModelConfig(size="vgg16", input=32))
-    built = make_optimiser(detector, train, train.lr)
+    built = make_optimiser(detector, train, supervised.lr)
     assert type(built) is torch.optim.SGD
     assert all(g["nesterov"] and g["momentum"] == 0.9 for g in built.param_groups)
-    rate = {id(p): group["lr"] / train.lr for group in built.param_groups for p in group["params"]}
+    rate = {id(p): group["lr"] / supervised.lr for group in built.param_groups for p in group["params"]}
     decay = {id(p): group["weight_decay"] for group in built.param_groups for p in group["params"]}
     for name, parameter in detector.named_parameters():
         expected = (4 if name.startswith("stages.") else 1) * (2 if name.endswith("bias") else 1)
@@ -115,7 +115,7 @@ def outputs(detection: Detection) -> list[torch.Tensor]:
 def test_perfect_outputs_have_the_least_loss(kind):
     chosen = settings(kind)
     detector = a_detector(chosen)
-    sigma = chosen.augment.sigma
+    sigma = chosen.model.sigma
     found = perfect_detection(detector, POINTS, PAIRED, sigma)
     loss, terms = detector_loss(detector, found, POINTS, torch.ones(2, 4), chosen, PAIRED)
     assert terms["centre"] < 1e-5 and terms["offset"] < 1e-5
@@ -289,19 +289,19 @@ def test_the_calm_loss_pulls_the_real_frame_towards_the_reconstruction_and_not_b
 
 PLAIN = (  # the method as in the paper, whatever the defaults
     "tsal.sources=tracked_heatmap,tracked_centre",
-    "tsal.mu=0.5",
-    "tsal.target_member=own",
+    "tsal.heatmap_share=0.5",
+    "tsal.targets_from=own",
     "tsal.student_loss=points",
-    "tsal.calm=true",
-    "tsal.buffers=own",
+    "tsal.teacher_consistency=true",
+    "tsal.bn_stats=own",
     "tsal.fallback=true",
-    "tsal.gate_flow=0",
+    "tsal.max_fb_error=0",
     "tsal.gate_agreement=0",
-    "tsal.weight=1",
+    "semi.unlabelled_weight=1",
     "tsal.sic_weight=0.01",
     "tsal.ramp_up=0.4",
     "tsal.ramp_down=0.73",
-    "tracker.polish=0",
+    "tracker.refine_lk=0",
 )
 
 
@@ -309,12 +309,12 @@ def small(*overrides: str) -> Config:
     return config("model.input=64", "train.amp=none", "train.warmup=0", *PLAIN, *overrides)
 
 
-def members(chosen: Config, lr: float = 1e-3) -> tuple[Member, Member]:
+def models(chosen: Config, lr: float = 1e-3) -> tuple[Learner, Learner]:
     found = []
     for seed in (0, 1):
         torch.manual_seed(seed)
         detector = Detector(4, chosen.model)
-        found.append(Member(detector, make_optimiser(detector, chosen.train, lr)))
+        found.append(Learner(detector, make_optimiser(detector, chosen.train, lr)))
     return found[0], found[1]
 
 
@@ -324,9 +324,9 @@ def a_tracker() -> FlowNet:
 
 
 def step(*overrides: str, labelled=3, clips=(2, 2, 1), fraction=0.5, scheme=PAIRED, trackers=None, student_seed=None):
-    """One step of two fresh members -> (teacher, student, report); everything that is drawn is the same each time."""
+    """One step of two fresh models -> (teacher, student, report); everything that is drawn is the same each time."""
     chosen = small(*overrides)
-    teacher, student = members(chosen)
+    teacher, student = models(chosen)
     if student_seed is not None:
         torch.manual_seed(student_seed)
         student.detector.load_state_dict(Detector(4, chosen.model).state_dict())
@@ -340,7 +340,7 @@ def step(*overrides: str, labelled=3, clips=(2, 2, 1), fraction=0.5, scheme=PAIR
 
 
 def fresh() -> tuple[Detector, Detector]:
-    return tuple(member.detector for member in members(small()))
+    return tuple(model.detector for model in models(small()))
 
 
 def vector(net: nn.Module) -> torch.Tensor:
@@ -348,22 +348,22 @@ def vector(net: nn.Module) -> torch.Tensor:
 
 
 def finite(report: dict) -> bool:
-    may_be_nan = ("target_agreement", "flow_error")
+    may_be_nan = ("target_disagreement", "flow_error")
     return all(value.isfinite() for name, value in report.items() if name not in may_be_nan)
 
 
 @pytest.fixture(scope="module")
 def plain():
     """A step without averaging."""
-    return step("tsal.direction=none")
+    return step("tsal.ema_direction=none")
 
 
 def test_a_step_changes_both_members_and_reports_finite_terms(plain):
     teacher, student, report = plain
     assert distance(fresh()[0], teacher) > 1e-4 and distance(fresh()[1], student) > 1e-4
-    assert finite(report) and report["target_agreement"] > 0 and report["weight"] == 1.0
+    assert finite(report) and report["target_disagreement"] > 0 and report["weight"] == 1.0
     assert {
-        "teacher_calm",
+        "teacher_consistency",
         "teacher_sic",
         "teacher_heatmap",
         "student_unlabelled",
@@ -374,24 +374,24 @@ def test_a_step_changes_both_members_and_reports_finite_terms(plain):
 
 
 def test_a_step_is_the_same_every_time(plain):
-    again = step("tsal.direction=none")
+    again = step("tsal.ema_direction=none")
     assert torch.equal(vector(plain[0]), vector(again[0])) and torch.equal(vector(plain[1]), vector(again[1]))
 
 
 def test_alpha_one_leaves_the_teacher_to_itself(plain):
-    teacher, student, _ = step("tsal.alpha=1", "tsal.direction=student_to_teacher")
+    teacher, student, _ = step("semi.ema_decay=1", "tsal.ema_direction=student_to_teacher")
     assert torch.equal(vector(teacher), vector(plain[0])) and torch.equal(vector(student), vector(plain[1]))
 
 
 def test_the_teacher_takes_in_the_student_after_the_step(plain):
-    teacher, student, _ = step("tsal.alpha=0.9", "tsal.direction=student_to_teacher")
+    teacher, student, _ = step("semi.ema_decay=0.9", "tsal.ema_direction=student_to_teacher")
     assert torch.equal(vector(student), vector(plain[1]))
     assert torch.allclose(vector(teacher), 0.9 * vector(plain[0]) + 0.1 * vector(plain[1]), atol=1e-6)
     assert distance(teacher, student) < distance(plain[0], plain[1])
 
 
 def test_mutual_averaging_moves_the_student_too(plain):
-    teacher, student, _ = step("tsal.alpha=0.9", "tsal.direction=mutual")
+    teacher, student, _ = step("semi.ema_decay=0.9", "tsal.ema_direction=mutual")
     expected = 0.9 * vector(plain[0]) + 0.1 * vector(plain[1])
     assert torch.allclose(vector(teacher), expected, atol=1e-6)
     assert torch.allclose(vector(student), 0.9 * vector(plain[1]) + 0.1 * expected, atol=1e-6)
@@ -399,7 +399,7 @@ def test_mutual_averaging_moves_the_student_too(plain):
 
 @pytest.mark.parametrize("buffers", ["own", "average"])
 def test_running_statistics_are_own_or_averaged_as_asked(plain, buffers):
-    teacher, _, _ = step("tsal.alpha=0.9", f"tsal.buffers={buffers}")
+    teacher, _, _ = step("semi.ema_decay=0.9", f"tsal.bn_stats={buffers}")
     name = "backbone.stem.1.running_mean"
     own, students = plain[0].state_dict()[name], plain[1].state_dict()[name]
     expected = own if buffers == "own" else 0.9 * own + 0.1 * students
@@ -410,8 +410,8 @@ def test_running_statistics_are_own_or_averaged_as_asked(plain, buffers):
 
 @pytest.mark.parametrize("target", ["own", "teacher"])
 def test_the_teacher_learns_nothing_from_the_student_s_loss(target):
-    one = step("tsal.direction=none", f"tsal.target_member={target}")
-    other = step("tsal.direction=none", f"tsal.target_member={target}", student_seed=9)
+    one = step("tsal.ema_direction=none", f"tsal.targets_from={target}")
+    other = step("tsal.ema_direction=none", f"tsal.targets_from={target}", student_seed=9)
     assert torch.equal(vector(one[0]), vector(other[0])) and not torch.equal(vector(one[1]), vector(other[1]))
 
 
@@ -433,8 +433,8 @@ def test_each_member_uses_its_own_tracker():
             return [torch.full((2 * len(first), 2, *first.shape[-2:]), self.flow)]
 
     still, drifting = Still(0.0), Still(3.0)
-    teacher, student, report = step("tsal.direction=none", trackers={"teacher": still, "student": drifting})
-    same = step("tsal.direction=none", trackers={"teacher": Still(0.0), "student": Still(0.0)})
+    teacher, student, report = step("tsal.ema_direction=none", trackers={"teacher": still, "student": drifting})
+    same = step("tsal.ema_direction=none", trackers={"teacher": Still(0.0), "student": Still(0.0)})
     assert (still.calls, drifting.calls) == (1, 1)
     assert torch.equal(vector(teacher), vector(same[0])) and not torch.equal(vector(student), vector(same[1]))
     assert report["flow_error"].item() == pytest.approx(math.hypot(6, 6), rel=1e-4)  # both ways by 3 px: they miss by 6
@@ -456,8 +456,10 @@ class Asked(nn.Module):
     "weak, cache_mb, asked", [(0, 50, 2), (0.3, 50, 4), (0, 0, 4)], ids=["never augmented", "augmented", "no room"]
 )
 def test_a_tracker_is_asked_once_for_a_pair_that_is_never_augmented(weak, cache_mb, asked):
-    chosen = small(f"augment.weak={weak}", f"data.cache_mb={cache_mb}", "tsal.teacher_lr=0", "tsal.direction=none")
-    (teacher, student), tracker = members(chosen), Asked()
+    chosen = small(
+        f"augment.weak_geometry={weak}", f"data.cache_mb={cache_mb}", "tsal.teacher_lr=0", "tsal.ema_direction=none"
+    )
+    (teacher, student), tracker = models(chosen), Asked()
     context, batch = Context(chosen, PAIRED, torch.device("cpu")), random_batch(3, [2, 2, 1], 4)
     reports = [
         asynchronous_step(teacher, student, dict.fromkeys(("teacher", "student"), tracker), batch, context, 0.5)
@@ -473,22 +475,24 @@ def test_a_tracker_is_asked_once_for_a_pair_that_is_never_augmented(weak, cache_
 def test_a_method_without_tracking_sources_asks_no_tracker(sources, pairs):
     tracker = Asked()
     _, _, report = step(
-        f"tsal.sources={sources}", "tsal.calm=false", trackers=dict.fromkeys(("teacher", "student"), tracker)
+        f"tsal.sources={sources}",
+        "tsal.teacher_consistency=false",
+        trackers=dict.fromkeys(("teacher", "student"), tracker),
     )
     assert tracker.pairs == pairs and finite(report) and (report["target_tracked"] > 0) == (pairs > 0)
 
 
 @pytest.mark.parametrize("fallback", ["true", "false"])
 def test_photographs_alone_make_a_step(fallback):
-    teacher, student, report = step("tsal.direction=none", f"tsal.fallback={fallback}", clips=(1, 1, 1))
-    assert finite(report) and "teacher_calm" not in report and report["target_tracked"] == 0
+    teacher, student, report = step("tsal.ema_direction=none", f"tsal.fallback={fallback}", clips=(1, 1, 1))
+    assert finite(report) and "teacher_consistency" not in report and report["target_tracked"] == 0
     assert report["teacher_sic"] == 0 and report["student_sic"] == 0  # no two frames of one clip
     assert (report["student_unlabelled"] > 0) == (fallback == "true") == bool(report["target_weight"] == 1)
     assert distance(fresh()[0], teacher) > 1e-4 and distance(fresh()[1], student) > 1e-4
 
 
 def test_clips_alone_make_a_step():
-    teacher, student, report = step("tsal.direction=none", clips=(3, 2))
+    teacher, student, report = step("tsal.ema_direction=none", clips=(3, 2))
     assert finite(report) and report["target_tracked"] > 0.3
     assert distance(fresh()[0], teacher) > 1e-4 and distance(fresh()[1], student) > 1e-4
 
@@ -497,16 +501,16 @@ def test_clips_alone_make_a_step():
     "overrides",
     [
         ("tsal.student_loss=full",),
-        ("tsal.target_member=teacher",),
+        ("tsal.targets_from=teacher",),
         ("tsal.sources=heatmap,centre",),
         ("tsal.sources=carried",),
         ("tsal.mirror=true",),
-        ("tsal.gate_flow=1", "tsal.gate_agreement=8"),
+        ("tsal.max_fb_error=1", "tsal.gate_agreement=8"),
         ("model.heatmap=gaussian", "model.decode_radius=3", "train.optimiser=sgd"),
         ("train.amp=bf16",),
-        ("tracker.polish=2",),
-        ("augment.shapes=1", "augment.blend=0.5"),
-        ("tsal.student_loss=full", "tsal.fallback=false", "tsal.gate_flow=0.0001"),  # next to nothing to learn from
+        ("tracker.refine_lk=2",),
+        ("augment.shape_transfer=1", "augment.aligned_mixup=0.5"),
+        ("tsal.student_loss=full", "tsal.fallback=false", "tsal.max_fb_error=0.0001"),  # next to nothing to learn from
     ],
     ids=" ".join,
 )
@@ -522,15 +526,15 @@ def test_a_scheme_that_knows_nothing_makes_a_step():
 
 
 def test_a_teacher_without_its_calm_source_has_no_such_term():
-    assert "teacher_calm" not in step("tsal.calm=false")[2]
+    assert "teacher_consistency" not in step("tsal.teacher_consistency=false")[2]
 
 
 def unlabelled_loss(moves: list[float], correct: bool) -> float:
     """Of two faces' targets that lie off the student's own points by ``moves`` (in shares of each face's size) to the
     right.
     """
-    chosen = small(f"tsal.correct_drift={str(correct).lower()}")
-    student, batch = members(chosen)[1], random_batch(0, [1] * len(moves), 4)
+    chosen = small(f"tsal.drift_correction={str(correct).lower()}")
+    student, batch = models(chosen)[1], random_batch(0, [1] * len(moves), 4)
     size = batch.size * torch.tensor([1.0, 0.5])  # two faces, one half as large
     found = student.detector(torch.rand(len(moves), 3, 64, 64, generator=torch.Generator().manual_seed(1)))
     points = student.detector.heatmap(found)[0].detach() - batch.to_strong[:, None, :, 2]
@@ -549,18 +553,18 @@ def test_a_shift_that_all_targets_share_teaches_nothing_once_drift_is_corrected(
 
 
 def test_a_step_without_unlabelled_faces_leaves_the_drift_alone():
-    _, _, report = step("tsal.correct_drift=true", clips=())
+    _, _, report = step("tsal.drift_correction=true", clips=())
     assert report["drift"] == 0 and report["loss"].isfinite()
 
 
 def test_the_ramp_weighs_the_unlabelled_losses():
     assert step(fraction=0.0)[2]["weight"].item() == pytest.approx(math.exp(-5))
-    assert step("tsal.weight=0.5", fraction=0.5)[2]["weight"].item() == 0.5
+    assert step("semi.unlabelled_weight=0.5", fraction=0.5)[2]["weight"].item() == 0.5
 
 
 def test_without_weight_the_unlabelled_targets_change_nothing():
-    off = ("tsal.direction=none", "tsal.weight=0", "tsal.sic_weight=0")
-    one, other = step(*off), step(*off, "tsal.sources=centre", "tsal.calm=false")
+    off = ("tsal.ema_direction=none", "semi.unlabelled_weight=0", "tsal.sic_weight=0")
+    one, other = step(*off), step(*off, "tsal.sources=centre", "tsal.teacher_consistency=false")
     assert torch.equal(vector(one[0]), vector(other[0])) and torch.equal(vector(one[1]), vector(other[1]))
 
 
@@ -580,13 +584,13 @@ def given(monkeypatch):
         assert len(others) == len(shapes) and others.dtype == torch.float32 and others.max() <= 1
         return images
 
-    monkeypatch.setattr(trainer, "wear_shapes", wear)
-    monkeypatch.setattr(trainer, "blend_faces", blend)
+    monkeypatch.setattr(trainer, "transfer_shapes", wear)
+    monkeypatch.setattr(trainer, "aligned_mixup", blend)
     return calls
 
 
 def test_nobody_changes_unless_asked(given):
-    step("tsal.teacher_lr=0", "augment.shapes=0", "augment.blend=0")
+    step("tsal.teacher_lr=0", "augment.shape_transfer=0", "augment.aligned_mixup=0")
     assert not given
 
 
@@ -598,7 +602,7 @@ def test_both_members_learn_the_same_changed_faces_by_their_changed_labels(given
         "detector_loss",
         lambda net, found, points, *rest: learned.append(points) or real(net, found, points, *rest),
     )
-    step("augment.shapes=0.7", "augment.blend=0.4", "tsal.student_loss=points")
+    step("augment.shape_transfer=0.7", "augment.aligned_mixup=0.4", "tsal.student_loss=points")
     points = random_batch(3, [2, 2, 1], 4).points
     assert [call[:2] for call in given] == [("shapes", 0.7), ("blend", 0.4)]
     assert all(torch.equal(shapes, points) for *_, shapes in given)  # those of the labelled faces, as they are
@@ -606,23 +610,23 @@ def test_both_members_learn_the_same_changed_faces_by_their_changed_labels(given
 
 
 def test_a_labelled_face_with_a_hidden_landmark_lends_itself_to_none(given):
-    chosen = small("augment.shapes=1", "augment.blend=0.5")
+    chosen = small("augment.shape_transfer=1", "augment.aligned_mixup=0.5")
     batch = random_batch(3, [], 4)
     batch.visible[1, 2] = False
-    supervised_step(members(chosen)[0], batch, Context(chosen, PAIRED, torch.device("cpu")), 0.5)
+    supervised_step(models(chosen)[0], batch, Context(chosen, PAIRED, torch.device("cpu")), 0.5)
     assert len(given) == 2 and all(torch.equal(shapes, batch.points[[0, 2]]) for *_, shapes in given)
 
 
 @pytest.mark.parametrize("labelled, visible", [(3, True), (3, False), (1, True)], ids=["all", "none seen whole", "one"])
 def test_changed_faces_make_a_step_and_the_same_one_every_time(labelled, visible):
-    chosen = small("augment.shapes=1", "augment.blend=0.5")
+    chosen = small("augment.shape_transfer=1", "augment.aligned_mixup=0.5")
     after = []
     for _ in range(2):
-        member = members(chosen)[0]
+        model = models(chosen)[0]
         batch = random_batch(labelled, [], 4)
         batch.visible[:, 0] = visible
-        assert finite(supervised_step(member, batch, Context(chosen, PAIRED, torch.device("cpu")), 0.5))
-        after.append(vector(member.detector))
+        assert finite(supervised_step(model, batch, Context(chosen, PAIRED, torch.device("cpu")), 0.5))
+        after.append(vector(model.detector))
     assert torch.equal(*after) and after[0].isfinite().all()
 
 
@@ -634,9 +638,9 @@ def test_changed_faces_make_a_step_and_the_same_one_every_time(labelled, visible
 def test_a_few_supervised_steps_lower_the_loss_on_their_own_batch(kind):
     still = ("augment.colour=0", "augment.grey=0", "augment.blur=0", "augment.noise=0", "augment.occlude=0")
     chosen = small(f"model.heatmap={kind}", "train.schedule=constant", *still)
-    member = members(chosen, lr=3e-3)[0]
+    model = models(chosen, lr=3e-3)[0]
     batch, context = random_batch(4, [], 4), Context(chosen, PAIRED, torch.device("cpu"))
-    losses = [supervised_step(member, batch, context, 0.5)["loss"].item() for _ in range(12)]
+    losses = [supervised_step(model, batch, context, 0.5)["loss"].item() for _ in range(12)]
     assert losses[-1] < 0.7 * losses[0]
 
 
@@ -656,7 +660,7 @@ class Interrupted(Exception):
     pass
 
 
-def train_line(folder, *, steps=23, fail_at=None, identity=None, every=10, loss=None):
+def train_line(folder, *, steps=23, fail_at=None, fingerprint=None, every=10, loss=None):
     torch.manual_seed(0)
     net = nn.Linear(3, 1)
     optimiser = make_optimiser(net, TrainConfig(optimiser="adamw"), 0.05)
@@ -679,7 +683,7 @@ def train_line(folder, *, steps=23, fail_at=None, identity=None, every=10, loss=
         make_batch=Number,
         step_function=one,
         state={"net": net, "optimiser": optimiser},
-        identity=identity or {"name": "line"},
+        fingerprint=fingerprint or {"name": "line"},
         context=Context(chosen, PAIRED, torch.device("cpu")),
     )
     return net, history, seen
@@ -698,7 +702,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_ends(tmp_path):
 
 def test_a_checkpoint_of_other_settings_is_left_aside(tmp_path):
     with pytest.raises(Interrupted):
-        train_line(tmp_path, fail_at=17, identity={"name": "other"})
+        train_line(tmp_path, fail_at=17, fingerprint={"name": "other"})
     _, _, seen = train_line(tmp_path)
     assert seen[0] == 0 and len(seen) == 23
 

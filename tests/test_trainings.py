@@ -10,7 +10,7 @@ import torch
 from tsal import trainings
 from tsal.config import Config
 from tsal.run import Run
-from tsal.synthetic.flow import KnownFlow
+from tsal.synthetic.flow import SyntheticFlow
 from tsal.trainings import make_tracker, start_tracker, train_tracker
 from tsal.utils.checkpoints import save_checkpoint
 from tsal.utils.errors import ConfigError, InputError
@@ -28,9 +28,9 @@ def opened(smoke_run, tmp_path):
 def test_training_goes_on_from_the_tracker_that_is_named(opened, tmp_path):
     for number in (1, 2):  # the same file with another tracker in it makes another training
         kept = make_tracker(Config.load("smoke"))
-        save_checkpoint(tmp_path / "kept.pt", {"tracker": kept.state_dict(), "identity": {"number": number}})
+        save_checkpoint(tmp_path / "kept.pt", {"tracker": kept.state_dict(), "fingerprint": {"number": number}})
         run = opened(
-            f"tracker.start={tmp_path / 'kept.pt'}",
+            f"tracker.init={tmp_path / 'kept.pt'}",
             "tracker.synthetic_steps=0",
             "tracker.video_steps=1",
             "tracker.video_lr=0",
@@ -39,18 +39,18 @@ def test_training_goes_on_from_the_tracker_that_is_named(opened, tmp_path):
         assert all(torch.equal(value, kept.state_dict()[name]) for name, value in found.state_dict().items())
 
 
-@pytest.mark.parametrize("content", [{"tracker": {"levels.0.0.0.weight": torch.zeros(1)}}, {"members": {}}])
+@pytest.mark.parametrize("content", [{"tracker": {"levels.0.0.0.weight": torch.zeros(1)}}, {"models": {}}])
 def test_a_tracker_of_another_shape_is_told_in_a_line(tmp_path, content):
     save_checkpoint(tmp_path / "other.pt", content)
     with pytest.raises(ConfigError, match=r"tracker\.start=.*other\.pt: holds no tracker of these channels") as told:
-        start_tracker(Config.load("smoke", [f"tracker.start={tmp_path / 'other.pt'}"]))
+        start_tracker(Config.load("smoke", [f"tracker.init={tmp_path / 'other.pt'}"]))
     assert len(str(told.value).splitlines()) == 1
     with pytest.raises(InputError, match="none.pt: no such tracker"):
-        start_tracker(Config.load("smoke", [f"tracker.start={tmp_path / 'none.pt'}"]))
+        start_tracker(Config.load("smoke", [f"tracker.init={tmp_path / 'none.pt'}"]))
 
 
 def test_the_tracker_that_comes_with_the_project_fits_the_default_profile():
-    assert (REPOSITORY / Config().tracker.start).is_file()
+    assert (REPOSITORY / Config().tracker.init).is_file()
     start_tracker(Config())
 
 
@@ -58,19 +58,19 @@ def test_the_tracker_that_comes_with_the_project_fits_the_default_profile():
 def test_a_share_of_the_steps_on_known_flow_is_on_rendered_pairs(opened, monkeypatch, share, steps):
     seen = []
 
-    def known_flow_loss(net, first, second, truth, valid, weights):
+    def synthetic_flow_loss(net, first, second, truth, valid, weights):
         seen.append(truth)
         return original(net, first, second, truth, valid, weights)
 
     rendered = []
 
-    class Recorded(trainings.KnownFlowMaker):
-        def __call__(self, step: int) -> KnownFlow:
+    class Recorded(trainings.SyntheticFlowMaker):
+        def __call__(self, step: int) -> SyntheticFlow:
             rendered.append(step)
             return super().__call__(step)
 
-    original = trainings.known_flow_loss
-    monkeypatch.setattr(trainings, "known_flow_loss", known_flow_loss)
-    monkeypatch.setattr(trainings, "KnownFlowMaker", Recorded)
-    train_tracker(opened(f"tracker.rendered={share}", "tracker.synthetic_steps=5", "tracker.video_steps=1"))
+    original = trainings.synthetic_flow_loss
+    monkeypatch.setattr(trainings, "synthetic_flow_loss", synthetic_flow_loss)
+    monkeypatch.setattr(trainings, "SyntheticFlowMaker", Recorded)
+    train_tracker(opened(f"tracker.rendered_share={share}", "tracker.synthetic_steps=5", "tracker.video_steps=1"))
     assert len(seen) == 5 and len(rendered) == steps and all(step < 5 for step in rendered)

@@ -1,4 +1,4 @@
-"""How the teacher takes in the student, the ramps of the unlabelled losses, and a mean that runs along."""
+"""The teacher as an exponential moving average (EMA) of the student, the ramps of the unlabelled losses, a running mean."""
 
 from __future__ import annotations
 
@@ -21,35 +21,32 @@ def ramp(fraction: float, up: float, down: float) -> float:
 
 
 @torch.no_grad()
-def average_into(target: nn.Module, source: nn.Module, alpha: float, *, buffers: str = "own") -> None:
-    """target <- alpha * target + (1 - alpha) * source, in place, for every parameter.
+def average_into(target: nn.Module, source: nn.Module, decay: float, *, bn_stats: str = "own") -> None:
+    """target <- decay * target + (1 - decay) * source, in place, for every parameter.
 
-    Buffers (the running statistics of batch normalisation) belong to the data that a member saw: ``own`` leaves the
+    Buffers (the running statistics of batch normalisation) belong to the data that a model saw: ``own`` leaves the
     target's alone; ``average`` treats them like parameters, which a target that never trains itself needs. Counters are
     never averaged.
     """
     own, other = list(target.parameters()), list(source.parameters())
-    torch._foreach_lerp_(own, other, 1 - alpha)
-    if buffers == "average":
+    torch._foreach_lerp_(own, other, 1 - decay)
+    if bn_stats == "average":
         for mine, theirs in zip(target.buffers(), source.buffers()):
             if mine.is_floating_point():
-                mine.lerp_(theirs, 1 - alpha)
+                mine.lerp_(theirs, 1 - decay)
 
 
 @torch.no_grad()
-def average_members(
-    teacher: nn.Module, student: nn.Module, alpha: float, direction: str, *, buffers: str = "own"
-) -> None:
-    """One recursive average, after each step.
+def average_models(teacher: nn.Module, student: nn.Module, decay: float, direction: str, bn_stats: str = "own") -> None:
+    """One step of the moving average.
 
-    ``student_to_teacher``: the teacher alone changes. ``mutual``: then the student takes in the (new) teacher as well,
-    as the
-    released code does: the two soon are one network. ``none``: the two never meet.
+    ``student_to_teacher``: the teacher alone changes. ``mutual``: then the student moves towards the new teacher as well, as in the
+    released code: the two soon are one network. ``none``: the two never meet.
     """
     if direction in ("student_to_teacher", "mutual"):
-        average_into(teacher, student, alpha, buffers=buffers)
+        average_into(teacher, student, decay, bn_stats=bn_stats)
     if direction == "mutual":
-        average_into(student, teacher, alpha, buffers=buffers)
+        average_into(student, teacher, decay, bn_stats=bn_stats)
 
 
 @torch.no_grad()

@@ -1,390 +1,311 @@
-"""One frozen dataclass holds every setting of a run.
+"""Every setting of a run, in one frozen dataclass; its defaults are the profile ``demo``.
 
-``Config.load`` starts from a profile (``configs/<profile>.yaml``) or from a run's ``config.json`` and applies overrides
-such as ``"train.steps=2000"``. A name that does not exist or a value of a wrong type is a :class:`ConfigError` that
-names the nearest valid one. Lengths called px are pixels of the network's input.
+Each field says what it is for, and, where it has one, its role: ``machine`` settings change how a run goes and never what comes out of it,
+``measuring`` ones are not seen by training, ``unlabelled`` ones touch no labelled face. Lengths called px are pixels of the network's
+input. :mod:`tsal.settings` reads the files of ``configs/`` and overrides into it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
-import types
-import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
+from tsal.utils import write_text
 
-from tsal.utils import CONFIG_FOLDER, ConfigError, write_text
+
+def setting(default: Any, text: str, role: str = "") -> Any:
+    """A field of a section: its default, one line that says what it is, and its role."""
+    return field(default=default, metadata={"text": text, "role": role})
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """Which faces. Lists are relative to ``root`` (its ``lists`` folder may be left out)."""
 
-    name: str = "rendered"  # "rendered": the embedded faces; anything else: a folder with lists of one's own
-    root: str = ""  # "" for rendered: data/prepared/rendered-<profile>-<hash of render>
-    scheme: str = "68"
-    labelled: tuple[str, ...] = ("labelled.txt",)
-    unlabelled: tuple[str, ...] = ("unlabelled.txt",)
-    evaluate: tuple[str, ...] = ("val.txt",)
-    truth: tuple[str, ...] = ()  # labels of unlabelled rows, for measuring pseudo-labels only; never trained on
-    transductive: bool = (
-        False  # unlabelled rows may be pictures or clips of the evaluation lists; marked in every result
+    name: str = setting("rendered", "rendered: the embedded faces; anything else: a folder with lists of your own")
+    root: str = setting("", "folder of the lists; empty for rendered faces and for prepared datasets", "measuring")
+    scheme: str = setting("68", "landmark scheme: a name of configs/schemes, or the path of a file")
+    labelled: tuple[str, ...] = setting(("labelled.txt",), "training lists with labels")
+    unlabelled: tuple[str, ...] = setting(("unlabelled.txt",), "training lists whose labels are not used", "unlabelled")
+    evaluate: tuple[str, ...] = setting(("val.txt",), "lists to measure on", "measuring")
+    audit_labels: tuple[str, ...] = setting(
+        (), "lists with labels of unlabelled rows, to measure pseudo-labels; never trained on", "measuring"
     )
-    normaliser: Literal["ocular", "pupil", "box", "face_size"] = "ocular"
-    cache_mb: int = 2000  # decoded crops kept in memory
-    disk_cache_mb: int = 4000  # and in data/cache, for every run on this machine; 0: none
-    workers: int = 2  # threads that cut crops ahead of training
+    consecutive: bool = setting(
+        True,
+        "frames of an unlabelled clip follow one another at video rate, so that a tracker can follow",
+        "unlabelled",
+    )
+    transductive: bool = setting(
+        False, "unlabelled rows may be images or clips of the evaluation lists; every result says so", "measuring"
+    )
+    normaliser: Literal["ocular", "pupil", "box", "face_size"] = setting(
+        "ocular", "length that errors are divided by", "measuring"
+    )
+    cache_mb: int = setting(2000, "decoded crops kept in memory, MiB", "machine")
+    disk_cache_mb: int = setting(4000, "crops kept in data/cache for every run, MiB; 0: none", "machine")
+    workers: int = setting(2, "threads that cut crops ahead of training", "machine")
 
 
 @dataclass(frozen=True)
 class RenderConfig:
     """The embedded rendered faces."""
 
-    labelled: int = 40  # labelled photographs
-    clips: int = 180  # unlabelled clips
-    validation: int = 40  # labelled clips to measure on; all identities apart
-    frames: int = 5  # frames of a clip
-    side: int = 128  # pixels of a frame
-    seed: int = 0
+    labelled: int = setting(40, "labelled photographs")
+    clips: int = setting(180, "unlabelled clips")
+    validation: int = setting(40, "labelled clips to measure on; all identities apart")
+    frames: int = setting(5, "frames of a clip")
+    side: int = setting(128, "pixels of a frame")
+    seed: int = setting(0, "of heads, scenes and motion")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The detector."""
+    """The detector and its codecs."""
 
-    size: Literal["light", "vgg16"] = "light"
-    input: int = 96  # side of the square input, px
-    stages: int = 2
-    heatmap: Literal["distribution", "gaussian"] = "distribution"  # a softmax over the map, or values to regress
-    decode_radius: int = 0  # local soft-argmax window in cells; 0: the whole map
-    centre_candidates: int = 5  # top-N centres
-    vgg16_weights: str = ""  # local file of ImageNet weights with torchvision's names
+    size: Literal["light", "vgg16"] = setting(
+        "light", "backbone: 1.45 M parameters, or the paper's VGG-16 with CPM stages"
+    )
+    input: int = setting(96, "side of the square input, px")
+    stages: int = setting(2, "heatmap stages")
+    heatmap: Literal["distribution", "regression"] = setting(
+        "distribution", "a softmax over the map, or values to regress"
+    )
+    heatmap_shape: Literal["gaussian", "laplacian"] = setting("gaussian", "of target heatmaps")
+    sigma: float = setting(5.0, "of target heatmaps, px")
+    decode_radius: int = setting(0, "window of the local soft-argmax, cells; 0: the whole map")
+    centre_candidates: int = setting(5, "top-N centres")
+    vgg16_weights: str = setting("", "local file of ImageNet weights with torchvision's names")
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
     """Training views. Ranges are uniform; probabilities are per face (one draw a clip)."""
 
-    expand: float = 1.35  # side of the crop over the longer side of the box
-    scale: float = 0.15  # 1 +- scale
-    rotation: float = 30.0  # +- degrees
-    shift: float = 0.08  # +- share of the crop's side
-    flip: float = 0.5
-    colour: float = 0.3  # strength of brightness, contrast and channel gains
-    grey: float = 0.15
-    blur: float = 0.2
-    noise: float = 0.03  # largest standard deviation, in [0, 1] intensities
-    occlude: float = 0.5  # of the student's view
-    weak: float = 0.3  # share of scale, rotation and shift that the target's view gets
-    strong: float = 1.0  # and the student's view of an unlabelled face
-    shapes: float = (
-        0.0  # probability that a labelled face goes part of the way to the shape of another labelled one of its step
+    box_scale: float = setting(1.35, "side of the crop over the longer side of the box")
+    scale: float = setting(0.15, "1 +- scale")
+    rotation: float = setting(30.0, "+- degrees")
+    shift: float = setting(0.08, "+- share of the crop's side")
+    flip: float = setting(0.5, "probability of a mirror image")
+    colour: float = setting(0.3, "strength of brightness, contrast and channel gains")
+    grey: float = setting(0.15, "probability of a grey image")
+    blur: float = setting(0.2, "probability of blur")
+    noise: float = setting(0.03, "largest standard deviation, in [0, 1] intensities")
+    occlude: float = setting(0.5, "probability of a patch over the student's view", "unlabelled")
+    weak_geometry: float = setting(0.3, "share of scale, rotation and shift that the target's view gets", "unlabelled")
+    strong_geometry: float = setting(1.0, "and the student's view of an unlabelled face", "unlabelled")
+    shape_transfer: float = setting(
+        0.0, "probability that a labelled face moves part of the way to the shape of another one of its step"
     )
-    blend: float = 0.0  # largest share of another labelled face that shows through a labelled one, landmark on landmark
-    sigma: float = 5.0  # of target heatmaps, px
-    shape: Literal["gaussian", "laplacian"] = "gaussian"
+    aligned_mixup: float = setting(
+        0.0, "largest share of another labelled face mixed into a labelled one, landmark on landmark"
+    )
 
 
-UNLABELLED_VIEWS = ("weak", "strong", "occlude")  # settings of augment that no labelled face sees
+@dataclass(frozen=True)
+class SupervisedConfig:
+    """The supervised init: labels alone, from random weights."""
+
+    steps: int = setting(800, "optimiser steps")
+    batch: int = setting(32, "labelled faces a step")
+    lr: float = setting(2e-3, "largest learning rate")
+
+
+@dataclass(frozen=True)
+class SemiConfig:
+    """What every method gets after the init, supervised-only too: equal steps, equal faces."""
+
+    steps: int = setting(600, "optimiser steps")
+    batch: int = setting(16, "labelled faces a step")
+    lr: float = setting(2e-3, "largest learning rate of the student")
+    clips: int = setting(12, "unlabelled clips a step", "unlabelled")
+    images: int = setting(24, "unlabelled single images a step; at most a tenth of those that there are", "unlabelled")
+    frames: int = setting(2, "frames of a clip in a step (T)", "unlabelled")
+    unlabelled_weight: float = setting(1.0, "of the unlabelled losses at the ramp's top", "unlabelled")
+    ema_decay: float = setting(
+        0.98, "teacher <- decay * teacher + (1 - decay) * student, after each step", "unlabelled"
+    )
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Supervised training, and the optimiser of every stage of the detector."""
+    """Optimiser and losses of every training of a detector."""
 
-    steps: int = 800  # of the supervised start
-    epochs: int = 0  # if positive, steps = epochs x batches of the labelled rows (start) and further = the same
-    further: int = 600  # steps that every method gets after the start
-    batch: int = 32  # labelled faces a step of the start
-    further_batch: int = 16  # and of every method after it
-    optimiser: Literal["adamw", "sgd"] = "adamw"
-    lr: float = 2e-3
-    further_lr: float = 2e-3
-    schedule: Literal["cosine", "steps", "constant"] = "cosine"
-    warmup: float = 0.05  # share of the run with a rising rate
-    momentum: float = 0.9  # SGD, Nesterov
-    weight_decay: float = 1e-4
-    bias_lr: float = 1.0  # rate of biases, times lr
-    stage_lr: float = 1.0  # rate of the heatmap stages, times lr
-    clip_norm: float = 5.0  # 0: off
-    heatmap_weight: float = 2.5  # cross-entropy of a distribution, or MSE of values
-    point_weight: float = 1.0  # smooth-L1 of soft-argmax points, px
-    centre_weight: float = 1.0
-    offset_weight: float = 3.0  # L1 in cells
-    offset_radius: int = 1  # cells around the centre cell that also learn their offsets; 0: as in the paper
-    checkpoint_every: int = 100  # steps
-    snapshots: int = 4  # TSAL's members are kept at so many even stages of its run, the last included, for the audit
-    amp: Literal["auto", "none", "bf16"] = "auto"  # auto: bfloat16 where the processor has it in hardware
-    device: str = "auto"  # auto: cuda where there is one
+    epochs: int = setting(0, "if positive, init and semi-supervised steps are epochs x batches of the labelled rows")
+    optimiser: Literal["adamw", "sgd"] = setting("adamw", "SGD has Nesterov momentum")
+    schedule: Literal["cosine", "steps", "constant"] = setting("cosine", "steps: halved at 90, 110, 130 of 150 epochs")
+    warmup: float = setting(0.05, "share of the run with a rising rate")
+    momentum: float = setting(0.9, "of SGD")
+    weight_decay: float = setting(1e-4, "of weights, not of biases")
+    bias_lr: float = setting(1.0, "rate of biases, times lr")
+    stage_lr: float = setting(1.0, "rate of the heatmap stages, times lr")
+    clip_norm: float = setting(5.0, "largest norm of the gradient; 0: off")
+    heatmap_weight: float = setting(2.5, "cross-entropy of a distribution, or MSE of values")
+    point_weight: float = setting(1.0, "smooth-L1 of soft-argmax points, px")
+    centre_weight: float = setting(1.0, "focal loss of the centre heatmap")
+    offset_weight: float = setting(3.0, "L1 of offsets, in cells")
+    offset_radius: int = setting(1, "cells around the centre cell that also learn their offsets; 0: as in the paper")
+    checkpoint_every: int = setting(100, "steps", "machine")
+    snapshots: int = setting(
+        4, "even stages of the semi-supervised training whose models are kept for the audit", "machine"
+    )
+    amp: Literal["auto", "none", "bf16"] = setting("auto", "auto: bfloat16 where the processor has it in hardware")
+    device: str = setting("auto", "auto: cuda where there is one", "machine")
 
 
 @dataclass(frozen=True)
 class TrackerConfig:
     """The optical-flow network and its own stage."""
 
-    channels: tuple[int, ...] = (12, 24, 32, 48, 64)
-    search: int = 3  # cells around each cell, at every level
-    finest: int = 1  # level of the finest estimated flow, at stride 2^finest
-    width: int = 32  # of the flow estimator
-    flow: Literal["learned", "lucas-kanade"] = "learned"  # of the tracking sources; the latter needs no network
-    polish: int = 0  # Lucas-Kanade steps after the network: they help one that was trained for minutes
-    start: str = (
-        "tsal/weights/tracker.pt"  # a tracker that training goes on from, in the repository (make pretrain); "": none
+    channels: tuple[int, ...] = setting((12, 24, 32, 48, 64), "of the feature pyramid's levels")
+    search: int = setting(3, "cells around each cell, at every level")
+    finest: int = setting(1, "level of the finest estimated flow, at stride 2^finest")
+    width: int = setting(32, "of the flow estimator")
+    flow: Literal["learned", "lucas-kanade"] = setting(
+        "learned", "of the tracking sources; the latter needs no network"
     )
-    synthetic_steps: int = 0  # on pairs with known flow; from scratch, 1500 at lr 4e-3 are of use
-    rendered: float = 0.0  # share of them on the embedded rendered clips; the others are warps of the run's own frames
-    video_steps: int = 50  # on real pairs, without labels
-    tune_steps: int = 0  # on real pairs with the started detector: adds detection consistency
-    batch: int = 8  # pairs a step
-    lr: float = 1e-3
-    video_lr: float = 2e-5  # of real pairs; a higher rate undoes what the known flow taught
-    occlusion_from: float = 0.2  # share of the video steps after which occluded pixels are left out
-    census_weight: float = 1.0
-    smooth_weight: float = 0.5
-    consistency_weight: float = 1.0
+    init: str = setting("tsal/weights/tracker.pt", "trained tracker to start from, in the repository; empty: none")
+    synthetic_steps: int = setting(0, "on pairs with exact flow; from scratch, 1500 at lr 4e-3 are of use")
+    rendered_share: float = setting(
+        0.0, "share of them on the embedded rendered clips; the others are warps of own frames"
+    )
+    video_steps: int = setting(50, "on real pairs, without labels")
+    tune_steps: int = setting(0, "on real pairs with the initial detector: adds detection consistency")
+    batch: int = setting(8, "pairs a step")
+    lr: float = setting(1e-3, "of synthetic pairs")
+    video_lr: float = setting(2e-5, "of real pairs; a higher rate undoes what exact flow taught")
+    occlusion_after: float = setting(0.2, "share of the video steps after which occluded pixels are left out")
+    census_weight: float = setting(1.0, "of the photometric loss")
+    smooth_weight: float = setting(0.5, "of edge-aware smoothness")
+    consistency_weight: float = setting(1.0, "of detection consistency")
 
 
 @dataclass(frozen=True)
 class TsalConfig:
-    """Teacher-Student Asynchronous Learning."""
+    """A method: what the student and the teacher learn from. The files of ``configs/methods`` write every one of these out."""
 
-    starts: Literal[1, 2] = 1  # one supervised start for both members, or two with different seeds
-    trackers: Literal["shared", "own"] = "shared"
-    clips: int = 12  # unlabelled clips a step
-    photographs: int = 24  # unlabelled photographs a step; at most a tenth of those that there are
-    frames: int = 2  # frames of a clip in a step (T)
-    sources: tuple[str, ...] = (
-        "heatmap",
-        "centre",
-        "tracked_heatmap",
-        "tracked_centre",
-    )  # fused into the student's target
-    mirror: bool = True  # heatmap and centre sources of targets: the mean of a frame's and of its mirror image's
-    mu: float = 0.8  # weight of heatmap sources in the fusion; centre sources have 1 - mu
-    target_member: Literal["own", "teacher"] = "teacher"  # whose sources the student learns from
-    student_loss: Literal["points", "full"] = "full"  # points of the heatmap source, or the whole supervised loss
-    calm: bool = True  # the teacher's own one-source loss
-    teacher_lr: float = (
-        0.1  # the teacher's learning rate over the student's; 0: it has no loss, and changes by averaging alone
+    inits: Literal[1, 2] = setting(1, "one supervised init for both models, or two with different seeds")
+    trackers: Literal["shared", "own"] = setting("shared", "one tuned tracker, or one for each model")
+    sources: tuple[str, ...] = setting(
+        ("heatmap", "centre", "tracked_heatmap", "tracked_centre"), "fused into the student's target"
     )
-    student_start: Literal["start", "fresh"] = (
-        "start"  # the student's first weights: the supervised start's, or random ones
+    tracking: Literal["consecutive", "any"] = setting(
+        "consecutive", "clips that tracking sources are read on: those of data.consecutive, or any"
     )
-    labels_from: float = 0.0  # share of the run after which the student sees labels; before, pseudo-labels alone
-    alpha: float = 0.98  # teacher <- alpha teacher + (1 - alpha) student
-    direction: Literal["student_to_teacher", "mutual", "none"] = "student_to_teacher"
-    buffers: Literal["own", "average"] = "own"  # batch statistics: each member's own, or averaged like the weights
-    sic_weight: float = 0.01
-    fallback: bool = (
-        True  # where tracking gives nothing (a photograph, a first frame, a gate), take the real frame's sources
+    heatmap_share: float = setting(0.8, "mu: weight of heatmap sources in the fusion; centre sources have the rest")
+    targets_from: Literal["self", "teacher"] = setting("teacher", "whose sources the student learns from")
+    student_loss: Literal["points", "full"] = setting(
+        "full", "points of the heatmap source, or the whole supervised loss"
     )
-    weight: float = 1.0  # of the unlabelled losses at the ramp's top
-    ramp_up: float = 0.1  # share of the run
-    ramp_down: float = 0.9
-    gate_flow: float = 0.0  # largest forward-backward error of a tracked point, px; 0: no gate
-    correct_drift: bool = False  # move all targets by the mean shift between them and the student's points, which would add up step by step
-    gate_agreement: float = 0.0  # scale of exp(-(|heatmap - centre| / scale)^2), px; 0: no weighting
+    teacher_consistency: bool = setting(
+        False, "the teacher's own loss of one source: it must agree with itself on reconstructions"
+    )
+    teacher_lr: float = setting(0.0, "the teacher's learning rate over the student's; 0: it changes by averaging alone")
+    student_init: Literal["init", "random"] = setting("init", "the student's first weights")
+    labels_after: float = setting(
+        0.0, "share of the run after which the student sees labels; before, pseudo-labels alone"
+    )
+    ema_direction: Literal["student_to_teacher", "mutual", "none"] = setting("student_to_teacher", "of the averaging")
+    bn_stats: Literal["own", "average"] = setting(
+        "average", "batch statistics: each model's own, or averaged like the weights"
+    )
+    sic_weight: float = setting(30.0, "of the facial structure invariance; the paper's 0.01 is not felt")
+    fallback: bool = setting(True, "where tracking gives nothing, take the sources of the real frame")
+    ramp_up: float = setting(0.1, "share of the run in which the unlabelled losses rise")
+    ramp_down: float = setting(0.9, "and after which they fall")
+    max_fb_error: float = setting(0.5, "largest forward-backward error of a tracked point, px; 0: no gate")
+    drift_correction: bool = setting(
+        True, "subtract the running mean of the offset between targets and the student's points"
+    )
 
 
 @dataclass(frozen=True)
 class Config:
-    """Every setting of a run."""
+    """Every setting of a run, and the names of the three files that it was made from."""
 
-    profile: str = "cpu"
-    seed: int = 0
+    profile: str = setting("demo", "scale: model, steps, batch, rendering, tracker", "machine")
+    budget: str = setting("", "data: lists and faces a step; empty: the lists named", "machine")
+    method: str = setting("tsal", "targets", "machine")
+    seed: int = setting(0, "of initial weights and batches")
     data: DataConfig = field(default_factory=DataConfig)
     render: RenderConfig = field(default_factory=RenderConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    supervised: SupervisedConfig = field(default_factory=SupervisedConfig)
+    semi: SemiConfig = field(default_factory=SemiConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     tsal: TsalConfig = field(default_factory=TsalConfig)
 
     @staticmethod
-    def load(source: str | Path, overrides: Iterable[str] | Mapping[str, Any] = ()) -> Config:
-        """Read a profile's name, a YAML or a JSON file, then apply ``overrides`` ("section.name=value", in order)."""
-        path = Path(source)
-        if path.suffix not in (".yaml", ".yml", ".json"):
-            path = CONFIG_FOLDER / f"{source}.yaml"
-            if not path.exists():
-                names = sorted(p.stem for p in CONFIG_FOLDER.glob("*.yaml"))
-                raise ConfigError(
-                    f"no profile {str(source)!r}{_nearest(str(source), names)}; profiles: {', '.join(names)}"
-                )
-        try:
-            values = yaml.safe_load(path.read_text()) or {}
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot read the config: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{path}: cannot read the config: it is no text") from error
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from error
-        return Config.from_dict(values, str(path)).override(overrides)
+    def load(source: str | Path, overrides=()) -> Config:
+        """A profile by name, or a YAML or JSON file (a run's ``config.json``), with ``overrides`` over it.
+
+        Args:
+            overrides: ``{"section.name": value}``, or texts ``"section.name=value"`` as the command line has them.
+
+        Raises:
+            ConfigError: a name that does not exist, with the nearest valid one, or a value of a wrong type.
+        """
+        from tsal.settings import read_config
+
+        return read_config(source, overrides)
 
     @staticmethod
-    def from_dict(values: Mapping[str, Any], origin: str = "config") -> Config:
-        """Build from nested plain values, as :meth:`to_dict` gives them."""
-        return _update(Config(), values, origin)
+    def resolve(profile: str = "demo", budget: str = "", method: str = "tsal", overrides=(), lists=()) -> Config:
+        """The config of a profile, a budget, a method and overrides, the later wins; see :func:`tsal.settings.resolve`."""
+        from tsal.settings import resolve
 
-    def override(self, overrides: Iterable[str] | Mapping[str, Any]) -> Config:
-        """A copy with ``overrides`` applied."""
-        config = self
-        pairs = overrides.items() if isinstance(overrides, Mapping) else map(_split_override, overrides)
-        for name, value in pairs:
-            nested: Any = value
-            for part in reversed(name.split(".")):
-                nested = {part: nested}
-            config = _update(config, nested, "override")
-        return config
+        return resolve(profile, budget, method, overrides, lists)[0]
+
+    @staticmethod
+    def from_dict(values, origin: str = "config") -> Config:
+        """Build from nested plain values, as :meth:`to_dict` gives them."""
+        from tsal.settings import update
+
+        return update(Config(), values, origin)
+
+    def override(self, overrides) -> Config:
+        """A copy with ``overrides`` applied, see :meth:`load`."""
+        from tsal.settings import override
+
+        return override(self, overrides)
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values (lists for tuples)."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    def flat(self) -> dict[str, Any]:
+        """Plain values by ``section.name``."""
+        return flatten("", self.to_dict())
 
     def save(self, path: Path) -> None:
         """Write as JSON, whole or not at all."""
         write_text(path, json.dumps(self.to_dict(), indent=2) + "\n")
 
 
-def load_budget(name: str) -> list[str]:
-    """Overrides of a named label budget (``configs/budgets/<name>.yaml``): which lists a run takes, and what else suits
-    them.
-    """
-    values = _read_budget(name)
-    lists = [f"data.{key}={','.join(value)}" for key, value in values.items() if key not in ("all_labels", "set")]
-    return lists + _set_overrides(values)
+def flatten(prefix: str, value: Any) -> dict[str, Any]:
+    """Nested values -> one level, names joined by dots."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {k: v for name, item in value.items() for k, v in flatten(f"{prefix}.{name}".lstrip("."), item).items()}
 
 
-def load_reference(name: str) -> str:
-    """The budget that has every label of a budget's domain; "" where it names none."""
-    return _read_budget(name).get("all_labels", "")
-
-
-def _read_budget(name: str) -> dict[str, Any]:
-    path = CONFIG_FOLDER / "budgets" / f"{name}.yaml"
-    names = sorted(p.stem for p in path.parent.glob("*.yaml"))
-    if not path.exists():
-        raise ConfigError(f"no budget {name!r}{_nearest(name, names)}; budgets: {', '.join(names)}")
-    return yaml.safe_load(path.read_text())
-
-
-def method_names() -> list[str]:
-    """The semi-supervised methods of ``configs/methods``."""
-    return sorted(path.stem for path in (CONFIG_FOLDER / "methods").glob("*.yaml"))
-
-
-def load_method(name: str) -> tuple[list[str], str, int]:
-    """A semi-supervised method (``configs/methods/<name>.yaml``): its overrides, the member that is its result, and how
-    many times the
-    further steps it takes. Where it names a ``base``, all that it does not say itself is that method's."""
-    values = _read_method(name)
-    return _set_overrides(values), values["result"], values.get("further_times", 1)
-
-
-def _set_overrides(values: Mapping[str, Any]) -> list[str]:
-    """What stands under ``set`` in a budget's or a method's file, as overrides."""
-    return [
-        f"{section}.{key}={','.join(value) if isinstance(value, list) else json.dumps(value).strip(chr(34))}"
-        for section, settings in values.get("set", {}).items()
-        for key, value in settings.items()
-    ]
-
-
-def _read_method(name: str) -> dict[str, Any]:
-    folder, names = CONFIG_FOLDER / "methods", method_names()
-    if name not in names:
-        raise ConfigError(f"no method {name!r}{_nearest(name, names)}; methods: {', '.join(names)}")
-    values = yaml.safe_load((folder / f"{name}.yaml").read_text())
-    if "base" not in values:
-        return values
-    base, own = _read_method(values.pop("base")), values.get("set", {})
-    sections = dict.fromkeys([*base.get("set", {}), *own])
-    return (
-        base
-        | values
-        | {"set": {section: base.get("set", {}).get(section, {}) | own.get(section, {}) for section in sections}}
-    )
-
-
-def _split_override(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals or not name.strip():
-        raise ConfigError(f"override {text!r}: write section.name=value")
-    return name.strip(), value.strip()
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.4)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _names(config: Any, prefix: str = "") -> Iterable[str]:
+def fields_of(config: Any = None, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field]]:
+    """(``section.name``, field) of every setting."""
+    config = Config() if config is None else config
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
-        yield from _names(value, f"{prefix}{item.name}.") if dataclasses.is_dataclass(value) else [prefix + item.name]
-
-
-def _update(config: Any, values: Mapping[str, Any], origin: str, prefix: str = "") -> Any:
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{origin}: {prefix.rstrip('.') or 'the top level'} is a section, not a value")
-    hints = typing.get_type_hints(type(config))
-    changes = {}
-    for name, value in values.items():
-        if name not in hints:
-            whole = [prefix + n for n in _names(config)] + [prefix + n for n in hints]
-            # a forgotten section ("steps=5") is the commonest slip: compare with the last parts too
-            every = list(_names(Config()))
-            tails = [n for n in every if n.rpartition(".")[2] == str(name)]
-            hint = f" (did you mean {tails[0]!r}?)" if tails else _nearest(prefix + str(name), whole + every)
-            raise ConfigError(f"{origin}: unknown setting {prefix + str(name)!r}{hint}")
-        current = getattr(config, name)
-        if dataclasses.is_dataclass(current):
-            changes[name] = _update(current, value, origin, f"{prefix}{name}.")
+        if dataclasses.is_dataclass(value):
+            yield from fields_of(value, f"{prefix}{item.name}.")
         else:
-            changes[name] = _coerce(value, hints[name], f"{origin}: {prefix}{name}")
-    return dataclasses.replace(config, **changes)
+            yield prefix + item.name, item
 
 
-def _coerce(value: Any, kind: Any, where: str) -> Any:
-    """``value`` as ``kind``; text (from make or the command line) is read as YAML would read it."""
-    origin = typing.get_origin(kind)
-    if origin is tuple:
-        inner = typing.get_args(kind)[0]
-        parts = [p.strip() for p in value.strip("[]()").split(",") if p.strip()] if isinstance(value, str) else value
-        if not isinstance(parts, (list, tuple)):
-            raise ConfigError(f"{where}: wants a list, got {value!r}")
-        return tuple(_coerce(part, inner, where) for part in parts)
-    if kind is str:
-        if not isinstance(value, str):
-            value = str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
-        if not isinstance(value, str):
-            raise ConfigError(f"{where}: wants text, got {value!r}")
-        return value
-    if origin is Literal:
-        allowed = typing.get_args(kind)
-        for choice in allowed:
-            if str(value) == str(choice) and not isinstance(value, bool):
-                return choice
-        choices = [str(a) for a in allowed]
-        raise ConfigError(f"{where}: {value!r} is none of {', '.join(choices)}{_nearest(str(value), choices)}")
-    if isinstance(value, str):
-        try:
-            value = float(value) if kind is float else yaml.safe_load(value)  # YAML reads 4e-3 as text
-        except (ValueError, yaml.YAMLError):
-            pass
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if type(value) is not kind:
-        raise ConfigError(f"{where}: wants {_kind_name(kind)}, got {value!r}")
-    return value
-
-
-def _kind_name(kind: Any) -> str:
-    names = {int: "a whole number", float: "a number", bool: "true or false"}
-    return names.get(kind, kind.__name__ if not isinstance(kind, types.GenericAlias) else str(kind))
+def settings_of(*roles: str) -> frozenset[str]:
+    """Names (``section.name``) of the settings with one of these roles."""
+    return frozenset(name for name, item in fields_of() if item.metadata["role"] in roles)

@@ -24,13 +24,15 @@ def pixel_to_cell(pixels: Tensor, stride: int) -> Tensor:
     return (pixels + 0.5) / stride - 0.5
 
 
-def crop_affine(box, side: int, expand: float, *, scale=1.0, rotation=0.0, shift=(0.0, 0.0), flip=False) -> np.ndarray:
+def crop_affine(
+    box, side: int, box_scale: float, *, scale=1.0, rotation=0.0, shift=(0.0, 0.0), flip=False
+) -> np.ndarray:
     """Affine from image pixels to the pixels of a square crop.
 
     Args:
         box: x1, y1, x2, y2 in image pixels.
         side: side of the crop in pixels.
-        expand: side of the cropped square over the longer side of the box.
+        box_scale: side of the cropped square over the longer side of the box.
         scale: of the face in the crop; over 1 is larger.
         rotation: degrees, counter-clockwise as seen.
         shift: of the face in the crop, x and y, in shares of the crop's side.
@@ -40,7 +42,7 @@ def crop_affine(box, side: int, expand: float, *, scale=1.0, rotation=0.0, shift
         float64 (2, 3).
     """
     x1, y1, x2, y2 = box
-    zoom = scale * (side - 1) / (expand * max(x2 - x1, y2 - y1))
+    zoom = scale * (side - 1) / (box_scale * max(x2 - x1, y2 - y1))
     angle = np.deg2rad(rotation)
     linear = zoom * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     target = (side - 1) / 2 + np.asarray(shift, float) * side

@@ -1,20 +1,23 @@
-"""The loop around a step: batches ahead, a history, checkpoints, resuming."""
+"""The loop around a step: batches ahead, a history, checkpoints, resuming; what is done, and how long it took."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import math
+import random
 import time
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from tsal.config import Config
 from tsal.data import Batch, prefetch
-from tsal.trainer import Context
 from tsal.utils import load_checkpoint, save_checkpoint, write_text
 
 LOG_EVERY = 10  # steps that one row of the history stands for
@@ -28,9 +31,10 @@ def fit(
     make_batch: Callable[[int], Batch],
     step_function: Callable[[Batch, float], dict[str, Tensor]],
     state: dict[str, nn.Module | torch.optim.Optimizer],
-    identity: dict,
-    context: Context,
-    members: Callable[[], dict[str, float]] | None = None,
+    fingerprint: dict,
+    config: Config,
+    device: torch.device,
+    models: Callable[[], dict[str, float]] | None = None,
     keep: Callable[[int], None] | None = None,
     keep_at: Collection[int] = (),
 ) -> tuple[list[dict[str, float]], float]:
@@ -41,18 +45,18 @@ def fit(
     Args:
         step_function: (batch, fraction of the run in [0, 1]) -> terms to record.
         state: all that a checkpoint must hold; loaded in place.
-        identity: the settings that decide the result; a checkpoint with others is left aside.
-        members: more numbers for each row of the history.
+        fingerprint: the settings that decide the result; a checkpoint with others is left aside.
+        models: more numbers for each row of the history.
         keep: called with the number of steps done, after those of ``keep_at``.
     """
-    path, train = folder / "last.pt", context.config.train
-    done = _resume(path, state, identity, context.device)
+    path, train = folder / "last.pt", config.train
+    done = _resume(path, state, fingerprint, device)
     start, history, sums, counts = done["step"], done["history"], done["sums"], done["counts"]
     started = time.perf_counter() - done["seconds"]
     bar = tqdm(total=steps, initial=start, desc=label, unit="step", mininterval=1, dynamic_ncols=True)
-    batches = prefetch(make_batch, range(start, steps), context.config.data.workers)
+    batches = prefetch(make_batch, range(start, steps), config.data.workers)
     for step, batch in zip(range(start, steps), batches):
-        for name, value in step_function(batch.to(context.device), step / steps).items():
+        for name, value in step_function(batch.to(device), step / steps).items():
             value = value.detach().float()
             known = ~value.isnan() | (name == "loss")  # a term may have nothing to say, the loss may not
             sums[name] = sums.get(name, 0.0) + torch.where(known, value, 0.0)
@@ -60,12 +64,12 @@ def fit(
         bar.update()
         if (step + 1) % LOG_EVERY == 0 or step + 1 == steps:
             row = {name: float(total / counts[name]) if counts[name] else math.nan for name, total in sums.items()}
-            history.append({"step": step + 1} | row | (members() if members else {}))
+            history.append({"step": step + 1} | row | (models() if models else {}))
             sums, counts = {}, {}
             bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
             if not math.isfinite(row["loss"]):
                 raise FloatingPointError(
-                    f"{label}: the loss is {row['loss']} at step {step + 1}; lower train.lr, or see {path}"
+                    f"{label}: the loss is {row['loss']} at step {step + 1}; lower supervised.lr, or see {path}"
                 )
         if keep and step + 1 in keep_at:
             keep(step + 1)
@@ -78,16 +82,16 @@ def fit(
                 "counts": counts,
                 "seconds": time.perf_counter() - started,
             }
-            save_checkpoint(path, progress | {"state": parts, "identity": identity})
+            save_checkpoint(path, progress | {"state": parts, "fingerprint": fingerprint})
     bar.close()
     write_history(folder / "history.csv", history)
     return history, time.perf_counter() - started
 
 
-def _resume(path: Path, state: dict, identity: dict, device: torch.device) -> dict:
+def _resume(path: Path, state: dict, fingerprint: dict, device: torch.device) -> dict:
     """Load the checkpoint of the same run, if there is one -> its progress, or that of a run not begun."""
     content = load_checkpoint(path, device) if path.exists() else {}
-    if not content or content.get("identity") != identity:
+    if not content or content.get("fingerprint") != fingerprint:
         return {"step": 0, "history": [], "sums": {}, "counts": {}, "seconds": 0.0}
     for name, item in state.items():
         item.load_state_dict(content["state"][name])
@@ -103,3 +107,19 @@ def write_history(path: Path, history: Iterable[dict[str, float]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())
+
+
+def seed_everything(seed: int) -> None:
+    """For the initial weights; batches and noise have seeds of their own."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def is_done(path: Path, fingerprint: dict) -> bool:
+    """Whether a training's result is there, and was made from the same settings, data and code."""
+    return path.exists() and load_checkpoint(path).get("fingerprint") == fingerprint
+
+
+def record_time(folder: Path, steps: int, seconds: float) -> None:
+    write_text(folder / "time.json", json.dumps({"steps": steps, "seconds": round(seconds, 1)}) + "\n")

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tsal.codecs import decode_centres, heatmap_points
+from tsal.codecs import CentreCodec, HeatmapCodec
 from tsal.config import ModelConfig
 from tsal.utils import ConfigError, InputError, load_checkpoint
 
@@ -66,6 +66,16 @@ class Detector(nn.Module):
         """Cells along a side of the output."""
         return self.config.input // self.stride
 
+    @property
+    def heatmap_codec(self) -> HeatmapCodec:
+        config = self.config
+        size = (self.map_size, self.stride, config.sigma)
+        return HeatmapCodec(*size, config.heatmap_shape, config.heatmap, config.decode_radius)
+
+    @property
+    def centre_codec(self) -> CentreCodec:
+        return CentreCodec(self.map_size, self.stride, self.config.sigma, self.config.centre_candidates)
+
     def forward(self, images: Tensor) -> Detection:
         features = self.backbone((images - self.image_mean) / self.image_std)
         outputs: list[Tensor] = []
@@ -75,19 +85,15 @@ class Detector(nn.Module):
 
     def heatmap(self, detection: Detection) -> tuple[Tensor, Tensor]:
         """Source ``heatmap`` -> points (N, K, 2) px, scores (N, K)."""
-        return heatmap_points(detection.stages[-1], self.stride, self.config.heatmap, self.config.decode_radius)
+        return self.heatmap_codec.decode(detection.stages[-1])
 
     def maps(self, detection: Detection) -> Tensor:
-        """Heatmaps (N, K, h, w) of the last stage: distributions over the map, or the values that Gaussians were drawn
-        with.
-        """
-        maps = detection.stages[-1][:, :-1].float()
-        return maps.flatten(-2).softmax(-1).view_as(maps) if self.config.heatmap == "distribution" else maps
+        """Heatmaps (N, K, h, w) of the last stage: distributions over the map, or values as they were drawn."""
+        return self.heatmap_codec.maps(detection.stages[-1])
 
     def centre(self, detection: Detection) -> tuple[Tensor, Tensor]:
         """Source ``centre``: top-N candidates -> points (N, M, K, 2) px, scores (N, M)."""
-        score = detection.centre.sigmoid()
-        return decode_centres(score, detection.offsets, self.stride, self.config.centre_candidates)
+        return self.centre_codec.decode(detection.centre, detection.offsets)
 
 
 def _block(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, dilation: int = 1) -> nn.Sequential:

@@ -12,33 +12,33 @@ from tsal.schemes import Scheme, get_scheme, scheme_from_dict
 from tsal.utils import InputError, load_checkpoint, save_checkpoint
 
 
-def save_members(path: Path, members: dict[str, Detector], config: Config, identity: dict) -> None:
-    """Trained weights of named members, with the config that made them; tensors and plain types only.
+def save_models(path: Path, models: dict[str, Detector], config: Config, fingerprint: dict) -> None:
+    """Trained weights of named models, with the config that made them; tensors and plain types only.
 
-    The ``identity`` of a run's training holds the landmark scheme written out, so a checkpoint needs no file of it.
+    The ``fingerprint`` of a run's training holds the landmark scheme written out, so a checkpoint needs no file of it.
     """
-    weights = {name: member.state_dict() for name, member in members.items()}
-    save_checkpoint(path, {"config": config.to_dict(), "identity": identity, "members": weights})
+    weights = {name: model.state_dict() for name, model in models.items()}
+    save_checkpoint(path, {"config": config.to_dict(), "fingerprint": fingerprint, "models": weights})
 
 
-def load_member(
-    path: Path, member: str | None = None, device: torch.device | str = "cpu"
+def load_model(
+    path: Path, model: str | None = None, device: torch.device | str = "cpu"
 ) -> tuple[Detector, Config, Scheme]:
-    """A member (``teacher`` if there is one, by default) of a file that :func:`save_members` wrote, in eval mode.
+    """A model (``teacher`` if there is one, by default) of a file that :func:`save_models` wrote, in eval mode.
 
     Its scheme is the one that it learned; in a file from before schemes were kept, the one that its config names.
     """
     content = load_checkpoint(path, device)
-    if "members" not in content or "config" not in content:
+    if "models" not in content or "config" not in content:
         raise InputError(f"{path}: holds no trained detector (a run's <method>/model.pt does)")
-    names = list(content["members"])
-    member = member or ("teacher" if "teacher" in names else names[0])
-    if member not in names:
-        raise InputError(f"{path}: has no member {member!r}; it holds {', '.join(names)}")
+    names = list(content["models"])
+    model = model or ("teacher" if "teacher" in names else names[0])
+    if model not in names:
+        raise InputError(f"{path}: has no model {model!r}; it holds {', '.join(names)}")
     # the file holds every weight: what they once started from need not be there
     config = Config.from_dict(content["config"], str(path)).override({"model.vgg16_weights": ""})
-    kept, name = content.get("identity", {}).get("scheme"), config.data.scheme
+    kept, name = content.get("fingerprint", {}).get("scheme"), config.data.scheme
     scheme = scheme_from_dict(kept, name, f"{path}: scheme") if kept else get_scheme(name)
     detector = Detector(scheme.points, config.model)
-    detector.load_state_dict(content["members"][member])
+    detector.load_state_dict(content["models"][model])
     return detector.to(device).eval(), config, scheme

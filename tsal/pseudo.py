@@ -6,23 +6,25 @@ the fusion weighs by mu; within a family the valid sources count alike.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from tsal.codecs import nearest_candidate
-from tsal.config import TsalConfig
+from tsal.config import Config
 from tsal.geometry import apply_affine, inside, sample
 from tsal.model import Detection, Detector
 from tsal.schemes import Scheme
-from tsal.tracker import forward_backward_error, track_points
+from tsal.tracker import forward_backward_error, reconstruct_next, track_points
 from tsal.utils import ConfigError
 
-HEATMAP_FAMILY = ("heatmap", "tracked_heatmap", "carried")
+HEATMAP_FAMILY = ("heatmap", "tracked_heatmap", "propagated")
 CENTRE_FAMILY = ("centre", "tracked_centre")
 SOURCES = HEATMAP_FAMILY + CENTRE_FAMILY
-TRACKING = ("tracked_heatmap", "tracked_centre", "carried")  # those that need a tracker
+TRACKING = ("tracked_heatmap", "tracked_centre", "propagated")  # those that need a tracker
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class PseudoLabels:
     """Fused targets of U frames and why to trust them."""
 
     points: Tensor  # (U, K, 2) px
-    weight: Tensor  # (U, K) in [0, 1]
-    agreement: Tensor  # (U, K) px between the families, fused or not; NaN where only one speaks
+    weight: Tensor  # (U, K), 1 where a source says something, else 0
+    disagreement: Tensor  # (U, K) px between the families, fused or not; NaN where only one speaks
     tracked: Tensor  # (U, K) bool: a tracking source took part
     flow_error: Tensor  # (U, K) px; NaN where there is no tracking source
 
@@ -66,26 +68,6 @@ def detection_sources(detector: Detector, detection: Detection) -> dict[str, Sou
     }
 
 
-def mean_with_mirror(
-    sources: dict[str, Source], mirrored: dict[str, Source], width: int, scheme: Scheme
-) -> dict[str, Source]:
-    """Sources read on frames and on their mirror images (``width`` px): the mean of both, in the frame.
-
-    What a network says of a mirror image errs otherwise than what it says of the frame, so the mean errs less.
-    """
-    order = list(scheme.flip)
-    turn = mirrored["heatmap"].points.new_tensor([-1.0, 1.0])
-    shift = turn.new_tensor([width - 1.0, 0.0])
-    return {
-        name: replace(
-            one,
-            points=(one.points + mirrored[name].points[:, order] * turn + shift) / 2,
-            score=(one.score + mirrored[name].score[:, order]) / 2,
-        )
-        for name, one in sources.items()
-    }
-
-
 def tracking_sources(
     detector: Detector,
     reconstruction: Detection,
@@ -94,16 +76,16 @@ def tracking_sources(
     flow_backward: Tensor,
     previous: Tensor,
     following: Tensor,
-    gate_flow: float = 0.0,
+    max_fb_error: float = 0.0,
 ) -> dict[str, Source]:
-    """Sources ``tracked_heatmap``, ``tracked_centre`` and ``carried`` for the frames that have a previous one.
+    """Sources ``tracked_heatmap``, ``tracked_centre`` and ``propagated`` for the frames that have a previous one.
 
     Args:
         reconstruction: detection on frame t + 1 as reconstructed from frame t, for P pairs.
-        heatmap: the heatmap source of all U frames (``carried`` moves it along the forward flow).
+        heatmap: the heatmap source of all U frames (``propagated`` moves it along the forward flow).
         flow_forward, flow_backward: (P, 2, H, W) px.
         previous, following: (P,) indices of frames t and t + 1 among the U.
-        gate_flow: a point with a larger forward-backward error (px) is not valid; 0: no gate.
+        max_fb_error: a point with a larger forward-backward error (px) is not valid; 0: no gate.
     """
     count = heatmap.points.shape[0]
     height, width = flow_backward.shape[-2:]
@@ -116,8 +98,8 @@ def tracking_sources(
         origin = points + sample(flow_backward, points).transpose(1, 2)
         sources[f"tracked_{name}"] = (points, found[name].score, inside(origin, height, width), error)
     carried = track_points(heatmap.points[previous], flow_forward, flow_backward)
-    sources["carried"] = (carried.points, heatmap.score[previous], carried.inside, carried.error)
-    return {name: _scatter(count, following, *parts, gate_flow) for name, parts in sources.items()}
+    sources["propagated"] = (carried.points, heatmap.score[previous], carried.inside, carried.error)
+    return {name: _scatter(count, following, *parts, max_fb_error) for name, parts in sources.items()}
 
 
 def _scatter(
@@ -151,40 +133,112 @@ def _with_fallback(sources: dict[str, Source], names: list[str], plain: str, fal
     return points, valid
 
 
-def fuse(sources: dict[str, Source], config: TsalConfig) -> PseudoLabels:
-    """mu * heatmap family + (1 - mu) * centre family, in px; a family that does not speak leaves the other alone.
+def fuse(
+    sources: dict[str, Source], names: Sequence[str], heatmap_share: float = 0.5, *, fallback: bool = True
+) -> PseudoLabels:
+    """heatmap_share * heatmap family + (1 - heatmap_share) * centre family, in px; a silent family leaves the other alone.
 
-    A family of which ``config.sources`` names none takes no part. How far the other is from it, as the detector has it
-    on the real
-    frame, is told all the same: agreement predicts errors, whatever is learned from.
+    A family of which ``names`` has none takes no part. How far the other is from it, as the detector has it on the real frame, is
+    measured all the same: disagreement predicts errors, whatever is learned from.
+
+    Args:
+        names: the sources that are fused.
+        fallback: where none of a family's sources is valid, the detector on the real frame.
     """
-    names = list(config.sources)
     families, named = [], []
     for family, plain in ((HEATMAP_FAMILY, "heatmap"), (CENTRE_FAMILY, "centre")):
-        mine = [name for name in names if name in family]
-        families.append(_with_fallback(sources, mine or [plain], plain, config.fallback))
-        named.append(bool(mine))
+        own = [name for name in names if name in family]
+        families.append(_with_fallback(sources, own or [plain], plain, fallback))
+        named.append(bool(own))
     (first, first_valid), (second, second_valid) = families
-    agreement = torch.where(first_valid & second_valid, (first - second).norm(dim=-1), torch.nan)
+    disagreement = torch.where(first_valid & second_valid, (first - second).norm(dim=-1), torch.nan)
     if all(named):
-        share = config.mu * first_valid.to(first.dtype)
-        rest = (1 - config.mu) * second_valid.to(first.dtype)
+        share = heatmap_share * first_valid.to(first.dtype)
+        rest = (1 - heatmap_share) * second_valid.to(first.dtype)
         total = (share + rest).clamp_min(1e-12)
         points = (first * share[..., None] + second * rest[..., None]) / total[..., None]
         valid = share + rest > 0
     else:
         points, valid = families[named.index(True)]
-    weight = valid.to(points.dtype)
-    if config.gate_agreement > 0:
-        # a frame's mean disagreement predicts its error better than a landmark's own
-        frame = agreement.nanmean(-1, keepdim=True)
-        weight = weight * torch.where(frame.isnan(), 1.0, torch.exp(-((frame / config.gate_agreement) ** 2)))
-    moved = [sources[n] for n in names if sources[n].flow_error is not None]
+    moved = [sources[name] for name in names if sources[name].flow_error is not None]
     tracked = torch.stack([s.valid for s in moved]).any(0) if moved else torch.zeros_like(valid)
-    flow_error = (
-        torch.stack([s.flow_error for s in moved]).nanmean(0) if moved else torch.full_like(agreement, torch.nan)
-    )
-    return PseudoLabels(points, weight, agreement, tracked, flow_error)
+    unknown = torch.full_like(disagreement, torch.nan)
+    flow_error = torch.stack([s.flow_error for s in moved]).nanmean(0) if moved else unknown
+    return PseudoLabels(points, valid.to(points.dtype), disagreement, tracked, flow_error)
+
+
+@dataclass(frozen=True)
+class LabelledFrames:
+    """What a labeller says of U frames: every source, their fusion, and the detection on P reconstructed frames."""
+
+    sources: dict[str, Source]
+    fused: PseudoLabels
+    reconstruction: Detection
+
+
+class PseudoLabeller:
+    """How a method makes pseudo-labels: a detector's sources on unlabelled frames, tracked ones too, and their fusion.
+
+    Training and the audit share it.
+
+    Args:
+        config: its method (``tsal.*``), and whether the data's frames are consecutive.
+        precision: context of the detector's forward passes.
+
+    Raises:
+        ConfigError: a source that does not exist, or none that the data can feed.
+    """
+
+    def __init__(self, config: Config, precision: Callable[[], AbstractContextManager] = nullcontext):
+        tsal = self.tsal = config.tsal
+        check_sources(tsal.sources)
+        followed = config.data.consecutive or tsal.tracking == "any"
+        self.names = tuple(name for name in tsal.sources if followed or name not in TRACKING)
+        self.consistency = followed and tsal.teacher_consistency and tsal.teacher_lr > 0
+        self.precision = precision
+        if not self.names:
+            raise ConfigError(
+                "tsal.sources: tracking sources alone, and data.consecutive=false says that no frame follows another; "
+                "set tsal.tracking=any to track all the same"
+            )
+
+    @property
+    def needs_flow(self) -> bool:
+        """Whether anything is learned from the tracker."""
+        return self.consistency or any(name in TRACKING for name in self.names)
+
+    @torch.no_grad()
+    def detect(self, detector: Detector, images: Tensor) -> Detection:
+        """As evaluation sees images (N, 3, S, S): with running statistics, nothing learned."""
+        detector.eval()
+        with self.precision():
+            return detector(images)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        detector: Detector,
+        images: Tensor,
+        detection: Detection,
+        flows: tuple[Tensor, Tensor] | None,
+        previous: Tensor,
+        following: Tensor,
+    ) -> LabelledFrames:
+        """Labels of U frames.
+
+        Args:
+            images: (U, 3, S, S) in [0, 1], and the ``detection`` on them.
+            flows: forward and backward (P, 2, H, W) px between the frames ``previous`` and ``following``, indices (P,) into the U;
+                None: nothing is tracked.
+        """
+        sources = detection_sources(detector, detection.detach())
+        reconstruction = detection.rows(slice(0, 0))
+        if flows is not None:
+            reconstruction = self.detect(detector, reconstruct_next(images[previous], flows[1]))
+            gate = self.tsal.max_fb_error
+            sources |= tracking_sources(detector, reconstruction, sources["heatmap"], *flows, previous, following, gate)
+        fused = fuse(sources, self.names, self.tsal.heatmap_share, fallback=self.tsal.fallback)
+        return LabelledFrames(sources, fused, reconstruction)
 
 
 def to_view(points: Tensor, affine: Tensor, flipped: Tensor, scheme: Scheme) -> Tensor:

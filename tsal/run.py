@@ -10,36 +10,20 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
 
-from tsal.config import Config
+from tsal.config import Config, settings_of
 from tsal.data import Clip, CropFolder, FaceLists, FaceStore, find_list, group_clips, list_root, load_lists
 from tsal.schemes import Scheme, get_scheme, read_scheme
 from tsal.utils import PACKAGE, PREPARED, REPOSITORY, ConfigError, InputError, describe_environment, write_text
 
 # what decides what a training makes: the rule of the house
 CORE = ("*.py", "data/*.py", "tracker/*.py")
-# settings that change how a run goes, never what comes out of it
-INCIDENTAL = (
-    "profile",
-    "data.cache_mb",
-    "data.disk_cache_mb",
-    "data.workers",
-    "train.device",
-    "train.checkpoint_every",
-    "train.snapshots",
-)
-MEASURING = (
-    "data.root",
-    "data.evaluate",
-    "data.truth",
-    "data.normaliser",
-    "data.transductive",
-)  # training does not see these
 
 
 @dataclass(frozen=True)
@@ -137,8 +121,8 @@ class Run:
     def truth_lists(self) -> tuple[str, ...]:
         """Lists that hold labels of unlabelled rows, for measuring; the rendered faces bring theirs."""
         data = self.config.data
-        embedded = data.name == "rendered" and not data.root and not data.truth
-        return ("unlabelled-truth.txt",) if embedded else data.truth
+        embedded = data.name == "rendered" and not data.root and not data.audit_labels
+        return ("unlabelled-truth.txt",) if embedded else data.audit_labels
 
     @cached_property
     def clips(self) -> list[Clip]:
@@ -146,7 +130,7 @@ class Run:
         return [clip for clip in group_clips(self.lists.unlabelled) if len(clip.faces) > 1]
 
     @cached_property
-    def photographs(self) -> list[Clip]:
+    def single_images(self) -> list[Clip]:
         """Unlabelled single frames."""
         return [clip for clip in group_clips(self.lists.unlabelled) if len(clip.faces) == 1]
 
@@ -154,7 +138,9 @@ class Run:
     def store(self) -> FaceStore:
         config, limit = self.config, self.config.data.disk_cache_mb
         disk = CropFolder(REPOSITORY / "data" / "cache", limit) if limit > 0 else None
-        return FaceStore(self.root, self.scheme, config.model.input, config.augment.expand, config.data.cache_mb, disk)
+        return FaceStore(
+            self.root, self.scheme, config.model.input, config.augment.box_scale, config.data.cache_mb, disk
+        )
 
     def manifest(self) -> dict:
         path = self.folder / "manifest.json"
@@ -164,35 +150,24 @@ class Run:
             )
         return json.loads(path.read_text())
 
-    def identity(self, *parts: str) -> dict:
-        """What a checkpoint must agree on to be taken up: settings under ``parts`` that decide a result, training data,
-        code.
+    def fingerprint(self, *parts: str, without: Collection[str] = ()) -> dict:
+        """What a checkpoint must agree on to be taken up: settings under ``parts`` that decide a result, training data, code.
 
         ``scheme`` is what data.scheme stood for, written out: a file that says other things makes other trainings.
+
+        Args:
+            parts: sections or settings; seed and data always take part.
+            without: settings that this result does not depend on.
         """
-        whole = self.config.to_dict()
-        values = {}
-        for part in ("seed", "data", *parts):
-            values |= flatten(part, _dig(whole, part))
-        kept = {k: v for k, v in sorted(values.items()) if k not in INCIDENTAL + MEASURING}
-        return kept | {
-            "scheme": self.scheme.to_dict(),
-            "fingerprint": self.manifest()["fingerprint"],
-            "code": code_fingerprint(),
+        ignored = settings_of("machine", "measuring") | set(without)
+        chosen = ("seed", "data", *parts)
+        kept = {
+            name: value
+            for name, value in sorted(self.config.flat().items())
+            if name not in ignored and any(name == part or name.startswith(f"{part}.") for part in chosen)
         }
-
-
-def _dig(values: dict, name: str):
-    for part in name.split("."):
-        values = values[part]
-    return values
-
-
-def flatten(prefix: str, value) -> dict:
-    """Nested values -> one level, names joined by dots."""
-    if not isinstance(value, dict):
-        return {prefix: value}
-    return {k: v for name, item in value.items() for k, v in flatten(f"{prefix}.{name}".lstrip("."), item).items()}
+        more = {"scheme": self.scheme.to_dict(), "data": self.manifest()["fingerprint"], "code": code_fingerprint()}
+        return kept | more
 
 
 def code_fingerprint(*rooms: str) -> str:

@@ -15,9 +15,9 @@ WELL = {
     "step": range(10, 101, 10),
     "error_fused": [9, 8, 7, 6, 6, 5, 5, 5, 5, 5],
     "spread": [8.0] * 10,
-    "member_distance": [0.1] * 10,
+    "model_distance": [0.1] * 10,
     "target_weight": [1.0] * 10,
-    "target_agreement": [3.0] * 10,
+    "target_disagreement": [3.0] * 10,
 }
 
 
@@ -37,14 +37,14 @@ def test_a_good_history_raises_no_alarm():
             "drift: the error of the student's targets is 10.00 at the end, and was 6.33",
         ),
         (
-            {"error_fused": [None] * 10, "target_agreement": [2, 2, 2, 2, 2, 3, 3, 4, 4, 4]},
+            {"error_fused": [None] * 10, "target_disagreement": [2, 2, 2, 2, 2, 3, 3, 4, 4, 4]},
             "drift: the disagreement of the sources",
         ),
         (
             {"spread": [8, 8, 8, 7, 6, 5, 4, 3, 3, 3]},
             "collapse: shapes differ by 3.00 % over the faces, at first by 8.00 %",
         ),
-        ({"member_distance": [1e-5] * 10}, "one network"),
+        ({"model_distance": [1e-5] * 10}, "one network"),
         ({"target_weight": [0.5] * 5 + [0.0] * 5}, "silence: 0.0 % of the targets"),
     ],
 )
@@ -61,11 +61,11 @@ def test_errors_are_shares_of_the_face_where_the_truth_is_known():
     points[:, 0] = torch.tensor([[14.0, 10.0], [5.0, 6.0]])  # off by 4 of 40 px and by 1 of 20
     valid = torch.ones(2, 3, dtype=torch.bool)
     off = torch.tensor([[True], [False]]).expand(2, 3)
-    sources = {"heatmap": Source(points, valid.float(), valid), "carried": Source(points, valid.float(), off)}
+    sources = {"heatmap": Source(points, valid.float(), valid), "propagated": Source(points, valid.float(), off)}
     target = PseudoLabels(points, valid.float(), points[..., 0], valid, points[..., 0])
     found = measure(sources, target, batch)
     assert {name: float(value) for name, value in found.items() if name != "spread"} == pytest.approx(
-        {"error_heatmap": 7.5, "error_carried": 10.0, "error_fused": 7.5}
+        {"error_heatmap": 7.5, "error_propagated": 10.0, "error_fused": 7.5}
     )
     batch.truth = None
     assert set(measure(sources, target, batch)) == {"spread"}

@@ -11,10 +11,10 @@ import torch
 from toys import DotDetector, Shift, config, dot_image, face, save_picture
 
 from tsal import stages
-from tsal.audit.store import AUDITED, Audit, AuditWriter, audit_member, clip_view
+from tsal.audit.store import AUDITED, Audit, AuditWriter, audit_model, clip_view
 from tsal.data.lists import Clip
 from tsal.data.views import FaceStore
-from tsal.evaluation.predictions import Truth
+from tsal.evaluation.predictions import GroundTruth
 from tsal.run import Run
 from tsal.schemes import generic_scheme
 from tsal.stages import pseudo as pseudo_stage
@@ -25,11 +25,11 @@ ONE = generic_scheme(1)
 CPU = torch.device("cpu")
 SETTINGS = config(
     "tsal.sources=tracked_heatmap,tracked_centre",
-    "tsal.mu=0.5",
+    "tsal.heatmap_share=0.5",
     "tsal.fallback=true",
-    "tsal.gate_flow=0",
+    "tsal.max_fb_error=0",
     "tsal.gate_agreement=0",
-    "tracker.polish=0",
+    "tracker.refine_lk=0",
 )
 
 
@@ -48,24 +48,24 @@ def test_an_audit_gives_every_source_in_pixels_of_the_original_frames(tmp_path):
     clip, places, zoom = moving_clip(tmp_path)
     photograph = Clip("photo", clip.faces[:1])
     store = FaceStore(tmp_path, ONE, 64, 1.35, 50)
-    found = audit_member(DotDetector(), Shift(2.0, 0.0), store, [clip, photograph], SETTINGS, torch.device("cpu"))
-    assert set(AUDITED) == {"heatmap", "centre", "tracked_heatmap", "tracked_centre", "carried", "fused"}
+    found = audit_model(DotDetector(), Shift(2.0, 0.0), store, [clip, photograph], SETTINGS, torch.device("cpu"))
+    assert set(AUDITED) == {"heatmap", "centre", "tracked_heatmap", "tracked_centre", "propagated", "fused"}
     points, valid = dict(zip(AUDITED, found.points)), dict(zip(AUDITED, found.valid))
-    for name, off in (("tracked_heatmap", 0.0), ("carried", 0.0), ("tracked_centre", 2 / zoom)):
+    for name, off in (("tracked_heatmap", 0.0), ("propagated", 0.0), ("tracked_centre", 2 / zoom)):
         assert valid[name][:, 0].tolist() == [False, True, True, False], name
         assert np.abs(points[name][1:3, 0] - places[1:] - off).max() < 0.1 / zoom, name
     assert np.abs(points["fused"][1:3, 0] - places[1:] - 1 / zoom).max() < 0.1 / zoom
     assert found.flow_error[1:3].max() < 1e-3 and np.isnan(found.flow_error[[0, 3]]).all()
-    assert np.allclose(found.agreement, 8**0.5, atol=0.2)  # the centre source lies 2 px off in x and in y
+    assert np.allclose(found.disagreement, 8**0.5, atol=0.2)  # the centre source lies 2 px off in x and in y
 
 
 def test_an_audit_of_photographs_alone_has_no_tracking(tmp_path):
     clip, places, zoom = moving_clip(tmp_path)
     store = FaceStore(tmp_path, ONE, 64, 1.35, 50)
     photographs = [Clip(str(t), (f,)) for t, f in enumerate(clip.faces)]
-    found = audit_member(DotDetector(), Shift(0.0, 0.0), store, photographs, SETTINGS, torch.device("cpu"))
+    found = audit_model(DotDetector(), Shift(0.0, 0.0), store, photographs, SETTINGS, torch.device("cpu"))
     valid = dict(zip(AUDITED, found.valid[:, :, 0]))
-    assert not valid["carried"].any() and not valid["tracked_heatmap"].any() and valid["fused"].all()
+    assert not valid["propagated"].any() and not valid["tracked_heatmap"].any() and valid["fused"].all()
     fused = found.points[AUDITED.index("fused")]
     assert np.abs(fused[:, 0] - places - 1 / zoom).max() < 0.1 / zoom
 
@@ -85,7 +85,7 @@ def written(tmp_path):
     faces = [f for c in clips for f in c.faces]
     truth = np.concatenate([places, places[:1]])[:, None] + [3.0, 0.0]
     text = np.array([f.image for f in faces])
-    known = Truth(
+    known = GroundTruth(
         text,
         text,
         np.arange(4),
@@ -96,9 +96,9 @@ def written(tmp_path):
         np.zeros(4, bool),
     )
     writer = AuditWriter(tmp_path / "audit", store, clips, known)
-    for member, step, of in (("start", 0, clips), ("teacher", 5, clips[:1]), ("teacher", 10, clips)):
+    for model, step, of in (("init", 0, clips), ("teacher", 5, clips[:1]), ("teacher", 10, clips)):
         rows = np.arange(sum(len(c.faces) for c in of))
-        writer.add(member, step, audit_member(DotDetector(), Shift(2.0, 0.0), store, of, SETTINGS, CPU), rows)
+        writer.add(model, step, audit_model(DotDetector(), Shift(2.0, 0.0), store, of, SETTINGS, CPU), rows)
     for number, one in enumerate(clips):
         writer.add_view(number, clip_view({"teacher": DotDetector()}, Shift(2.0, 0.0), store, one, SETTINGS, CPU))
     return writer.close(), clips, store
@@ -109,25 +109,25 @@ def test_pandas_reads_a_row_for_each_member_step_source_frame_and_landmark(writt
     table = pd.read_parquet(audit.folder / "labels.parquet")
     assert len(table) == len(AUDITED) * (4 + 3 + 4)
     row = table[
-        (table.member == "teacher") & (table.step == 10) & (table.source == "heatmap") & (table.frame == 2)
+        (table.model == "teacher") & (table.step == 10) & (table.source == "heatmap") & (table.frame == 2)
     ].iloc[0]
     assert (row.image, row.landmark) == ("clip/2.png", 0) and row.valid
     assert row.error == pytest.approx(100 * 3 / 60, abs=0.1) and row.score == pytest.approx(0.9)
-    assert row.agreement == pytest.approx(8**0.5, abs=0.2) and row.forward_backward_error < 1e-3
-    assert not table[(table.source == "carried") & (table.frame.isin([0, 3]))].valid.any()
+    assert row.disagreement == pytest.approx(8**0.5, abs=0.2) and row.forward_backward_error < 1e-3
+    assert not table[(table.source == "propagated") & (table.frame.isin([0, 3]))].valid.any()
 
 
 def test_what_is_read_back_is_what_was_found(written):
     audit, clips, store = written
-    found = audit_member(DotDetector(), Shift(2.0, 0.0), store, clips, SETTINGS, CPU)
+    found = audit_model(DotDetector(), Shift(2.0, 0.0), store, clips, SETTINGS, CPU)
     labels, rows = audit.labels("teacher")
-    assert rows.tolist() == [0, 1, 2, 3] and audit.steps("teacher") == [5, 10] and audit.names == ["start", "teacher"]
+    assert rows.tolist() == [0, 1, 2, 3] and audit.steps("teacher") == [5, 10] and audit.names == ["init", "teacher"]
     for name, mine, theirs in zip(labels._fields, labels, found):
         assert np.array_equal(mine, theirs, equal_nan=True), name
     early, rows = audit.labels("teacher", 5)
     assert rows.tolist() == [0, 1, 2] and early.points.shape == (len(AUDITED), 3, 1, 2)
     assert np.allclose(audit.errors("teacher", "heatmap"), 5, atol=0.1)
-    assert np.isnan(audit.errors("teacher", "carried")[0]).all()
+    assert np.isnan(audit.errors("teacher", "propagated")[0]).all()
 
 
 def test_frames_are_told_with_their_clip_and_zoom(written):
@@ -152,7 +152,7 @@ def test_a_new_audit_takes_the_place_of_a_former_one_only_when_it_is_whole(writt
     audit, clips, store = written
     before = (audit.folder / "labels.parquet").read_bytes()
     text = np.array(["clip/0.png"])
-    known = Truth(
+    known = GroundTruth(
         text,
         text,
         np.arange(1),
@@ -166,7 +166,7 @@ def test_a_new_audit_takes_the_place_of_a_former_one_only_when_it_is_whole(writt
     assert (audit.folder / "labels.parquet").read_bytes() == before
     writer.discard()
     assert [path.name for path in audit.folder.parent.iterdir() if "audit" in path.name] == ["audit"]
-    assert Audit.open(audit.folder).names == ["start", "teacher"]
+    assert Audit.open(audit.folder).names == ["init", "teacher"]
 
 
 def test_an_audit_is_made_once_from_the_same_and_anew_from_other_weights_or_where_it_is_not_whole(
@@ -175,7 +175,7 @@ def test_an_audit_is_made_once_from_the_same_and_anew_from_other_weights_or_wher
     shutil.copytree(smoke_run, tmp_path / "run")
     run, made = Run.open(tmp_path / "run"), []
     monkeypatch.setattr(
-        pseudo_stage, "audit_member", lambda *of, **options: made.append(1) or audit_member(*of, **options)
+        pseudo_stage, "audit_model", lambda *of, **options: made.append(1) or audit_model(*of, **options)
     )
 
     def count(**sizes) -> int:
@@ -183,16 +183,16 @@ def test_an_audit_is_made_once_from_the_same_and_anew_from_other_weights_or_wher
         stages.audit_pseudo_labels(run, **sizes)
         return len(made)
 
-    members = count(clips=2)  # fewer than the notebook's
-    assert members > 2 and count(clips=2) == 0 and count(clips=3) == members
+    models = count(clips=2)  # fewer than the notebook's
+    assert models > 2 and count(clips=2) == 0 and count(clips=3) == models
     (run.folder / "supervised/model.pt").touch()
     assert count(clips=3) == 0
-    weights = load_checkpoint(run.folder / "start/model.pt")
-    next(iter(weights["members"]["start"].values())).add_(0.01)
-    save_checkpoint(run.folder / "start/model.pt", weights)
-    assert count(clips=3) == members
+    weights = load_checkpoint(run.folder / "init/model.pt")
+    next(iter(weights["models"]["init"].values())).add_(0.01)
+    save_checkpoint(run.folder / "init/model.pt", weights)
+    assert count(clips=3) == models
     (run.folder / "audit/views/1.npz").unlink()
-    assert count(clips=3) == members and count(clips=3) == 0
+    assert count(clips=3) == models and count(clips=3) == 0
 
 
 @pytest.mark.parametrize("name", ["labels.parquet", "truth.npz", "frames.csv"])

@@ -16,7 +16,7 @@ from tsal.bench.methods import (
     deciding,
     main,
     markdown,
-    other_starts,
+    other_inits,
     overruled,
     read_results,
     same_settings,
@@ -37,7 +37,7 @@ def test_a_method_is_settings_that_exist_and_a_member_that_it_trains(method):
     made = Config().override(overrides)
     assert result in ("supervised", "teacher", "student") and times >= 1
     if result == "teacher" and made.tsal.teacher_lr == 0:  # then averaging alone makes it
-        assert made.tsal.direction == "student_to_teacher" and made.tsal.buffers == "average"
+        assert made.tsal.ema_direction == "student_to_teacher" and made.tsal.bn_stats == "average"
 
 
 def test_no_method_changes_what_all_share():
@@ -59,15 +59,15 @@ def test_an_unknown_method_names_the_nearest():
         load_method("meanteacher")
 
 
-def result(method: str, seed: int, faces: list[float], member: str = "teacher", start: float = 8.0) -> dict:
+def result(method: str, seed: int, faces: list[float], model: str = "teacher", start: float = 8.0) -> dict:
     numbers = {"NME": float(np.mean(faces)), "AUC@0.08": 0.5, "FR@0.08": 0.1}
     return {
         "method": method,
         "seed": seed,
-        "result": member,
+        "result": model,
         "steps": {"further": 600},
         "seconds": {"tsal": 100.0},
-        "lists": {"val": {member: numbers, "start": {"NME": start}, "faces": faces}},
+        "lists": {"val": {model: numbers, "init": {"NME": start}, "faces": faces}},
     }
 
 
@@ -105,7 +105,7 @@ def test_runs_from_different_starts_of_one_seed_are_not_paired():
     assert (
         row["NME"] == pytest.approx(3.75) and row["difference"] == pytest.approx(-1) and row["gap"] == pytest.approx(40)
     )  # of seed 0 alone
-    assert [line.partition(" has ")[0] for line in other_starts(found)] == ["tsal of seed 1"] and other_starts(
+    assert [line.partition(" has ")[0] for line in other_inits(found)] == ["tsal of seed 1"] and other_inits(
         found[:3]
     ) == []
 
@@ -125,25 +125,27 @@ def test_the_share_of_the_gap_to_all_labels_that_is_closed(tmp_path):
         (tmp_path / "real-ytf-802" / f"supervised-s{seed}.json").write_text(text)
     assert all_labels(config, "real", "ytf-40", tmp_path) == {"val": 4.5}
     assert (
-        all_labels(config.override({"train.lr": 1.0}), "real", "ytf-40", tmp_path) == {}
+        all_labels(config.override({"supervised.lr": 1.0}), "real", "ytf-40", tmp_path) == {}
     )  # those were made with other settings
     assert all_labels(config, "real", "", tmp_path) == all_labels(config, "real", "ytf-802", tmp_path) == {}
 
 
 def test_a_method_that_is_another_one_in_this_profile_is_told():
     asked = ["tsal", "tsal-no-mirror", "tsal-no-calm", "tsal-no-sic", "supervised", "tsal"]
-    assert same_settings(asked, Config.load("cpu")) == []
-    real = same_settings(asked, Config.load("real"))  # a profile without mirror images and without a teacher's own loss
+    assert same_settings(asked, Config.load("demo")) == []
+    real = same_settings(
+        asked, Config.load("faces")
+    )  # a profile without mirror images and without a teacher's own loss
     assert [line.split(" has the settings of ") for line in real] == [
         [name, "tsal in profile real: it is the same run again"] for name in ("tsal-no-mirror", "tsal-no-calm")
     ]
 
 
 def test_a_setting_that_a_method_has_its_own_of_is_told():
-    asked = ["tsal.calm=false", "train.further=100"]
-    config = Config.load("real").override(asked)
+    asked = ["tsal.teacher_consistency=false", "semi.steps=100"]
+    config = Config.load("faces").override(asked)
     assert overruled(["tsal", "mean-teacher", "tsal-calm"], config, asked) == [
-        "tsal-calm sets tsal.calm=true itself: --set tsal.calm does nothing there"
+        "tsal-calm sets tsal.teacher_consistency=true itself: --set tsal.teacher_consistency does nothing there"
     ]
 
 
@@ -158,7 +160,7 @@ def test_methods_share_their_start_and_nothing_is_computed_twice(tmp_path, capfd
         "--profile",
         "smoke",
         "--set",
-        "train.further=4",
+        "semi.steps=4",
         "--methods",
         "supervised",
         "mean-teacher",
@@ -175,15 +177,15 @@ def test_methods_share_their_start_and_nothing_is_computed_twice(tmp_path, capfd
     assert "| supervised | 1 |" in out and "| mean-teacher | 1 |" in out
     assert {path.suffix for path in (tmp_path / "results").glob("compare-methods.*")} == {".png", ".pdf"}
     runs = tmp_path / "runs"
-    start = load_checkpoint(runs / "base-s0" / "start" / "model.pt")
+    start = load_checkpoint(runs / "base-s0" / "init" / "model.pt")
     for method in ("supervised", "mean-teacher", "stld"):
-        assert (runs / f"{method}-s0" / "start").resolve() == (runs / "base-s0" / "start").resolve()
+        assert (runs / f"{method}-s0" / "init").resolve() == (runs / "base-s0" / "init").resolve()
         found = json.loads((tmp_path / "results" / f"{method}-s0.json").read_text())
         run = Config.load(runs / f"{method}-s0" / "config.json")
-        assert found["steps"] == {"start": 20, "further": 4} and run.train.further == 4
+        assert found["steps"] == {"init": 20, "further": 4} and run.semi.steps == 4
         assert len(found["lists"]["val.txt"]["faces"]) > 0
-    frozen = load_checkpoint(runs / "stld-s0" / "tsal" / "model.pt")["members"]
-    first = start["members"]["start"]
+    frozen = load_checkpoint(runs / "stld-s0" / "tsal" / "model.pt")["models"]
+    first = start["models"]["init"]
     assert all(
         torch.equal(value, first[name]) for name, value in frozen["teacher"].items()
     )  # its labels were made once
@@ -192,7 +194,7 @@ def test_methods_share_their_start_and_nothing_is_computed_twice(tmp_path, capfd
     assert main(arguments) == 0
     kept = tmp_path / "results" / "supervised-s0.json"
     other = json.loads(kept.read_text())
-    other["settings"]["train.lr"] /= 2
+    other["settings"]["supervised.lr"] /= 2
     kept.write_text(json.dumps(other))
     with pytest.raises(pytest.fail.Exception, match="computed again"):
         main(arguments)
@@ -208,22 +210,28 @@ def test_results_of_other_settings_are_not_put_beside_one_another():
         == comparable(found, config.override({"seed": 1, "data.workers": 7, "data.root": "/else"}))
         == found
     )
-    assert comparable(found, config.override({"train.further": 5})) == []
+    assert comparable(found, config.override({"semi.steps": 5})) == []
     assert comparable([result("tsal", 0, [1.0]), result("gone", 0, [1.0])], config) == []
     assert deciding(config, "tsal") != deciding(config, "tsal-no-sic")
     for other in map(
         config.override,
-        ({"tsal.weight": 9}, {"augment.strong": 0.5}, {"data.unlabelled": ["labelled.txt", "unlabelled.txt"]}),
+        (
+            {"semi.unlabelled_weight": 9},
+            {"augment.strong_geometry": 0.5},
+            {"data.unlabelled": ["labelled.txt", "unlabelled.txt"]},
+        ),
     ):
         assert deciding(other, "tsal") != deciding(config, "tsal") and deciding(other, "supervised") == deciding(
             config, "supervised"
         )
-    assert deciding(config.override({"data.truth": ["unlabelled.txt"]}), "tsal") == deciding(
+    assert deciding(config.override({"data.audit_labels": ["unlabelled.txt"]}), "tsal") == deciding(
         config, "tsal"
     )  # it is measured with alone
     assert deciding(config.override({"augment.scale": 0.5}), "supervised") != deciding(config, "supervised")
-    del found[0]["settings"]["augment.shapes"]  # made before there was this setting: with its default
-    assert comparable(found, config) == found and comparable(found, config.override({"augment.shapes": 0.5})) == []
+    del found[0]["settings"]["augment.shape_transfer"]  # made before there was this setting: with its default
+    assert (
+        comparable(found, config) == found and comparable(found, config.override({"augment.shape_transfer": 0.5})) == []
+    )
 
 
 def test_lucas_kanade_follows_a_shift_in_both_directions():

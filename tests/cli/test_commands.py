@@ -65,7 +65,7 @@ def test_options_become_overrides_with_set_last():
 
 def test_a_run_is_named_by_what_it_is():
     outputs = REPOSITORY / "outputs"
-    assert run_folder(parse("train")) == outputs / "rendered-cpu-s0"
+    assert run_folder(parse("train")) == outputs / "rendered-demo-s0"
     assert (
         run_folder(parse("train", "--data", "mine", "--budget", "300w-50", "--seed", "2"))
         == outputs / "mine-300w-50-real-s2"
@@ -75,8 +75,8 @@ def test_a_run_is_named_by_what_it_is():
 
 def test_settings_are_fixed_when_the_run_is_made(smoke_run, capsys):
     options = ["--run", str(smoke_run)]
-    assert main(["train", *options, "--set", "train.steps=21"]) == 2
-    assert "train.steps = 20, not 21" in capsys.readouterr().err
+    assert main(["train", *options, "--set", "supervised.steps=21"]) == 2
+    assert "supervised.steps = 20, not 21" in capsys.readouterr().err
     assert main(["train", *options, "--profile", "smoke", "--seed", "0"]) == 0  # the same ones: skipped
     assert "start: 20 steps" in capsys.readouterr().out
 
@@ -115,7 +115,7 @@ def mixed_list(smoke_run, tmp_path):
 
 
 def predict(run, path, out, *more):
-    weights = run.folder / "tsal/model.pt"
+    weights = run.folder / "semi/model.pt"
     return main(
         ["predict", "--weights", str(weights), "--list", str(path), "--root", str(run.root), "--out", str(out), *more]
     )
@@ -139,14 +139,14 @@ def test_predict_writes_every_row_in_order(mixed_list, tmp_path):
 
 def test_predict_agrees_with_the_predictions_table_for_each_member_and_source(smoke_run, tmp_path):
     run, table = Run.open(smoke_run), read_arrays(smoke_run / "predictions.npz")
-    for member in ("teacher", "student"):
+    for model in ("teacher", "student"):
         for source in ("heatmap", "centre", "fused"):
-            assert predict(run, "val.txt", tmp_path / "p.npz", "--member", member, "--source", source) == 0
+            assert predict(run, "val.txt", tmp_path / "p.npz", "--model", model, "--source", source) == 0
             found = read_arrays(tmp_path / "p.npz")
-            place = table["members"].tolist().index(member), table["sources"].tolist().index(source)
+            place = table["models"].tolist().index(model), table["sources"].tolist().index(source)
             np.testing.assert_allclose(found["points"], table["points"][place], atol=1e-3)
             assert found["paths"].tolist() == table["path"].tolist()
-    assert predict(run, "val.txt", tmp_path / "q.npz", "--source", "fused", "--member", "teacher") == 0
+    assert predict(run, "val.txt", tmp_path / "q.npz", "--source", "fused", "--model", "teacher") == 0
     assert predict(run, "val.txt", tmp_path / "r.npz", "--source", "fused") == 0  # the teacher is the default
     np.testing.assert_array_equal(read_arrays(tmp_path / "q.npz")["points"], read_arrays(tmp_path / "r.npz")["points"])
 
@@ -159,7 +159,7 @@ def test_predict_tells_what_is_wrong_and_writes_nothing(mixed_list, tmp_path, ca
         assert not (tmp_path / out).exists()
         return capsys.readouterr().err
 
-    assert "has no member 'uncle'; it holds teacher, student" in said("--member", "uncle")
+    assert "has no model 'uncle'; it holds teacher, student" in said("--model", "uncle")
     assert "must be named .npz" in said(out="p.csv")
     assert "no such list" in said(path="nowhere.txt")
     assert "no such checkpoint" in said("--weights", str(tmp_path / "none.pt"))
@@ -197,7 +197,7 @@ def test_real_faces_from_lists_to_landmarks(realdata, tmp_path):
     settings = ["--data", "real", "--root", str(realdata), "--profile", "smoke", *options]
     assert main(["figures", "--run", str(run), *settings]) == 0  # and every stage before
     opened = Run.open(run)
-    assert len(opened.clips) >= 2 and len(opened.photographs) == 5 and len(opened.lists.labelled) == 12
+    assert len(opened.clips) >= 2 and len(opened.single_images) == 5 and len(opened.lists.labelled) == 12
     table = read_arrays(run / "predictions.npz")
     assert table["points"].shape == (4, 3, 6, 68, 2) and np.isfinite(table["points"]).all()
     assert len(list((run / "figures").glob("*.png"))) >= 5

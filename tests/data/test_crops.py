@@ -195,11 +195,11 @@ def test_a_full_or_read_only_disk_is_warned_of_once_and_what_is_kept_is_still_re
             file.write(content[: len(content) // 2])
         raise OSError(problem, os.strerror(problem))
 
-    def refuse(*_, **__):
+    def reject(*_, **__):
         raise OSError(problem, os.strerror(problem))
 
     monkeypatch.setattr(Path, "write_bytes", half)
-    monkeypatch.setattr(os, "utime", refuse)
+    monkeypatch.setattr(os, "utime", reject)
     with pytest.warns(RuntimeWarning, match=os.strerror(problem)) as told:
         kept.write(key(2), crop(2))
         kept.write(key(3), crop(3))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from toys import dot_image, dot_place
 
-from tsal.data.shape_augmentation import align_shapes, blend_faces, folds, follow, spline_flow, wear_shapes
+from tsal.data.shape_augmentation import align_shapes, aligned_mixup, folds, follow, spline_flow, transfer_shapes
 from tsal.geometry import warp
 
 SIDE = 96
@@ -108,12 +108,12 @@ def test_a_picture_that_would_lie_on_itself_is_known():
 def test_a_share_of_the_faces_changes_and_the_same_seed_changes_the_same():
     count = 200
     images, points = torch.rand(1, 3, SIDE, SIDE).expand(count, -1, -1, -1), FACE.expand(count, -1, -1)
-    changed, moved = wear_shapes(images, points, seen(count), WIDER[None], 0.3, drawn())
+    changed, moved = transfer_shapes(images, points, seen(count), WIDER[None], 0.3, drawn())
     other = (moved != points).flatten(1).any(1)
     assert 40 <= other.sum() <= 80  # 60 +- 3 standard deviations
     assert torch.equal((changed != images).flatten(1).any(1), other)
     assert (moved[other] - FACE).norm(dim=-1).mean(1).unique().numel() == other.sum()  # each its own way along
-    again = wear_shapes(images, points, seen(count), WIDER[None], 0.3, drawn())
+    again = transfer_shapes(images, points, seen(count), WIDER[None], 0.3, drawn())
     assert torch.equal(again[0], changed) and torch.equal(again[1], moved)
 
 
@@ -122,12 +122,12 @@ def test_a_share_of_the_faces_changes_and_the_same_seed_changes_the_same():
 )
 def test_without_a_share_without_others_and_among_like_faces_nothing_changes(shapes, share):
     images = torch.rand(4, 3, SIDE, SIDE)
-    changed, moved = wear_shapes(images, FACE.expand(4, -1, -1), seen(4), shapes, share, drawn())
+    changed, moved = transfer_shapes(images, FACE.expand(4, -1, -1), seen(4), shapes, share, drawn())
     assert torch.allclose(changed, images, atol=1e-3) and torch.allclose(moved, FACE.expand(4, -1, -1), atol=1e-3)
 
 
 def test_no_faces_at_all_are_no_error():
-    images, points = wear_shapes(
+    images, points = transfer_shapes(
         torch.empty(0, 3, SIDE, SIDE), torch.empty(0, 5, 2), seen(0), WIDER[None], 1.0, drawn()
     )
     assert images.shape == (0, 3, SIDE, SIDE) and points.shape == (0, 5, 2)
@@ -138,7 +138,7 @@ def test_hidden_landmarks_and_those_outside_stay_what_they_are():
     visible[:, 1] = False
     points[:, 1] = torch.nan
     points[:, 3] = torch.tensor([-20.0, 70.0])
-    changed, moved = wear_shapes(torch.rand(8, 3, SIDE, SIDE), points, visible, WIDER[None], 1.0, drawn())
+    changed, moved = transfer_shapes(torch.rand(8, 3, SIDE, SIDE), points, visible, WIDER[None], 1.0, drawn())
     assert changed.isfinite().all() and moved[:, 1].isnan().all() and torch.equal(moved[:, 3], points[:, 3])
     assert (moved[:, [0, 2, 4]] != points[:, [0, 2, 4]]).any()
 
@@ -150,7 +150,7 @@ def test_a_face_that_would_fold_stays_as_it_is():
     assert folds(spline_flow(points, whole, seen(1), SIDE)).item()
     kept = 0
     for seed in range(20):
-        changed, moved = wear_shapes(images, points, seen(1), crossed[None], 1.0, drawn(seed))
+        changed, moved = transfer_shapes(images, points, seen(1), crossed[None], 1.0, drawn(seed))
         assert torch.equal(changed, images) == torch.equal(moved, points)
         assert moved[0, 0, 0] < moved[0, 1, 0]
         kept += torch.equal(moved, points)
@@ -169,7 +169,7 @@ def test_the_other_face_lies_landmark_on_landmark_wherever_it_was():
     other = WIDER @ turn.T + torch.tensor([38.0, -8.0])
     black, missed = torch.zeros(1, 3, SIDE, SIDE), []
     for picture, place in zip(dots(other), FACE):
-        found = blend_faces(black, FACE[None], seen(1), picture, other[None], 1.0, drawn())
+        found = aligned_mixup(black, FACE[None], seen(1), picture, other[None], 1.0, drawn())
         assert found.max() > 0.1
         missed.append((torch.from_numpy(dot_place(found[0])) - place).norm())
     plain = (align_shapes(other[None], FACE[None], seen(1))[0] - FACE).norm(dim=-1)  # what an alignment alone leaves
@@ -179,13 +179,13 @@ def test_the_other_face_lies_landmark_on_landmark_wherever_it_was():
 def test_no_more_than_its_share_of_the_other_face_shows():
     count = 300
     black, white = torch.zeros(count, 3, SIDE, SIDE), torch.ones(2, 3, SIDE, SIDE)
-    found = blend_faces(
+    found = aligned_mixup(
         black, FACE.expand(count, -1, -1), seen(count), white, torch.stack([FACE, WIDER]), 0.4, drawn()
     ).amax((1, 2, 3))
     assert (
         found.max() <= 0.4 and found.min() >= 0 and 0.18 < found.mean() < 0.22
     )  # uniform: 0.2 +- 3 standard errors of 0.0067
-    again = blend_faces(
+    again = aligned_mixup(
         black, FACE.expand(count, -1, -1), seen(count), white, torch.stack([FACE, WIDER]), 0.4, drawn()
     ).amax((1, 2, 3))
     assert torch.equal(found, again)
@@ -193,20 +193,24 @@ def test_no_more_than_its_share_of_the_other_face_shows():
 
 def test_a_face_through_itself_is_itself():
     image = torch.from_numpy(dot_image(SIDE, SIDE, 40, 50, 8)).permute(2, 0, 1)[None] / 255
-    assert torch.allclose(blend_faces(image, FACE[None], seen(1), image, FACE[None], 1.0, drawn()), image, atol=1e-3)
+    assert torch.allclose(aligned_mixup(image, FACE[None], seen(1), image, FACE[None], 1.0, drawn()), image, atol=1e-3)
 
 
 def test_without_others_or_faces_a_blend_is_what_it_was():
     images, none = torch.rand(2, 3, SIDE, SIDE), torch.empty(0, 3, SIDE, SIDE)
-    assert torch.equal(blend_faces(images, FACE.expand(2, -1, -1), seen(2), none, FACE[None][:0], 0.5, drawn()), images)
-    assert blend_faces(none, FACE[None][:0], seen(0), images, FACE.expand(2, -1, -1), 0.5, drawn()).shape == none.shape
+    assert torch.equal(
+        aligned_mixup(images, FACE.expand(2, -1, -1), seen(2), none, FACE[None][:0], 0.5, drawn()), images
+    )
+    assert (
+        aligned_mixup(none, FACE[None][:0], seen(0), images, FACE.expand(2, -1, -1), 0.5, drawn()).shape == none.shape
+    )
 
 
 def test_a_hidden_landmark_of_the_face_is_not_asked_for():
     points, visible = FACE[None].clone(), seen(1)
     points[0, 3], visible[0, 3] = torch.nan, False
     assert (
-        blend_faces(
+        aligned_mixup(
             torch.rand(1, 3, SIDE, SIDE), points, visible, torch.rand(1, 3, SIDE, SIDE), WIDER[None], 0.5, drawn()
         )
         .isfinite()
@@ -220,9 +224,9 @@ def test_a_face_of_which_next_to_nothing_is_seen_stops_nothing(count):
     visible = torch.arange(5)[None] < count
     points = torch.where(visible[..., None], FACE[None], torch.nan)
     images, others = torch.rand(1, 3, SIDE, SIDE), dots(FACE - 5)[0]
-    worn, moved = wear_shapes(images, points, visible, WIDER[None], 1.0, drawn())
+    worn, moved = transfer_shapes(images, points, visible, WIDER[None], 1.0, drawn())
     assert worn.isfinite().all() and torch.equal(moved.isnan().any(-1), ~visible)
-    found = blend_faces(torch.zeros_like(images), points, visible, others, FACE[None] - 5, 1.0, drawn())
+    found = aligned_mixup(torch.zeros_like(images), points, visible, others, FACE[None] - 5, 1.0, drawn())
     assert found.isfinite().all()
     if count:  # the landmark that is seen lies on the other's
         assert (torch.from_numpy(dot_place(found[0])) - FACE[0]).norm() < 0.5

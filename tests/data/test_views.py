@@ -30,12 +30,12 @@ CALM = AugmentConfig(scale=0.0, rotation=0.0, shift=0.0, flip=0.0)
 LIVELY = AugmentConfig(scale=0.1, rotation=20.0, shift=0.05, flip=0.5, weak=0.5)
 
 
-def store(root, *, side=SIDE, expand=1.35, cache_mb=50, scheme=PAIRED, disk=None) -> FaceStore:
-    return FaceStore(root, scheme, side, expand, cache_mb, disk)
+def store(root, *, side=SIDE, box_scale=1.35, cache_mb=50, scheme=PAIRED, disk=None) -> FaceStore:
+    return FaceStore(root, scheme, side, box_scale, cache_mb, disk)
 
 
 def maker(
-    root, labelled=(), clips=(), photographs=(), *, augment=LIVELY, seed=0, sizes=(2, 1, 1), frames=2, **kwargs
+    root, labelled=(), clips=(), single_images=(), *, augment=LIVELY, seed=0, sizes=(2, 1, 1), frames=2, **kwargs
 ) -> BatchMaker:
     return BatchMaker(
         store(root, **kwargs), labelled, clips, photographs, augment, seed=seed, sizes=sizes, frames=frames
@@ -129,7 +129,7 @@ def test_a_scheme_without_pairs_is_never_mirrored(tmp_path):
     photograph = Clip("a", (face("a.png", (5, 5, 35, 35)),))
     make = maker(
         tmp_path,
-        photographs=[photograph],
+        single_images=[photograph],
         augment=dataclasses.replace(LIVELY, flip=1.0),
         sizes=(0, 0, 4),
         scheme=generic_scheme(4),
@@ -142,7 +142,7 @@ def test_a_point_of_the_weak_view_is_found_again_in_the_strong_view(tmp_path, mi
     save_picture(tmp_path / "dot.png", dot_image(120, 100, 52.3, 47.8, 2.0))
     photograph = Clip("dot", (face("dot.png", (30, 25, 85, 75)),))
     augment = dataclasses.replace(LIVELY, flip=mirrored)
-    batch = maker(tmp_path, photographs=[photograph], augment=augment, sizes=(0, 0, 8))(3)
+    batch = maker(tmp_path, single_images=[photograph], augment=augment, sizes=(0, 0, 8))(3)
     assert batch.flipped.tolist() == [bool(mirrored)] * 8
     weak = torch.stack([torch.from_numpy(dot_place(image)) for image in batch.weak]).float()
     marked = torch.zeros(8, 4, 2)
@@ -215,7 +215,7 @@ def test_plain_views_of_a_clip_share_one_affine(tmp_path):
 def test_pairs_join_neighbouring_frames_of_one_clip_only(tmp_path):
     clip = still_clip(tmp_path, 3)
     photograph = Clip("photo", clip.faces[:1])
-    batch = maker(tmp_path, clips=[clip, clip], photographs=[photograph], sizes=(0, 2, 1), frames=3)(0)
+    batch = maker(tmp_path, clips=[clip, clip], single_images=[photograph], sizes=(0, 2, 1), frames=3)(0)
     assert batch.clip.tolist() == [0, 0, 0, 1, 1, 1, 2]
     assert batch.previous.tolist() == [0, 1, 3, 4] and batch.following.tolist() == [1, 2, 4, 5]
 
@@ -233,7 +233,7 @@ def test_the_views_of_an_unlabelled_face_draw_from_their_shares_of_the_ranges(tm
     save_picture(tmp_path / "a.png", dot_image(100, 100, 50, 50, 5))
     photograph = Clip("a", (face("a.png", (30, 30, 70, 70)),))
     augment = AugmentConfig(scale=0.0, rotation=40.0, shift=0.0, flip=0.0, weak=0.0, strong=0.5)
-    make = maker(tmp_path, photographs=[photograph], augment=augment, sizes=(0, 0, 1))
+    make = maker(tmp_path, single_images=[photograph], augment=augment, sizes=(0, 0, 1))
     turns = [np.degrees(np.arctan2(*make(step).to_strong[0, [1, 0], 0].numpy())) for step in range(60)]
     assert 15 < max(np.abs(turns)) <= 20.001 and min(turns) < -10 < 10 < max(turns)
 
@@ -255,7 +255,7 @@ def test_one_pair_of_frames_has_one_number_and_another_has_another(tmp_path):
 def test_the_face_size_is_that_of_the_box_in_the_weak_view(tmp_path):
     save_picture(tmp_path / "a.png", dot_image(100, 100, 50, 50, 5))
     photograph = Clip("a", (face("a.png", (30, 40, 70, 50)),))  # 40 x 10: size 20 px of the image
-    batch = maker(tmp_path, photographs=[photograph], augment=CALM, sizes=(0, 0, 1))(0)
+    batch = maker(tmp_path, single_images=[photograph], augment=CALM, sizes=(0, 0, 1))(0)
     assert batch.size.tolist() == [pytest.approx(20 * (SIDE - 1) / (1.35 * 40), rel=1e-5)]
 
 
@@ -492,7 +492,7 @@ def test_a_changed_picture_box_or_setting_meets_no_former_crop(tmp_path):
     former = store(tmp_path, side=16, disk=disk).crop(WIDE)[0]
     for changed, options in (
         (WIDE, {"side": 17}),
-        (WIDE, {"side": 16, "expand": 1.36}),
+        (WIDE, {"side": 16, "box_scale": 1.36}),
         (dataclasses.replace(WIDE, box=(10.0, 5.0, 75.0, 60.5)), {"side": 16}),
     ):
         found = store(tmp_path, disk=disk, **options).crop(changed)[0]

@@ -1,4 +1,4 @@
-"""From trained members to numbers: predictions in original pixels, one table, metrics from the table alone."""
+"""From trained models to numbers: predictions in original pixels, one table, metrics from the table alone."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from toys import DotDetector, config, dot_image, face, save_picture
 from tsal.data.lists import write_points
 from tsal.data.views import FaceStore
 from tsal.evaluation.metrics import face_nme
-from tsal.evaluation.predictions import metrics_rows, predict, predictions_table, read_truth, table_errors
+from tsal.evaluation.predictions import metrics_rows, predict, predictions_table, read_ground_truth, table_errors
 from tsal.model import Detector
-from tsal.model_files import load_member, save_members
+from tsal.model_files import load_model, save_models
 from tsal.schemes import Scheme, generic_scheme, get_scheme
 from tsal.utils.errors import InputError
 
 ONE = generic_scheme(1)
 
 
-# --- members
+# --- models
 # -------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory):
-    """Two members in one file."""
+    """Two models in one file."""
     chosen = config("model.input=64", "model.stages=1", "data.scheme=5")
-    members = {}
+    models = {}
     for seed, name in enumerate(("student", "teacher")):
         torch.manual_seed(seed)
-        members[name] = Detector(5, chosen.model)
-        members[name].train()(torch.rand(4, 3, 64, 64))  # moves the running statistics
-        members[name].eval()
+        models[name] = Detector(5, chosen.model)
+        models[name].train()(torch.rand(4, 3, 64, 64))  # moves the running statistics
+        models[name].eval()
     path = tmp_path_factory.mktemp("kept") / "model.pt"
-    save_members(path, members, chosen, {"name": "test"})
-    return path, members, chosen
+    save_models(path, models, chosen, {"name": "test"})
+    return path, models, chosen
 
 
 @pytest.mark.parametrize("name", ["teacher", "student"])
 def test_a_loaded_member_gives_identical_outputs(kept, name):
-    path, members, chosen = kept
-    loaded, its_config, scheme = load_member(path, name)
+    path, models, chosen = kept
+    loaded, its_config, scheme = load_model(path, name)
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        expected, found = members[name](images), loaded(images)
+        expected, found = models[name](images), loaded(images)
     assert torch.equal(found.stages[-1], expected.stages[-1])
     assert torch.equal(found.centre, expected.centre) and torch.equal(found.offsets, expected.offsets)
     assert its_config == chosen and not loaded.training
@@ -52,37 +52,37 @@ def test_a_loaded_member_gives_identical_outputs(kept, name):
 
 
 def test_the_teacher_is_the_result_unless_another_is_named(kept):
-    path, members, _ = kept
-    assert torch.equal(next(load_member(path)[0].parameters()), next(members["teacher"].parameters()))
+    path, models, _ = kept
+    assert torch.equal(next(load_model(path)[0].parameters()), next(models["teacher"].parameters()))
 
 
-def test_a_file_without_teacher_gives_its_first_member(kept, tmp_path):
-    _, members, chosen = kept
-    save_members(tmp_path / "one.pt", {"supervised": members["student"]}, chosen, {})
-    assert torch.equal(next(load_member(tmp_path / "one.pt")[0].parameters()), next(members["student"].parameters()))
+def test_a_file_without_teacher_gives_its_first_model(kept, tmp_path):
+    _, models, chosen = kept
+    save_models(tmp_path / "one.pt", {"supervised": models["student"]}, chosen, {})
+    assert torch.equal(next(load_model(tmp_path / "one.pt")[0].parameters()), next(models["student"].parameters()))
 
 
 def test_a_member_needs_no_file_of_imagenet_weights_any_more(kept, tmp_path):
-    _, members, chosen = kept
-    save_members(tmp_path / "one.pt", members, chosen.override(["model.vgg16_weights=/nowhere/vgg16.pth"]), {})
-    assert load_member(tmp_path / "one.pt")[1].model.vgg16_weights == ""
+    _, models, chosen = kept
+    save_models(tmp_path / "one.pt", models, chosen.override(["model.vgg16_weights=/nowhere/vgg16.pth"]), {})
+    assert load_model(tmp_path / "one.pt")[1].model.vgg16_weights == ""
 
 
 def test_a_member_brings_the_scheme_that_it_learned_and_needs_no_file_of_it(kept, tmp_path):
-    _, members, chosen = kept
+    _, models, chosen = kept
     mouth = ("mouth", (3, 4), False)
     own = Scheme("gone.yaml", 5, flip=(1, 0, 2, 4, 3), centre=2, ocular=(0, 1), lines=(mouth,), names=tuple("abcde"))
     chosen = chosen.override(["data.scheme=gone.yaml"])
-    save_members(tmp_path / "own.pt", members, chosen, {"scheme": own.to_dict()})
-    assert load_member(tmp_path / "own.pt")[2] == own
+    save_models(tmp_path / "own.pt", models, chosen, {"scheme": own.to_dict()})
+    assert load_model(tmp_path / "own.pt")[2] == own
 
 
 def test_a_wrong_member_or_file_is_an_error_that_names_it(kept, tmp_path):
-    with pytest.raises(InputError, match="has no member 'pupil'; it holds student, teacher"):
-        load_member(kept[0], "pupil")
+    with pytest.raises(InputError, match="has no model 'pupil'; it holds student, teacher"):
+        load_model(kept[0], "pupil")
     torch.save({"state": {}}, tmp_path / "last.pt")
     with pytest.raises(InputError, match="last.pt: holds no trained detector"):
-        load_member(tmp_path / "last.pt")
+        load_model(tmp_path / "last.pt")
 
 
 # --- predictions
@@ -124,12 +124,12 @@ def test_predictions_are_in_pixels_of_the_original_pictures(dots):
 
 def test_the_table_of_a_run_holds_every_member_source_and_face(dots):
     store, faces, places = dots
-    truth = read_truth(store, faces, "box", ONE)
+    truth = read_ground_truth(store, faces, "box", ONE)
     table = predictions_table(
         {"teacher": DotDetector(), "student": DotDetector()}, store, truth, faces, torch.device("cpu")
     )
     assert table["points"].shape == (2, 3, 3, 1, 2) and table["scores"].shape == (2, 3, 3, 1)
-    assert table["members"].tolist() == ["teacher", "student"] and table["sources"].tolist() == [
+    assert table["models"].tolist() == ["teacher", "student"] and table["sources"].tolist() == [
         "heatmap",
         "centre",
         "fused",
@@ -150,9 +150,9 @@ def test_truth_names_degenerate_faces_and_leaves_unlabelled_ones_out(tmp_path):
         face("b.png", (0, 0, 40, 40), "profile.pts"),
         face("c.png", (0, 0, 40, 40)),
     ]
-    truth = read_truth(FaceStore(tmp_path, eyes, 64, 1.35, 1), faces, "ocular", eyes)
+    truth = read_ground_truth(FaceStore(tmp_path, eyes, 64, 1.35, 1), faces, "ocular", eyes)
     assert truth.degenerate.tolist() == [False, True, False]
-    assert truth.d[0] == 20 and np.isnan(truth.d[1:]).all()
+    assert truth.norm_px[0] == 20 and np.isnan(truth.norm_px[1:]).all()
     assert truth.visible.tolist() == [[True, True], [True, True], [False, False]]
 
 
@@ -169,12 +169,12 @@ def test_faces_with_hidden_landmarks_are_scored_by_what_is_seen_or_named(tmp_pat
     for name, points in rows.items():
         (tmp_path / f"{name}.pts").write_text("version: 1\nn_points: 3\n{\n" + "\n".join(points) + "\n}\n")
     faces = [face(f"{name}.png", (0, 0, 40, 40), f"{name}.pts") for name in rows]
-    truth = read_truth(FaceStore(tmp_path, eyes, 64, 1.35, 1), faces, kind, eyes)
+    truth = read_ground_truth(FaceStore(tmp_path, eyes, 64, 1.35, 1), faces, kind, eyes)
     needs_eyes = kind != "box"
     assert truth.degenerate.tolist() == [False, False, needs_eyes, True]
-    assert np.isfinite(truth.d).tolist() == [True, True, not needs_eyes, False]
+    assert np.isfinite(truth.norm_px).tolist() == [True, True, not needs_eyes, False]
     found = np.array([[10, 10], [30, 10], [20, 24]], float)[None]  # 4 px off at the nose
-    errors = face_nme(np.repeat(found, 4, 0), truth.points, truth.visible, truth.d)
+    errors = face_nme(np.repeat(found, 4, 0), truth.points, truth.visible, truth.norm_px)
     d = 20 if needs_eyes else 40
     expected = [4 / 3 / d, 0, np.nan if needs_eyes else 2 / d, np.nan]
     assert errors == pytest.approx(expected, abs=1e-6, nan_ok=True)
@@ -185,7 +185,7 @@ def test_faces_with_hidden_landmarks_are_scored_by_what_is_seen_or_named(tmp_pat
 
 
 def handmade_table() -> dict[str, np.ndarray]:
-    """One member, two sources; list a: errors 0.05 and one degenerate face, list b: 0.2 and one half visible."""
+    """One model, two sources; list a: errors 0.05 and one degenerate face, list b: 0.2 and one half visible."""
     truth = np.zeros((4, 2, 2))
     points = np.zeros((1, 2, 4, 2, 2))
     points[0, 0, 0] = [[3, 4], [0, 5]]  # 5 px each, of d = 100
@@ -195,12 +195,12 @@ def handmade_table() -> dict[str, np.ndarray]:
     visible = np.array([[True, True], [True, True], [True, True], [True, False]])
     return {
         "list": np.array(["a", "a", "b", "b"]),
-        "members": np.array(["teacher"]),
+        "models": np.array(["teacher"]),
         "sources": np.array(["heatmap", "centre"]),
         "truth": truth,
         "visible": visible,
         "points": points,
-        "d": np.array([100.0, np.nan, 100.0, 100.0]),
+        "norm_px": np.array([100.0, np.nan, 100.0, 100.0]),
         "degenerate": np.array([False, True, False, False]),
     }
 
@@ -212,7 +212,7 @@ def test_errors_of_a_handmade_table():
 
 def test_metrics_of_a_handmade_table():
     rows = metrics_rows(handmade_table())
-    assert [(r["list"], r["member"], r["source"]) for r in rows] == [
+    assert [(r["list"], r["model"], r["source"]) for r in rows] == [
         ("a", "teacher", "heatmap"),
         ("a", "teacher", "centre"),
         ("b", "teacher", "heatmap"),
@@ -228,6 +228,6 @@ def test_metrics_of_a_handmade_table():
 
 def test_a_list_with_only_degenerate_faces_has_no_numbers_but_counts_them():
     table = handmade_table()
-    table["d"][0], table["degenerate"][0] = np.nan, True
+    table["norm_px"][0], table["degenerate"][0] = np.nan, True
     row = metrics_rows(table)[0]
     assert (row["faces"], row["degenerate"]) == (0, 2) and np.isnan(row["NME"])

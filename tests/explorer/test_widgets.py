@@ -15,7 +15,7 @@ from tsal.audit.store import AUDITED, AuditWriter, Labels
 from tsal.config import Config
 from tsal.data.lists import Clip
 from tsal.data.views import FaceStore
-from tsal.evaluation.predictions import Truth
+from tsal.evaluation.predictions import GroundTruth
 from tsal.explorer import panels, views
 from tsal.explorer.views import EVERY, LARGE, SMALL, TRUTH_NAME
 from tsal.explorer.widgets import Explorer
@@ -25,7 +25,7 @@ from tsal.run import Run
 SIDE, D = 64, 50.0  # px of the input, px of the normaliser
 BOX = (0.0, 0.0, 63 / 1.35, 63 / 1.35)  # makes a px of the image one of the input
 CENTRE = 63 / 1.35 / 2  # of the box; of the input it is 31.5
-TRACKED = ("tracked_heatmap", "tracked_centre", "carried")
+TRACKED = ("tracked_heatmap", "tracked_centre", "propagated")
 # by hand: how far right of the truth the fused points of each frame are (px, all landmarks alike), and the disagreement
 # there
 OFF = [0.0, 1.0, 4.0, 10.0, 5.0, 5.0, 5.0, 5.0]
@@ -46,7 +46,7 @@ def write_run(folder, scheme="68", clips=CLIPS, labelled=True):
     angle = np.linspace(0, 2 * np.pi, points, endpoint=False)
     truth = CENTRE + 15 * np.stack([np.cos(angle), np.sin(angle)], -1)[None].repeat(count, 0)
     labelled = np.broadcast_to(labelled, count)
-    known = Truth(
+    known = GroundTruth(
         images,
         images,
         np.arange(count),
@@ -71,8 +71,8 @@ def write_run(folder, scheme="68", clips=CLIPS, labelled=True):
     writer.add(
         "teacher", 5, Labels(*(v[:, few] if v.ndim > 2 and len(v) == len(AUDITED) else v[few] for v in labels)), few
     )
-    for member in ("teacher", "student"):
-        writer.add(member, 10, labels, np.arange(count))
+    for model in ("teacher", "student"):
+        writer.add(model, 10, labels, np.arange(count))
     rng = np.random.default_rng(0)
     for number, clip in enumerate(groups):
         writer.add_view(number, hand_view(rng, len(clip.faces), points))
@@ -123,7 +123,7 @@ def differing(explorer, change) -> set[str]:
 
 def test_it_opens_on_the_teachers_last_step_with_every_picture_drawn(explorer, folder):
     state = explorer.state
-    assert (explorer.run.value, state.member, state.step, explorer.clip.value, state.frame) == (
+    assert (explorer.run.value, state.model, state.step, explorer.clip.value, state.frame) == (
         folder,
         "teacher",
         10,
@@ -139,7 +139,7 @@ def test_it_opens_on_the_teachers_last_step_with_every_picture_drawn(explorer, f
 def test_frames_are_measured_by_the_mean_over_landmarks(explorer):
     table = explorer.table
     assert np.allclose(table.error, 100 * np.array(OFF) / D, atol=1e-3)
-    assert np.allclose(table.agreement, APART) and np.allclose(table.gate, 0.5)
+    assert np.allclose(table.disagreement, APART) and np.allclose(table.gate, 0.5)
     assert np.isnan(table.flow_error[[0, 3, 4]]).all() and np.allclose(table.flow_error[[1, 2, 5, 6, 7]], 0.25)
     # x is 0, 1, 4 over the first clip: a second difference of 2; the last one stands still
     assert table.jitter[1] == pytest.approx(2, abs=1e-4) and np.allclose(table.jitter[[5, 6]], 0, atol=1e-4)
@@ -149,7 +149,7 @@ def test_frames_are_measured_by_the_mean_over_landmarks(explorer):
 @pytest.mark.parametrize(
     "by, names",
     [
-        ("agreement", ["talk", "walk", "photo"]),
+        ("disagreement", ["talk", "walk", "photo"]),
         ("error", ["photo", "talk", "walk"]),
         ("jitter", ["walk", "talk", "photo"]),
         ("", ["walk", "photo", "talk"]),
@@ -232,7 +232,7 @@ def test_an_earlier_step_offers_its_own_frames_and_says_that_it_has_no_heatmaps(
     explorer.frame.value = 2
     explorer.step.value = 10
     assert len(explorer.clip.options) == 3 and explorer.state.frame == 2  # the same frame, as it came to be
-    explorer.member.value = "student"
+    explorer.model.value = "student"
     assert explorer.step.options == (10,) and explorer.state.frame == 2
 
 
@@ -255,7 +255,7 @@ def test_another_run_is_picked_and_a_broken_one_is_told(folder, tmp_path):
 
 def use_all(explorer):
     """Every value of every widget once."""
-    for widget in (explorer.member, explorer.step, explorer.group, explorer.order, explorer.clip):
+    for widget in (explorer.model, explorer.step, explorer.group, explorer.order, explorer.clip):
         for option in widget.options:
             widget.value = option[1] if isinstance(option, tuple) else option
     for toggle in explorer.shown.values():
@@ -286,7 +286,7 @@ def test_every_widget_works_with_and_without_labels_clips_and_lines(tmp_path, sc
 
 def test_without_labels_frames_lie_by_what_is_known_and_lines_lead_to_the_fused_points(tmp_path):
     explorer = Explorer(write_run(tmp_path / "run", labelled=False))
-    assert list(explorer.region) == ["agreement", "flow_error"] and "error" not in dict(explorer.order.options)
+    assert list(explorer.region) == ["disagreement", "flow_error"] and "error" not in dict(explorer.order.options)
     assert "lead to the fused points" in explorer.notes["crop"].value and explorer.shown[TRUTH_NAME].disabled
     assert "3 have no disagreement or forward-backward error" in explorer.found.value  # each clip's first frame
     rows = np.array([0, 1, 2])
@@ -297,7 +297,7 @@ def test_without_labels_frames_lie_by_what_is_known_and_lines_lead_to_the_fused_
 
 def test_photographs_are_shown_without_flow(tmp_path):
     explorer = Explorer(write_run(tmp_path / "run", clips={"a": 1, "b": 1}, labelled=False))
-    assert list(explorer.region) == ["agreement", "gate"] and explorer.frame.disabled
+    assert list(explorer.region) == ["disagreement", "gate"] and explorer.frame.disabled
     assert all("a photograph" in explorer.notes[name].value for name in ("flow", "occlusion", "forward-backward"))
 
 
@@ -359,7 +359,7 @@ def test_curves_say_each_sources_error_and_mark_the_frame(explorer):
     assert np.allclose(lines["heatmap"].get_ydata(), 100 * (np.array(OFF[:3]) + 1) / D, atol=1e-3)
     assert np.allclose(lines["centre"].get_ydata(), 100 * (np.array(OFF[:3]) + 2) / D, atol=1e-3)
     assert np.allclose(lines["disagreement"].get_ydata(), APART[:3])
-    assert [line.get_xdata() for line in plot.moving] == [[1, 1], [1, 1]] and "carried" not in lines
+    assert [line.get_xdata() for line in plot.moving] == [[1, 1], [1, 1]] and "propagated" not in lines
     views.move_series(plot, 2)
     assert plot.moving[0].get_xdata() == [2, 2]
 

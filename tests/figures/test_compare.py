@@ -43,9 +43,9 @@ def make(
         folder / "manifest.json",
         json.dumps({"labelled": labelled, "lists": {"val.txt": digest, "labelled.txt": str(labelled)}}),
     )
-    numbers = {"start": start, "supervised": supervised, "teacher": teacher, "student": student}
+    numbers = {"init": start, "supervised": supervised, "teacher": teacher, "student": student}
     rows = [
-        {"list": "val.txt", "member": m, "source": s, "NME": nme + (s == "centre")}
+        {"list": "val.txt", "model": m, "source": s, "NME": nme + (s == "centre")}
         for m, nme in numbers.items()
         for s in ("heatmap", "centre")
     ]
@@ -65,7 +65,9 @@ def study(tmp_path):
             runs.append(make(tmp_path / f"full-{labelled}-{seed}", settings, **options))
             if seed < 2:
                 options["teacher"] = base + 0.3 + 0.2 * seed
-                runs.append(make(tmp_path / f"calm-{labelled}-{seed}", [*settings, "tsal.calm=false"], **options))
+                runs.append(
+                    make(tmp_path / f"calm-{labelled}-{seed}", [*settings, "tsal.teacher_consistency=false"], **options)
+                )
     return runs
 
 
@@ -77,7 +79,7 @@ def test_nothing_is_cut_off_at_the_edges_of_a_comparison(study):
 
 def test_runs_are_told_apart_by_settings_that_decide_a_result(study):
     found = read_runs(study)
-    assert found.full == "TSAL" and set(found.scores.method) == {"start", "supervised only", "TSAL", "tsal-no-calm"}
+    assert found.full == "TSAL" and set(found.scores.method) == {"init", "supervised only", "TSAL", "tsal-no-calm"}
     table = method_table(found).set_index(["labelled", "method"])
     assert table.seeds[40, "TSAL"] == 3 and table.seeds[10, "tsal-no-calm"] == 2
     assert table["mean"][40, "TSAL"] == pytest.approx(7.2) and table["std"][40, "TSAL"] == pytest.approx(0.2)
@@ -130,16 +132,19 @@ def test_settings_without_a_name_are_written_out_and_what_all_share_is_not(tmp_p
     shared = ["model.stages=1"]
     runs = [
         make(tmp_path / "a", [*shared, "data.workers=1"]),
-        make(tmp_path / "b", [*shared, "tsal.alpha=0.9", "tsal.mu=0.5", "data.workers=2"]),
-        make(tmp_path / "c", [*shared, "train.further=50"]),
-        make(tmp_path / "d", [*shared, *load_method("stld")[0]], student=5.0),
+        make(tmp_path / "b", [*shared, "semi.ema_decay=0.9", "tsal.heatmap_share=0.5", "data.workers=2"]),
+        make(tmp_path / "c", [*shared, "semi.steps=50"]),
+        make(tmp_path / "norm_px", [*shared, *load_method("stld")[0]], student=5.0),
     ]
     scores = read_runs(runs).scores
     named = scores.set_index("runs").method
-    assert named["a, b, c, d"] == "start" and named["a, b, d"] == "supervised only"
-    assert set(named["b"].split(", ")) == {"TSAL", "tsal.mu=0.5", "tsal.alpha=0.9"} and named["d"] == "stld"
-    assert sorted(named["c"]) == ["TSAL, train.further=50", "supervised only, train.further=50"]
-    assert scores.set_index("runs").NME["d"] == 5.0  # the student is what that method makes
+    assert named["a, b, c, d"] == "init" and named["a, b, d"] == "supervised only"
+    assert (
+        set(named["b"].split(", ")) == {"TSAL", "tsal.heatmap_share=0.5", "semi.ema_decay=0.9"}
+        and named["norm_px"] == "stld"
+    )
+    assert sorted(named["c"]) == ["TSAL, semi.steps=50", "supervised only, semi.steps=50"]
+    assert scores.set_index("runs").NME["norm_px"] == 5.0  # the student is what that method makes
     assert named["a"] == "TSAL"
 
 
@@ -156,7 +161,9 @@ def test_one_run_is_shown_and_what_it_cannot_tell_is_said(tmp_path):
 
 
 def test_runs_without_a_seed_in_common_are_not_subtracted(tmp_path):
-    found = read_runs([make(tmp_path / "a", ["seed=0"]), make(tmp_path / "b", ["seed=1", "tsal.calm=false"])])
+    found = read_runs(
+        [make(tmp_path / "a", ["seed=0"]), make(tmp_path / "b", ["seed=1", "tsal.teacher_consistency=false"])]
+    )
     assert "no run of another method has a seed and a budget" in comparison_tables(found)["No ablation"]
     assert "nothing to show" in words_of(named(draw_comparison(found), "compare-ablation"))
 

@@ -13,7 +13,7 @@ from drawn_run import named, words_of
 from tsal.audit import analysis
 from tsal.audit.store import AUDITED, Audit, AuditWriter, Labels
 from tsal.data.lists import Clip
-from tsal.evaluation.predictions import read_truth
+from tsal.evaluation.predictions import read_ground_truth
 from tsal.figures import breakdown as figures_breakdown
 from tsal.figures import run as figures
 from tsal.schemes import Scheme, generic_scheme, get_scheme
@@ -74,15 +74,15 @@ def test_the_size_of_the_error_is_told_by_an_agreement_that_is_its_size(run):
 # ---------------------------------------------------------------------------------------------------------
 
 
-def write_audit(run, clips, parts, agreement=None):
-    """An audit whose ``parts`` are (member, step, frames, error of every source in px); its agreement is that, or as
+def write_audit(run, clips, parts, disagreement=None):
+    """An audit whose ``parts`` are (model, step, frames, error of every source in px); its disagreement is that, or as
     given.
     """
     known = [dataclasses.replace(f, annotation=run.lists.truth[f.image]) for clip in clips for f in clip.faces]
-    truth = read_truth(run.store, known, "ocular", run.scheme)
+    truth = read_ground_truth(run.store, known, "ocular", run.scheme)
     writer = AuditWriter(run.folder / "audit", run.store, clips, truth)
     tracked = np.array([place > 0 for clip in clips for place in range(len(clip.faces))])
-    for member, step, rows, error in parts:
+    for model, step, rows, error in parts:
         shape = (len(rows), truth.visible.shape[1])
         off = np.broadcast_to(np.asarray(error, float).reshape(-1, 1), shape)
         points = np.broadcast_to(truth.points[rows] + off[..., None] * [1.0, 0.0], (len(AUDITED), *shape, 2))
@@ -90,8 +90,8 @@ def write_audit(run, clips, parts, agreement=None):
         for index, name in enumerate(AUDITED):
             valid[index] &= (tracked[rows] | (name in ("heatmap", "centre", "fused")))[:, None]
         flow = np.where(tracked[rows][:, None], off / 2, np.nan)
-        says = off if agreement is None else np.full(shape, agreement)
-        writer.add(member, step, Labels(points, np.ones(valid.shape), valid, says, flow, np.full(shape, 0.5)), rows)
+        says = off if disagreement is None else np.full(shape, disagreement)
+        writer.add(model, step, Labels(points, np.ones(valid.shape), valid, says, flow, np.full(shape, 0.5)), rows)
     return writer.close(), truth
 
 
@@ -104,17 +104,17 @@ def test_every_step_is_measured_on_the_same_frames(copied):
         copied,
         clips,
         [
-            ("start", 0, frames, error),
+            ("init", 0, frames, error),
             ("teacher", 5, early, np.full(len(early), 2.0)),
             ("teacher", 10, frames, 3 * error),
         ],
     )
-    table = analysis.step_table(audit).set_index(["member", "step"])
+    table = analysis.step_table(audit).set_index(["model", "step"])
     assert set(table.frames) == {len(early)}
-    d = np.median(np.repeat(100 / truth.d[early, None], truth.visible.shape[1], 1)[truth.visible[early]])
-    for key, px in {("start", 0): 1, ("teacher", 5): 2, ("teacher", 10): 3}.items():
+    d = np.median(np.repeat(100 / truth.norm_px[early, None], truth.visible.shape[1], 1)[truth.visible[early]])
+    for key, px in {("init", 0): 1, ("teacher", 5): 2, ("teacher", 10): 3}.items():
         assert table.heatmap[key] == pytest.approx(px * d, rel=1e-4)
-        assert table.agreement[key] == px and table.flow_error[key] == px / 2 and table.gate[key] == 0.5
+        assert table.disagreement[key] == px and table.flow_error[key] == px / 2 and table.gate[key] == 0.5
     lines = named(figures.draw_pseudo_labels(copied), "pseudo-steps").axes[0].get_lines()
     heatmap = next(line for line in lines if line.get_label() == "heatmap")
     assert heatmap.get_xdata().tolist() == [5, 10] and heatmap.get_ydata() == pytest.approx([2 * d, 3 * d], rel=1e-4)
@@ -127,11 +127,11 @@ def test_the_faces_that_changed_most_are_named_one_a_clip_worst_first(copied):
     after = np.concatenate([np.full(sizes[0], 2.0), np.full(sizes[1], 6.0), np.full(sizes[2], 0.5)])
     after[1] = 4.0
     audit, truth = write_audit(
-        copied, clips, [("start", 0, frames, np.ones(len(frames))), ("teacher", 10, frames, after)]
+        copied, clips, [("init", 0, frames, np.ones(len(frames))), ("teacher", 10, frames, after)]
     )
     table = analysis.changes(audit)
     assert (table.change.diff().dropna() <= 0).all() and len(table) == len(frames)
-    assert table.loc[1, "change"] == pytest.approx(100 * 3 / truth.d[1], rel=1e-4)
+    assert table.loc[1, "change"] == pytest.approx(100 * 3 / truth.norm_px[1], rel=1e-4)
     worst = analysis.one_a_clip(table[table.change > 0], 5)
     assert worst["clip"].tolist() == [clips[1].name, clips[0].name] and worst.index[1] == 1
     drawn = figures.draw_breakdown(copied)
@@ -184,8 +184,8 @@ def test_bars_are_the_mean_errors_of_the_lines(run):
     start, teacher = bars.containers
     for place, (name, indices, _) in enumerate(run.scheme.lines):
         assert bars.get_yticklabels()[place].get_text() == name
-        for member, container in (("start", start), ("teacher", teacher)):
-            error = np.nanmean(np.nanmean(audit.errors(member, "heatmap"), 0)[list(indices)])
+        for model, container in (("init", start), ("teacher", teacher)):
+            error = np.nanmean(np.nanmean(audit.errors(model, "heatmap"), 0)[list(indices)])
             assert container[place].get_width() == pytest.approx(error)
 
 
@@ -213,7 +213,7 @@ def test_photographs_alone_are_drawn_and_the_missing_flow_is_said(copied, count)
         copied,
         photographs,
         [
-            ("start", 0, frames, frames + 1.0),
+            ("init", 0, frames, frames + 1.0),
             ("teacher", 5, frames, frames + 2.0),
             ("student", 5, frames, frames + 1.5),
         ],
@@ -229,9 +229,9 @@ def test_photographs_alone_are_drawn_and_the_missing_flow_is_said(copied, count)
 def test_one_family_that_speaks_alone_has_no_agreement_to_tell_the_error(copied):
     frames = np.arange(sum(len(clip.faces) for clip in copied.clips))
     parts = [
-        (member, step, frames, np.ones(len(frames))) for member, step in (("start", 0), ("teacher", 5), ("student", 5))
+        (model, step, frames, np.ones(len(frames))) for model, step in (("init", 0), ("teacher", 5), ("student", 5))
     ]
-    write_audit(copied, copied.clips, parts, agreement=np.nan)
+    write_audit(copied, copied.clips, parts, disagreement=np.nan)
     drawn = figures.draw_pseudo_labels(copied) + figures.draw_breakdown(copied)
     assert "one family speaks alone" in words_of(named(drawn, "pseudo-steps"))
     assert "nothing to show" in words_of(named(drawn, "pseudo-calibration"))

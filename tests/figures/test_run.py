@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from drawn_run import MEMBERS, named, overhang, unmeasured, words_of
+from drawn_run import MODELS, named, overhang, unmeasured, words_of
 
 from tsal.audit.store import Audit
 from tsal.data.lists import Face, write_list
@@ -57,38 +57,38 @@ def test_ced_lines_are_the_distribution_of_the_predictions(run):
     axes = named(figures.draw_evaluation(run), "evaluation-ced").axes[0]
     table = read_arrays(run.folder / "predictions.npz")
     lines = {line.get_label().split()[-1]: line for line in axes.get_lines() if not line.get_label().startswith("_")}
-    assert tuple(lines) == MEMBERS
-    for member, line in lines.items():
-        distance = np.linalg.norm(table["points"][MEMBERS.index(member), 0] - table["truth"], axis=-1)
+    assert tuple(lines) == MODELS
+    for model, line in lines.items():
+        distance = np.linalg.norm(table["points"][MODELS.index(model), 0] - table["truth"], axis=-1)
         errors = np.sort([100 * row[seen].mean() / 40 for row, seen in zip(distance, table["visible"])])
         np.testing.assert_allclose(line.get_xdata(), [0, *errors], rtol=1e-5)
         np.testing.assert_allclose(line.get_ydata(), np.arange(len(errors) + 1) / len(errors))
-        assert line.get_drawstyle() == "steps-post" and line.get_color() == style.MEMBERS[member]
+        assert line.get_drawstyle() == "steps-post" and line.get_color() == style.MODELS[model]
 
 
 def test_legends_hold_the_numbers_of_the_table(run):
-    numbers = figures.table(run).query("source == 'heatmap'").set_index("member")
+    numbers = figures.table(run).query("source == 'heatmap'").set_index("model")
     words = words_of(named(figures.draw_evaluation(run), "evaluation-ced"))
-    for member in MEMBERS:
-        row = numbers.loc[member]
-        assert f"{row.NME:.2f} / {row['AUC@0.08']:.3f} / {100 * row['FR@0.08']:.1f}  {member}" in words
+    for model in MODELS:
+        row = numbers.loc[model]
+        assert f"{row.NME:.2f} / {row['AUC@0.08']:.3f} / {100 * row['FR@0.08']:.1f}  {model}" in words
     assert "outer eye-corner distance" in words
     assert f"{numbers.NME['teacher']:.2f} % NME, 20 + 10 steps, 60 + 90 s" in words_of(figures.draw_summary(run))
 
 
 def test_table_adds_the_start_to_what_followed(run):
-    numbers = figures.table(run).query("source == 'heatmap'").set_index("member")
-    assert numbers.steps.to_dict() == {"start": 20, "supervised": 30, "teacher": 30, "student": 30}
-    assert numbers.seconds.to_dict() == {"start": 60, "supervised": 90, "teacher": 150, "student": 150}
+    numbers = figures.table(run).query("source == 'heatmap'").set_index("model")
+    assert numbers.steps.to_dict() == {"init": 20, "supervised": 30, "teacher": 30, "student": 30}
+    assert numbers.seconds.to_dict() == {"init": 60, "supervised": 90, "teacher": 150, "student": 150}
     assert np.isnan(numbers.tracker_seconds["teacher"]) and numbers.tracker_seconds["supervised"] == 0
 
 
 def test_table_counts_a_second_start_and_the_tracker(copied):
     report = json.loads((copied.folder / "metrics.json").read_text())
-    report["times"] |= {"start-2": {"steps": 20, "seconds": 61.0}, "tracker": {"steps": 5, "seconds": 7.0}}
+    report["times"] |= {"init-2": {"steps": 20, "seconds": 61.0}, "tracker": {"steps": 5, "seconds": 7.0}}
     write_text(copied.folder / "metrics.json", json.dumps(report))
-    numbers = figures.table(copied).query("source == 'heatmap'").set_index("member")
-    assert numbers.seconds.to_dict() == {"start": 60, "supervised": 90, "teacher": 218, "student": 218}
+    numbers = figures.table(copied).query("source == 'heatmap'").set_index("model")
+    assert numbers.seconds.to_dict() == {"init": 60, "supervised": 90, "teacher": 218, "student": 218}
 
 
 def test_reliability_and_coverage_by_hand():
@@ -108,7 +108,9 @@ def test_source_medians_are_those_of_the_audit(run):
     words = words_of(named(figures.draw_pseudo_labels(run), "pseudo-error"))
     for index, name in enumerate(audit.sources):
         distance = np.linalg.norm(teacher.points[index] - audit.truth, axis=-1)
-        median = np.median((100 * distance / audit.frames.d.to_numpy()[:, None])[audit.visible & teacher.valid[index]])
+        median = np.median(
+            (100 * distance / audit.frames.norm_px.to_numpy()[:, None])[audit.visible & teacher.valid[index]]
+        )
         assert f"{median:.2f}  {name.replace('_', ' ')}" in words
 
 
@@ -160,7 +162,7 @@ def test_no_pyplot_is_needed_and_notebooks_get_a_picture(run):
 def test_without_truth_the_audit_shows_agreement(copied):
     unmeasured(copied)
     assert [figure.name for figure in figures.draw_pseudo_labels(copied)] == [
-        "pseudo-agreement",
+        "pseudo-disagreement",
         "pseudo-steps",
         "pseudo-examples",
     ]
@@ -177,7 +179,10 @@ def test_without_truth_the_audit_shows_agreement(copied):
 
 def test_without_labels_evaluation_shows_faces_alone(copied):
     predictions = read_arrays(copied.folder / "predictions.npz")
-    predictions |= {"d": np.full_like(predictions["d"], np.nan), "visible": np.zeros_like(predictions["visible"])}
+    predictions |= {
+        "norm_px": np.full_like(predictions["norm_px"], np.nan),
+        "visible": np.zeros_like(predictions["visible"]),
+    }
     write_arrays(copied.folder / "predictions.npz", **predictions)
     drawn = figures.draw_evaluation(copied)
     assert [figure.name for figure in drawn] == ["evaluation-jitter", "evaluation-faces"]
@@ -218,7 +223,9 @@ def test_five_landmarks_from_lists_to_figures(run, tmp_path):
     write_list(tmp_path / "lists" / "labelled.txt", [("five.jpg", "five.pts", face.box)])
     write_list(tmp_path / "lists" / "unlabelled.txt", [("five.jpg", None, face.box)])
     write_list(tmp_path / "lists" / "val.txt", [("other.jpg", "five.pts", face.box)])
-    config = run.config.override([f"data.root={tmp_path}", "data.scheme=5", "data.truth=", "data.normaliser=box"])
+    config = run.config.override(
+        [f"data.root={tmp_path}", "data.scheme=5", "data.audit_labels=", "data.normaliser=box"]
+    )
     five = Run(tmp_path / "run", config)
     assert [len(figure.axes) for figure in figures.draw_samples(five)] == [1, 1, 24]
 
@@ -228,7 +235,7 @@ def test_five_landmarks_from_lists_to_figures(run, tmp_path):
     [
         ("tracker/model.pt", figures.draw_tracker, "tracker"),
         ("tracker/metrics.json", figures.draw_tracker, "tracker"),
-        ("tsal/history.csv", figures.draw_history, "train"),
+        ("semi/history.csv", figures.draw_history, "train"),
         ("audit/labels.parquet", figures.draw_pseudo_labels, "pseudo"),
         ("predictions.npz", figures.draw_evaluation, "evaluate"),
         ("metrics.json", figures.draw_summary, "evaluate"),

@@ -65,7 +65,7 @@ def test_without_labels_both_forms_say_so(copied):
     made = tables.run_tables(copied)
     for text in (tables.markdown(made), tables.latex(made)):
         assert (
-            "data.truth names no labels" in text.replace(r"\_", "_")
+            "data.audit_labels names no labels" in text.replace(r"\_", "_")
             and "agree less" in text
             and "got worse" not in text
         )
@@ -86,8 +86,8 @@ def test_jitter_by_hand(copied):
     predictions["points"][0, 0, :3], predictions["points"][1, 0, :3] = steady, shaken
     write_arrays(copied.folder / "predictions.npz", **predictions)
     table = tables.clip_table(copied)
-    first = table[table["clip"] == table["clip"].iloc[0]].set_index("member")
-    assert first.jitter["start"] == pytest.approx(0, abs=1e-5) and first.jitter["labels"] == pytest.approx(0, abs=1e-5)
+    first = table[table["clip"] == table["clip"].iloc[0]].set_index("model")
+    assert first.jitter["init"] == pytest.approx(0, abs=1e-5) and first.jitter["labels"] == pytest.approx(0, abs=1e-5)
     assert first.jitter["supervised"] == pytest.approx(100 * 2 / 40) and first.NME["supervised"] == pytest.approx(
         100 * (1 / 3) / 40
     )

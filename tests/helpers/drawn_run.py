@@ -12,29 +12,29 @@ import pytest
 
 from tsal.audit.store import AUDITED, Audit, AuditWriter, Labels
 from tsal.config import Config
-from tsal.evaluation.predictions import metrics_rows, read_truth
+from tsal.evaluation.predictions import metrics_rows, read_ground_truth
 from tsal.run import Run
 from tsal.synthetic.dataset import render_dataset
 from tsal.tracker.network import FlowNet
 from tsal.utils.checkpoints import save_checkpoint
 from tsal.utils.files import write_arrays, write_text
 
-MEMBERS = ("start", "supervised", "teacher", "student")
+MODELS = ("init", "supervised", "teacher", "student")
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run whose numbers are drawn by hand: truth plus noise of a known size a member, on a few rendered faces."""
+    """A run whose numbers are drawn by hand: truth plus noise of a known size a model, on a few rendered faces."""
     folder = tmp_path_factory.mktemp("figures")
     config = Config.load("smoke", ["data.workers=1"])
     render_dataset(folder / "data", config.render, progress=False)
-    config = config.override([f"data.root={folder / 'data'}", "data.truth=unlabelled-truth.txt"])
+    config = config.override([f"data.root={folder / 'data'}", "data.audit_labels=unlabelled-truth.txt"])
     run = Run.create(folder / "run", config)
     write_text(run.folder / "manifest.json", json.dumps({"fingerprint": ""}))
     rng = np.random.default_rng(0)
     _write_evaluation(run, rng)
     _write_audit(run, rng)
-    for name in ("start", "supervised", "tsal"):
+    for name in ("init", "supervised", "tsal"):
         steps = np.arange(1, 6) * 10
         terms = ["points", "heatmap", "centre", "offset"]
         columns = (
@@ -42,11 +42,11 @@ def run(tmp_path_factory):
             if name != "tsal"
             else [f"{m}_{t}" for m in ("teacher", "student") for t in [*terms, "sic"]]
             + [
-                "teacher_calm",
+                "teacher_consistency",
                 "student_unlabelled",
-                "target_agreement",
+                "target_disagreement",
                 "flow_error",
-                "member_distance",
+                "model_distance",
                 "weight",
                 "target_weight",
                 "target_tracked",
@@ -69,7 +69,7 @@ def _write_evaluation(run, rng):
     faces = [face for faces in run.lists.evaluate.values() for face in faces]
     truth, visible = map(np.array, zip(*(run.store.points(face) for face in faces)))
     d = np.full(len(faces), 40.0, np.float32)
-    shape = (len(MEMBERS), 3, *truth.shape)
+    shape = (len(MODELS), 3, *truth.shape)
     noise = rng.normal(size=shape) * np.array([5, 4, 2, 3])[:, None, None, None, None]
     predictions = {
         "list": np.array([face.list_name for face in faces]),
@@ -78,36 +78,36 @@ def _write_evaluation(run, rng):
         "box": np.array([face.box for face in faces], np.float32),
         "truth": truth,
         "visible": visible,
-        "d": d,
+        "norm_px": d,
         "degenerate": np.zeros(len(faces), bool),
-        "members": np.array(MEMBERS),
+        "models": np.array(MODELS),
         "sources": np.array(["heatmap", "centre", "fused"]),
         "points": (truth + noise).astype(np.float32),
         "scores": np.ones(shape[:-1], np.float32),
     }
     write_arrays(run.folder / "predictions.npz", **predictions)
-    parts = (("start", 20, 60.0), ("supervised", 10, 30.0), ("tsal", 10, 90.0))
+    parts = (("init", 20, 60.0), ("supervised", 10, 30.0), ("tsal", 10, 90.0))
     times = {name: {"steps": steps, "seconds": seconds} for name, steps, seconds in parts}
     report = {"normaliser": "ocular", "rows": metrics_rows(predictions), "degenerate": [], "times": times}
     write_text(run.folder / "metrics.json", json.dumps(report))
 
 
 def _write_audit(run, rng):
-    clips = [*run.clips, *run.photographs]
+    clips = [*run.clips, *run.single_images]
     known = [dataclasses.replace(f, annotation=run.lists.truth[f.image]) for clip in clips for f in clip.faces]
-    truth = read_truth(run.store, known, "ocular", run.scheme)
+    truth = read_ground_truth(run.store, known, "ocular", run.scheme)
     points, visible = truth.points, truth.visible
     first = np.array([place == 0 for clip in clips for place in range(len(clip.faces))])
     writer = AuditWriter(run.folder / "audit", run.store, clips, truth)
-    for member, step in (("start", 0), ("teacher", 5), ("student", 5), ("teacher", 10), ("student", 10)):
-        spread = rng.uniform(0.5, 4, visible.shape)  # the agreement is the size of the error
+    for model, step in (("init", 0), ("teacher", 5), ("student", 5), ("teacher", 10), ("student", 10)):
+        spread = rng.uniform(0.5, 4, visible.shape)  # the disagreement is the size of the error
         valid = np.ones((len(AUDITED), *visible.shape), bool)
         for index, name in enumerate(AUDITED):
-            valid[index, first] = name not in ("tracked_heatmap", "tracked_centre", "carried")
+            valid[index, first] = name not in ("tracked_heatmap", "tracked_centre", "propagated")
         flow_error = np.where(first[:, None], np.nan, rng.uniform(0, 2, visible.shape))
         noise = spread[..., None] * rng.normal(size=(len(AUDITED), *points.shape))
         labels = Labels(points + noise, np.ones(valid.shape), valid, spread, flow_error, np.ones(visible.shape))
-        writer.add(member, step, labels, np.arange(len(points)))
+        writer.add(model, step, labels, np.arange(len(points)))
     writer.close()
 
 

@@ -22,7 +22,7 @@ from tsal.inference import track as module
 from tsal.inference.drawing import draw_face, read_csv
 from tsal.inference.track import smooth_points, track_video
 from tsal.model import Detector
-from tsal.model_files import save_members
+from tsal.model_files import save_models
 from tsal.schemes import Scheme, generic_scheme, get_scheme
 
 FRAMES, WIDTH, HEIGHT, FPS = 12, 160, 120, 20
@@ -35,7 +35,7 @@ def weights(tmp_path_factory):
     torch.manual_seed(0)
     settings = config("model.input=64")
     path = tmp_path_factory.mktemp("weights") / "model.pt"
-    save_members(path, {name: Detector(68, settings.model) for name in ("teacher", "student")}, settings, {})
+    save_models(path, {name: Detector(68, settings.model) for name in ("teacher", "student")}, settings, {})
     return path
 
 
@@ -81,9 +81,9 @@ def pictures(path) -> list[np.ndarray]:
 def test_every_frame_of_a_face_has_a_row_with_its_landmarks_scores_and_time(video, weights):
     found = tracked(video, weights)
     rows = table(found)
-    assert [int(row["frame"]) for row in rows] == list(range(FRAMES)) and {row["member"] for row in rows} == {"teacher"}
+    assert [int(row["frame"]) for row in rows] == list(range(FRAMES)) and {row["model"] for row in rows} == {"teacher"}
     assert [float(row["time_ms"]) for row in rows] == [pytest.approx(50 * n, abs=0.01) for n in range(FRAMES)]
-    names = ["frame", "time_ms", "face", "member", "left", "top", "right", "bottom", "score"]
+    names = ["frame", "time_ms", "face", "model", "left", "top", "right", "bottom", "score"]
     names += [f"{axis}{k}" for k in range(68) for axis in "xy"] + [f"score{k}" for k in range(68)]
     assert list(rows[0]) == names
     for row in rows:
@@ -110,7 +110,7 @@ def test_landmarks_are_the_detector_s_on_the_frame_cut_by_the_box(video, weights
     monkeypatch.setattr(Detector, "heatmap", answer)
     rows = table(tracked(video, weights))
     box = [float(rows[5][name]) for name in ("left", "top", "right", "bottom")]
-    place = apply_affine(invert_affine(crop_affine(box, 64, config().augment.expand)), np.array([[10.0, 20.0]]))[0]
+    place = apply_affine(invert_affine(crop_affine(box, 64, config().augment.box_scale)), np.array([[10.0, 20.0]]))[0]
     assert (float(rows[5]["x67"]), float(rows[5]["y67"])) == (
         pytest.approx(place[0], abs=0.01),
         pytest.approx(place[1], abs=0.01),
@@ -119,8 +119,8 @@ def test_landmarks_are_the_detector_s_on_the_frame_cut_by_the_box(video, weights
 
 def test_faces_and_members_have_rows_of_their_own_sorted_by_frame(video, weights):
     rows = [(n, *ONE, "a") for n in range(FRAMES)] + [(n, *TWO, "b") for n in range(4, 9)]
-    found = tracked(video, weights, rows, member="both")
-    keys = [(int(row["frame"]), int(row["face"]), row["member"]) for row in table(found)]
+    found = tracked(video, weights, rows, model="both")
+    keys = [(int(row["frame"]), int(row["face"]), row["model"]) for row in table(found)]
     expected = [
         (n, face, m) for n in range(FRAMES) for face in ([0, 1] if 4 <= n < 9 else [0]) for m in ("teacher", "student")
     ]
@@ -203,10 +203,10 @@ def test_smoothing_lessens_jitter_and_is_what_the_csv_then_holds(video, weights,
 # -----------------------------------------------------------------------------------------------------------
 
 
-def rows_of(points, scores, member: str = "teacher") -> dict:
+def rows_of(points, scores, model: str = "teacher") -> dict:
     return {
         "face": 0,
-        "member": member,
+        "model": model,
         "box": np.array([-400.0, -400, -100, -100]),
         "points": points,
         "scores": scores,
@@ -281,12 +281,12 @@ def test_the_overlay_has_the_video_s_size_rate_and_number_of_frames(video, weigh
 
 
 def test_teacher_and_student_stand_side_by_side(video, weights):
-    found = tracked(video, weights, member="both")
+    found = tracked(video, weights, model="both")
     plain, shown = pictures(video)[6], pictures(found["out"])[6]
     assert shown.shape == (HEIGHT, 2 * WIDTH, 3)
     for panel in (shown[:, :WIDTH], shown[:, WIDTH:]):  # the same frame in both where nothing is drawn
         assert np.abs(panel[95:, 90:].astype(float) - plain[95:, 90:]).mean() < 4
-    assert {row["member"] for row in table(found)} == {"teacher", "student"}
+    assert {row["model"] for row in table(found)} == {"teacher", "student"}
 
 
 def test_odd_sizes_gain_a_column_and_a_row(video, weights, monkeypatch):
@@ -343,7 +343,7 @@ WRONG = {
     "input": (["in.mp4", "--out", "in.mp4"], "in.mp4: is an input too"),
     "weights": (["in.mp4", "--weights", "broken.mp4"], "broken.mp4: not a readable checkpoint"),
     "no weights": (["in.mp4", "--weights", "none.pt"], "none.pt: no such checkpoint"),
-    "member": (["in.mp4", "--member", "pupil"], "has no member 'pupil'; it holds teacher, student"),
+    "model": (["in.mp4", "--model", "pupil"], "has no model 'pupil'; it holds teacher, student"),
     "smooth": (["in.mp4", "--smooth", "-1"], "smooth = -1: want seconds"),
     "face size": (["in.mp4", "--min-face", "7"], "min_face = 7: want a share"),
     "device": (["in.mp4", "--device", "abacus"], "'abacus' is no device"),

@@ -57,7 +57,7 @@ def test_points_visibility_box_and_face_size_are_the_mat_s(prepared):
 def test_faces_with_few_visible_points_are_told_and_those_with_none_left_out(prepared):
     folder, manifest = prepared
     assert counts(manifest)["faces with fewer than 6 visible points (kept; a metric counts the visible ones)"] == 1
-    assert "no landmark is visible" in (folder / "refused.csv").read_text()
+    assert "no landmark is visible" in (folder / "rejected.csv").read_text()
 
 
 def test_pictures_with_another_ending_or_folder_are_found_and_told(prepared):
@@ -73,7 +73,7 @@ def test_a_picture_that_is_not_there_is_told(tmp_path, monkeypatch):
     release = release_aflw(tmp_path / "release")
     (release / "data" / "flickr" / "0" / "image00000.jpg").unlink()
     aflw.prepare_aflw(release, tmp_path / "AFLW", progress=False)
-    with (tmp_path / "AFLW" / "refused.csv").open(newline="") as file:
+    with (tmp_path / "AFLW" / "rejected.csv").open(newline="") as file:
         assert any("image00000.jpg does not exist" in row["why"] for row in csv.DictReader(file))
 
 

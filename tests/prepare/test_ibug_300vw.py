@@ -70,7 +70,7 @@ def test_frames_and_annotations_without_a_partner_are_told_and_left_out(release)
     write_pts(release / "001" / "annot" / "000009.pts", landmarks(68, 1))
     (release / "114" / "annot" / "000005.pts").write_text("version: 1\n{\n1 2\n}\n")
     folder, manifest = prepare(release)
-    said = (folder / "refused.csv").read_text()
+    said = (folder / "rejected.csv").read_text()
     assert (
         "000002.pts does not exist" in said and "the video has no frame 000009" in said and "1 points, want 68" in said
     )
@@ -98,7 +98,7 @@ def test_a_stop_within_a_clip_leaves_nothing_half_written(release, monkeypatch):
             raise KeyboardInterrupt
         return {}
 
-    monkeypatch.setattr(videos, "describe_picture", stop)
+    monkeypatch.setattr(videos, "describe_image", stop)
     with pytest.raises(KeyboardInterrupt):
         prepare(release, workers=1)
     assert (
@@ -128,7 +128,7 @@ def test_what_cannot_be_read_is_told_and_the_rest_goes_on(release):
     (release / "203" / "vid.avi").write_bytes(b"no video")
     write_video(release / "999" / "vid.avi", [np.zeros((64, 96, 3), np.uint8)] * 2)
     folder, manifest = prepare(release)
-    assert "clip 203," in (folder / "refused.csv").read_text()
+    assert "clip 203," in (folder / "rejected.csv").read_text()
     assert any("999 is no clip" in note for note in manifest["notes"])
     assert "300VW.test-B.GTB" not in manifest["lists"] and "300VW.test-C.GTB" in manifest["lists"]
 
@@ -171,7 +171,7 @@ def test_lists_of_frames_that_are_replaced_go_first(release, monkeypatch):
     def stop(made, **_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(videos.Preparation, "write", stop)
+    monkeypatch.setattr(videos.DatasetBuilder, "write", stop)
     with pytest.raises(KeyboardInterrupt):
         prepare(release, every=1)
     assert len(rows(folder, "300VW.train.GTB")) == 7  # the same frames: nothing was replaced
@@ -181,7 +181,7 @@ def test_lists_of_frames_that_are_replaced_go_first(release, monkeypatch):
 
 
 def test_a_stop_ends_the_clips_at_work_too(release):
-    made = videos.Preparation(release.parent / "300VW", "300vw", release, 68, "")
+    made = videos.DatasetBuilder(release.parent / "300VW", "300vw", release, 68, "")
     stop = threading.Event()
     stop.set()
     with pytest.raises(DataError, match="stopped"):

@@ -29,8 +29,8 @@ def count(manifest, what):
     return found
 
 
-def refused(folder) -> str:
-    return (folder / "refused.csv").read_text()
+def rejected(folder) -> str:
+    return (folder / "rejected.csv").read_text()
 
 
 def test_every_split_has_both_kinds_of_boxes(release):
@@ -39,7 +39,7 @@ def test_every_split_has_both_kinds_of_boxes(release):
     for split, rows in wanted.items():
         for kind in ("DET", "GTB"):
             assert len(read_list(folder / "lists" / f"300W.{split}.{kind}")) == rows
-    assert manifest["refused"] == 0 and len(manifest["lists"]) == 8
+    assert manifest["rejected"] == 0 and len(manifest["lists"]) == 8
 
 
 def test_points_and_boxes_are_the_release_s_from_0(release):
@@ -70,7 +70,7 @@ def test_counts_stand_beside_the_release_s_own_and_say_why_they_differ(release):
         "what": "300W.train.GTB",
         "found": 6,
         "expected": 3148,
-        "why": "see the folders above, and refused.csv",
+        "why": "see the folders above, and rejected.csv",
     }
     assert count(manifest, "afw, faces")["expected"] == 337
     assert count(manifest, "photographs with several labelled faces, each a row of its own")["found"] == 1
@@ -95,7 +95,7 @@ def test_a_face_without_a_detector_box_is_left_out_of_the_det_lists_alone(releas
     )
     folder, _ = prepare(release)
     assert len(read_list(folder / "lists" / "300W.challenging.DET")) == 1
-    assert "300W.challenging.DET renamed/ibug/image_092_01.jpg,the release's .mat has no DET box" in refused(folder)
+    assert "300W.challenging.DET renamed/ibug/image_092_01.jpg,the release's .mat has no DET box" in rejected(folder)
 
 
 def test_without_box_files_the_boxes_come_from_the_landmarks_and_det_lists_are_not_made(release):
@@ -112,19 +112,19 @@ def test_a_picture_without_landmarks_is_told_and_left_out(release):
     (release / "afw" / "134212_1.pts").unlink()
     folder, manifest = prepare(release)
     assert len(read_list(folder / "lists" / "300W.train.GTB")) == 5
-    assert "134212_1.pts: cannot read the annotation" in refused(folder)
+    assert "134212_1.pts: cannot read the annotation" in rejected(folder)
     assert count(manifest, "afw, faces")["why"] == "1 pictures have no usable .pts"
 
 
 def test_faces_of_one_photograph_are_known_to_be_that(release):
     folder, _ = prepare(release)
-    lines = (folder / "pictures.csv").read_text().splitlines()
+    lines = (folder / "images.csv").read_text().splitlines()
     assert sum(",afw/1051618982," in line for line in lines) == 2
 
 
 def test_building_again_gives_the_same_bytes(release):
     folder, _ = prepare(release)
-    files = ["manifest.json", "pictures.csv", "refused.csv", "lists/300W.train.DET"]
+    files = ["manifest.json", "images.csv", "rejected.csv", "lists/300W.train.DET"]
     first = {name: (folder / name).read_bytes() for name in files}
     prepare(release)
     assert {name: (folder / name).read_bytes() for name in files} == first

@@ -114,8 +114,8 @@ def test_a_wrong_row_of_a_table_is_told_and_the_rest_goes_on(tmp_path, row, said
     source = table(tmp_path / "faces.csv", [("a.png", 10, 20, 30, 40)])
     source.write_text(source.read_text() + row + "\n")
     manifest = prepare(source, tmp_path / "out", points=2, val=0)
-    assert manifest["lists"]["train.txt"]["rows"] == 1 and manifest["refused"] == 1
-    line = (tmp_path / "out" / "refused.csv").read_text().splitlines()[1]
+    assert manifest["lists"]["train.txt"]["rows"] == 1 and manifest["rejected"] == 1
+    line = (tmp_path / "out" / "rejected.csv").read_text().splitlines()[1]
     assert "faces.csv:3" in line and said in line
 
 
@@ -173,7 +173,7 @@ def test_a_wrong_annotation_is_told_and_the_rest_goes_on(tmp_path, change, said)
     source.write_text(json.dumps(content))
     manifest = prepare(source, tmp_path / "out", val=0)
     assert manifest["lists"]["train.txt"]["rows"] == 2
-    assert said in (tmp_path / "out" / "refused.csv").read_text()
+    assert said in (tmp_path / "out" / "rejected.csv").read_text()
 
 
 def test_where_no_row_is_right_nothing_is_written_and_the_reasons_are_told(tmp_path):
@@ -195,8 +195,8 @@ def test_pictures_without_labels_get_the_box_of_the_largest_face_that_is_seen(tm
     manifest = prepare(tmp_path / "mine", tmp_path / "out")
     [bare] = read_list(tmp_path / "out" / "lists" / "unlabelled.txt")
     assert bare.annotation is None and bare.box == boxes["1.jpg"] and bare.image.endswith("photo-1.jpg")
-    assert manifest["lists"]["train.txt"]["rows"] == 1 and manifest["refused"] == 1
-    assert "2.jpg: no landmarks, no box, and no face is found" in (tmp_path / "out" / "refused.csv").read_text()
+    assert manifest["lists"]["train.txt"]["rows"] == 1 and manifest["rejected"] == 1
+    assert "2.jpg: no landmarks, no box, and no face is found" in (tmp_path / "out" / "rejected.csv").read_text()
 
 
 @pytest.mark.parametrize("labelled, val, held", [(3, 0.1, 1), (1, 0.5, 0), (3, 0.9, 2), (3, 0.0, 0)])
@@ -251,10 +251,10 @@ def test_what_is_prepared_below_the_source_is_no_material(tmp_path):
         write_pts(tmp_path / "mine" / f"{i}.pts", landmarks(5, i))
     for _ in range(2):
         manifest = prepare(tmp_path / "mine", tmp_path / "mine" / "out", val=0)
-        assert manifest["pictures"] == 2 and manifest["refused"] == 0
+        assert manifest["pictures"] == 2 and manifest["rejected"] == 0
 
 
-@pytest.mark.parametrize("last", ["annotations/000001.pts", "lists/train.txt", "refused.csv"])
+@pytest.mark.parametrize("last", ["annotations/000001.pts", "lists/train.txt", "rejected.csv"])
 def test_a_build_that_was_killed_can_be_done_again(tmp_path, monkeypatch, last):
     for i in range(3):
         picture(tmp_path / "mine" / f"{i}.jpg", i)

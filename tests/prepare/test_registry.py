@@ -42,7 +42,7 @@ def test_a_release_is_prepared_by_one_command(tmp_path, prepared, capsys, builde
     assert said in out and f"data DATA={name}" in out
     manifest = json.loads((prepared / name / "manifest.json").read_text())
     assert (
-        manifest["builder"] == builder and manifest["refused"] == {"300w": 0, "300vw": 110, "youtube": 24}[builder]
+        manifest["builder"] == builder and manifest["rejected"] == {"300w": 0, "300vw": 110, "youtube": 24}[builder]
     )  # missing clips; pictures without a face
 
 

@@ -16,7 +16,7 @@ from tsal.data.lists import group_clips, read_list
 from tsal.data.origins import read_origins
 from tsal.faces.detect import iou
 from tsal.prepare import video as module
-from tsal.prepare.builder import describe, read_refused
+from tsal.prepare.builder import describe, read_rejected
 from tsal.prepare.video import prepare_video, window_of
 from tsal.synthetic.dataset import render_clip
 from tsal.utils.errors import DataError
@@ -222,7 +222,14 @@ def test_linked_boxes_are_interpolated_over_short_gaps_and_cut_at_long_ones(tmp_
     made(tmp_path, path, rows, "frame,x1,y1,x2,y2,track")
     frames = table(tmp_path, "frames.csv")
     assert [int(row["frame"]) for row in frames] == [0, 1, 2, 3, 4, 38]
-    assert [row["state"] for row in frames] == ["detected", "carried", "carried", "carried", "detected", "detected"]
+    assert [row["state"] for row in frames] == [
+        "detected",
+        "propagated",
+        "propagated",
+        "propagated",
+        "detected",
+        "detected",
+    ]
     assert [float(row["x1"]) for row in frames[:5]] == pytest.approx([20, 22, 24, 26, 28], abs=0.05)
 
 
@@ -246,7 +253,7 @@ def test_boxes_for_a_folder_name_their_video(tmp_path):
     rows = [("w.avi", *row) for row in every_frame(6)] + [("b/v.avi", *row) for row in every_frame(3)]
     manifest = made(tmp_path, tmp_path / "all", rows, header)
     assert [int(row["frames"]) for row in table(tmp_path, "tracks.csv")] == [3, 6]
-    assert "has no boxes" in read_refused(tmp_path / "made")[0][1] and manifest["counts"][0]["found"] == 2
+    assert "has no boxes" in read_rejected(tmp_path / "made")[0][1] and manifest["counts"][0]["found"] == 2
     for name, said in (("v.avi", "names several"), ("x.avi", "is no video there")):
         with pytest.raises(DataError, match=said) as caught:
             made(tmp_path, tmp_path / "all", [(name, *row) for row in every_frame(6)], header)
@@ -479,11 +486,11 @@ def test_broken_videos_of_a_folder_are_refused_and_the_rest_goes_on(tmp_path, re
     shutil.copy(rendered[0], tmp_path / "all" / "good.mp4")
     manifest = made(tmp_path, tmp_path / "all", min_face=0.2)
     assert {Path(face.image).parts[1][:4] for face in listed(tmp_path)} == {"good"}
-    refused = dict(read_refused(tmp_path / "made"))
-    assert len(refused) == len(KINDS) + 1 and refused[str(tmp_path / "all" / "nobody.avi")].startswith(
+    rejected = dict(read_rejected(tmp_path / "made"))
+    assert len(rejected) == len(KINDS) + 1 and rejected[str(tmp_path / "all" / "nobody.avi")].startswith(
         "no face is found"
     )
-    assert manifest["counts"][0] == {"what": "videos", "found": 1, "expected": 10, "why": "refused.csv says why"}
+    assert manifest["counts"][0] == {"what": "videos", "found": 1, "expected": 10, "why": "rejected.csv says why"}
 
 
 def test_only_broken_videos_in_a_folder_are_an_error_that_tells_each(tmp_path):

@@ -83,7 +83,7 @@ def test_unlabelled_rows_are_training_frames_whose_boxes_are_found_in_the_pixels
 def test_a_frame_without_a_face_is_told(release):
     folder, manifest = prepare(release, val=0, test=0)  # noise has no face
     assert "YTF.train.unlabelled.DET" not in manifest["lists"]
-    assert (folder / "refused.csv").read_text().count("no face is found") == 30
+    assert (folder / "rejected.csv").read_text().count("no face is found") == 30
 
 
 def test_what_is_wrong_with_a_row_is_told_and_the_rest_goes_on(release):
@@ -97,7 +97,7 @@ def test_what_is_wrong_with_a_row_is_told_and_the_rest_goes_on(release):
     with table.open("a") as file:
         file.write("Jane_Doe-A_00.jpg" + ",x" * 136 + "\n")
     folder, manifest = prepare(release, val=0, test=0)
-    said = (folder / "refused.csv").read_text()
+    said = (folder / "rejected.csv").read_text()
     for line in (
         "17,the picture",
         "18,Jane_Doe-A_01.jpg stands in the tables twice",
@@ -107,7 +107,7 @@ def test_what_is_wrong_with_a_row_is_told_and_the_rest_goes_on(release):
         "22,a coordinate is not a number",
     ):
         assert f"training_frames_keypoints.csv:{line}" in said, said
-    assert manifest["refused"] == 6 + 30 and manifest["lists"]["YTF.train.GTB"]["rows"] == 30
+    assert manifest["rejected"] == 6 + 30 and manifest["lists"]["YTF.train.GTB"]["rows"] == 30
 
 
 def test_a_folder_without_tables_and_bad_shares_are_refused(tmp_path, release):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tsal.config import RenderConfig
-from tsal.synthetic.dataset import load_oracle, render_clip, render_dataset
+from tsal.synthetic.dataset import load_ground_truth, render_clip, render_dataset
 from tsal.synthetic.drawing import is_hidden, rasterise
 from tsal.synthetic.heads import express, make_head, rotation
 from tsal.synthetic.mesh import canonical_landmarks, landmarks
@@ -211,8 +211,8 @@ def test_lists_name_files_that_exist_and_truth_agrees_with_the_oracle(dataset):
             assert np.abs(tight - [x1, y1, x2, y2]).max() < (0.01 if name == "labelled" else 0.15 * (x2 - x1))
             if name != "labelled":
                 split = "val" if name == "val" else "unlabelled"
-                oracle = load_oracle(root / "oracle" / split / f"{(root / picture).parent.name}.npz")
-                assert np.abs(points - oracle["points"][int((root / picture).stem)]).max() < 0.0006
+                ground_truth = load_ground_truth(root / "ground_truth" / split / f"{(root / picture).parent.name}.npz")
+                assert np.abs(points - ground_truth["points"][int((root / picture).stem)]).max() < 0.0006
     assert [row[0] for row in rows_of(root, "unlabelled")] == [row[0] for row in rows_of(root, "unlabelled-truth")]
     assert not list(root.parent.glob(".*"))  # nothing temporary is left
 
@@ -221,8 +221,8 @@ def test_the_oracle_holds_the_clip_that_its_seed_renders(dataset):
     root, settings, manifest = dataset
     entry = next(clip for clip in manifest["clips"] if clip["split"] == "val")
     clip = render_clip(np.random.SeedSequence(entry["seed"]), 2, 64)
-    oracle = load_oracle(root / "oracle" / "val" / f"{entry['name']}.npz")
-    assert set(oracle) == {
+    ground_truth = load_ground_truth(root / "ground_truth" / "val" / f"{entry['name']}.npz")
+    assert set(ground_truth) == {
         "points",
         "visible",
         "flow_forward",
@@ -230,12 +230,12 @@ def test_the_oracle_holds_the_clip_that_its_seed_renders(dataset):
         "occluded_forward",
         "occluded_backward",
     }
-    assert np.array_equal(oracle["points"], clip.points) and np.array_equal(
-        oracle["occluded_forward"], clip.occluded_forward
+    assert np.array_equal(ground_truth["points"], clip.points) and np.array_equal(
+        ground_truth["occluded_forward"], clip.occluded_forward
     )
     assert (
-        np.abs(oracle["flow_forward"] - clip.flow_forward).max() <= 1 / 512
-        and oracle["flow_forward"].dtype == np.float32
+        np.abs(ground_truth["flow_forward"] - clip.flow_forward).max() <= 1 / 512
+        and ground_truth["flow_forward"].dtype == np.float32
     )
 
 
@@ -249,7 +249,7 @@ def test_files_do_not_depend_on_the_number_of_workers(dataset, tmp_path):
 
     assert files(root) == files(tmp_path / "other")
     for path in root.rglob("*.npz"):
-        one, two = load_oracle(path), load_oracle(tmp_path / "other" / path.relative_to(root))
+        one, two = load_ground_truth(path), load_ground_truth(tmp_path / "other" / path.relative_to(root))
         assert all(np.array_equal(one[name], two[name]) for name in one)
 
 

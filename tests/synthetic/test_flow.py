@@ -15,7 +15,7 @@ from tsal.data.views import FaceStore
 from tsal.geometry import warp
 from tsal.schemes import get_scheme
 from tsal.synthetic.dataset import render_dataset
-from tsal.synthetic.flow import KnownFlowMaker, cut_flow, true_flow
+from tsal.synthetic.flow import SyntheticFlowMaker, cut_flow, ground_truth_flow
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_a_flow_is_cut_as_its_picture_is():
 @pytest.mark.parametrize("flip", [0.0, 1.0])
 def test_the_flow_leads_to_the_same_colours(rendered, flip):
     store, clips = rendered
-    maker = KnownFlowMaker(store, clips, AugmentConfig(flip=flip), seed=3, pairs=6)
+    maker = SyntheticFlowMaker(store, clips, AugmentConfig(flip=flip), seed=3, pairs=6)
     still, along = difference(maker(0))
     assert along < 0.4 * still  # what is left is noise, light and resampling
 
@@ -56,8 +56,8 @@ def test_the_flow_leads_to_the_same_colours(rendered, flip):
 def test_pairs_depend_on_seed_and_step_alone_and_come_in_both_directions(rendered):
     store, clips = rendered
     plain = AugmentConfig(flip=0, scale=0, rotation=0, shift=0)
-    make = KnownFlowMaker(store, clips, plain, seed=1, pairs=3)
-    one, two, other = make(4), KnownFlowMaker(store, clips, plain, seed=1, pairs=3)(4), make(5)
+    make = SyntheticFlowMaker(store, clips, plain, seed=1, pairs=3)
+    one, two, other = make(4), SyntheticFlowMaker(store, clips, plain, seed=1, pairs=3)(4), make(5)
     assert torch.equal(one.flow, two.flow) and torch.equal(one.first, two.first) and one.seed == two.seed
     assert not torch.equal(one.first, other.first)
     firsts = {pairs.first[i].numpy().tobytes() for pairs in map(make, range(12)) for i in range(3)}
@@ -67,7 +67,7 @@ def test_pairs_depend_on_seed_and_step_alone_and_come_in_both_directions(rendere
 
 def test_evaluation_reads_the_same_truth(rendered):
     store, clips = rendered
-    identity = np.array([[1.0, 0, 0], [0, 1.0, 0]])
-    flow, valid = true_flow(store.root, clips[0], identity, 96)
+    fingerprint = np.array([[1.0, 0, 0], [0, 1.0, 0]])
+    flow, valid = ground_truth_flow(store.root, clips[0], fingerprint, 96)
     assert flow.shape == (2, 2, 96, 96) and valid.shape == (2, 96, 96) and 0.5 < valid.float().mean() < 1
-    assert true_flow(store.root.parent, clips[0], identity, 96) is None
+    assert ground_truth_flow(store.root.parent, clips[0], fingerprint, 96) is None

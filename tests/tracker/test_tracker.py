@@ -15,10 +15,10 @@ from tsal.tracker.losses import (
     smoothness,
     supervised_flow_loss,
 )
-from tsal.tracker.lucas_kanade import polish
+from tsal.tracker.lucas_kanade import refine_lk
 from tsal.tracker.network import FlowNet, both_directions, cost_volume, enlarge, expected_displacement, track_frames
 from tsal.tracker.points import forward_backward_error, occlusion_mask, reconstruct_next, track_points
-from tsal.tracker.training import known_flow_loss, video_loss
+from tsal.tracker.training import synthetic_flow_loss, video_loss
 from tsal.tracker.warped_pairs import Motion, random_flow, synthetic_pair
 
 STILL = Motion(shift=0.0, rotation=0.0, scale=0.0, elastic=0.0)
@@ -295,7 +295,7 @@ def test_polish_takes_half_a_pixel_of_error_away():
     inner = torch.zeros(4, 32, 32, dtype=torch.bool)
     inner[:, 6:-6, 6:-6] = True
     assert endpoint_error(start, truth, inner).item() == pytest.approx(0.5)
-    assert endpoint_error(polish(first, second, start), truth, inner) < 0.1
+    assert endpoint_error(refine_lk(first, second, start), truth, inner) < 0.1
 
 
 def test_track_frames_is_the_network_and_then_the_polish():
@@ -304,8 +304,8 @@ def test_track_frames_is_the_network_and_then_the_polish():
     forward, backward = track_frames(net, first, second, polish_steps=0)
     assert (forward == 0).all() and (backward == 0).all()
     forward, backward = track_frames(net, first, second)
-    assert torch.equal(forward, polish(first, second, torch.zeros_like(forward)))
-    assert torch.equal(backward, polish(second, first, torch.zeros_like(backward)))
+    assert torch.equal(forward, refine_lk(first, second, torch.zeros_like(forward)))
+    assert torch.equal(backward, refine_lk(second, first, torch.zeros_like(backward)))
 
 
 # from random weights the photometric loss has more minima than one: a start, rate and shift whose way down rounding
@@ -321,7 +321,7 @@ def test_a_few_steps_learn_a_translation(phase, steps, remains, seed, rate, shif
     weights, motion = FlowWeights(smoothness=1.0), STILL._replace(shift=0.15)
     for _ in range(steps):
         if phase == "known flow":
-            loss, terms = known_flow_loss(net, *synthetic_pair(first, generator, motion), weights)
+            loss, terms = synthetic_flow_loss(net, *synthetic_pair(first, generator, motion), weights)
         else:
             loss, terms = video_loss(net, first, second, weights)
         optimiser.zero_grad()

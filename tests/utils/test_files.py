@@ -80,7 +80,7 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
         "step": 3,
         "history": [{"loss": 0.5}],
         "state": {"w": torch.arange(3.0)},
-        "identity": {"name": "x", "more": [1, None]},
+        "fingerprint": {"name": "x", "more": [1, None]},
     }
     save_checkpoint(tmp_path / "a.pt", content)
     found = load_checkpoint(tmp_path / "a.pt")
@@ -97,7 +97,7 @@ class Bomb:
 @pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
 def test_a_pickled_object_is_refused_and_never_run(tmp_path, write):
     path = tmp_path / "bomb.pt"
-    write({"members": Bomb()}, path)
+    write({"models": Bomb()}, path)
     with pytest.raises(InputError, match="not a readable checkpoint") as caught:
         load_checkpoint(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)

@@ -16,10 +16,11 @@ def find_alarms(history: pd.DataFrame) -> list[str]:
     """
     found = []
     smooth = history.set_index("step").rolling(SMOOTH, min_periods=1).mean()
-    measured = "error_fused" if "error_fused" in smooth and smooth.error_fused.notna().any() else "target_agreement"
-    what = {"error_fused": "the error of the student's targets", "target_agreement": "the disagreement of the sources"}[
-        measured
-    ]
+    measured = "error_fused" if "error_fused" in smooth and smooth.error_fused.notna().any() else "target_disagreement"
+    what = {
+        "error_fused": "the error of the student's targets",
+        "target_disagreement": "the disagreement of the sources",
+    }[measured]
     if measured in smooth and smooth[measured].notna().any():
         values = smooth[measured].dropna()
         lowest = values.cummin()
@@ -31,9 +32,9 @@ def find_alarms(history: pd.DataFrame) -> list[str]:
         found.append(
             f"collapse: shapes differ by {smooth.spread.iloc[-1]:.2f} % over the faces, at first by {smooth.spread.iloc[0]:.2f} %"
         )
-    if "member_distance" in smooth and smooth.member_distance.iloc[-1] < ONE_NETWORK:
+    if "model_distance" in smooth and smooth.model_distance.iloc[-1] < ONE_NETWORK:
         found.append(
-            f"one network: teacher and student are {smooth.member_distance.iloc[-1]:.1e} apart; what one believes, so does the other"
+            f"one network: teacher and student are {smooth.model_distance.iloc[-1]:.1e} apart; what one believes, so does the other"
         )
     if "target_weight" in smooth and smooth.target_weight.iloc[-1] < 0.02:
         found.append(f"silence: {100 * smooth.target_weight.iloc[-1]:.1f} % of the targets pass the gates")

@@ -19,7 +19,7 @@ BINS = 10  # of equally many landmarks each
 
 def is_measured(audit: Audit) -> bool:
     """Whether there is a labelled, visible landmark of a face with a normaliser."""
-    return bool((audit.visible & np.isfinite(audit.frames.d.to_numpy())[:, None]).any())
+    return bool((audit.visible & np.isfinite(audit.frames.norm_px.to_numpy())[:, None]).any())
 
 
 def finite(values: np.ndarray) -> np.ndarray:
@@ -43,32 +43,35 @@ def known_median(values: np.ndarray) -> float:
 
 
 def source_table(audit: Audit) -> pd.DataFrame:
-    """A row a member (at its last step) and source: median, mean, 90th percentile of its errors, share of landmarks
+    """A row a model (at its last step) and source: median, mean, 90th percentile of its errors, share of landmarks
     ``known``.
     """
     rows = []
-    for member in audit.names:
-        valid = audit.labels(member)[0].valid
+    for model in audit.names:
+        valid = audit.labels(model)[0].valid
         for index, source in enumerate(audit.sources):
-            errors = finite(audit.errors(member, source))
+            errors = finite(audit.errors(model, source))
             numbers = (np.median(errors), errors.mean(), np.quantile(errors, 0.9)) if len(errors) else (np.nan,) * 3
-            rows.append((member, source, *map(float, numbers), float(valid[index].mean())))
-    return pd.DataFrame(rows, columns=["member", "source", "median", "mean", "90 %", "known"])
+            rows.append((model, source, *map(float, numbers), float(valid[index].mean())))
+    return pd.DataFrame(rows, columns=["model", "source", "median", "mean", "90 %", "known"])
 
 
 def step_table(audit: Audit) -> pd.DataFrame:
-    """A row a member and step, all on the same frames: ``frames``, median ``agreement`` and ``flow_error`` (px of the
+    """A row a model and step, all on the same frames: ``frames``, median ``disagreement`` and ``flow_error`` (px of the
     input),
     ``gate`` (mean weight in the student's target), and each source's median error under its name."""
-    found = {key: audit.labels(*key) for key in audit.members}
+    found = {key: audit.labels(*key) for key in audit.models}
     shared = set.intersection(*(set(rows.tolist()) for _, rows in found.values()))
     table = []
-    for (member, step), (labels, rows) in found.items():
+    for (model, step), (labels, rows) in found.items():
         mine = np.isin(rows, list(shared))
-        row = {"member": member, "step": step, "frames": int(mine.sum())}
-        row |= {"agreement": known_median(labels.agreement[mine]), "flow_error": known_median(labels.flow_error[mine])}
+        row = {"model": model, "step": step, "frames": int(mine.sum())}
+        row |= {
+            "disagreement": known_median(labels.disagreement[mine]),
+            "flow_error": known_median(labels.flow_error[mine]),
+        }
         row["gate"] = float(labels.weight[mine].mean())
-        table.append(row | {source: known_median(audit.errors(member, source, step)[mine]) for source in audit.sources})
+        table.append(row | {source: known_median(audit.errors(model, source, step)[mine]) for source in audit.sources})
     return pd.DataFrame(table)
 
 
@@ -130,17 +133,17 @@ def calibrate(score: np.ndarray, error: np.ndarray, clip: np.ndarray) -> Calibra
 
 
 def calibrations(audit: Audit, source: str = "fused") -> dict[tuple[str, str], Calibration | None]:
-    """(member, score) -> how the score tells the error of a source, where it is known at all: ``landmark``, the
+    """(model, score) -> how the score tells the error of a source, where it is known at all: ``landmark``, the
     landmark's disagreement of heatmap and centre sources; ``frame``, its mean over the frame; ``flow``, the
     forward-backward error.
     """
     found = {}
-    for member in audit.names:
-        labels, rows = audit.labels(member)
-        frame = np.broadcast_to(known_mean(labels.agreement)[:, None], labels.agreement.shape)
-        scores = {"landmark": labels.agreement, "frame": frame, "flow": labels.flow_error}
-        error, clip = audit.errors(member, source), audit.frames["view"].to_numpy()[rows]
-        found |= {(member, name): calibrate(score, error, clip) for name, score in scores.items()}
+    for model in audit.names:
+        labels, rows = audit.labels(model)
+        frame = np.broadcast_to(known_mean(labels.disagreement)[:, None], labels.disagreement.shape)
+        scores = {"landmark": labels.disagreement, "frame": frame, "flow": labels.flow_error}
+        error, clip = audit.errors(model, source), audit.frames["view"].to_numpy()[rows]
+        found |= {(model, name): calibrate(score, error, clip) for name, score in scores.items()}
     return {key: one for key, one in found.items() if one}
 
 
@@ -148,9 +151,9 @@ def calibrations(audit: Audit, source: str = "fused") -> dict[tuple[str, str], C
 # ----------------------------------------------------------------------------------------------------
 
 
-def landmark_means(audit: Audit, member: str, source: str = "heatmap") -> np.ndarray:
+def landmark_means(audit: Audit, model: str, source: str = "heatmap") -> np.ndarray:
     """(K,) mean error of each landmark; the mean disagreement in px of the input where nothing is measured."""
-    values = audit.errors(member, source) if is_measured(audit) else audit.labels(member)[0].agreement
+    values = audit.errors(model, source) if is_measured(audit) else audit.labels(model)[0].disagreement
     return known_mean(values, 0)
 
 
@@ -188,7 +191,7 @@ def poses(points: np.ndarray, scheme: Scheme) -> tuple[np.ndarray, np.ndarray]:
 
 
 def known_points(audit: Audit) -> np.ndarray:
-    """(N, K, 2) px: the labels; where nothing is measured, what the last member (the student, or what there is) sees."""
+    """(N, K, 2) px: the labels; where nothing is measured, what the last model (the student, or what there is) sees."""
     if is_measured(audit):
         return np.where(audit.visible[..., None], audit.truth, np.nan)
     labels, rows = audit.labels(audit.names[-1])
@@ -197,11 +200,11 @@ def known_points(audit: Audit) -> np.ndarray:
     return points
 
 
-def frame_means(audit: Audit, member: str, source: str = "heatmap") -> np.ndarray:
+def frame_means(audit: Audit, model: str, source: str = "heatmap") -> np.ndarray:
     """(N,) of all frames: mean error; where nothing is measured, the mean disagreement in px of the input."""
-    labels, rows = audit.labels(member)
+    labels, rows = audit.labels(model)
     values = np.full(len(audit.frames), np.nan)
-    values[rows] = known_mean(audit.errors(member, source) if is_measured(audit) else labels.agreement)
+    values[rows] = known_mean(audit.errors(model, source) if is_measured(audit) else labels.disagreement)
     return values
 
 
@@ -210,8 +213,8 @@ def changes(audit: Audit, source: str = "heatmap") -> pd.DataFrame:
     worst first.
     """
     table = audit.frames[["clip", "image"]].copy()
-    for member in ("start", "teacher"):
-        table[member] = frame_means(audit, member, source)
+    for model in ("init", "teacher"):
+        table[model] = frame_means(audit, model, source)
     table["change"] = table.teacher - table.start
     return table.dropna(subset="change").sort_values("change", ascending=False, kind="stable")
 

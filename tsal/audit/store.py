@@ -1,16 +1,16 @@
-"""The audit of pseudo-labels: every source of every member on unlabelled frames, kept for people and programs to look
+"""The audit of pseudo-labels: every source of every model on unlabelled frames, kept for people and programs to look
 into.
 
 ``<run>/audit/`` holds
 
-- ``labels.parquet``, a row for each member, step, source, frame and landmark: ``member``, ``step`` (of TSAL's run; 0:
+- ``labels.parquet``, a row for each model, step, source, frame and landmark: ``model``, ``step`` (of TSAL's run; 0:
   the start), ``source``, ``frame`` (row of frames.csv), ``image``, ``landmark``, ``x``, ``y`` (px of the image),
-  ``score`` (of the source; the target's weight for ``fused``), ``valid`` (the source says something), ``agreement`` (px
+  ``score`` (of the source; the target's weight for ``fused``), ``valid`` (the source says something), ``disagreement`` (px
   of the network's input between heatmap and centre sources), ``forward_backward_error`` (px of the input), ``gate``
   (weight of the landmark in the student's target), ``error`` (% of the normaliser, where the data's truth lists have
-  labels). One row group a member and step.
+  labels). One row group a model and step.
 - ``frames.csv``: clip, place in it, image, box, normaliser d (px), zoom (input px a px of the image).
-- ``truth.npz``: labels of the frames, where there are any; for measuring only.
+- ``ground_truth.npz``: labels of the frames, where there are any; for measuring only.
 - ``views/<clip's number>.npz``: the crops, flow and heatmaps that the explorer shows.
 
 ``labels.parquet`` also keeps, in its metadata, what the audit was made from, so that it is not made again from the
@@ -36,24 +36,24 @@ from tqdm import tqdm
 
 from tsal.config import Config
 from tsal.data import Clip, FaceStore, plain_affine, plain_views, to_float
-from tsal.evaluation import BATCH, Truth
+from tsal.evaluation import BATCH, GroundTruth
 from tsal.geometry import apply_affine, invert_affine
 from tsal.model import Detector
-from tsal.pseudo import SOURCES, Source, detection_sources, fuse, mean_with_mirror, tracking_sources
-from tsal.tracker import forward_backward_error, occlusion_mask, reconstruct_next, track_frames
+from tsal.pseudo import SOURCES, PseudoLabeller, Source
+from tsal.tracker import forward_backward_error, occlusion_mask, track_frames
 from tsal.utils import InputError, read_arrays, write_arrays
 
 AUDITED = (*SOURCES, "fused")
-FRAMES, TRUTH, LABELS, VIEWS = "frames.csv", "truth.npz", "labels.parquet", "views"
+FRAMES, TRUTH, LABELS, VIEWS = "frames.csv", "ground_truth.npz", "labels.parquet", "views"
 
 
 class Labels(NamedTuple):
-    """What one member at one step says of N frames, source by source."""
+    """What one model at one step says of N frames, source by source."""
 
     points: np.ndarray  # (S, N, K, 2) px of the image
     score: np.ndarray  # (S, N, K)
     valid: np.ndarray  # (S, N, K) bool
-    agreement: np.ndarray  # (N, K) px of the input; NaN where one family speaks alone
+    disagreement: np.ndarray  # (N, K) px of the input; NaN where one family speaks alone
     flow_error: np.ndarray  # (N, K) px of the input, forward-backward; NaN where nothing is tracked
     weight: np.ndarray  # (N, K): the gate
 
@@ -63,7 +63,7 @@ class Labels(NamedTuple):
 
 
 @torch.no_grad()
-def audit_member(
+def audit_model(
     detector: Detector,
     tracker: nn.Module,
     store: FaceStore,
@@ -77,8 +77,7 @@ def audit_member(
 
     Sources are in the order of ``AUDITED``; frames as in ``clips``.
     """
-    detector.eval()
-    tsal = config.tsal
+    labeller = PseudoLabeller(config)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in Labels._fields}
     batches, frames = [[]], 0
     for clip in clips:
@@ -88,26 +87,15 @@ def audit_member(
         batches[-1].append(clip)
         frames += len(clip.faces)
     for group in tqdm(batches, desc=progress, disable=not progress, mininterval=1, unit="batch"):
-        images, affines = plain_views(store, [clip.faces for clip in group])
-        pictures = to_float(images.to(device))
+        crops, affines = plain_views(store, [clip.faces for clip in group])
+        images = to_float(crops.to(device))
         place = np.concatenate([np.arange(len(clip.faces)) for clip in group])
         following = torch.as_tensor(np.flatnonzero(place > 0), device=device)
-        previous = following - 1
-        sources = detection_sources(detector, detector(pictures))
-        if tsal.mirror and store.scheme.can_flip:
-            mirrored = detection_sources(detector, detector(pictures.flip(-1)))
-            sources = mean_with_mirror(sources, mirrored, pictures.shape[-1], store.scheme)
+        previous, flows = following - 1, None
         if len(following):
-            forward, backward = track_frames(tracker, pictures[previous], pictures[following], config.tracker.polish)
-            rebuilt = detector(reconstruct_next(pictures[previous], backward))
-            sources |= tracking_sources(
-                detector, rebuilt, sources["heatmap"], forward, backward, previous, following, tsal.gate_flow
-            )
-        else:
-            gone = sources["heatmap"]
-            gone = Source(gone.points, gone.score, torch.zeros_like(gone.valid), torch.full_like(gone.score, torch.nan))
-            sources |= {name: gone for name in SOURCES if name not in sources}
-        fused = fuse(sources, tsal)
+            flows = track_frames(tracker, images[previous], images[following])
+        labels = labeller(detector, images, labeller.detect(detector, images), flows, previous, following)
+        sources, fused = labels.sources | _silent(labels.sources), labels.fused
         back = invert_affine(affines)
         points = [apply_affine(back, sources[n].points.double().cpu().numpy()) for n in SOURCES]
         points.append(apply_affine(back, fused.points.double().cpu().numpy()))
@@ -115,7 +103,7 @@ def audit_member(
         parts["valid"].append(
             np.stack([sources[n].valid.cpu().numpy() for n in SOURCES] + [(fused.weight > 0).cpu().numpy()])
         )
-        for name in ("flow_error", "agreement", "weight"):
+        for name in ("flow_error", "disagreement", "weight"):
             parts[name].append(getattr(fused, name).float().cpu().numpy())
         scores = [sources[n].score.float().cpu().numpy() for n in SOURCES] + [fused.weight.float().cpu().numpy()]
         parts["score"].append(np.stack(scores).astype(np.float32))
@@ -123,26 +111,33 @@ def audit_member(
     return Labels(**{name: np.concatenate(rows, axis.get(name, 0)) for name, rows in parts.items()})
 
 
+def _silent(sources: dict[str, Source]) -> dict[str, Source]:
+    """Sources that say nothing, for those that these frames have not: photographs alone are not tracked."""
+    one = sources["heatmap"]
+    nothing = torch.zeros_like(one.valid), torch.full_like(one.score, torch.nan)
+    return {name: Source(one.points, one.score, *nothing) for name in SOURCES if name not in sources}
+
+
 @torch.no_grad()
 def clip_view(
-    members: dict[str, Detector], tracker: nn.Module, store: FaceStore, clip: Clip, config: Config, device: torch.device
+    models: dict[str, Detector], tracker: nn.Module, store: FaceStore, clip: Clip, config: Config, device: torch.device
 ) -> dict[str, np.ndarray]:
     """What can be looked at of a clip of T frames: ``pictures`` (T, S, S, 3) uint8, ``affine`` (2, 3) image px -> input
     px, ``flow`` and ``flow_backward`` (T-1, 2, S, S) px float16, ``occluded`` (T-1, S, S) and
     ``forward_backward_error`` (T-1, S, S) float16 of the earlier
-    frame, and ``heatmaps_<member>`` (T, K, h, w) uint8, each map over its largest value."""
+    frame, and ``heatmaps_<model>`` (T, K, h, w) uint8, each map over its largest value."""
     images, affines = plain_views(store, [clip.faces])
     pictures = to_float(images.to(device))
     view = {"pictures": images.permute(0, 2, 3, 1).numpy(), "affine": affines[0]}
     if len(clip.faces) > 1:
-        forward, backward = track_frames(tracker, pictures[:-1], pictures[1:], config.tracker.polish)
+        forward, backward = track_frames(tracker, pictures[:-1], pictures[1:])
         view |= {
             "flow": forward.cpu().numpy().astype(np.float16),
             "flow_backward": backward.cpu().numpy().astype(np.float16),
         }
         view["occluded"] = occlusion_mask(forward, backward).cpu().numpy()
         view["forward_backward_error"] = forward_backward_error(forward, backward).cpu().numpy().astype(np.float16)
-    for name, detector in members.items():
+    for name, detector in models.items():
         maps = detector.eval().maps(detector(pictures)).clamp(min=0)
         view[f"heatmaps_{name}"] = (255 * maps / maps.amax((2, 3), keepdim=True).clamp(min=1e-9)).byte().cpu().numpy()
     return view
@@ -153,12 +148,12 @@ class AuditWriter:
     written.
     """
 
-    def __init__(self, folder: Path, store: FaceStore, clips: Sequence[Clip], truth: Truth, made_from: str = ""):
+    def __init__(self, folder: Path, store: FaceStore, clips: Sequence[Clip], truth: GroundTruth, made_from: str = ""):
         self.folder, self.truth, self.made_from = Path(folder), truth, made_from
         self.temporary = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.tmp")
         shutil.rmtree(self.temporary, ignore_errors=True)
         (self.temporary / VIEWS).mkdir(parents=True)
-        affines = [plain_affine(clip.faces, store.side, store.expand) for clip in clips for _ in clip.faces]
+        affines = [plain_affine(clip.faces, store.side, store.box_scale) for clip in clips for _ in clip.faces]
         box = pd.DataFrame(truth.box, columns=["x1", "y1", "x2", "y2"])
         self.frames = pd.DataFrame(
             {
@@ -168,18 +163,18 @@ class AuditWriter:
                 "image": truth.path,
             }
         ).join(box)
-        self.frames["d"], self.frames["zoom"] = (
-            truth.d,
+        self.frames["norm_px"], self.frames["zoom"] = (
+            truth.norm_px,
             [np.sqrt(abs(np.linalg.det(affine[:, :2]))) for affine in affines],
         )
         self.frames.to_csv(self.temporary / FRAMES, index_label="frame")
         write_arrays(self.temporary / TRUTH, points=truth.points.astype(np.float32), visible=truth.visible)
-        self.parquet, self.members = None, []
+        self.parquet, self.models = None, []
 
     def add_view(self, number: int, view: dict[str, np.ndarray]) -> None:
         write_arrays(self.temporary / VIEWS / f"{number}.npz", **view)
 
-    def add(self, member: str, step: int, labels: Labels, rows: np.ndarray) -> None:
+    def add(self, model: str, step: int, labels: Labels, rows: np.ndarray) -> None:
         """``rows`` (N,): which frames the labels are of."""
         import pyarrow as pa
         from pyarrow import parquet
@@ -189,7 +184,7 @@ class AuditWriter:
         distance = np.linalg.norm(labels.points - self.truth.points[rows], axis=-1)
         known = self.truth.visible[rows] & labels.valid
         with np.errstate(invalid="ignore"):
-            error = np.where(known, 100 * distance / self.truth.d[rows, None], np.nan)
+            error = np.where(known, 100 * distance / self.truth.norm_px[rows, None], np.nan)
 
         def category(values: Sequence[str], index: np.ndarray) -> pa.DictionaryArray:
             return pa.DictionaryArray.from_arrays(
@@ -201,7 +196,7 @@ class AuditWriter:
 
         table = pa.table(
             {
-                "member": category([member], np.zeros(())),
+                "model": category([model], np.zeros(())),
                 "step": number(np.array(step), np.int32),
                 "source": category(AUDITED, np.arange(sources)[:, None, None]),
                 "frame": number(rows[None, :, None], np.int32),
@@ -211,18 +206,18 @@ class AuditWriter:
                 "y": number(labels.points[..., 1]),
                 "score": number(labels.score),
                 "valid": number(labels.valid, bool),
-                "agreement": number(labels.agreement[None]),
+                "disagreement": number(labels.disagreement[None]),
                 "forward_backward_error": number(labels.flow_error[None]),
-                "gate": number(labels.weight[None]),
+                "target_weight": number(labels.weight[None]),
                 "error": number(error),
             }
         )
         self.parquet = self.parquet or parquet.ParquetWriter(self.temporary / LABELS, table.schema, compression="zstd")
         self.parquet.write_table(table, row_group_size=len(table))
-        self.members.append((member, step))
+        self.models.append((model, step))
 
     def close(self) -> Audit:
-        self.parquet.add_key_value_metadata({"members": json.dumps(self.members), "made_from": self.made_from})
+        self.parquet.add_key_value_metadata({"models": json.dumps(self.models), "made_from": self.made_from})
         self.parquet.close()
         shutil.rmtree(self.folder, ignore_errors=True)
         os.replace(self.temporary, self.folder)
@@ -244,7 +239,7 @@ class Audit:
     frames: pd.DataFrame  # a row a frame, see above
     truth: np.ndarray  # (N, K, 2) px of the image, NaN where there are no labels
     visible: np.ndarray  # (N, K) bool
-    members: tuple[tuple[str, int], ...]  # (member, step), in the file's order
+    models: tuple[tuple[str, int], ...]  # (model, step), in the file's order
     made_from: str = ""  # hash of weights, data, settings and code; "" where its maker kept none
     _labels: dict = field(default_factory=dict)
 
@@ -256,7 +251,7 @@ class Audit:
         try:
             truth = read_arrays(folder / TRUTH)
             metadata = parquet.read_metadata(folder / LABELS).metadata
-            members = json.loads(metadata[b"members"])
+            models = json.loads(metadata[b"models"])
             frames = pd.read_csv(folder / FRAMES, index_col="frame")
         except (
             OSError,
@@ -271,7 +266,7 @@ class Audit:
             ) from None
         made_from = metadata.get(b"made_from", b"").decode()
         return Audit(
-            folder, frames, truth["points"], truth["visible"], tuple((name, step) for name, step in members), made_from
+            folder, frames, truth["points"], truth["visible"], tuple((name, step) for name, step in models), made_from
         )
 
     @staticmethod
@@ -291,20 +286,20 @@ class Audit:
     @property
     def names(self) -> list[str]:
         """Members by name, each once."""
-        return list(dict.fromkeys(name for name, _ in self.members))
+        return list(dict.fromkeys(name for name, _ in self.models))
 
-    def steps(self, member: str) -> list[int]:
-        return sorted(step for name, step in self.members if name == member)
+    def steps(self, model: str) -> list[int]:
+        return sorted(step for name, step in self.models if name == model)
 
-    def labels(self, member: str, step: int | None = None) -> tuple[Labels, np.ndarray]:
-        """What a member says (at its last step by default), and the frames (rows of ``frames``) that it says it of."""
+    def labels(self, model: str, step: int | None = None) -> tuple[Labels, np.ndarray]:
+        """What a model says (at its last step by default), and the frames (rows of ``frames``) that it says it of."""
         from pyarrow import parquet
 
-        key = (member, self.steps(member)[-1] if step is None else step)
+        key = (model, self.steps(model)[-1] if step is None else step)
         if key not in self._labels:
-            table = parquet.ParquetFile(self.folder / LABELS).read_row_group(self.members.index(key))
+            table = parquet.ParquetFile(self.folder / LABELS).read_row_group(self.models.index(key))
             column = {
-                name: table[name].to_numpy() for name in table.column_names if name not in ("member", "source", "image")
+                name: table[name].to_numpy() for name in table.column_names if name not in ("model", "source", "image")
             }
             points = self.truth.shape[1]
             shape = (len(AUDITED), -1, points)
@@ -313,19 +308,19 @@ class Audit:
                 np.stack([whole["x"], whole["y"]], -1),
                 whole["score"],
                 whole["valid"],
-                whole["agreement"][0],
+                whole["disagreement"][0],
                 whole["forward_backward_error"][0],
-                whole["gate"][0],
+                whole["target_weight"][0],
             )
             self._labels[key] = labels, whole["frame"][0, :, 0].astype(int)
         return self._labels[key]
 
-    def errors(self, member: str, source: str, step: int | None = None) -> np.ndarray:
+    def errors(self, model: str, source: str, step: int | None = None) -> np.ndarray:
         """(N', K) % of the normaliser; NaN where there is no label or the source says nothing."""
-        labels, rows = self.labels(member, step)
+        labels, rows = self.labels(model, step)
         index = AUDITED.index(source)
         distance = np.linalg.norm(labels.points[index] - self.truth[rows], axis=-1)
-        d = self.frames.d.to_numpy()[rows, None]
+        d = self.frames.norm_px.to_numpy()[rows, None]
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(self.visible[rows] & labels.valid[index], 100 * distance / d, np.nan)
 

@@ -1,1 +1,10 @@
 """Methods compared under equal conditions; speeds."""
+
+from tsal.utils.lazy import exports
+
+__getattr__, __dir__, __all__ = exports(
+    __name__,
+    methods="all_labels bench_methods comparable prepare_base run_method same_runs",
+    speed="NOTES bench speed_table",
+    table="compare draw markdown other_inits read_results write_csv",
+)

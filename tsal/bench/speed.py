@@ -1,15 +1,13 @@
 """Speed on this machine: whether the loader keeps training fed, and what detector and tracker do beside it.
 
-``python -m tsal.bench`` (or ``make bench``) prints one Markdown table and keeps it in outputs/bench.json with the
+``python -m tsal bench`` (or ``make bench``) prints one Markdown table and keeps it in outputs/bench.json with the
 machine's facts. Every number is the best of a few interleaved repeats; ratios hold between numbers of one call alone.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,16 +16,18 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from tsal.config import Config, load_budget
+from tsal.config import Config
 from tsal.data import Batch, BatchMaker, CropFolder, FaceStore, prefetch, to_float
 from tsal.model import Detector
+from tsal.optimiser import make_optimiser
 from tsal.pseudo import detection_sources
 from tsal.run import Run
+from tsal.settings import load_budget
 from tsal.synthetic import render_dataset
-from tsal.tracker import dis_flow, track_frames
-from tsal.trainer import Context, Member, asynchronous_step, make_optimiser, supervised_step
-from tsal.trainings import make_tracker, photographs_a_step
-from tsal.utils import REPOSITORY, InputError, describe_environment, write_text
+from tsal.tracker import dis_flow, make_tracker, track_frames
+from tsal.trainer import Context, Learner, TeacherStudent, asynchronous_step, supervised_step
+from tsal.trainings import images_a_step
+from tsal.utils import describe_environment, write_text
 
 CACHES = ("cold", "disk", "memory")  # nothing kept; every crop on disk; every crop in memory
 COLUMNS = ("data", "what", "cache", "workers", "per second", "unit", "ratio", "ratio to", "feeds")
@@ -68,34 +68,32 @@ class Bench:
         self.run, self.batches, self.steps = run, 2 if quick else 16, 1 if quick else 4
         self.disk = CropFolder(kept, 1000)
         self.context = Context(config, run.scheme, run.device)
-        photographs = photographs_a_step(run)
+        photographs = images_a_step(run)
         self.sizes = {
-            "supervised": (config.train.batch, 0, 0),
-            "TSAL": (config.train.further_batch, config.tsal.clips, photographs),
+            "supervised": (config.supervised.batch, 0, 0),
+            "TSAL": (config.semi.batch, config.semi.clips, photographs),
         }
-        members = [
+        models = [
             Detector(run.scheme.points, config.model).to(run.device, memory_format=torch.channels_last)
             for _ in range(2)
         ]
-        self.teacher, self.student = (
-            Member(d, make_optimiser(d, config.train, config.train.further_lr)) for d in members
-        )
+        self.teacher, self.student = (Learner(d, make_optimiser(d, config.train, config.semi.lr)) for d in models)
         self.tracker = make_tracker(config).to(run.device).eval().requires_grad_(False)
 
     def maker(self, kind: str, cache: str) -> BatchMaker:
         """Batches as training makes them, its caches filled."""
         run, config = self.run, self.run.config
         disk, limit = (None if cache == "cold" else self.disk), (config.data.cache_mb if cache == "memory" else 0)
-        store = FaceStore(run.root, run.scheme, config.model.input, config.augment.expand, limit, disk)
+        store = FaceStore(run.root, run.scheme, config.model.input, config.augment.box_scale, limit, disk)
         make = BatchMaker(
             store,
             run.lists.labelled,
             run.clips,
-            run.photographs,
+            run.single_images,
             config.augment,
             seed=0,
             sizes=self.sizes[kind],
-            frames=config.tsal.frames,
+            frames=config.semi.frames,
         )
         if cache != "cold":
             for _ in prefetch(
@@ -111,7 +109,7 @@ class Bench:
             terms = supervised_step(self.student, batch, self.context, 0.5)
         else:
             trackers = {"teacher": self.tracker, "student": self.tracker}
-            terms = asynchronous_step(self.teacher, self.student, trackers, batch, self.context, 0.5)
+            terms = asynchronous_step(TeacherStudent(self.teacher, self.student, trackers), batch, self.context, 0.5)
         terms["loss"].item()
         return faces_of(batch)
 
@@ -152,7 +150,7 @@ class Bench:
 
         def track() -> int:
             frames = [to_float(pictures.to(self.run.device)) for pictures in (first, second)]
-            forward, backward = track_frames(self.tracker, *frames, self.run.config.tracker.polish)
+            forward, backward = track_frames(self.tracker, *frames, self.run.config.tracker.refine_lk)
             return len(torch.cat([forward, backward]).cpu()) // 2
 
         def dense_search() -> int:
@@ -199,7 +197,7 @@ def table_rows(rates: dict[tuple, float]) -> list[dict]:
     return rows
 
 
-def markdown(rows: Sequence[dict]) -> str:
+def speed_table(rows: Sequence[dict]) -> str:
     def text(value) -> str:
         if value is None:
             return ""
@@ -214,9 +212,10 @@ def bench(out: Path, realdata: Path | None, quick: bool) -> list[dict]:
     or faces.
     """
     few = [] if quick else ["render.labelled=40", "render.clips=24", "render.validation=2"]
-    configs = {"rendered": Config.load("smoke" if quick else "cpu", few)}
+    configs = {"rendered": Config.load("smoke" if quick else "demo", few)}
     if realdata:
-        overrides = [*load_budget("300w-120"), "data.name=real", f"data.root={realdata.expanduser().resolve()}"]
+        root = str(realdata.expanduser().resolve())
+        overrides = load_budget("300w-120") | {"data.name": "real", "data.root": root}
         configs["real"] = configs["rendered"].override(overrides)
     facts = describe_environment() | {"cpus": os.cpu_count(), "load when started": os.getloadavg()[0], "quick": quick}
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -234,38 +233,3 @@ def bench(out: Path, realdata: Path | None, quick: bool) -> list[dict]:
     rows = table_rows(rates)
     write_text(out, json.dumps({"environment": facts, "rows": rows}, indent=1) + "\n")
     return rows
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m tsal.bench",
-        description="Measure the loader, training steps, detector and tracker of the cpu profile here: about two minutes on "
-        "two cores with nothing else to do. Prints a Markdown table and writes it as JSON with versions, cores and commit.",
-    )
-    parser.add_argument(
-        "--realdata",
-        type=Path,
-        metavar="DIR",
-        default=os.environ.get("TSAL_REALDATA") or None,
-        help="measure real faces too: a folder with the lists of configs/budgets/300w-120.yaml ($TSAL_REALDATA)",
-    )
-    parser.add_argument("--quick", action="store_true", help="seconds, on the smoke profile: its numbers mean nothing")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="FILE",
-        default=REPOSITORY / "outputs" / "bench.json",
-        help="where the JSON goes (outputs/bench.json)",
-    )
-    options = parser.parse_args(arguments)
-    try:
-        rows = bench(options.out, options.realdata, options.quick)
-    except InputError as error:
-        print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
-        return 2
-    print(f"{markdown(rows)}\n{NOTES}\n\nalso in {options.out}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

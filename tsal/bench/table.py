@@ -57,10 +57,10 @@ def compare(results: Sequence[dict], full: dict[str, float] | None = None, draws
             row["relative"] = 100 * row["difference"] / reference
             row["gap"] = 100 * -row["difference"] / (reference - full[name]) if full and name in full else np.nan
             row["ahead"], row["ahead low"], row["ahead high"] = _paired(by, name, OURS, method, draws)
-            row["further seconds"] = np.mean(
-                [r["seconds"].get("tsal", r["seconds"].get("supervised", np.nan)) for r in mine.values()]
+            row["semi seconds"] = np.mean(
+                [r["seconds"].get("semi", r["seconds"].get("supervised", np.nan)) for r in mine.values()]
             )
-            row["steps"] = next(iter(mine.values()))["steps"]["further"]
+            row["steps"] = next(iter(mine.values()))["steps"]["semi"]
             rows.append(row)
     return rows
 
@@ -85,27 +85,26 @@ def _paired(
 
 
 def _shared_seeds(by: dict[tuple[str, int], dict], method: str, other: str) -> list[int]:
-    """The seeds with which two methods went on from one start. Another machine may make another start of the same seed."""
+    """The seeds with which two methods share an init. Another CPU type makes another init of the same seed."""
     return [
-        seed for m, seed in by if m == method and (other, seed) in by and _same_start(by[method, seed], by[other, seed])
+        seed for m, seed in by if m == method and (other, seed) in by and _same_init(by[method, seed], by[other, seed])
     ]
 
 
-def _same_start(first: dict, second: dict) -> bool:
-    """Whether two runs went on from one start, as its NME (%) on their lists tells."""
+def _same_init(first: dict, second: dict) -> bool:
+    """Whether two runs share an init, by its NME (%) on their lists."""
     names = first["lists"].keys() & second["lists"].keys()
-    return all(
-        abs(first["lists"][name]["start"]["NME"] - second["lists"][name]["start"]["NME"]) < 1e-3 for name in names
-    )
+    return all(abs(first["lists"][name]["init"]["NME"] - second["lists"][name]["init"]["NME"]) < 1e-3 for name in names)
 
 
-def other_starts(results: Sequence[dict]) -> list[str]:
-    """A line for each run whose start is not that of supervised-only of its seed: it is not paired with it."""
+def other_inits(results: Sequence[dict]) -> list[str]:
+    """A line for each run whose init is not that of supervised-only of its seed: the two are not paired."""
     reference = {r["seed"]: r for r in results if r["method"] == REFERENCE}
     return [
-        f"{r['method']} of seed {r['seed']} has another start than {REFERENCE} (made on another machine?), and is not paired with it: run one of them again"
+        f"{r['method']} of seed {r['seed']} has another init than {REFERENCE} (made on another CPU type?) "
+        "and is not paired with it: run one of them again"
         for r in results
-        if r["seed"] in reference and not _same_start(r, reference[r["seed"]])
+        if r["seed"] in reference and not _same_init(r, reference[r["seed"]])
     ]
 
 
@@ -116,7 +115,7 @@ def markdown(rows: Sequence[dict]) -> str:
         lines += [
             f"### {name}",
             "",
-            "| method | seeds | NME % | AUC@0.08 | FR@0.08 | against supervised only | 95 % interval | gap closed | tsal against it | further steps | seconds |",
+            "| method | seeds | NME % | AUC@0.08 | FR@0.08 | against supervised only | 95 % interval | gap closed | tsal against it | steps | seconds |",
             "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         ]
         for row in sorted((row for row in rows if row["list"] == name), key=lambda row: row["NME"]):
@@ -131,7 +130,7 @@ def markdown(rows: Sequence[dict]) -> str:
             )
             lines.append(
                 f"| {row['method']} | {row['seeds']} | {row['NME']:.3f}{spread} | {row['AUC@0.08']:.3f} | {row['FR@0.08']:.3f} | {apart} | "
-                f"{interval} | {gap} | {ahead} | {row['steps']} | {row['further seconds']:.0f} |"
+                f"{interval} | {gap} | {ahead} | {row['steps']} | {row['semi seconds']:.0f} |"
             )
         lines.append("")
     return "\n".join(lines)

@@ -4,13 +4,13 @@ from tsal.utils.lazy import exports
 
 __getattr__, __dir__, __all__ = exports(
     __name__,
-    batches="Batch BatchMaker positions prefetch",
+    batches="Batch BatchMaker FlowBatch positions prefetch",
     crops="CropFolder",
-    images="describe_picture look_at_picture",
+    images="describe_image look_at_image",
     leaks="check_files",
-    lists="Clip Face FaceLists face_problems find_list from_root group_clips list_root load_lists read_list read_points write_list write_points",
-    origins="Origin read_origins read_preparation read_json",
+    lists="Clip Face FaceLists face_problems find_list from_root group_clips list_root load_lists read_list read_points spread write_list write_points",
+    origins="Origin read_origins read_prepared read_json",
     photometric="photometric_augmentation to_float",
-    shape_augmentation="blend_faces wear_shapes",
+    shape_augmentation="aligned_mixup transfer_shapes",
     views="FaceStore clip_box cut_crop plain_affine plain_views random_affine",
 )

@@ -45,6 +45,21 @@ class Batch:
         return replace(self, **{n: v.to(device, non_blocking=True) for n, v in moved.items() if isinstance(v, Tensor)})
 
 
+@dataclass(frozen=True)
+class FlowBatch:
+    """P pairs of frames, and the flow from the first to the second; px of the crop."""
+
+    first: Tensor  # (P, 3, S, S) uint8
+    second: Tensor  # (P, 3, S, S) uint8
+    flow: Tensor  # (P, 2, S, S) px
+    valid: Tensor  # (P, S, S) bool: the pixel is seen in both frames
+    seed: int  # of this step's noise
+
+    def to(self, device: torch.device) -> FlowBatch:
+        moved = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "seed"}
+        return replace(self, **{name: value.to(device, non_blocking=True) for name, value in moved.items()})
+
+
 def positions(count: int, seed: int, start: int, size: int) -> np.ndarray:
     """``size`` indices below ``count`` from position ``start`` of an endless walk that is a new permutation each epoch."""
     where = np.arange(start, start + size)
@@ -64,7 +79,7 @@ class BatchMaker:
         store: FaceStore,
         labelled: Sequence[Face],
         clips: Sequence[Clip],
-        photographs: Sequence[Clip],
+        single_images: Sequence[Clip],
         augment: AugmentConfig,
         *,
         seed: int,
@@ -74,7 +89,7 @@ class BatchMaker:
     ):
         self.truth = truth or {}
         self.store, self.augment, self.seed, self.sizes, self.frames = store, augment, seed, sizes, frames
-        self.labelled, self.clips, self.photographs = labelled, clips, photographs
+        self.labelled, self.clips, self.single_images = labelled, clips, single_images
         self._first = np.cumsum([0] + [len(clip.faces) for clip in clips])  # number of each clip's first frame
 
     def __call__(self, step: int) -> Batch:
@@ -83,11 +98,11 @@ class BatchMaker:
             positions(len(pool), self.seed + 7919 * stream, step * size, size)
             if len(pool) and size
             else np.empty(0, int)
-            for stream, (pool, size) in enumerate(zip((self.labelled, self.clips, self.photographs), self.sizes))
+            for stream, (pool, size) in enumerate(zip((self.labelled, self.clips, self.single_images), self.sizes))
         ]
         faces = [self.labelled[i] for i in chosen[0]]
         labelled = [self._labelled(face, rng) for face in faces]
-        groups = [self._window(i, rng) for i in chosen[1]] + [(self.photographs[i].faces, 0) for i in chosen[2]]
+        groups = [self._window(i, rng) for i in chosen[1]] + [(self.single_images[i].faces, 0) for i in chosen[2]]
         unlabelled = [frame for number, group in enumerate(groups) for frame in self._unlabelled(number, *group, rng)]
         return self._stack(labelled, unlabelled, int(rng.integers(2**31)))
 
@@ -108,9 +123,9 @@ class BatchMaker:
 
     def _unlabelled(self, number: int, faces: Sequence[Face], window: int, rng: np.random.Generator) -> Iterator[tuple]:
         box = clip_box(faces)
-        weak = random_affine(box, self.store.side, self.augment, rng, self.augment.weak, False)
+        weak = random_affine(box, self.store.side, self.augment, rng, self.augment.weak_geometry, False)
         flip = bool(self.store.scheme.can_flip and rng.random() < self.augment.flip)
-        strong = random_affine(box, self.store.side, self.augment, rng, self.augment.strong, flip)
+        strong = random_affine(box, self.store.side, self.augment, rng, self.augment.strong_geometry, flip)
         step = compose_affine(strong, invert_affine(weak))
         zoom = np.sqrt(abs(np.linalg.det(weak[:, :2])))
         for place, face in enumerate(faces):

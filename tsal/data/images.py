@@ -24,7 +24,7 @@ def read_image(path: Path) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def look_at_picture(path: Path, name: str) -> dict | str:
+def look_at_image(path: Path, name: str) -> dict | str:
     """``sha256``, ``width``, ``height`` and ``look`` (its perceptual hash) of a picture, or what is wrong with it."""
     try:
         content = path.read_bytes()
@@ -35,7 +35,7 @@ def look_at_picture(path: Path, name: str) -> dict | str:
     picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
     if picture is None:
         return f"the image {name} cannot be read as a picture"
-    return describe_picture(content, picture)
+    return describe_image(content, picture)
 
 
 def _is_cut_off(content: bytes) -> bool:
@@ -45,8 +45,8 @@ def _is_cut_off(content: bytes) -> bool:
     return content.startswith(b"\x89PNG") and b"IEND" not in content
 
 
-def describe_picture(content: bytes, picture: np.ndarray) -> dict:
-    """What :func:`look_at_picture` says of a file's bytes and the BGR picture (H, W, 3) in them."""
+def describe_image(content: bytes, picture: np.ndarray) -> dict:
+    """What :func:`look_at_image` says of a file's bytes and the BGR picture (H, W, 3) in them."""
     height, width = picture.shape[:2]
     return {
         "sha256": hashlib.sha256(content).hexdigest(),

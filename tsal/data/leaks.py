@@ -31,7 +31,7 @@ def check_files(
     """Open every image and annotation of a run, and compare training with evaluation.
 
     Returns:
-        what is known of each image (see :func:`tsal.data.pictures.look_at_picture`), and warnings.
+        what is known of each image (see :func:`tsal.data.pictures.look_at_image`), and warnings.
 
     Raises:
         DataError: all problems at once.

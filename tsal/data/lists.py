@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from tsal.data.images import look_at_picture
+from tsal.data.images import look_at_image
 from tsal.utils import PREPARED, DataError, write_text
 
 NO_LABELS = "None"
@@ -306,11 +306,11 @@ def same_file(root: Path, one: Face, other: Face) -> bool:
 def find_problems(
     lists: FaceLists, points: int, *, workers: int = 2, progress: bool = True
 ) -> tuple[dict[str, dict | str], list[str]]:
-    """Open every image and annotation: what :func:`look_at_picture` says of each image, and one line for every problem."""
+    """Open every image and annotation: what :func:`look_at_image` says of each image, and one line for every problem."""
     groups = {"labelled": lists.labelled, "unlabelled": lists.unlabelled, **lists.evaluate}
     images = sorted({face.image for faces in groups.values() for face in faces})
     with ThreadPoolExecutor(workers) as pool:
-        looks = pool.map(lambda image: look_at_picture(lists.root / image, image), images)
+        looks = pool.map(lambda image: look_at_image(lists.root / image, image), images)
         facts = dict(
             zip(images, tqdm(looks, total=len(images), desc="checking pictures", disable=not progress, mininterval=1))
         )
@@ -324,7 +324,7 @@ def find_problems(
 
 
 def face_problems(face: Face, fact: dict | str, root: Path, points: int) -> list[str]:
-    """What is wrong with a row, whose picture :func:`look_at_picture` told of; one line each."""
+    """What is wrong with a row, whose picture :func:`look_at_image` told of; one line each."""
     problems = []
     if isinstance(fact, str):
         problems.append(fact)
@@ -339,3 +339,8 @@ def face_problems(face: Face, fact: dict | str, root: Path, points: int) -> list
         except DataError as error:
             problems.append(str(error))
     return problems
+
+
+def spread(items: Sequence, count: int) -> list:
+    """At most ``count`` of the items, evenly spread."""
+    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))]

@@ -28,8 +28,8 @@ def read_json(path: Path) -> dict:
 
 
 def read_origins(root: Path) -> dict[str, Origin]:
-    """What a prepared folder's pictures.csv knows of each picture; empty for a folder that no builder made."""
-    path = Path(root) / "pictures.csv"
+    """What a prepared folder's images.csv knows of each picture; empty for a folder that no builder made."""
+    path = Path(root) / "images.csv"
     if not path.exists():
         return {}
     try:
@@ -43,11 +43,11 @@ def read_origins(root: Path) -> dict[str, Origin]:
         }
     except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise DataError(
-            f"{path}: is not the pictures.csv of a prepared dataset ({error!r}); build the dataset again"
+            f"{path}: is not the images.csv of a prepared dataset ({error!r}); build the dataset again"
         ) from None
 
 
-def read_preparation(root: Path) -> dict | None:
+def read_prepared(root: Path) -> dict | None:
     """The manifest of a prepared folder; None for a folder that no builder made."""
     path = Path(root) / "manifest.json"
     manifest = read_json(path) if path.exists() else {}

@@ -94,7 +94,7 @@ def folds(flow: Tensor) -> Tensor:
     return (across[:, 0] * down[:, 1] - across[:, 1] * down[:, 0]).flatten(1).amin(1) <= 0
 
 
-def wear_shapes(
+def transfer_shapes(
     images: Tensor, points: Tensor, visible: Tensor, shapes: Tensor, share: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """A share of the faces goes part of the way, from none to all of it, to a shape drawn from others -> pictures and
@@ -127,7 +127,7 @@ def wear_shapes(
     return images, points
 
 
-def blend_faces(
+def aligned_mixup(
     images: Tensor,
     points: Tensor,
     visible: Tensor,

@@ -37,9 +37,9 @@ class FaceStore:
     """
 
     def __init__(
-        self, root: Path, scheme: Scheme, side: int, expand: float, cache_mb: int, disk: CropFolder | None = None
+        self, root: Path, scheme: Scheme, side: int, box_scale: float, cache_mb: int, disk: CropFolder | None = None
     ):
-        self.root, self.scheme, self.side, self.expand, self.disk = Path(root), scheme, side, expand, disk
+        self.root, self.scheme, self.side, self.box_scale, self.disk = Path(root), scheme, side, box_scale, disk
         self._limit, self._size = cache_mb * 2**20, 0
         self._crops: OrderedDict[Face, tuple[np.ndarray, np.ndarray]] = OrderedDict()
         self._points: dict[str, tuple[np.ndarray, np.ndarray]] = {}
@@ -53,8 +53,8 @@ class FaceStore:
                 self._crops.move_to_end(face)
                 return self._crops[face]
         side = round(self.side * CROP_MARGIN)
-        expand = self.expand * (side - 1) / (self.side - 1)
-        entry = self._make_crop(face, side, expand), crop_affine(face.box, side, expand)
+        box_scale = self.box_scale * (side - 1) / (self.side - 1)
+        entry = self._make_crop(face, side, box_scale), crop_affine(face.box, side, box_scale)
         with self._lock:
             if face not in self._crops:
                 self._crops[face] = entry
@@ -63,21 +63,21 @@ class FaceStore:
                     self._size -= self._crops.popitem(last=False)[1][0].nbytes
         return entry
 
-    def _make_crop(self, face: Face, side: int, expand: float) -> np.ndarray:
+    def _make_crop(self, face: Face, side: int, box_scale: float) -> np.ndarray:
         """From the disk, or cut."""
         path, content = self.root / face.image, b""
         if self.disk:
             with suppress(OSError):
                 content = path.read_bytes()
         if not content:
-            return cut_crop(read_image(path), face.box, side, expand)
-        key = crop_key(content, self._code, tuple(map(float, face.box)), side, float(expand))
+            return cut_crop(read_image(path), face.box, side, box_scale)
+        key = crop_key(content, self._code, tuple(map(float, face.box)), side, float(box_scale))
         crop = self.disk.read(key, (side, side, 3))
         if crop is None:
             picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
             if picture is None:
-                return cut_crop(read_image(path), face.box, side, expand)  # which says what is wrong
-            crop = cut_crop(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), face.box, side, expand)
+                return cut_crop(read_image(path), face.box, side, box_scale)  # which says what is wrong
+            crop = cut_crop(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), face.box, side, box_scale)
             if picture.size > crop.size:
                 self.disk.write(key, crop)
         return crop
@@ -110,9 +110,9 @@ def _cutting_code() -> str:
     return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
-def cut_crop(image: np.ndarray, box, side: int, expand: float) -> np.ndarray:
+def cut_crop(image: np.ndarray, box, side: int, box_scale: float) -> np.ndarray:
     """Crop by a box; first shrunk by area where the picture is larger than needed, so that nothing aliases."""
-    affine = crop_affine(box, side, expand)
+    affine = crop_affine(box, side, box_scale)
     zoom = float(np.sqrt(abs(np.linalg.det(affine[:, :2]))))
     shrink = np.array([[1.0, 0, 0], [0, 1.0, 0]])
     if zoom < 0.75:
@@ -134,9 +134,9 @@ def clip_box(faces: Sequence[Face]) -> tuple[float, ...]:
     return tuple(np.mean([face.box for face in faces], axis=0))
 
 
-def plain_affine(faces: Sequence[Face], side: int, expand: float) -> np.ndarray:
+def plain_affine(faces: Sequence[Face], side: int, box_scale: float) -> np.ndarray:
     """The crop without augmentation, for one face or for all frames of a clip."""
-    return crop_affine(clip_box(faces), side, expand)
+    return crop_affine(clip_box(faces), side, box_scale)
 
 
 def random_affine(
@@ -148,7 +148,7 @@ def random_affine(
     return crop_affine(
         box,
         side,
-        augment.expand,
+        augment.box_scale,
         scale=scale,
         rotation=augment.rotation * spread[1],
         shift=augment.shift * spread[2:],
@@ -169,7 +169,7 @@ def plain_views(store: FaceStore, groups: Sequence[Sequence[Face]]) -> tuple[Ten
     """Crops without augmentation, one box a group: pictures (N, 3, S, S) uint8 and affines (N, 2, 3) image px -> input
     px.
     """
-    affines = [plain_affine(faces, store.side, store.expand) for faces in groups for _ in faces]
+    affines = [plain_affine(faces, store.side, store.box_scale) for faces in groups for _ in faces]
     faces = [face for group in groups for face in group]
     images = [store.view(face, affine) for face, affine in zip(faces, affines)]
     return stack_images(images, store.side), np.array(affines).reshape(-1, 2, 3)

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from tsal.config import TsalConfig
 from tsal.data import Face, FaceStore, plain_views, to_float
 from tsal.evaluation.metrics import face_nme, is_degenerate, normaliser, summary
 from tsal.geometry import apply_affine, invert_affine
@@ -33,7 +32,7 @@ def predict(
         images, affines = plain_views(store, [[face] for face in faces[start : start + BATCH]])
         detection = detector(to_float(images.to(device)))
         sources = detection_sources(detector, detection)
-        sources["fused"] = fuse(sources, TsalConfig(sources=("heatmap", "centre"), mu=0.5))
+        sources["fused"] = fuse(sources, ("heatmap", "centre"))
         for name in DETECTION_SOURCES:
             points = apply_affine(invert_affine(affines), sources[name].points.double().cpu().numpy())
             score = sources["heatmap" if name == "fused" else name].score
@@ -42,7 +41,7 @@ def predict(
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """What evaluation rows say, as arrays over N faces."""
 
     list_name: np.ndarray  # (N,) text
@@ -51,13 +50,13 @@ class Truth:
     box: np.ndarray  # (N, 4) px
     points: np.ndarray  # (N, K, 2) px, NaN where there are no labels
     visible: np.ndarray  # (N, K) bool
-    d: np.ndarray  # (N,) px; NaN for a face that is not scored (no labels, or degenerate)
+    norm_px: np.ndarray  # (N,) px; NaN for a face that is not scored (no labels, or degenerate)
     degenerate: (
         np.ndarray
     )  # (N,) bool: labelled, but its normaliser is hidden, too short or not finite, or no landmark is visible
 
 
-def read_truth(store: FaceStore, faces: Sequence[Face], kind: str, scheme: Scheme) -> Truth:
+def read_ground_truth(store: FaceStore, faces: Sequence[Face], kind: str, scheme: Scheme) -> GroundTruth:
     """Labels and normalisers of evaluation rows."""
     points, visible = map(np.array, zip(*(store.points(face) for face in faces)))
     box = np.array([face.box for face in faces])
@@ -65,7 +64,7 @@ def read_truth(store: FaceStore, faces: Sequence[Face], kind: str, scheme: Schem
     has_labels = np.array([face.annotation is not None for face in faces])
     d = normaliser(kind, points, visible, box, size, scheme) if has_labels.any() else np.full(len(faces), np.nan)
     degenerate = has_labels & (is_degenerate(d, box) | ~visible.any(1))
-    return Truth(
+    return GroundTruth(
         np.array([face.list_name for face in faces]),
         np.array([face.image for face in faces]),
         np.array([face.row for face in faces]),
@@ -78,10 +77,10 @@ def read_truth(store: FaceStore, faces: Sequence[Face], kind: str, scheme: Schem
 
 
 def predictions_table(
-    members: dict[str, Detector], store: FaceStore, truth: Truth, faces, device
+    models: dict[str, Detector], store: FaceStore, truth: GroundTruth, faces, device
 ) -> dict[str, np.ndarray]:
-    """The one table of a run: for M members, S sources and N faces, points (M, S, N, K, 2) px and scores (M, S, N, K)."""
-    found = [predict(detector, store, faces, device, progress=f"predict {name}") for name, detector in members.items()]
+    """The one table of a run: for M models, S sources and N faces, points (M, S, N, K, 2) px and scores (M, S, N, K)."""
+    found = [predict(detector, store, faces, device, progress=f"predict {name}") for name, detector in models.items()]
     return {
         "list": truth.list_name,
         "path": truth.path,
@@ -89,9 +88,9 @@ def predictions_table(
         "box": truth.box.astype(np.float32),
         "truth": truth.points.astype(np.float32),
         "visible": truth.visible,
-        "d": truth.d.astype(np.float32),
+        "norm_px": truth.norm_px.astype(np.float32),
         "degenerate": truth.degenerate,
-        "members": np.array(list(members)),
+        "models": np.array(list(models)),
         "sources": np.array(DETECTION_SOURCES),
         "points": np.stack([[one[name][0] for name in DETECTION_SOURCES] for one in found]),
         "scores": np.stack([[one[name][1] for name in DETECTION_SOURCES] for one in found]),
@@ -100,19 +99,19 @@ def predictions_table(
 
 def table_errors(table: dict[str, np.ndarray]) -> np.ndarray:
     """Per-face NME (M, S, N) as a share of d; NaN where a face is not scored."""
-    return face_nme(table["points"], table["truth"], table["visible"], table["d"])
+    return face_nme(table["points"], table["truth"], table["visible"], table["norm_px"])
 
 
 def metrics_rows(table: dict[str, np.ndarray]) -> list[dict]:
-    """Metrics by list, member and source, computed from the predictions table alone."""
+    """Metrics by list, model and source, computed from the predictions table alone."""
     errors = table_errors(table)
     rows = []
     for name in dict.fromkeys(table["list"].tolist()):
         mine = table["list"] == name
-        for m, member in enumerate(table["members"].tolist()):
+        for m, model in enumerate(table["models"].tolist()):
             for s, source in enumerate(table["sources"].tolist()):
                 scored = errors[m, s, mine]
                 scored = scored[~np.isnan(scored)]
                 counts = {"faces": len(scored), "degenerate": int(table["degenerate"][mine].sum())}
-                rows.append({"list": name, "member": member, "source": source, **summary(scored), **counts})
+                rows.append({"list": name, "model": model, "source": source, **summary(scored), **counts})
     return rows

@@ -45,7 +45,7 @@ def frame_points(
     """{source: (K, 2) px of the input, NaN where it says nothing}, and labels (K, 2), NaN where hidden; None without
     any.
     """
-    labels, rows = audit.labels(state.member, state.step)
+    labels, rows = audit.labels(state.model, state.step)
     at = int(np.searchsorted(rows, state.frame))
     points = {
         name: np.where(labels.valid[index, at][:, None], apply_affine(view["affine"], labels.points[index, at]), np.nan)
@@ -77,10 +77,10 @@ def _crop_panel(audit: Audit, view: dict[str, np.ndarray], scheme: Scheme, state
 
 
 def _heatmap_panel(audit: Audit, view: dict[str, np.ndarray], scheme: Scheme, state: State, place: int) -> Panel:
-    """The member's heatmap of the landmark, enlarged over the grey crop."""
+    """The model's heatmap of the landmark, enlarged over the grey crop."""
     grey = np.repeat(view["pictures"][place].mean(-1, keepdims=True), 3, 2)
-    title, maps = landmark_name(scheme, state.landmark), view.get(f"heatmaps_{state.member}")
-    if maps is None or state.step != audit.steps(state.member)[-1]:
+    title, maps = landmark_name(scheme, state.landmark), view.get(f"heatmaps_{state.model}")
+    if maps is None or state.step != audit.steps(state.model)[-1]:
         return Panel(_enlarged((0.35 * grey).astype(np.uint8), SMALL), title, "heatmap: last step alone")
     heat = cv2.resize(maps[place, state.landmark], (SMALL, SMALL), interpolation=cv2.INTER_LINEAR)
     share = np.sqrt(heat[..., None] / 255)  # faint parts stay in sight

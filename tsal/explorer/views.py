@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 
 from tsal.audit import AUDITED, Audit, known_mean
 from tsal.evaluation import jitter
-from tsal.figures import MEMBERS, SOURCE_DASHES, SOURCES, Picture, styled
+from tsal.figures import MODELS, SOURCE_DASHES, SOURCES, Picture, styled
 from tsal.schemes import Scheme
 
 LARGE, SMALL = 396, 192  # px, sides of the crop and of the other panels: all fit where JupyterLab is 1280 px wide
@@ -26,22 +26,22 @@ SCREEN = 130  # px an inch, of curves on the screen
 TRUTH_NAME, EVERY = "ground truth", -1  # what is overlaid beside the sources; the group of all landmarks
 MEASURES = {
     "error": "error",
-    "agreement": "disagreement",
+    "disagreement": "disagreement",
     "flow_error": "forward-backward error",
     "gate": "weight in the target",
     "place": "frame of the clip",
 }
-UNITS = {"error": " (%)", "agreement": " (px)", "flow_error": " (px)"}
-CURRENT = MEMBERS["teacher"]  # colour of what marks the frame or the region that is looked at
+UNITS = {"error": " (%)", "disagreement": " (px)", "flow_error": " (px)"}
+CURRENT = MODELS["teacher"]  # colour of what marks the frame or the region that is looked at
 
 
 @dataclass(frozen=True)
 class State:
-    """What is looked at: a frame (row of the audit's frames), what a member says of it at a step, and which part of
+    """What is looked at: a frame (row of the audit's frames), what a model says of it at a step, and which part of
     that.
     """
 
-    member: str
+    model: str
     step: int
     frame: int
     shown: tuple[str, ...]  # of the audit's sources, and TRUTH_NAME
@@ -66,18 +66,22 @@ def landmark_name(scheme: Scheme, landmark: int) -> str:
 # -----------------------------------------------------------------------------------------------------------------
 
 
-def frame_table(audit: Audit, member: str, step: int, landmarks: Sequence[int]) -> pd.DataFrame:
-    """A row for each frame (its number is the index) that the member was audited on, with means over ``landmarks``.
+def frame_table(audit: Audit, model: str, step: int, landmarks: Sequence[int]) -> pd.DataFrame:
+    """A row for each frame (its number is the index) that the model was audited on, with means over ``landmarks``.
 
-    Columns: clip, place, view; ``error`` (fused, %), ``agreement``, ``flow_error`` (px), ``gate``, and ``jitter``:
+    Columns: clip, place, view; ``error`` (fused, %), ``disagreement``, ``flow_error`` (px), ``gate``, and ``jitter``:
     length of the second difference of the fused points (px), for frames between two others. NaN where there is nothing
     to measure.
     """
-    labels, rows = audit.labels(member, step)
+    labels, rows = audit.labels(model, step)
     landmarks = list(landmarks)
     table = audit.frames.loc[rows, ["clip", "place", "view"]].copy()
-    table["error"] = known_mean(audit.errors(member, "fused", step)[:, landmarks])
-    for column, values in (("agreement", labels.agreement), ("flow_error", labels.flow_error), ("gate", labels.weight)):
+    table["error"] = known_mean(audit.errors(model, "fused", step)[:, landmarks])
+    for column, values in (
+        ("disagreement", labels.disagreement),
+        ("flow_error", labels.flow_error),
+        ("gate", labels.weight),
+    ):
         table[column] = known_mean(values[:, landmarks])
     shaking = np.full(len(rows), np.nan)
     points = labels.points[AUDITED.index("fused")][:, landmarks] * audit.frames.zoom.to_numpy()[rows, None, None]
@@ -91,7 +95,7 @@ def clip_table(frames: pd.DataFrame, by: str = "") -> pd.DataFrame:
     audit's order.
     """
     groups = frames.groupby("view", sort=False)
-    table = groups[["agreement", "error", "jitter"]].mean().assign(frames=groups.size())
+    table = groups[["disagreement", "error", "jitter"]].mean().assign(frames=groups.size())
     table.insert(0, "clip", groups["clip"].first())
     return table.sort_values(by, ascending=False, na_position="last", kind="stable") if by else table
 
@@ -100,7 +104,7 @@ def scatter_axes(frames: pd.DataFrame) -> tuple[str, str]:
     """The two columns that frames are spread by: disagreement and error; for one that is unknown, the next best that is
     known.
     """
-    known = [name for name in ("agreement", "flow_error", "gate", "place") if frames[name].notna().any()]
+    known = [name for name in ("disagreement", "flow_error", "gate", "place") if frames[name].notna().any()]
     return known[0], "error" if frames.error.notna().any() else known[1]
 
 
@@ -116,11 +120,11 @@ def source_distances(
     """Each shown source's, on frames ``rows``: mean error (%), or without labels mean distance (px) from the fused
     points.
     """
-    labels, every = audit.labels(state.member, state.step)
+    labels, every = audit.labels(state.model, state.step)
     at, landmarks = np.searchsorted(every, rows), group_landmarks(scheme, state.group)
     names = [name for name in AUDITED if name in state.shown]
     if measured:
-        return {name: known_mean(audit.errors(state.member, name, state.step)[np.ix_(at, landmarks)]) for name in names}
+        return {name: known_mean(audit.errors(state.model, name, state.step)[np.ix_(at, landmarks)]) for name in names}
     fused, zoom = labels.points[AUDITED.index("fused")], audit.frames.zoom.to_numpy()[rows, None]
     found = {}
     for name in names:
@@ -170,11 +174,11 @@ def draw_series(audit: Audit, scheme: Scheme, state: State, frames: pd.DataFrame
     """Over the clip of the state's frame: each shown source's error (distance from fused without labels), and what
     tells of it.
 
-    ``frames``: :func:`frame_table` of the member; ``unit`` of errors, "" where there are no labels.
+    ``frames``: :func:`frame_table` of the model; ``unit`` of errors, "" where there are no labels.
     """
     clip = frames[frames["view"] == frames["view"].loc[state.frame]]
     figure = Picture("explorer-series", WIDTH / SCREEN, 2.3)
-    errors, agreement = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    errors, disagreement = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     figure.subplots_adjust(left=0.075, right=0.765, top=0.965, bottom=0.16, hspace=0.12)
     place = clip.place.to_numpy()
     for name, values in source_distances(audit, state, scheme, clip.index.to_numpy(), bool(unit)).items():
@@ -182,21 +186,21 @@ def draw_series(audit: Audit, scheme: Scheme, state: State, frames: pd.DataFrame
         errors.plot(
             place, values, color=SOURCES[name], linestyle=SOURCE_DASHES[name], marker="o", markersize=2, label=label
         )
-    for name, colour, dashes in (("agreement", MEMBERS["supervised"], "-"), ("flow_error", MEMBERS["start"], "--")):
-        agreement.plot(
+    for name, colour, dashes in (("disagreement", MODELS["supervised"], "-"), ("flow_error", MODELS["init"], "--")):
+        disagreement.plot(
             place, clip[name], color=colour, linestyle=dashes, marker="o", markersize=2, label=MEASURES[name]
         )
     errors.set_ylabel("error (%)" if unit else "from fused (px)")
-    agreement.set(ylabel="px of the input", xlabel="frame of the clip", xlim=(-0.5, max(place) + 0.5))
-    agreement.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-    for axes in (errors, agreement):
+    disagreement.set(ylabel="px of the input", xlabel="frame of the clip", xlim=(-0.5, max(place) + 0.5))
+    disagreement.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    for axes in (errors, disagreement):
         axes.set_ylim(0, max(1e-3, 1.08 * axes.dataLim.y1) if np.isfinite(axes.dataLim.y1) else 1)
         if axes.lines:
             axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.05), borderaxespad=0.3, handlelength=1.6)
     figure.align_ylabels()
     now = audit.frames.place.loc[state.frame]
     return Plot(
-        figure, tuple(axes.axvline(now, color=CURRENT, linewidth=1.2, alpha=0.8) for axes in (errors, agreement))
+        figure, tuple(axes.axvline(now, color=CURRENT, linewidth=1.2, alpha=0.8) for axes in (errors, disagreement))
     )
 
 
@@ -218,7 +222,7 @@ def draw_scatter(frames: pd.DataFrame, unit: str) -> Plot:
     axes.set(xlim=range_limits(frames[x], 0.03), ylim=range_limits(frames[y], 0.03))
     region = axes.add_patch(Rectangle((0, 0), 0, 0, facecolor=CURRENT, alpha=0.1, edgecolor="none"))
     inside, current = (axes.plot([], [], linestyle="", marker="o")[0] for _ in "ic")
-    inside.set(markersize=3, color=MEMBERS["supervised"], markeredgewidth=0)
+    inside.set(markersize=3, color=MODELS["supervised"], markeredgewidth=0)
     current.set(markersize=7, markerfacecolor="none", markeredgewidth=1.6, markeredgecolor=CURRENT)
     return Plot(figure, (region, inside, current))
 

@@ -24,10 +24,10 @@ from tsal.run import Run
 from tsal.utils import REPOSITORY, InputError
 
 OPENS_ON = ("heatmap", "centre", "fused", TRUTH_NAME)
-ORDERS = {"the audit's order": "", "disagreement (px)": "agreement", "error (%)": "error", "jitter (px)": "jitter"}
+ORDERS = {"the audit's order": "", "disagreement (px)": "disagreement", "error (%)": "error", "jitter (px)": "jitter"}
 LEVELS = (
     "run",
-    "member",
+    "model",
     "step",
     "group",
     "order",
@@ -52,7 +52,7 @@ class Explorer:
         folder = REPOSITORY / folder
         audited = {path.parent.parent for path in folder.parent.glob(f"*/audit/{LABELS}")} | {folder}
         self.run = _dropdown("run", [(path.name, path) for path in sorted(audited)], folder)
-        self.member, self.step = _dropdown("member"), _dropdown("step")
+        self.model, self.step = _dropdown("model"), _dropdown("step")
         self.group, self.landmark = _dropdown("landmarks"), _dropdown("heatmap of")
         self.order, self.clip = _dropdown("clips by", ORDERS.items(), ""), _dropdown("clip", wide=True)
         self.frame = widgets.IntSlider(
@@ -95,7 +95,7 @@ class Explorer:
     @property
     def state(self) -> State:
         shown = tuple(name for name, widget in self.shown.items() if widget.value)
-        return State(self.member.value, self.step.value, self._row(), shown, self.group.value, self.landmark.value)
+        return State(self.model.value, self.step.value, self._row(), shown, self.group.value, self.landmark.value)
 
     @property
     def clips(self) -> pd.DataFrame:
@@ -120,7 +120,7 @@ class Explorer:
         drawn = panels.panels(self.audit, self._view(self.clip.value), self.scheme, state)
         image = self.audit.frames.image.loc[state.frame]
         return [
-            panels.draw_panels(drawn, f"{image}, {state.member} at step {state.step}"),
+            panels.draw_panels(drawn, f"{image}, {state.model} at step {state.step}"),
             series.figure,
             scatter.figure,
         ]
@@ -155,13 +155,13 @@ class Explorer:
         if "run" in changed:
             self._open(self.run.value)
         before = self._row() if self.frames.options else None
-        if "member" in changed:
-            steps = self.audit.steps(self.member.value)
+        if "model" in changed:
+            steps = self.audit.steps(self.model.value)
             _offer(self.step, steps, steps[-1])
         if "group" in changed:
             landmarks = views.group_landmarks(self.scheme, self.group.value)
             _offer(self.landmark, [(views.landmark_name(self.scheme, i), i) for i in landmarks], landmarks[0])
-            self.table = views.frame_table(self.audit, self.member.value, self.step.value, landmarks)
+            self.table = views.frame_table(self.audit, self.model.value, self.step.value, landmarks)
             self._offer_ranges()
         if "order" in changed:
             by = self.order.value
@@ -188,7 +188,7 @@ class Explorer:
         self._opened, self._view = folder, lru_cache(KEPT_VIEWS)(audit.view)
         self._screens.clear()
         self.frames.options = ()
-        _offer(self.member, audit.names, "teacher" if "teacher" in audit.names else audit.names[-1])
+        _offer(self.model, audit.names, "teacher" if "teacher" in audit.names else audit.names[-1])
         _offer(
             self.group,
             [("all", EVERY), *((name, number) for number, (name, _, _) in enumerate(self.scheme.lines))],
@@ -242,7 +242,7 @@ class Explorer:
         for name, panel in panels.panels(self.audit, self._view(self.clip.value), self.scheme, state).items():
             self._show(name, panel.picture)
             self.notes[name].value = _text(f"<b>{escape(panel.title)}</b><br>{escape(panel.note)}")
-        part = (state.member, state.step, state.group)
+        part = (state.model, state.step, state.group)
         key = (*part, state.shown, self.clip.value)
         series = self._screen("series", key, views.draw_series, self.audit, self.scheme, state, self.table, self.unit)
         views.move_series(series.plot, int(self.audit.frames.place.loc[state.frame]))
@@ -251,7 +251,7 @@ class Explorer:
         for name, screen in (("series", series), ("scatter", scatter)):
             self._show(name, screen.picture())
         row = self.table.loc[state.frame]
-        known = [name for name in ("error", "agreement", "gate") if np.isfinite(row[name])]
+        known = [name for name in ("error", "disagreement", "gate") if np.isfinite(row[name])]
         said = [f"{views.MEASURES[name]}{views.UNITS.get(name, '')} {row[name]:.2f}" for name in known]
         self.about.value = _text(
             f"<b>{escape(self.audit.frames.image.loc[state.frame])}</b>, fused points: {', '.join(said)}"
@@ -279,7 +279,7 @@ class Explorer:
         beside = {"width": f"{2 * views.SMALL + 14}px", "flex_flow": "row wrap", "grid_gap": "2px 6px"}
         pictures = row(block("crop", views.LARGE), widgets.Box(small, layout=beside))
         left = [
-            row(self.run, self.member, self.step),
+            row(self.run, self.model, self.step),
             row(self.order, self.clip),
             row(self.play, self.frame),
             row(*self.shown.values()),

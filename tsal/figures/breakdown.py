@@ -25,8 +25,8 @@ from tsal.audit import (
 from tsal.figures.pseudo_labels import empty
 from tsal.figures.style import (
     COLUMN,
-    MEMBER_DASHES,
-    MEMBERS,
+    MODEL_DASHES,
+    MODELS,
     TEXT,
     TRUTH,
     Picture,
@@ -64,7 +64,7 @@ def _quantity(run: Run, audit: Audit) -> str:
 
 def _draw_landmarks(run: Run, audit: Audit) -> Picture:
     scheme = run.scheme
-    start, teacher = (landmark_means(audit, member) for member in ("start", "teacher"))
+    start, teacher = (landmark_means(audit, model) for model in ("init", "teacher"))
     parts = {name: list(indices) for name, indices in groups(scheme).items()}
     means = pd.DataFrame(
         {name: [known_mean(values[indices]) for values in (start, teacher)] for name, indices in parts.items()}
@@ -107,8 +107,8 @@ def _draw_landmarks(run: Run, audit: Audit) -> Picture:
         figure.colorbar(dots, ax=axes, orientation="horizontal", shrink=0.8, aspect=25, pad=0.02)
     before.set_title("teacher: mean error, %" if is_measured(audit) else "teacher: mean disagreement, px")
     change.set_title(f"teacher less start (blue: {'better' if is_measured(audit) else 'closer'})")
-    for place, (member, values) in enumerate((("start", means[0]), ("teacher", means[1]))):
-        bars.barh(np.arange(len(means)) + 0.4 * (place - 0.5), values, height=0.38, color=MEMBERS[member], label=member)
+    for place, (model, values) in enumerate((("init", means[0]), ("teacher", means[1]))):
+        bars.barh(np.arange(len(means)) + 0.4 * (place - 0.5), values, height=0.38, color=MODELS[model], label=model)
     bars.set_yticks(range(len(means)), [str(name) for name in means.index])
     bars.set(ylim=(len(means) - 0.4, -0.6), xlabel=f"mean {_quantity(run, audit)}".replace("\n", " "), title=title)
     bars.grid(False, axis="y")
@@ -130,13 +130,13 @@ def _draw_poses(run: Run, audit: Audit) -> Picture:
         "roll": (roll, "roll, degrees"),
     }
     for axes, (name, (pose, text)) in zip(panels, words.items()):
-        for member in audit.names:
-            error = frame_means(audit, member)
+        for model in audit.names:
+            error = frame_means(audit, model)
             use = np.flatnonzero(np.isfinite(pose) & np.isfinite(error))
             parts = np.array_split(use[np.argsort(pose[use], kind="stable")], min(7, max(1, len(use) // 4)))
             if len(use):
                 x, y = zip(*((np.median(pose[part]), error[part].mean()) for part in parts))
-                options = {"color": MEMBERS[member], "linestyle": MEMBER_DASHES[member], "label": member}
+                options = {"color": MODELS[model], "linestyle": MODEL_DASHES[model], "label": model}
                 axes.plot(x, y, marker="o", markersize=2.5, **options)
         if axes.lines:
             axes.set_xlabel(text)
@@ -168,10 +168,10 @@ def _draw_changes(run: Run, audit: Audit) -> list[Picture]:
         empty(axes, "nothing to show: no frame is measured\nfor both the start and the teacher")
         return [scatter]
     worst = one_a_clip(table[table.change > 0], 5)
-    low, high = (float(f(table[["start", "teacher"]].to_numpy())) for f in (np.min, np.max))
+    low, high = (float(f(table[["init", "teacher"]].to_numpy())) for f in (np.min, np.max))
     low, high = max(low, high / 1000) / 1.15, 1.15 * high
     axes.plot((low, high), (low, high), color="#b0b0b0", linewidth=0.7)
-    axes.scatter(table.start, table.teacher, s=6, color=MEMBERS["teacher"], alpha=0.5, linewidths=0)
+    axes.scatter(table.start, table.teacher, s=6, color=MODELS["teacher"], alpha=0.5, linewidths=0)
     axes.scatter(worst.start, worst.teacher, s=22, facecolors="none", edgecolors="black", linewidths=0.7)
     for number, (_, row) in enumerate(worst.iterrows(), 1):
         axes.annotate(str(number), (row.start, row.teacher), (-7, 3), textcoords="offset points", fontsize=6.5)
@@ -195,16 +195,16 @@ def _draw_changed_faces(run: Run, audit: Audit, table: pd.DataFrame) -> Picture:
     rows = dict(zip(names, (table[table.change < 0].iloc[::-1], table[table.change > 0])))
     chosen = {name: one_a_clip(found, SHOWN) for name, found in rows.items() if len(found)}
     figure, axes = picture_grid("pseudo-changed-faces", 2 * max(1, len(chosen)), SHOWN, left=0.3, top=0.02, under=0.15)
-    clips = {face.image: (clip, face) for clip in (*run.clips, *run.photographs) for face in clip.faces}
+    clips = {face.image: (clip, face) for clip in (*run.clips, *run.single_images) for face in clip.faces}
     store, measured = fine_store(run), is_measured(audit)
     for number, (name, found) in enumerate(chosen.items()):
-        for offset, member in enumerate(("start", "teacher")):
-            labels, known = audit.labels(member)
-            row_name(axes[2 * number + offset, 0], f"{name}\n{member}")
+        for offset, model in enumerate(("init", "teacher")):
+            labels, known = audit.labels(model)
+            row_name(axes[2 * number + offset, 0], f"{name}\n{model}")
             for place, (frame, row) in zip(axes[2 * number + offset], found.iterrows()):
                 clip, face = clips[row.image]
                 truth = {TRUTH: (audit.truth[frame], audit.visible[frame])} if measured else {}
                 points = labels.points[0, np.flatnonzero(known == frame)[0]]
-                draw_crop(place, store, clip.faces, face, truth | {MEMBERS[member]: (points, None)}, width=0.8)
-                under_name(place, f"{row[member]:.2f} {'%' if measured else 'px'}", color=MEMBERS[member])
+                draw_crop(place, store, clip.faces, face, truth | {MODELS[model]: (points, None)}, width=0.8)
+                under_name(place, f"{row[model]:.2f} {'%' if measured else 'px'}", color=MODELS[model])
     return figure

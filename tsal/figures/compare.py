@@ -22,15 +22,15 @@ from matplotlib.ticker import NullLocator
 from tsal.config import Config, load_method, method_names
 from tsal.figures.dataset import COLOURS
 from tsal.figures.pseudo_labels import empty
-from tsal.figures.style import COLUMN, MEMBERS, NORMALISERS, TEXT, Picture, save, styled
+from tsal.figures.style import COLUMN, MODELS, NORMALISERS, TEXT, Picture, save, styled
 from tsal.figures.tables import write_tables
 from tsal.run import INCIDENTAL, MEASURING
 from tsal.utils import ConfigError, InputError
 
 BUDGET = ("data.labelled", "data.unlabelled", "render.labelled")  # the settings that a budget of labels stands in
 SAME = {"profile", "seed", *INCIDENTAL, *MEASURING, *BUDGET} - {"data.transductive", "data.normaliser"}
-FURTHER = ("train.further", "train.further_batch", "train.further_lr")  # of what comes after the start
-START, SUPERVISED, TSAL = "start", "supervised only", "TSAL"
+FURTHER = ("semi.steps", "semi.batch", "semi.lr")  # of what comes after the start
+START, SUPERVISED, TSAL = "init", "supervised only", "TSAL"
 
 
 class Comparison(NamedTuple):
@@ -78,10 +78,10 @@ def read_runs(folders: Sequence[Path]) -> Comparison:
     methods = _name_methods([config for config, _, _ in runs.values()])
     rows = []
     for (folder, (config, manifest, report)), names in zip(runs.items(), methods):
-        found = {(row["list"], row["member"]): row["NME"] for row in report["rows"] if row["source"] == "heatmap"}
+        found = {(row["list"], row["model"]): row["NME"] for row in report["rows"] if row["source"] == "heatmap"}
         for list_name in dict.fromkeys(name for name, _ in found):
-            for method, member in names.items():
-                nme = found.get((list_name, member), np.nan)
+            for method, model in names.items():
+                nme = found.get((list_name, model), np.nan)
                 if nme is not None and np.isfinite(nme):
                     rows.append((list_name, method, manifest["labelled"], config.seed, nme, folder.name))
     if not rows:
@@ -126,7 +126,7 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _name_methods(configs: Sequence[Config]) -> list[dict[str, str]]:
-    """Of each run: its methods, and the member of the run that is each one's result; TSAL or its rival comes last."""
+    """Of each run: its methods, and the model of the run that is each one's result; TSAL or its rival comes last."""
     try:
         base = Config.load(configs[0].profile)
     except ConfigError:  # a profile of one's own
@@ -140,7 +140,7 @@ def _name_methods(configs: Sequence[Config]) -> list[dict[str, str]]:
         untold = [key for key in differing if key not in told]
         names.append(
             {
-                _called(START, [key for key in alone if key not in FURTHER], one, usual): "start",
+                _called(START, [key for key in alone if key not in FURTHER], one, usual): "init",
                 _called(SUPERVISED, alone, one, usual): "supervised",
                 _called(method, untold, one, usual): result,
             }
@@ -253,8 +253,8 @@ def draw_comparison(found: Comparison) -> list[Picture]:
 
 
 def _colours(found: Comparison) -> dict[str, str]:
-    """The members' own colours for what they are, others for others."""
-    own = {START: MEMBERS["start"], SUPERVISED: MEMBERS["supervised"], found.full: MEMBERS["teacher"]}
+    """The models' own colours for what they are, others for others."""
+    own = {START: MODELS["init"], SUPERVISED: MODELS["supervised"], found.full: MODELS["teacher"]}
     free = [colour for colour in COLOURS if colour not in own.values()]
     others = [method for method in dict.fromkeys(found.scores.method) if method not in own]
     return own | {method: free[i % len(free)] for i, method in enumerate(others)}

@@ -9,19 +9,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.patches import Rectangle
 
-from tsal.data import Face, FaceStore, group_clips, plain_affine, read_list, read_preparation
-from tsal.figures.style import (
-    LABELS,
-    PICTURE,
-    TEXT,
-    Picture,
-    draw_face,
-    draw_landmarks,
-    picture_grid,
-    row_name,
-    spread,
-    styled,
-)
+from tsal.data import Face, FaceStore, group_clips, plain_affine, read_list, read_prepared, spread
+from tsal.figures.style import LABELS, PICTURE, TEXT, Picture, draw_face, draw_landmarks, picture_grid, row_name, styled
 from tsal.geometry import apply_affine
 from tsal.schemes import Scheme
 
@@ -44,7 +33,7 @@ def read_lists(folder: Path) -> dict[str, list[Face]]:
     """Every list of a prepared folder, by name."""
     return {
         name: read_list(Path(folder) / "lists" / name, label=name)
-        for name in (read_preparation(folder) or {}).get("lists", {})
+        for name in (read_prepared(folder) or {}).get("lists", {})
     }
 
 
@@ -108,7 +97,7 @@ def _contact_sheet(store: FaceStore, clips: Sequence[Sequence[Face]], rows: int 
 
 def _draw(place, store: FaceStore, clip: Sequence[Face], face: Face) -> None:
     """A frame cut by the clip's box, with its own box and landmarks."""
-    affine = plain_affine(clip, store.side, store.expand)
+    affine = plain_affine(clip, store.side, store.box_scale)
     draw_face(place, store.view(face, affine))
     x1, y1, x2, y2 = apply_affine(affine, np.array(face.box).reshape(2, 2)).ravel()
     place.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=BOX, linewidth=0.8))

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import LogLocator
 
-from tsal.data import Clip, group_clips
+from tsal.data import Clip, group_clips, spread
 from tsal.evaluation import table_errors
 from tsal.figures.pseudo_labels import empty
 from tsal.figures.style import (
     COLUMN,
-    MEMBER_DASHES,
-    MEMBERS,
+    MODEL_DASHES,
+    MODELS,
     TEXT,
     TRUTH,
     Picture,
@@ -24,7 +24,6 @@ from tsal.figures.style import (
     plain_log_ticks,
     row_name,
     run_file,
-    spread,
     styled,
     under_name,
     unit,
@@ -55,16 +54,14 @@ def draw_evaluation(run: Run) -> list[Picture]:
 
 
 def _plot_ced(axes, run: Run, predictions: dict, errors: np.ndarray, name: str, legend: bool = True) -> None:
-    numbers = table(run).set_index(["list", "member", "source"])
+    numbers = table(run).set_index(["list", "model", "source"])
     mine = predictions["list"] == name
-    found = {m: e[np.isfinite(e)] for m, e in zip(predictions["members"].tolist(), errors[:, mine])}
+    found = {m: e[np.isfinite(e)] for m, e in zip(predictions["models"].tolist(), errors[:, mine])}
     slowest = max(np.median(e) for e in found.values())
     largest = 10.0 if slowest < 7 else 10 * np.ceil(max(np.quantile(e, 0.95) for e in found.values()) / 10)
-    for member, values in found.items():
-        label = f"{_numbers(numbers.loc[(name, member, 'heatmap')])}  {member}" if legend else member
-        axes.step(
-            *cumulative(values), where="post", color=MEMBERS[member], linestyle=MEMBER_DASHES[member], label=label
-        )
+    for model, values in found.items():
+        label = f"{_numbers(numbers.loc[(name, model, 'heatmap')])}  {model}" if legend else model
+        axes.step(*cumulative(values), where="post", color=MODELS[model], linestyle=MODEL_DASHES[model], label=label)
     axes.axvline(100 * TAU, color="#b0b0b0", linewidth=0.6)
     axes.set(xlim=(0, largest), ylim=(0, 1), xlabel=f"NME ({unit(run)})", ylabel="share of faces")
     title = f"NME % / AUC@{TAU:.2f} / FR@{TAU:.2f} %" if legend else None
@@ -90,9 +87,9 @@ def _draw_sources(run: Run, lists: list[str]) -> Picture:
     figure = Picture("evaluation-sources", COLUMN, 0.75 + 0.9 * len(lists), layout="constrained")
     panels = figure.subplots(len(lists), 1, squeeze=False)[:, 0]
     for axes, name in zip(panels, lists):
-        for step, (member, rows) in enumerate(numbers[numbers.list == name].groupby("member", sort=False)):
+        for step, (model, rows) in enumerate(numbers[numbers.list == name].groupby("model", sort=False)):
             place = np.array([sources.index(source) for source in rows.source]) + 0.17 * (step - 1.5)
-            axes.plot(rows.NME, place, color=MEMBERS[member], marker="o", markersize=4, linestyle="", label=member)
+            axes.plot(rows.NME, place, color=MODELS[model], marker="o", markersize=4, linestyle="", label=model)
         axes.set_yticks(range(len(sources)), sources)
         axes.set(ylim=(len(sources) - 0.5, -0.5), title=name)
         axes.grid(False, axis="y")
@@ -104,7 +101,7 @@ def _draw_sources(run: Run, lists: list[str]) -> Picture:
 
 
 def _draw_jitter(run: Run) -> Picture:
-    """Each evaluated clip's jitter and NME, and their means: a member that only smooths goes down and to the right."""
+    """Each evaluated clip's jitter and NME, and their means: a model that only smooths goes down and to the right."""
     clips = clip_table(run)
     lists = list(dict.fromkeys(clips.list))
     figure = Picture("evaluation-jitter", COLUMN if len(lists) < 2 else TEXT, 2.6, layout="constrained")
@@ -113,18 +110,18 @@ def _draw_jitter(run: Run) -> Picture:
         return figure
     for axes, name in zip(figure.subplots(1, len(lists), squeeze=False)[0], lists):
         mine = clips[clips.list == name]
-        for member, rows in mine[mine.member != "labels"].groupby("member", sort=False):
-            axes.scatter(rows.NME, rows.jitter, s=5, color=MEMBERS[member], alpha=0.35, linewidths=0)
-            label = f"{rows.NME.mean():.2f} / {rows.jitter.mean():.2f}  {member}"
+        for model, rows in mine[mine.model != "labels"].groupby("model", sort=False):
+            axes.scatter(rows.NME, rows.jitter, s=5, color=MODELS[model], alpha=0.35, linewidths=0)
+            label = f"{rows.NME.mean():.2f} / {rows.jitter.mean():.2f}  {model}"
             options = {
-                "color": MEMBERS[member],
+                "color": MODELS[model],
                 "markeredgecolor": "black",
                 "markeredgewidth": 0.5,
                 "markersize": 6,
                 "linestyle": "",
             }
             axes.plot(rows.NME.mean(), rows.jitter.mean(), marker="D", label=label, zorder=3, **options)
-        labels = mine[mine.member == "labels"].jitter.mean()
+        labels = mine[mine.model == "labels"].jitter.mean()
         axes.axhline(labels, color="#b0b0b0", linewidth=0.7, label=f"{labels:.2f}  of the labels themselves")
         axes.set(xscale="log", yscale="log", xlabel=f"NME ({unit(run)})", ylabel="jitter: mean second difference (%)")
         plain_log_ticks(axes)
@@ -141,8 +138,8 @@ def _draw_faces(run: Run, predictions: dict, errors: np.ndarray) -> Picture:
     """Faces at fixed places of the teacher's ranking, from best to worst: supervised above, teacher below, labels in
     white.
     """
-    names, heatmap = predictions["members"].tolist(), predictions["sources"].tolist().index("heatmap")
-    members = [name for name in ("supervised", "teacher") if name in names]
+    names, heatmap = predictions["models"].tolist(), predictions["sources"].tolist().index("heatmap")
+    models = [name for name in ("supervised", "teacher") if name in names]
     lists = list(dict.fromkeys(predictions["list"].tolist()))
     places = {
         "best": 0.0,
@@ -153,7 +150,7 @@ def _draw_faces(run: Run, predictions: dict, errors: np.ndarray) -> Picture:
         "worst": 1.0,
     }
     left = 0.18 if len(lists) == 1 else 0.3
-    figure, axes = picture_grid("evaluation-faces", len(members) * len(lists), len(places), left=left, under=0.15)
+    figure, axes = picture_grid("evaluation-faces", len(models) * len(lists), len(places), left=left, under=0.15)
     store, teacher = fine_store(run), errors[names.index("teacher")]
     for number, name in enumerate(lists):
         mine = np.flatnonzero(predictions["list"] == name)
@@ -163,20 +160,20 @@ def _draw_faces(run: Run, predictions: dict, errors: np.ndarray) -> Picture:
             index = order[round(share * (len(order) - 1))]
             face = next(f for f in run.lists.evaluate[name] if f.row == predictions["row"][index])
             truth = {TRUTH: (predictions["truth"][index], predictions["visible"][index])}
-            for offset, member in enumerate(members):
-                place, m = axes[len(members) * number + offset, column], names.index(member)
+            for offset, model in enumerate(models):
+                place, m = axes[len(models) * number + offset, column], names.index(model)
                 draw_crop(
                     place,
                     store,
                     (face,),
                     face,
-                    truth | {MEMBERS[member]: (predictions["points"][m, heatmap, index], None)},
+                    truth | {MODELS[model]: (predictions["points"][m, heatmap, index], None)},
                 )
                 under_name(
-                    place, f"{errors[m, index]:.2f} %" if np.isfinite(errors[m, index]) else "", color=MEMBERS[member]
+                    place, f"{errors[m, index]:.2f} %" if np.isfinite(errors[m, index]) else "", color=MODELS[model]
                 )
                 if column == 0:
-                    row_name(place, member if len(lists) == 1 else f"{member}\n{name}")
+                    row_name(place, model if len(lists) == 1 else f"{model}\n{name}")
                 if place in axes[0]:
                     place.set_title(title if len(scored) else "", pad=3)
     return figure
@@ -187,7 +184,7 @@ def draw_summary(run: Run) -> Picture:
     """One wide picture of what comes out: clips with the teacher's landmarks, cumulative errors, the table."""
     predictions, errors, lists = _scored(run)
     name = (lists or list(run.lists.evaluate))[0]
-    teacher = predictions["members"].tolist().index("teacher")
+    teacher = predictions["models"].tolist().index("teacher")
     points = predictions["points"][teacher, predictions["sources"].tolist().index("heatmap")]
     place_of = {
         (n, row): i for i, (n, row) in enumerate(zip(predictions["list"].tolist(), predictions["row"].tolist()))
@@ -218,7 +215,7 @@ def draw_summary(run: Run) -> Picture:
             axes = figure.add_axes((x / width, y / height, cell / width, cell / height))
             axes.set_axis_off()
             draw_crop(
-                axes, store, clip.faces, face, {MEMBERS["teacher"]: (points[place_of[name, face.row]], None)}, width=1.1
+                axes, store, clip.faces, face, {MODELS["teacher"]: (points[place_of[name, face.row]], None)}, width=1.1
             )
     figure.text(0.06 / width, 1 - 0.2 / height, "Teacher's landmarks on faces kept from training", fontsize=8)
     if name in lists:
@@ -231,9 +228,9 @@ def draw_summary(run: Run) -> Picture:
 
 def _headline(run: Run, name: str) -> str:
     """Supervised and TSAL, each with its steps and its time: start + what followed."""
-    rows = table(run).query("list == @name and source == 'heatmap'").set_index("member")
+    rows = table(run).query("list == @name and source == 'heatmap'").set_index("model")
     return "\n".join(
-        f"{label}: {row.NME:.2f} % NME, {row.start_steps:.0f} + {row.further_steps:.0f} steps, "
-        f"{row.start_seconds:.0f} + {row.further_seconds:.0f} s"
+        f"{label}: {row.NME:.2f} % NME, {row.init_steps:.0f} + {row.semi_steps:.0f} steps, "
+        f"{row.init_seconds:.0f} + {row.semi_seconds:.0f} s"
         for label, row in (("supervised only", rows.loc["supervised"]), ("TSAL's teacher", rows.loc["teacher"]))
     )

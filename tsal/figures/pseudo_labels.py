@@ -10,8 +10,8 @@ from matplotlib.transforms import ScaledTranslation
 from tsal.audit import Audit, Calibration, calibrations, finite, is_measured, known_mean, step_table
 from tsal.figures.style import (
     COLUMN,
-    MEMBER_DASHES,
-    MEMBERS,
+    MODEL_DASHES,
+    MODELS,
     SOURCE_DASHES,
     SOURCES,
     TEXT,
@@ -52,14 +52,14 @@ def _draw_source_errors(run: Run, audit: Audit) -> Picture:
     figure = Picture("pseudo-error", TEXT, 3.2, layout="constrained")
     panels = figure.subplots(1, len(audit.names), sharey=True, sharex=True, squeeze=False)[0]
     largest = 0.0
-    for axes, member in zip(panels, audit.names):
+    for axes, model in zip(panels, audit.names):
         for source in audit.sources:
-            errors = finite(audit.errors(member, source))
+            errors = finite(audit.errors(model, source))
             if len(errors):
                 label = f"{np.median(errors):.2f}  {source.replace('_', ' ')}"
                 axes.plot(*quantiles(errors), color=SOURCES[source], linestyle=SOURCE_DASHES[source], label=label)
                 largest = max(largest, float(np.quantile(errors, 0.93)))
-        axes.set_title(f"sources of the {member}")
+        axes.set_title(f"sources of the {model}")
         axes.set_xlabel(f"error of a landmark\n({unit(run)})")
         below = axes.transAxes + ScaledTranslation(
             0, -0.43, figure.dpi_scale_trans
@@ -72,25 +72,26 @@ def _draw_source_errors(run: Run, audit: Audit) -> Picture:
 def _draw_reliability(run: Run, audit: Audit) -> Picture:
     figure = Picture("pseudo-reliability", TEXT, 2.7, layout="constrained")
     teacher = audit.labels("teacher")[0]
-    agreement, flow, gates = figure.subplots(1, 3)
-    for member in audit.names:
-        error = audit.errors(member, "fused")
-        binned(agreement, audit.labels(member)[0].agreement, error, MEMBERS[member], MEMBER_DASHES[member], member)
-    agreement.set(
-        xlabel="disagreement of heatmap and\ncentre sources (px of the input)", title="agreement tells the fused error"
+    disagreement, flow, gates = figure.subplots(1, 3)
+    for model in audit.names:
+        error = audit.errors(model, "fused")
+        binned(disagreement, audit.labels(model)[0].disagreement, error, MODELS[model], MODEL_DASHES[model], model)
+    disagreement.set(
+        xlabel="disagreement of heatmap and\ncentre sources (px of the input)",
+        title="disagreement tells the fused error",
     )
-    for source in ("tracked_heatmap", "tracked_centre", "carried"):
+    for source in ("tracked_heatmap", "tracked_centre", "propagated"):
         error = audit.errors("teacher", source)
         binned(flow, teacher.flow_error, error, SOURCES[source], SOURCE_DASHES[source], source.replace("_", " "))
     flow.set(
         xlabel="forward-backward error\nof the flow (px of the input)", title="flow tells the tracked error (teacher)"
     )
     error = audit.errors("teacher", "fused")
-    own = teacher.agreement
+    own = teacher.disagreement
     frame = np.broadcast_to(known_mean(own)[:, None], own.shape)
     scores = {
-        "landmark's agreement": own,
-        "frame's mean agreement": frame,
+        "landmark's disagreement": own,
+        "frame's mean disagreement": frame,
         "forward-backward error": teacher.flow_error,
     }
     scores = {name: score for name, score in scores.items() if (np.isfinite(score) & np.isfinite(error)).any()}
@@ -103,7 +104,7 @@ def _draw_reliability(run: Run, audit: Audit) -> Picture:
         gates.plot(100 * kept, mean, color=colour, linestyle=":" if score is error else "-", label=name)
     gates.set(xlabel="landmarks that the gate keeps (%)", title="gates on the fused points (teacher)", xlim=(0, 100))
     for axes, without in (
-        (agreement, "one family speaks alone"),
+        (disagreement, "one family speaks alone"),
         (flow, "no frame is tracked"),
         (gates, "no point is measured"),
     ):
@@ -113,7 +114,7 @@ def _draw_reliability(run: Run, audit: Audit) -> Picture:
             axes.legend(loc="upper left")
         else:
             empty(axes, f"nothing to show:\n{without}")
-    agreement.set_ylabel(f"median error, band of quartiles\n({unit(run)})")
+    disagreement.set_ylabel(f"median error, band of quartiles\n({unit(run)})")
     gates.set_ylabel("mean error of those kept (%)")
     return figure
 
@@ -142,11 +143,11 @@ def _draw_calibration(run: Run, audit: Audit) -> Picture:
     """What error a disagreement stands for, learned on every second clip, and whether it is right on the others."""
     figure = Picture("pseudo-calibration", TEXT, 2.6, layout="constrained")
     maps, checks = figure.subplots(1, 2)
-    shown = {member: one for (member, score), one in calibrations(audit).items() if score == "landmark"}
-    for member, one in shown.items():
-        options = {"color": MEMBERS[member], "linestyle": MEMBER_DASHES[member]}
-        maps.plot(one.knots, one.fit, label=member, **options)
-        checks.plot(one.predicted, one.observed, marker="o", markersize=2.5, label=_off(member, one), **options)
+    shown = {model: one for (model, score), one in calibrations(audit).items() if score == "landmark"}
+    for model, one in shown.items():
+        options = {"color": MODELS[model], "linestyle": MODEL_DASHES[model]}
+        maps.plot(one.knots, one.fit, label=model, **options)
+        checks.plot(one.predicted, one.observed, marker="o", markersize=2.5, label=_off(model, one), **options)
     if not shown:
         for axes in (maps, checks):
             empty(axes, "nothing to show: two clips\nwhose sources disagree are needed")
@@ -168,8 +169,8 @@ def _draw_calibration(run: Run, audit: Audit) -> Picture:
     return figure
 
 
-def _off(member: str, one: Calibration) -> str:
-    return f"{one.off:.2f} / {one.mean:.2f}  {member}"
+def _off(model: str, one: Calibration) -> str:
+    return f"{one.off:.2f} / {one.mean:.2f}  {model}"
 
 
 def _draw_steps(run: Run, audit: Audit) -> Picture:
@@ -178,10 +179,10 @@ def _draw_steps(run: Run, audit: Audit) -> Picture:
     measured = is_measured(audit)
     figure = Picture("pseudo-steps", TEXT, 4.2 if measured else 2.3, layout="constrained")
     panels = figure.subplots(2 if measured else 1, 6 if measured else 3, squeeze=False)
-    members = [name for name in audit.names if name != "start"]
-    start = table[table.member == "start"]
+    models = [name for name in audit.names if name != "init"]
+    start = table[table.model == "init"]
     titles = {
-        "agreement": "median disagreement\n(px of the input)",
+        "disagreement": "median disagreement\n(px of the input)",
         "flow_error": "median forward-backward\nerror (px of the input)",
         "gate": "mean weight in\nthe student's target",
     }
@@ -194,13 +195,13 @@ def _draw_steps(run: Run, audit: Audit) -> Picture:
                 "markersize": 3.2,
                 "linestyle": "",
                 "markerfacecolor": "white",
-                "label": "start" if column in titles else "",
+                "label": "init" if column in titles else "",
             }
             axes.plot(
                 start.step,
                 start[column],
                 marker="o",
-                color=MEMBERS["start"] if column in titles else options["color"],
+                color=MODELS["init"] if column in titles else options["color"],
                 **begun,
             )
 
@@ -210,9 +211,9 @@ def _draw_steps(run: Run, audit: Audit) -> Picture:
             axes.remove()
         first = [figure.add_subplot(grid[0, 3 * i : 3 * i + 3]) for i in range(2)]
         last = [figure.add_subplot(grid[1, 2 * i : 2 * i + 2]) for i in range(3)]
-        for axes, member in zip(first, members):
+        for axes, model in zip(first, models):
             for source in audit.sources:
-                rows = table[table.member == member]
+                rows = table[table.model == model]
                 line(
                     axes,
                     rows,
@@ -221,7 +222,7 @@ def _draw_steps(run: Run, audit: Audit) -> Picture:
                     linestyle=SOURCE_DASHES[source],
                     label=source.replace("_", " "),
                 )
-            axes.set_title(f"median error of the {member}'s sources")
+            axes.set_title(f"median error of the {model}'s sources")
         first[0].set_ylabel(f"median error of a landmark\n({unit(run)})")
         low, high = (f(axes.get_ylim()[i] for axes in first) for i, f in enumerate((min, max)))
         for axes in first:
@@ -230,14 +231,14 @@ def _draw_steps(run: Run, audit: Audit) -> Picture:
     else:
         last = list(panels[0])
     for axes, (column, title) in zip(last, titles.items()):
-        for member in members:
+        for model in models:
             line(
                 axes,
-                table[table.member == member],
+                table[table.model == model],
                 column,
-                color=MEMBERS[member],
-                linestyle=MEMBER_DASHES[member],
-                label=member,
+                color=MODELS[model],
+                linestyle=MODEL_DASHES[model],
+                label=model,
             )
         axes.set_title(title)
         if axes.lines:
@@ -250,24 +251,24 @@ def _draw_steps(run: Run, audit: Audit) -> Picture:
                 if column == "flow_error"
                 else "nothing to show:\none family speaks alone",
             )
-    named = dict(zip(*reversed(last[-1].get_legend_handles_labels())))  # the start's dot is drawn with every member
-    named = {member: named[member] for member in MEMBERS if member in named}
+    named = dict(zip(*reversed(last[-1].get_legend_handles_labels())))  # the start's dot is drawn with every model
+    named = {model: named[model] for model in MODELS if model in named}
     last[-1].legend(named.values(), named, loc="lower right")
     return figure
 
 
 def _draw_agreement(audit: Audit) -> Picture:
-    figure = Picture("pseudo-agreement", COLUMN, 1.9, layout="constrained")
+    figure = Picture("pseudo-disagreement", COLUMN, 1.9, layout="constrained")
     names = {
-        "agreement": "disagreement of heatmap\nand centre sources",
+        "disagreement": "disagreement of heatmap\nand centre sources",
         "flow_error": "forward-backward error\nof the flow",
     }
     panels = figure.subplots(1, 2, sharey=True)
     for axes, (name, title) in zip(panels, names.items()):
-        for member in audit.names:
-            values = finite(getattr(audit.labels(member)[0], name))
+        for model in audit.names:
+            values = finite(getattr(audit.labels(model)[0], name))
             if len(values):
-                axes.plot(*quantiles(values), color=MEMBERS[member], linestyle=MEMBER_DASHES[member], label=member)
+                axes.plot(*quantiles(values), color=MODELS[model], linestyle=MODEL_DASHES[model], label=model)
                 axes.set_xlim(
                     0, max(axes.get_xlim()[1] if axes.get_xlim()[0] == 0 else 0, float(np.quantile(values, 0.95)))
                 )
@@ -278,14 +279,14 @@ def _draw_agreement(audit: Audit) -> Picture:
 
 
 def _draw_examples(run: Run, audit: Audit) -> Picture:
-    """Best, median and worst frame by the teacher's mean agreement: every source's points, truth in white."""
+    """Best, median and worst frame by the teacher's mean disagreement: every source's points, truth in white."""
     teacher = audit.labels("teacher")[0]
-    own, sources = known_mean(teacher.agreement), audit.sources
+    own, sources = known_mean(teacher.disagreement), audit.sources
     tracked = np.isfinite(teacher.flow_error).any(1)
     candidates = np.flatnonzero(tracked) if tracked.any() else np.arange(len(own))
-    agreement = np.nan_to_num(own, nan=np.inf)
-    order = candidates[np.argsort(agreement[candidates], kind="stable")]
-    clips = {face.image: (clip, face) for clip in (*run.clips, *run.photographs) for face in clip.faces}
+    disagreement = np.nan_to_num(own, nan=np.inf)
+    order = candidates[np.argsort(disagreement[candidates], kind="stable")]
+    clips = {face.image: (clip, face) for clip in (*run.clips, *run.single_images) for face in clip.faces}
     store = fine_store(run)
     figure, axes = picture_grid(
         "pseudo-examples", 3, len(sources), left=0.3, under=0.16 if audit.visible.any() else 0.0
@@ -300,7 +301,9 @@ def _draw_examples(run: Run, audit: Audit) -> Picture:
             valid = teacher.valid[index, frame]
             points = np.where(valid[:, None], teacher.points[index, frame], np.nan)
             draw_crop(place, store, clip.faces, face, landmarks | {SOURCES[name]: (points, None)}, width=0.8)
-            error = np.linalg.norm(points - audit.truth[frame], axis=-1)[known & valid] / audit.frames.d.iloc[frame]
+            error = (
+                np.linalg.norm(points - audit.truth[frame], axis=-1)[known & valid] / audit.frames.norm_px.iloc[frame]
+            )
             measured = f"{100 * error.mean():.1f} %" if len(error) and np.isfinite(error).all() else ""
             under_name(place, measured if valid.any() else "no points")
     for name, place in zip(sources, axes[0]):

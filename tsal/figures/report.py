@@ -9,8 +9,8 @@ import pandas as pd
 from tsal.figures.tables import TAU, table
 from tsal.run import Run
 
-MEMBERS = {
-    "start": "supervised start",
+MODELS = {
+    "init": "supervised init",
     "supervised": "supervised only",
     "teacher": "TSAL teacher",
     "student": "TSAL student",
@@ -48,7 +48,7 @@ def comparison_tables(run: Run, source: str = "heatmap") -> list[str]:
 def _cells(row: pd.Series) -> list[str]:
     scores = [f"{row[key]:.3f}" for key in ("NME", f"AUC@{TAU:.2f}", f"FR@{TAU:.2f}")]
     costs = [f"{row[f'start_{what}']:.0f} + {row[f'further_{what}']:.0f}" for what in ("steps", "seconds")]
-    return [MEMBERS.get(row.member, row.member), *scores, *costs]
+    return [MODELS.get(row.model, row.model), *scores, *costs]
 
 
 def tracker_table(metrics: dict[str, dict[str, float]]) -> str:

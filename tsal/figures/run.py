@@ -15,15 +15,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tsal.data import BatchMaker, Face, group_clips, plain_views, to_float
+from tsal.data import BatchMaker, Face, group_clips, plain_views, spread, to_float
 from tsal.figures.breakdown import draw_breakdown
 from tsal.figures.evaluation import draw_evaluation, draw_summary
 from tsal.figures.pseudo_labels import draw_pseudo_labels, empty
 from tsal.figures.style import (
     COLUMN,
     LABELS,
-    MEMBER_DASHES,
-    MEMBERS,
+    MODEL_DASHES,
+    MODELS,
     SOURCES,
     TEXT,
     Picture,
@@ -38,7 +38,6 @@ from tsal.figures.style import (
     row_name,
     run_file,
     save,
-    spread,
     styled,
 )
 from tsal.figures.tables import run_tables, table, write_tables
@@ -72,7 +71,7 @@ def draw_samples(run: Run) -> list[Picture]:
     photographs, axes = picture_grid("samples-labelled", rows, -(-len(faces) // rows), top=0.02)
     for face, place in zip(faces, axes.flat):
         draw_crop(place, run.store, (face,), face, {LABELS: run.store.points(face)})
-    clips = spread(run.clips, 4) or spread(run.photographs, 4)
+    clips = spread(run.clips, 4) or spread(run.single_images, 4)
     length = max(1, min(8, max((len(clip.faces) for clip in clips), default=1)))
     strips, axes = picture_grid(
         "samples-clips", max(1, len(clips)), length, width=min(TEXT, 1.2 * length + 0.3), left=0.18
@@ -88,7 +87,7 @@ def draw_samples(run: Run) -> list[Picture]:
 
 def _draw_views(run: Run) -> Picture:
     """The first batch of training, as the detectors see it."""
-    pools, seed = (run.lists.labelled, run.clips, run.photographs), run.config.seed + 31
+    pools, seed = (run.lists.labelled, run.clips, run.single_images), run.config.seed + 31
     sizes = (8, 4, 0) if run.clips else (8, 0, 8)
     batch = BatchMaker(run.store, *pools, run.config.augment, seed=seed, sizes=sizes, frames=2)(0)
 
@@ -173,7 +172,7 @@ def _draw_tracker_errors(run: Run) -> Picture:
     figure = Picture("tracker-error", COLUMN, 1.9, layout="constrained")
     for axes, kind in zip(figure.subplots(1, max(1, len(kinds)), squeeze=False)[0], kinds):
         values = [report[name].get(kind, np.nan) for name in report]
-        colours = [SOURCES["carried"] if name == "tracker" else "#c4c4c4" for name in report]
+        colours = [SOURCES["propagated"] if name == "tracker" else "#c4c4c4" for name in report]
         bars = axes.bar(range(len(report)), values, color=colours, width=0.7)
         axes.bar_label(bars, fmt="%.2f", fontsize=6.5, padding=1)
         axes.set_xticks(range(len(report)), [name.replace(" ", "\n") for name in report])
@@ -191,45 +190,50 @@ def _draw_tracker_errors(run: Run) -> Picture:
 @styled
 def draw_history(run: Run) -> list[Picture]:
     """Loss terms and what training notes of its targets, over optimiser steps; the start's steps come first."""
-    histories = {name: pd.read_csv(run_file(run, f"{name}/history.csv")) for name in ("start", "supervised", "tsal")}
-    offset = histories["start"].step.iloc[-1]
+    histories = {name: pd.read_csv(run_file(run, f"{name}/history.csv")) for name in ("init", "supervised", "tsal")}
+    offset = histories["init"].step.iloc[-1]
     figure = Picture("history", TEXT, 4.9, layout="constrained")
     axes = figure.subplots(3, 3)
 
     def line(place, name: str, column: str, **options) -> None:
         rows = histories[name]
         if column in rows and rows[column].notna().any():
-            shift = 0 if name == "start" else offset
+            shift = 0 if name == "init" else offset
             place.plot(rows.step + shift, rows[column], marker="o" if len(rows) < 4 else "", markersize=2.5, **options)
 
-    def by_member(place, term: str, names) -> None:
-        for member in names:
-            history, column = ("tsal", f"{member}_{term}") if member in ("teacher", "student") else (member, term)
-            line(place, history, column, color=MEMBERS[member], linestyle=MEMBER_DASHES[member], label=member)
+    def by_model(place, term: str, names) -> None:
+        for model in names:
+            history, column = ("tsal", f"{model}_{term}") if model in ("teacher", "student") else (model, term)
+            line(place, history, column, color=MODELS[model], linestyle=MODEL_DASHES[model], label=model)
         place.set_yscale("log")
 
     for place, term in zip(axes.flat, ("points", "heatmap", "centre", "offset")):
-        by_member(place, term, MEMBERS)
+        by_model(place, term, MODELS)
         place.set_title(f"loss on labelled faces: {term}")
-    unlabelled, structure, agreement, distance, weights = axes.flat[4:]
-    line(unlabelled, "tsal", "teacher_calm", color=MEMBERS["teacher"], label="teacher, one source")
+    unlabelled, structure, disagreement, distance, weights = axes.flat[4:]
+    line(unlabelled, "tsal", "teacher_consistency", color=MODELS["teacher"], label="teacher, one source")
     line(
         unlabelled,
         "tsal",
         "student_unlabelled",
-        color=MEMBERS["student"],
+        color=MODELS["student"],
         linestyle="-.",
         label="student, fused sources",
     )
     unlabelled.set_title("loss on unlabelled frames")
-    by_member(structure, "sic", ("teacher", "student"))
+    by_model(structure, "sic", ("teacher", "student"))
     structure.set_title("loss of structure invariance")
-    line(agreement, "tsal", "target_agreement", color=SOURCES["fused"], label="heatmap to centre sources")
+    line(disagreement, "tsal", "target_disagreement", color=SOURCES["fused"], label="heatmap to centre sources")
     line(
-        agreement, "tsal", "flow_error", color=SOURCES["tracked_heatmap"], linestyle="--", label="flow, there and back"
+        disagreement,
+        "tsal",
+        "flow_error",
+        color=SOURCES["tracked_heatmap"],
+        linestyle="--",
+        label="flow, there and back",
     )
-    agreement.set(title="targets: disagreement (px of the input)", ylim=(0, None))
-    line(distance, "tsal", "member_distance", color=SOURCES["fused"])
+    disagreement.set(title="targets: disagreement (px of the input)", ylim=(0, None))
+    line(distance, "tsal", "model_distance", color=SOURCES["fused"])
     distance.set(title="relative distance of the weights", ylim=(0, None))
     line(weights, "tsal", "weight", color=SOURCES["fused"], label="ramp of the unlabelled losses")
     line(weights, "tsal", "target_weight", color=SOURCES["heatmap"], linestyle="--", label="mean weight of targets")
@@ -243,7 +247,7 @@ def draw_history(run: Run) -> list[Picture]:
     )
     weights.set(title="weights", ylim=(0, None))
     axes[0, 0].legend(loc="upper right")
-    for place in (unlabelled, structure, agreement, weights):
+    for place in (unlabelled, structure, disagreement, weights):
         headroom(place, 0.45)
         place.legend(loc="upper left")
     for place in axes.flat[:4]:

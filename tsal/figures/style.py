@@ -28,9 +28,9 @@ from tsal.utils import InputError, replacing
 COLUMN, TEXT = 3.3, 6.9  # width of a column and of the text block, inches
 DPI = 200
 
-# seaborn's "colorblind" palette: one colour a member, in every figure
-MEMBERS = {"start": "#949494", "supervised": "#0173b2", "teacher": "#d55e00", "student": "#029e73"}
-MEMBER_DASHES = {"start": ":", "supervised": "--", "teacher": "-", "student": "-."}
+# seaborn's "colorblind" palette: one colour a model, in every figure
+MODELS = {"init": "#949494", "supervised": "#0173b2", "teacher": "#d55e00", "student": "#029e73"}
+MODEL_DASHES = {"init": ":", "supervised": "--", "teacher": "-", "student": "-."}
 # one a source: 20 and more apart in CIELAB for every kind of colour blindness, and as far from the skin that they are
 # drawn on
 SOURCES = {
@@ -38,7 +38,7 @@ SOURCES = {
     "centre": "#dc3886",
     "tracked_heatmap": "#de8f05",
     "tracked_centre": "#dcc464",
-    "carried": "#6c4fb3",
+    "propagated": "#6c4fb3",
     "fused": "#222222",
 }
 SOURCE_DASHES = {
@@ -46,7 +46,7 @@ SOURCE_DASHES = {
     "centre": "-",
     "tracked_heatmap": "--",
     "tracked_centre": "--",
-    "carried": ":",
+    "propagated": ":",
     "fused": "-",
 }
 TRUTH = "#ffffff"  # labels, where something is measured against them
@@ -260,21 +260,16 @@ def unit(run: Run) -> str:
     return f"% of {NORMALISERS[run.config.data.normaliser]}{mark}"
 
 
-def spread(items: Sequence, count: int) -> list:
-    """At most ``count`` of the items, evenly spread."""
-    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))]
-
-
 def fine_store(run: Run) -> FaceStore:
     """Crops for people to look at, where the run's own have the few pixels of the network's input."""
-    return FaceStore(run.root, run.scheme, PICTURE, run.config.augment.expand, 50)
+    return FaceStore(run.root, run.scheme, PICTURE, run.config.augment.box_scale, 50)
 
 
 def draw_crop(
     axes, store: FaceStore, faces: Sequence[Face], face: Face, landmarks: dict | None = None, **options
 ) -> None:
     """One frame cut by the one box of ``faces``, with {colour: (points (K, 2) px of the image, visible (K,) or None)}."""
-    affine = plain_affine(faces, store.side, store.expand)
+    affine = plain_affine(faces, store.side, store.box_scale)
     draw_face(axes, store.view(face, affine))
     for colour, (points, visible) in (landmarks or {}).items():
         draw_landmarks(axes, apply_affine(affine, points), store.scheme, colour, visible=visible, **options)

@@ -23,15 +23,15 @@ Tables = Mapping[str, pd.DataFrame | str]  # title -> cells that are text, or a 
 
 
 def table(run: Run) -> pd.DataFrame:
-    """The run's numbers, a row for each list, member and source; NME in %, FR a share.
+    """The run's numbers, a row for each list, model and source; NME in %, FR a share.
 
-    Every method goes on from the start: ``steps`` and ``seconds`` are of all that made the member, ``start_*``,
+    Every method goes on from the start: ``steps`` and ``seconds`` are of all that made the model, ``start_*``,
     ``further_*`` and ``tracker_seconds`` their parts (NaN for a part whose time the run did not keep).
     """
     report = json.loads(run_file(run, "metrics.json").read_text())
     times, kept = (
         report["times"],
-        ("list", "member", "source", "NME", f"AUC@{TAU:.2f}", f"FR@{TAU:.2f}", "faces", "degenerate"),
+        ("list", "model", "source", "NME", f"AUC@{TAU:.2f}", f"FR@{TAU:.2f}", "faces", "degenerate"),
     )
 
     def of(names, what: str) -> float:
@@ -39,17 +39,17 @@ def table(run: Run) -> pd.DataFrame:
 
     rows = []
     for row in report["rows"]:
-        tsal = row["member"] in ("teacher", "student")
+        tsal = row["model"] in ("teacher", "student")
         starts = [name for name in times if name.startswith("start-")] if tsal else []
-        further = [] if row["member"] == "start" else ["tsal" if tsal else "supervised"]
+        further = [] if row["model"] == "init" else ["tsal" if tsal else "supervised"]
         parts = {
-            "start_steps": of(["start"], "steps"),
-            "further_steps": of(further, "steps"),
-            "start_seconds": of(["start", *starts], "seconds"),
-            "further_seconds": of(further, "seconds"),
+            "init_steps": of(["init"], "steps"),
+            "semi_steps": of(further, "steps"),
+            "init_seconds": of(["init", *starts], "seconds"),
+            "semi_seconds": of(further, "seconds"),
             "tracker_seconds": of(["tracker"], "seconds") if tsal else 0.0,
         }
-        steps = parts["start_steps"] + parts["further_steps"]
+        steps = parts["init_steps"] + parts["semi_steps"]
         seconds = np.nansum([value for name, value in parts.items() if name.endswith("seconds")])
         whole = {"steps": steps, "seconds": seconds, "transductive": report.get("transductive", False)}
         rows.append({name: row[name] for name in kept} | whole | parts)
@@ -57,7 +57,7 @@ def table(run: Run) -> pd.DataFrame:
 
 
 def clip_table(run: Run) -> pd.DataFrame:
-    """A row a labelled clip of three or more evenly spaced frames of an evaluation list, and member: mean NME and
+    """A row a labelled clip of three or more evenly spaced frames of an evaluation list, and model: mean NME and
     jitter of the heatmap source, in %; jitter is over the clip's median normaliser. ``labels``: those landmarks' own
     that are always visible.
     """
@@ -73,13 +73,13 @@ def clip_table(run: Run) -> pd.DataFrame:
             mine = [place[name, face.row] for face in clip.faces]
             if np.isnan(errors[:, mine]).all():
                 continue
-            d, seen = np.nanmedian(predictions["d"][mine]), predictions["visible"][mine].all(0)
-            for m, member in enumerate(predictions["members"].tolist()):
+            d, seen = np.nanmedian(predictions["norm_px"][mine]), predictions["visible"][mine].all(0)
+            for m, model in enumerate(predictions["models"].tolist()):
                 shaken = 100 * jitter(predictions["points"][m, heatmap][mine], d).mean()
-                rows.append((name, clip.name, member, float(np.nanmean(errors[m, mine])), float(shaken)))
+                rows.append((name, clip.name, model, float(np.nanmean(errors[m, mine])), float(shaken)))
             shaken = 100 * jitter(predictions["truth"][mine][:, seen], d).mean() if seen.any() else np.nan
             rows.append((name, clip.name, "labels", 0.0, float(shaken)))
-    return pd.DataFrame(rows, columns=["list", "clip", "member", "NME", "jitter"])
+    return pd.DataFrame(rows, columns=["list", "clip", "model", "NME", "jitter"])
 
 
 # --- as text
@@ -106,14 +106,14 @@ def _results(run: Run) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "list": numbers.list,
-            "member": numbers.member,
+            "model": numbers.model,
             "source": numbers.source,
             "NME %": numbers.NME.map("{:.2f}".format),
             f"AUC@{tau}": numbers[f"AUC@{tau}"].map("{:.3f}".format),
             f"FR@{tau} %": (100 * numbers[f"FR@{tau}"]).map("{:.1f}".format),
             "faces": numbers.faces,
-            "steps": [f"{a:.0f} + {b:.0f}" for a, b in numbers[["start_steps", "further_steps"]].values],
-            "time": [f"{seconds(a)} + {seconds(b)}" for a, b in numbers[["start_seconds", "further_seconds"]].values],
+            "steps": [f"{a:.0f} + {b:.0f}" for a, b in numbers[["init_steps", "semi_steps"]].values],
+            "time": [f"{seconds(a)} + {seconds(b)}" for a, b in numbers[["init_seconds", "semi_seconds"]].values],
             "tracker": [seconds(value) if value != 0 else "none" for value in numbers.tracker_seconds],
         }
     )
@@ -130,7 +130,7 @@ def _jitter(run: Run) -> pd.DataFrame | str:
     clips = clip_table(run)
     if not len(clips):
         return "Nothing to tell: no evaluation list has a labelled clip of three even frames."
-    means = clips.groupby(["list", "member"], sort=False).agg(
+    means = clips.groupby(["list", "model"], sort=False).agg(
         clips=("clip", "size"), nme=("NME", "mean"), jitter=("jitter", "mean")
     )
     means = means.reset_index().rename(columns={"nme": "NME %", "jitter": "jitter %"})
@@ -140,16 +140,16 @@ def _jitter(run: Run) -> pd.DataFrame | str:
 def _pseudo_labels(audit: Audit) -> dict[str, pd.DataFrame | str]:
     steps = step_table(audit)
     known = steps.dropna(axis=1, how="all").rename(
-        columns={"agreement": "disagreement px", "flow_error": "forward-backward px"}
+        columns={"disagreement": "disagreement px", "flow_error": "forward-backward px"}
     )
-    texts = {name: known[name].map(_number) for name in known if name not in ("member", "step", "frames")}
+    texts = {name: known[name].map(_number) for name in known if name not in ("model", "step", "frames")}
     over = known.assign(**texts).rename(columns=lambda name: name.replace("_", " "))
     title = "Pseudo-labels over training (medians; the same frames at every step)"
     worse = _worsened(audit)
     if not is_measured(audit):
         return {
             title: over,
-            "Errors of pseudo-labels": "Nothing to tell: data.truth names no labels of the audited frames.",
+            "Errors of pseudo-labels": "Nothing to tell: data.audit_labels names no labels of the audited frames.",
         } | worse
     sources = source_table(audit)
     kept = sources.assign(known=(100 * sources.known).map("{:.1f}".format), source=sources.source.str.replace("_", " "))
@@ -157,10 +157,10 @@ def _pseudo_labels(audit: Audit) -> dict[str, pd.DataFrame | str]:
         columns={"known": "known, % of landmarks"}
     )
     checked = [
-        (member, SCORES[score], f"{one.off:.2f}", f"{one.mean:.2f}", _number(one.rank), one.landmarks)
-        for (member, score), one in calibrations(audit).items()
+        (model, SCORES[score], f"{one.off:.2f}", f"{one.mean:.2f}", _number(one.rank), one.landmarks)
+        for (model, score), one in calibrations(audit).items()
     ]
-    columns = ["member", "score", "calibration error", "mean error", "rank correlation", "landmarks"]
+    columns = ["model", "score", "calibration error", "mean error", "rank correlation", "landmarks"]
     calibrated = (
         pd.DataFrame(checked, columns=columns)
         if checked
@@ -178,7 +178,7 @@ def _worsened(audit: Audit) -> dict[str, pd.DataFrame | str]:
     found = changes(audit)
     worse = one_a_clip(found[found.change > 0], NAMED)
     named = pd.DataFrame({"no.": range(1, len(worse) + 1)}, index=worse.index).join(worse[["image", "clip"]])
-    named = named.assign(**{name: worse[name].map("{:.2f}".format) for name in ("start", "teacher")})
+    named = named.assign(**{name: worse[name].map("{:.2f}".format) for name in ("init", "teacher")})
     share = f"{100 * (found.change > 0).mean():.1f} % of {len(found)} frames" if len(found) else "no frame"
     what, measure = (
         ("got worse", "heatmap source, NME %")

@@ -1,9 +1,9 @@
 """The landmarks of a video as a CSV, and that CSV drawn on the video.
 
-The CSV has a row for each frame, face and member: ``frame`` (from 0), ``time_ms``, ``face`` (from 0; a face that was
-lost, or comes again after a cut, is a new one), ``member``, ``left top right bottom`` (the followed box), ``score``
+The CSV has a row for each frame, face and model: ``frame`` (from 0), ``time_ms``, ``face`` (from 0; a face that was
+lost, or comes again after a cut, is a new one), ``model``, ``left top right bottom`` (the followed box), ``score``
 (mean of the landmarks'), then ``x0 y0 x1 y1 ...`` and ``score0 score1 ...`` of the scheme's landmarks. Pixels are those
-of the upright video, 0-based; scores are the heatmaps', in [0, 1]. Rows are sorted by frame, face and member.
+of the upright video, 0-based; scores are the heatmaps', in [0, 1]. Rows are sorted by frame, face and model.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import numpy as np
 from tqdm import tqdm
 
 from tsal.faces import Followed, read_frames
-from tsal.figures import MEMBERS
+from tsal.figures import MODELS
 from tsal.schemes import Scheme
 from tsal.utils import DataError
 
-COLUMNS = ("frame", "time_ms", "face", "member", "left", "top", "right", "bottom", "score")
+COLUMNS = ("frame", "time_ms", "face", "model", "left", "top", "right", "bottom", "score")
 SHIFT = 4  # bits of OpenCV's sub-pixel coordinates
 
 
@@ -31,7 +31,7 @@ SHIFT = 4  # bits of OpenCV's sub-pixel coordinates
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def write_csv(path: Path, followed: Followed, members: Sequence[str], shown: Sequence[np.ndarray]) -> None:
+def write_csv(path: Path, followed: Followed, models: Sequence[str], shown: Sequence[np.ndarray]) -> None:
     """Landmarks of ``detect``, see :mod:`tsal.track`, as this module's first lines tell; px to 2 digits, scores to 3."""
     landmarks = shown[0].shape[2]
     starts: dict[int, list[int]] = {}
@@ -46,7 +46,7 @@ def write_csv(path: Path, followed: Followed, members: Sequence[str], shown: Seq
             running = sorted([n for n in running if followed.tracks[n].last >= frame] + starts.get(frame, []))
             for number in running:
                 track, at = followed.tracks[number], frame - followed.tracks[number].first
-                for m, name in enumerate(members):
+                for m, name in enumerate(models):
                     row = shown[number][m, at]
                     places = [f"{value:.2f}" for value in (*track.boxes[at], *row[:, :2].ravel())]
                     scores = [f"{value:.3f}" for value in (row[:, 2].mean(), *row[:, 2])]
@@ -63,7 +63,7 @@ def is_ours(path: Path) -> bool:
 
 
 def read_csv(path: Path) -> Iterator[tuple[int, list[dict]]]:
-    """Frames with faces in order: number; ``face``, ``member``, ``box`` (4,), ``points`` (K, 2) and ``scores`` (K,) of
+    """Frames with faces in order: number; ``face``, ``model``, ``box`` (4,), ``points`` (K, 2) and ``scores`` (K,) of
     each row.
     """
     with Path(path).open(newline="") as file:
@@ -76,7 +76,7 @@ def read_csv(path: Path) -> Iterator[tuple[int, list[dict]]]:
                 [
                     {
                         "face": int(row[2]),
-                        "member": row[3],
+                        "model": row[3],
                         "box": np.array(row[4:8], float),
                         "points": np.array(row[fixed : fixed + 2 * landmarks], float).reshape(-1, 2),
                         "scores": np.array(row[fixed + 2 * landmarks :], float),
@@ -101,7 +101,7 @@ def draw_csv(
     *,
     progress: bool = True,
 ) -> None:
-    """The video with what the CSV says on it: a panel for each member of ``low``, side by side, named where there are
+    """The video with what the CSV says on it: a panel for each model of ``low``, side by side, named where there are
     several.
 
     Encoded as MPEG-4 part 2 (mp4v), without sound; an odd width or height, which that cannot hold, gains a copy of the
@@ -121,7 +121,7 @@ def draw_csv(
             for name, threshold in low.items():
                 panel = picture.copy()
                 for row in rows:
-                    if row["member"] == name:
+                    if row["model"] == name:
                         draw_face(panel, row, scheme, threshold)
                 if len(low) > 1:
                     _write_text(panel, name, (0.02 * panel.shape[1], 0.07 * panel.shape[0]), panel.shape[0] / 500)
@@ -156,7 +156,7 @@ def draw_face(picture: np.ndarray, row: dict, scheme: Scheme, low: float) -> Non
     """Draw a row of :func:`read_csv` on a BGR picture: box, lines and dots; a dot whose score is under ``low`` is
     hollow.
     """
-    box, points, colour = row["box"], row["points"], _colour(row["member"])
+    box, points, colour = row["box"], row["points"], _colour(row["model"])
     size = math.sqrt((box[2] - box[0]) * (box[3] - box[1]))
     radius = float(np.clip(0.011 * size, 1.1, 6))
     thin = max(1, round(size / 300))
@@ -178,9 +178,9 @@ def _place(point: Sequence[float]) -> tuple[int, int]:
     return int(x), int(y)
 
 
-def _colour(member: str) -> tuple[int, int, int]:
-    """BGR, the member's colour in the figures."""
-    red, green, blue = bytes.fromhex(MEMBERS.get(member, MEMBERS["supervised"])[1:])
+def _colour(model: str) -> tuple[int, int, int]:
+    """BGR, the model's colour in the figures."""
+    red, green, blue = bytes.fromhex(MODELS.get(model, MODELS["supervised"])[1:])
     return blue, green, red
 
 

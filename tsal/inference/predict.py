@@ -9,7 +9,7 @@ import numpy as np
 
 from tsal.data import Face, FaceLists, check_files, find_list, read_list
 from tsal.evaluation import DETECTION_SOURCES, predict
-from tsal.model_files import load_member
+from tsal.model_files import load_model
 from tsal.run import Run
 from tsal.utils import ConfigError, DataError, write_arrays
 
@@ -30,7 +30,7 @@ def predict_list(
     root: Path,
     out: Path,
     *,
-    member: str | None = None,
+    model: str | None = None,
     source: str = "heatmap",
     device: str = "auto",
 ) -> dict[str, np.ndarray]:
@@ -38,14 +38,14 @@ def predict_list(
     (.npz).
 
     Args:
-        member: ``teacher`` or ``student`` of a TSAL training; by default the teacher, or the only member there is.
+        model: ``teacher`` or ``student`` of a TSAL training; by default the teacher, or the only model there is.
         source: ``heatmap``, ``centre`` or ``fused``.
     """
     if out.suffix != ".npz":
         raise ConfigError(f"{out}: the output must be named .npz")
     if source not in DETECTION_SOURCES:
         raise ConfigError(f"source {source!r} is none of {', '.join(DETECTION_SOURCES)}")
-    detector, config, scheme = load_member(weights, member)
+    detector, config, scheme = load_model(weights, model)
     config = config.override({"data.root": str(root.resolve()), "train.device": device})
     run = Run(out.parent, config, scheme)  # for its crops and device: it has no folder
     faces = read_faces(root, name)

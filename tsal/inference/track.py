@@ -24,14 +24,14 @@ from tsal.faces import MIN_FACE, Followed, follow_video, gaussian_lines, read_bo
 from tsal.geometry import apply_affine, crop_affine, invert_affine
 from tsal.inference.drawing import draw_csv, is_ours, write_csv
 from tsal.model import Detector
-from tsal.model_files import load_member
+from tsal.model_files import load_model
 from tsal.run import Run
 from tsal.schemes import Scheme
 from tsal.utils import ConfigError, DataError, load_checkpoint, replacing
 
 BOTH = ("teacher", "student")
 BATCH = 32  # crops a forward pass
-LOW = 0.75  # of a member's median score in the video: a landmark with less is drawn hollow
+LOW = 0.75  # of a model's median score in the video: a landmark with less is drawn hollow
 SETTLED = 3.0  # searches a second for faces that are followed well; the usual 15 take four fifths of the whole time
 
 
@@ -40,7 +40,7 @@ def track_video(
     weights: Path,
     out: Path,
     *,
-    member: str | None = None,
+    model: str | None = None,
     smooth: float = 0.0,
     csv_path: Path | None = None,
     boxes_file: Path | None = None,
@@ -51,8 +51,8 @@ def track_video(
     """Write the overlay (``out``, .mp4 without sound) and the CSV; both whole or not at all.
 
     Args:
-        member: ``teacher``, ``student`` or another of the file, or ``both``: teacher and student side by side; by
-            default the teacher, or the only member there is.
+        model: ``teacher``, ``student`` or another of the file, or ``both``: teacher and student side by side; by
+            default the teacher, or the only model there is.
         smooth: sigma of a Gaussian in time over the points, seconds; symmetric, so it has no lag. 0: points as
             detected.
         csv_path: by default ``out`` with the suffix .csv.
@@ -61,9 +61,9 @@ def track_video(
 
     Returns:
         ``out``, ``csv``, ``width`` and ``height`` (of the upright video), ``fps``, ``frames``, ``faces``, ``seconds``
-        and ``frames_per_second`` (of all three readings), ``jitter`` ({member: {"raw": share of d, "smoothed": with
+        and ``frames_per_second`` (of all three readings), ``jitter`` ({model: {"raw": share of d, "smoothed": with
         ``smooth``}}; d is a face's median distance of the outer eye corners, or the median root of its box's area where
-        there is none), ``low`` ({member: score under which a landmark is hollow}), ``lag_ms`` (0) and ``notes``.
+        there is none), ``low`` ({model: score under which a landmark is hollow}), ``lag_ms`` (0) and ``notes``.
 
     Raises:
         InputError: what is wrong with the video, the weights or the paths.
@@ -75,7 +75,7 @@ def track_video(
         raise ConfigError(f"smooth = {smooth:g}: want seconds, from 0 (off) to 10")
     if not 0.02 <= min_face <= 1:
         raise ConfigError(f"min_face = {min_face:g}: want a share of the picture's shorter side, from 0.02 to 1")
-    detectors, config, scheme, device = _load(weights, member, device)
+    detectors, config, scheme, device = _load(weights, model, device)
     given = _boxes_of(boxes_file, video) if boxes_file else None
 
     start = time.perf_counter()
@@ -138,14 +138,14 @@ def _check_paths(video: Path, weights: Path, out: Path, csv_path: Path) -> None:
         raise ConfigError(f"{out}: is there without {csv_path.name}, so it may be another's; remove it or name another")
 
 
-def _load(weights: Path, member: str | None, device: str) -> tuple[dict[str, Detector], Config, Scheme, torch.device]:
+def _load(weights: Path, model: str | None, device: str) -> tuple[dict[str, Detector], Config, Scheme, torch.device]:
     """The detectors by name, in the order in which they are shown."""
-    names = BOTH if member == "both" else (member,)
+    names = BOTH if model == "both" else (model,)
     detectors = {}
     for name in names:
-        detector, config, scheme = load_member(weights, name)
+        detector, config, scheme = load_model(weights, name)
         if name is None:
-            held = list(load_checkpoint(weights)["members"])
+            held = list(load_checkpoint(weights)["models"])
             name = "teacher" if "teacher" in held else held[0]
         detectors[name] = detector
     run = Run(weights.parent, config.override({"train.device": device}), scheme)  # for its device: it has no folder
@@ -188,14 +188,14 @@ def detect(
     *,
     progress: bool = True,
 ) -> list[np.ndarray]:
-    """Landmarks of every track: arrays (members, frames of the track, K, 3) float32 of x, y px of the video and score.
+    """Landmarks of every track: arrays (models, frames of the track, K, 3) float32 of x, y px of the video and score.
 
     In float32, as tsal.predict: in bfloat16 points move by 0.2 % of the face, which is a fifth of their jitter, to save
     0.5 ms.
     """
     landmarks = next(iter(detectors.values())).landmarks
     found = [np.full((len(detectors), len(track.boxes), landmarks, 3), np.nan, np.float32) for track in followed.tracks]
-    side, expand = config.model.input, config.augment.expand
+    side, box_scale = config.model.input, config.augment.box_scale
     end = max(track.last for track in followed.tracks)
     waiting: list[tuple[int, int, np.ndarray, np.ndarray]] = []  # track, place in it, affine, crop
 
@@ -217,8 +217,8 @@ def detect(
             for number, track in enumerate(followed.tracks):
                 if track.first <= reached <= track.last:
                     box = track.boxes[reached - track.first]
-                    crop = cut_crop(picture, box, side, expand)[..., ::-1]  # RGB
-                    waiting.append((number, reached - track.first, crop_affine(box, side, expand), crop))
+                    crop = cut_crop(picture, box, side, box_scale)[..., ::-1]  # RGB
+                    waiting.append((number, reached - track.first, crop_affine(box, side, box_scale), crop))
             if len(waiting) >= BATCH:
                 work()
             if reached == end:
@@ -233,7 +233,7 @@ def detect(
 
 
 def smooth_points(found: np.ndarray, sigma: float) -> np.ndarray:
-    """A track's landmarks (members, frames, K, 3) with x and y smoothed over time, ``sigma`` in frames; scores stay."""
+    """A track's landmarks (models, frames, K, 3) with x and y smoothed over time, ``sigma`` in frames; scores stay."""
     count = found.shape[1]
     if sigma < 0.1 or count < 3:
         return found
@@ -244,11 +244,11 @@ def smooth_points(found: np.ndarray, sigma: float) -> np.ndarray:
     return shown
 
 
-def _jitter(found: Sequence[np.ndarray], member: int, followed: Followed, scheme: Scheme) -> float:
+def _jitter(found: Sequence[np.ndarray], model: int, followed: Followed, scheme: Scheme) -> float:
     """Mean over every face and frame; d is one number a face, so that turning the head does not blow it up."""
     values = []
     for points, track in zip(found, followed.tracks):
-        boxes, xy = np.asarray(track.boxes), points[member, ..., :2].astype(float)
+        boxes, xy = np.asarray(track.boxes), points[model, ..., :2].astype(float)
         d = side = float(np.median(np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))))
         if scheme.ocular:
             d = float(np.median(np.linalg.norm(xy[:, scheme.ocular[0]] - xy[:, scheme.ocular[1]], axis=-1)))

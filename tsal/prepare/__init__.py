@@ -4,6 +4,6 @@ from tsal.utils.lazy import exports
 
 __getattr__, __dir__, __all__ = exports(
     __name__,
-    builder="describe read_refused",
-    registry="add_builders run_builder build",
+    builder="describe read_rejected",
+    registry="BUILDERS SOURCES build option_names",
 )

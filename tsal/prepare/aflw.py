@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tsal.data import Origin, write_points
-from tsal.prepare.builder import Preparation
+from tsal.prepare.builder import DatasetBuilder
 from tsal.prepare.matlab import read_mat
 from tsal.utils import DataError
 
@@ -29,7 +29,7 @@ def prepare_aflw(source: Path, folder: Path, *, workers: int = 2, progress: bool
     """Lists ``AFLW.{train,test,test.front}.GTB`` with face_size; returns the manifest. Coordinates of the .mat count
     from 1.
     """
-    made = Preparation(folder, "aflw", source, POINTS, BOXES, {"coordinates": "counted from 1, as MATLAB does"})
+    made = DatasetBuilder(folder, "aflw", source, POINTS, BOXES, {"coordinates": "counted from 1, as MATLAB does"})
     info = _read(made)
     total = len(info["names"])
     pictures, fixes = _Pictures(made.source), {}
@@ -40,13 +40,13 @@ def prepare_aflw(source: Path, folder: Path, *, workers: int = 2, progress: bool
         name, visible, points, box = (info[key][index] for key in ("names", "visible", "points", "boxes"))
         path, fix = pictures.find(name)
         if path is None:
-            made.refuse(where, f"the picture {name} does not exist under {made.source}")
+            made.reject(where, f"the picture {name} does not exist under {made.source}")
             continue
         if not visible.any():
-            made.refuse(where, f"{name}: no landmark is visible")
+            made.reject(where, f"{name}: no landmark is visible")
             continue
         if not np.isfinite(points[visible]).all():
-            made.refuse(where, f"{name}: a visible landmark is not finite")
+            made.reject(where, f"{name}: a visible landmark is not finite")
             continue
         fixes[fix] = fixes.get(fix, 0) + bool(fix)
         few += int(visible.sum() < FEW)
@@ -67,17 +67,17 @@ def prepare_aflw(source: Path, folder: Path, *, workers: int = 2, progress: bool
         if fix:
             made.count(f"pictures found by another name: {fix}", number)
     for split, number in used.items():
-        made.count(f"AFLW.{split}.GTB", number, SIZES[split], "refused.csv says why")
+        made.count(f"AFLW.{split}.GTB", number, SIZES[split], "rejected.csv says why")
     made.count(
         "faces of AFLW.test.GTB with all points visible, those that leave the box among them",
         whole,
         ALL_VISIBLE,
-        "refused.csv says why",
+        "rejected.csv says why",
     )
     return made.write(workers=workers, progress=progress)
 
 
-def _read(made: Preparation) -> dict:
+def _read(made: DatasetBuilder) -> dict:
     """The .mat's arrays: names, visible (N, 19), points (N, 19, 2) and boxes (N, 4) 0-based px, order (N,) from 0."""
     path = next(iter(sorted(made.source.rglob("AFLWinfo_release.mat"))), made.source / "AFLWinfo_release.mat")
     raw = read_mat(path, "nameList", "bbox", "data", "mask_new", "ra")

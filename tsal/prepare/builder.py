@@ -1,7 +1,7 @@
-"""What the builders of datasets share: rows, what was refused and why, counts, and a prepared folder written at the end.
+"""What the builders of datasets share: rows, what was rejected and why, counts, and a prepared folder written at the end.
 
-``data/prepared/<name>/`` holds lists/ (see :mod:`tsal.data.lists`), pictures.csv (subject, clip, frame and content of each picture),
-refused.csv (every row left out, and why) and manifest.json (source, options, box policy, counts). The release itself is never
+``data/prepared/<name>/`` holds lists/ (see :mod:`tsal.data.lists`), images.csv (subject, clip, frame and content of each picture),
+rejected.csv (every row left out, and why) and manifest.json (source, options, box policy, counts). The release itself is never
 changed: rows reach it through the link ``release``.
 """
 
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from tsal.data import Face, Origin, face_problems, look_at_picture, read_json, write_list
+from tsal.data import Face, Origin, face_problems, look_at_image, read_json, write_list
 from tsal.utils import DataError, replacing, write_text
 
 RELEASE = "release"  # the link to the source, in the prepared folder
@@ -41,7 +41,7 @@ PICTURE_COLUMNS = ("image", "subject", "clip", "frame", "sha256", "width", "heig
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a list to be, and where the source says so (for the report of refused rows)."""
+    """A row of a list to be, and where the source says so (for the report of rejected rows)."""
 
     list_name: str
     image: str
@@ -51,7 +51,7 @@ class Row:
 
 
 @dataclass
-class Preparation:
+class DatasetBuilder:
     """A dataset in the making: collect, then :meth:`write`. Nothing stands in lists/ before all is known to be right.
 
     Args:
@@ -70,8 +70,8 @@ class Preparation:
     options: dict[str, Any] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     origins: dict[str, Origin] = field(default_factory=dict)
-    facts: dict[str, dict] = field(default_factory=dict)  # image -> see describe_picture; where the builder knows them
-    refused: list[tuple[str, str]] = field(default_factory=list)  # where, why
+    facts: dict[str, dict] = field(default_factory=dict)  # image -> see describe_image; where the builder knows them
+    rejected: list[tuple[str, str]] = field(default_factory=list)  # where, why
     counts: list[dict] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     links: dict[str, str] = field(default_factory=dict)  # name in the prepared folder -> file of the source
@@ -102,8 +102,8 @@ class Preparation:
     def add(self, list_name: str, image: str, annotation: str | None, box: Iterable[float], where: str) -> None:
         self.rows.append(Row(list_name, image, annotation, tuple(map(float, box)), where))
 
-    def refuse(self, where: str, why: str) -> None:
-        self.refused.append((where, why))
+    def reject(self, where: str, why: str) -> None:
+        self.rejected.append((where, why))
 
     def count(self, what: str, found: int, expected: int | None = None, why: str = "") -> None:
         """A number for the report; ``expected`` is the release's own, ``why`` explains a difference."""
@@ -149,7 +149,7 @@ class Preparation:
             path.unlink(missing_ok=True)
 
     def write(self, *, workers: int = 2, progress: bool = True) -> dict:
-        """Check every row, refuse the wrong ones, write lists, pictures.csv, refused.csv and manifest.json; returns the
+        """Check every row, reject the wrong ones, write lists, images.csv, rejected.csv and manifest.json; returns the
         manifest.
 
         Raises:
@@ -181,9 +181,9 @@ class Preparation:
             for image in dict.fromkeys(row.image for row in kept)
         ]
         write_text(
-            self.folder / "pictures.csv", _csv(PICTURE_COLUMNS, [[p[c] for c in PICTURE_COLUMNS] for p in pictures])
+            self.folder / "images.csv", _csv(PICTURE_COLUMNS, [[p[c] for c in PICTURE_COLUMNS] for p in pictures])
         )
-        write_text(self.folder / "refused.csv", _csv(("where", "why"), self.refused))
+        write_text(self.folder / "rejected.csv", _csv(("where", "why"), self.rejected))
         manifest = {
             "builder": self.builder,
             "source": str(self.source),
@@ -193,7 +193,7 @@ class Preparation:
             "lists": lists,
             "pictures": len(pictures),
             "counts": self.counts,
-            "refused": len(self.refused),
+            "rejected": len(self.rejected),
             "notes": self.notes,
         }
         write_text(former, json.dumps(manifest, indent=1) + "\n")
@@ -201,25 +201,25 @@ class Preparation:
         return manifest
 
     def _reasons(self) -> list[str]:
-        """A line for each refused row; of many rows, one for each kind of reason: a hundred of one kind must not hide
+        """A line for each rejected row; of many rows, one for each kind of reason: a hundred of one kind must not hide
         another.
         """
-        if len(self.refused) <= 20:
-            return [f"{where}: {why}" for where, why in self.refused]
-        kinds = [re.sub(r"\S*[\d/\\.]\S*", "", why) for _, why in self.refused]  # without names and numbers
+        if len(self.rejected) <= 20:
+            return [f"{where}: {why}" for where, why in self.rejected]
+        kinds = [re.sub(r"\S*[\d/\\.]\S*", "", why) for _, why in self.rejected]  # without names and numbers
         first: dict[str, tuple[str, str]] = {}
-        for kind, row in zip(kinds, self.refused):
+        for kind, row in zip(kinds, self.rejected):
             first.setdefault(kind, row)
         number = Counter(kinds)
         more = {kind: f" (and {number[kind] - 1} more of this kind)" if number[kind] > 1 else "" for kind in first}
         return [f"{where}: {why}{more[kind]}" for kind, (where, why) in first.items()][:20]
 
     def _checked(self, workers: int, progress: bool) -> list[Row]:
-        """The rows whose picture, box and annotation are right; the others are refused."""
+        """The rows whose picture, box and annotation are right; the others are rejected."""
         images = [image for image in dict.fromkeys(row.image for row in self.rows) if image not in self.facts]
         found: dict[str, dict | str] = dict(self.facts)
         with ThreadPoolExecutor(workers) as pool:
-            looks = pool.map(lambda image: look_at_picture(self.folder / image, image), images)
+            looks = pool.map(lambda image: look_at_image(self.folder / image, image), images)
             bar = tqdm(looks, total=len(images), desc="checking pictures", disable=not progress, mininterval=1)
             found |= dict(zip(images, bar))
         kept = []
@@ -229,7 +229,7 @@ class Preparation:
             if not (all(map(math.isfinite, row.box)) and row.box[2] > row.box[0] and row.box[3] > row.box[1]):
                 problems = ["the box is empty or inverted, or has no numbers"]
             if problems:
-                self.refuse(row.where, problems[0])
+                self.reject(row.where, problems[0])
             else:
                 kept.append(row)
         self.facts = {image: fact for image, fact in found.items() if isinstance(fact, dict)}
@@ -250,9 +250,9 @@ def _csv(columns: Sequence[str], rows: Iterable[Sequence]) -> str:
     return text.getvalue()
 
 
-def read_refused(root: Path) -> list[tuple[str, str]]:
+def read_rejected(root: Path) -> list[tuple[str, str]]:
     """(where, why) of every row that a builder left out."""
-    path = Path(root) / "refused.csv"
+    path = Path(root) / "rejected.csv"
     if not path.exists():
         return []
     with path.open(newline="") as file:
@@ -260,7 +260,7 @@ def read_refused(root: Path) -> list[tuple[str, str]]:
 
 
 def describe(manifest: dict, folder: Path) -> str:
-    """What a builder made, for a person: counts beside the release's own, lists, what was refused, notes."""
+    """What a builder made, for a person: counts beside the release's own, lists, what was rejected, notes."""
     lines = [f"{manifest['builder']}: {manifest['source']} -> {folder}"]
     for item in manifest["counts"]:
         expected = "" if item["expected"] is None else f" of {item['expected']}"
@@ -270,6 +270,6 @@ def describe(manifest: dict, folder: Path) -> str:
         for name, found in manifest["lists"].items()
     ]
     lines.append(f"  boxes: {manifest['boxes']}")
-    if manifest["refused"]:
-        lines.append(f"  {manifest['refused']} rows left out: refused.csv says why")
+    if manifest["rejected"]:
+        lines.append(f"  {manifest['rejected']} rows left out: rejected.csv says why")
     return "\n".join(lines + [f"  note: {note}" for note in manifest["notes"]])

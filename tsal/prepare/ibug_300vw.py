@@ -19,9 +19,9 @@ from typing import Any
 import cv2
 from tqdm import tqdm
 
-from tsal.data import Origin, describe_picture, read_points
+from tsal.data import Origin, describe_image, read_points
 from tsal.faces import follow_video, read_frames
-from tsal.prepare.builder import Preparation, landmark_box
+from tsal.prepare.builder import DatasetBuilder, landmark_box
 from tsal.utils import DataError, write_text
 
 POINTS = 68
@@ -62,7 +62,7 @@ def prepare_300vw(
     found_boxes = found_boxes or not labels
     options = {"every": every, "labels": labels, "found_boxes": found_boxes, "jpeg_quality": JPEG_QUALITY}
     boxes = "; ".join([LABELLED_BOXES] * labels + [FOUND_BOXES] * found_boxes)
-    made = Preparation(folder, "300vw", source, POINTS, boxes, options)
+    made = DatasetBuilder(folder, "300vw", source, POINTS, boxes, options)
     wanted = {name: split for split, names in SPLITS.items() for name in names.split()}
     there = {path.parent.name: path for path in sorted(made.source.glob("*/vid.avi"))}
     clips = [name for name in wanted if name in there]
@@ -71,7 +71,7 @@ def prepare_300vw(
             f"{made.source}: holds no <clip>/vid.avi of 300-VW (001, 002 ...); give the folder 300VW_Dataset_2015_12_14"
         )
     for name in sorted(set(wanted) - set(there)):
-        made.refuse(f"clip {name} ({LISTS[wanted[name]]})", f"{made.source / name / 'vid.avi'} does not exist")
+        made.reject(f"clip {name} ({LISTS[wanted[name]]})", f"{made.source / name / 'vid.avi'} does not exist")
     for name in sorted(set(there) - set(wanted)):
         made.notes.append(f"{there[name].parent} is no clip of 300-VW's lists: left out")
     facts = _each(
@@ -94,7 +94,7 @@ def prepare_300vw(
         )
     for split, names in SPLITS.items():
         found = [name for name in names.split() if name in facts]
-        made.count(f"{LISTS[split]}, clips", len(found), len(names.split()), "refused.csv says which are missing")
+        made.count(f"{LISTS[split]}, clips", len(found), len(names.split()), "rejected.csv says which are missing")
         for name in found:
             if labels:
                 _add_labelled(made, f"{LISTS[split]}.GTB", there[name], facts[name])
@@ -104,9 +104,9 @@ def prepare_300vw(
 
 
 def _each(
-    made: Preparation, label: str, names: Sequence[str], work: Callable, workers: int, progress: bool
+    made: DatasetBuilder, label: str, names: Sequence[str], work: Callable, workers: int, progress: bool
 ) -> dict[str, Any]:
-    """Clip -> what ``work(clip, stop)`` says of it; a clip whose video cannot be read is refused.
+    """Clip -> what ``work(clip, stop)`` says of it; a clip whose video cannot be read is rejected.
 
     Where one fails or the user stops, the clips that wait are not begun, and ``stop`` is set for those at work.
     """
@@ -118,7 +118,7 @@ def _each(
                 try:
                     found[name] = job.result()
                 except DataError as error:
-                    made.refuse(f"clip {name}", str(error))
+                    made.reject(f"clip {name}", str(error))
         except BaseException:
             stop.set()
             pool.shutdown(cancel_futures=True)
@@ -126,11 +126,11 @@ def _each(
     return found
 
 
-def extract(video: Path, made: Preparation, name: str, every: int, stop: Event) -> dict:
+def extract(video: Path, made: DatasetBuilder, name: str, every: int, stop: Event) -> dict:
     """Write each n-th frame of a video as ``frames/<name>/<number>.jpg``, counted from 1; whole or not at all.
 
     Returns:
-        ``total``: frames of the video. ``frames``: {number: see describe_picture}. What is extracted already,
+        ``total``: frames of the video. ``frames``: {number: see describe_image}. What is extracted already,
         from the same file with the same setting, is not extracted again.
     """
     record, target = made.folder / "work" / f"{name}.json", made.folder / "frames" / name
@@ -153,7 +153,7 @@ def extract(video: Path, made: Preparation, name: str, every: int, stop: Event) 
             if index % every == 0:
                 content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
                 (temporary / f"{total:06d}.jpg").write_bytes(content)
-                frames[f"{total:06d}"] = describe_picture(content, picture)
+                frames[f"{total:06d}"] = describe_image(content, picture)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(temporary, target)
     finally:
@@ -172,14 +172,14 @@ def _recorded(record: Path, key: list) -> dict | None:
         return None
 
 
-def _take(made: Preparation, clip: str, number: str, fact: dict) -> str:
+def _take(made: DatasetBuilder, clip: str, number: str, fact: dict) -> str:
     image = f"frames/{clip}/{number}.jpg"
     made.origins[image] = Origin(clip, clip, int(number))  # the release names no persons: a clip stands for one
     made.facts[image] = fact
     return image
 
 
-def _add_labelled(made: Preparation, name: str, video: Path, facts: dict) -> None:
+def _add_labelled(made: DatasetBuilder, name: str, video: Path, facts: dict) -> None:
     """The frames of a clip that have a right .pts, and the count of both."""
     clip = video.parent.name
     files = {path.stem for path in (video.parent / "annot").glob("*.pts")}
@@ -190,16 +190,16 @@ def _add_labelled(made: Preparation, name: str, video: Path, facts: dict) -> Non
         "annot/ holds another number of .pts; the ones without a partner are left out",
     )
     for number in sorted(files - {f"{i:06d}" for i in range(1, facts["total"] + 1)}):
-        made.refuse(str(video.parent / "annot" / f"{number}.pts"), f"the video has no frame {number}")
+        made.reject(str(video.parent / "annot" / f"{number}.pts"), f"the video has no frame {number}")
     for number, fact in facts["frames"].items():
         path = video.parent / "annot" / f"{number}.pts"
         if number not in files:
-            made.refuse(f"{video} frame {number}", f"{path} does not exist")
+            made.reject(f"{video} frame {number}", f"{path} does not exist")
             continue
         try:
             points, visible = read_points(path, POINTS)
         except DataError as error:
-            made.refuse(f"{video} frame {number}", str(error))
+            made.reject(f"{video} frame {number}", str(error))
             continue
         made.add(
             name,
@@ -210,7 +210,7 @@ def _add_labelled(made: Preparation, name: str, video: Path, facts: dict) -> Non
         )
 
 
-def _add_found(made: Preparation, name: str, video: Path, facts: dict, boxes: dict[str, list[float]]) -> None:
+def _add_found(made: DatasetBuilder, name: str, video: Path, facts: dict, boxes: dict[str, list[float]]) -> None:
     """The frames of a clip in which its face was found."""
     clip = video.parent.name
     missing = [number for number in facts["frames"] if number not in boxes]
@@ -218,16 +218,16 @@ def _add_found(made: Preparation, name: str, video: Path, facts: dict, boxes: di
         f"{clip}, frames with a found face",
         len(facts["frames"]) - len(missing),
         len(facts["frames"]),
-        "the others are in refused.csv",
+        "the others are in rejected.csv",
     )
     for number in missing:
-        made.refuse(f"{name} {video} frame {number}", "no face is found")
+        made.reject(f"{name} {video} frame {number}", "no face is found")
     for number, fact in facts["frames"].items():
         if number in boxes:
             made.add(name, _take(made, clip, number, fact), None, boxes[number], f"{video} frame {number}")
 
 
-def find_boxes(video: Path, made: Preparation, clip: str) -> dict[str, list[float]]:
+def find_boxes(video: Path, made: DatasetBuilder, clip: str) -> dict[str, list[float]]:
     """{frame's number: box} of the face that is followed longest, and of the next longest where that one is not there;
     kept in work/.
     """

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tsal.data import Origin, read_points
-from tsal.prepare.builder import Preparation, landmark_box
+from tsal.prepare.builder import DatasetBuilder, landmark_box
 from tsal.prepare.matlab import read_mat
 from tsal.utils import DataError
 
@@ -41,7 +41,7 @@ def prepare_300w(source: Path, folder: Path, *, workers: int = 2, progress: bool
 
     A face without a box of a kind is left out of that kind's lists alone, and told.
     """
-    made = Preparation(folder, "300w", source, POINTS, BOXES)
+    made = DatasetBuilder(folder, "300w", source, POINTS, BOXES)
     found = {subset: _pictures(made.source / subset) for subset in SIZES}
     if not any(found.values()):
         raise DataError(
@@ -66,7 +66,7 @@ def prepare_300w(source: Path, folder: Path, *, workers: int = 2, progress: bool
                 f"300W.{split}.{kind}",
                 used,
                 sum(SIZES[subset] for subset in subsets),
-                "see the folders above, and refused.csv",
+                "see the folders above, and rejected.csv",
             )
     return made.write(workers=workers, progress=progress)
 
@@ -82,7 +82,7 @@ def _key(name: str) -> str:
     return re.sub(r"\s+", "", Path(name).stem)
 
 
-def _boxes(made: Preparation, subset: str) -> dict[str, dict[str, np.ndarray]] | None:
+def _boxes(made: DatasetBuilder, subset: str) -> dict[str, dict[str, np.ndarray]] | None:
     """{picture: {"DET", "GTB"}} 0-based px of a subset, or None where its .mat is not there."""
     name = f"bounding_boxes_{subset.replace('/', '_')}.mat"
     folders = [
@@ -102,11 +102,11 @@ def _boxes(made: Preparation, subset: str) -> dict[str, dict[str, np.ndarray]] |
             # MATLAB counts pixels from 1
             found[_key(entry["imgName"])] = {kind: np.asarray(box, float).reshape(4) - 1 for kind, box in kinds.items()}
         except (KeyError, TypeError, ValueError, IndexError, AttributeError):
-            made.refuse(f"{path} entry {number}", "wants imgName, bb_detector and bb_ground_truth (x1 y1 x2 y2)")
+            made.reject(f"{path} entry {number}", "wants imgName, bb_detector and bb_ground_truth (x1 y1 x2 y2)")
     return found
 
 
-def _faces(made: Preparation, subset: str, pictures: list[Path]) -> list[tuple[str, str, str, np.ndarray]]:
+def _faces(made: DatasetBuilder, subset: str, pictures: list[Path]) -> list[tuple[str, str, str, np.ndarray]]:
     """(key, image, annotation, landmark box) of each picture with a right .pts."""
     faces = []
     for path in pictures:
@@ -114,7 +114,7 @@ def _faces(made: Preparation, subset: str, pictures: list[Path]) -> list[tuple[s
         try:
             points, visible = read_points(annotation, POINTS)
         except DataError as error:
-            made.refuse(str(path), str(error))
+            made.reject(str(path), str(error))
             continue
         image = made.released(path)
         photograph = (
@@ -134,13 +134,13 @@ def _by_photograph(faces: dict[str, list]) -> dict[tuple[str, str], list[str]]:
 
 
 def _add(
-    made: Preparation, name: str, kind: str, boxes, key: str, image: str, annotation: str, tight: np.ndarray
+    made: DatasetBuilder, name: str, kind: str, boxes, key: str, image: str, annotation: str, tight: np.ndarray
 ) -> int:
     """Add a face to a list, if it has a box of the kind; the number of rows added."""
     box = tight if boxes is None and kind == "GTB" else (boxes or {}).get(key, {}).get(kind)
     if box is None:
         if boxes is not None and not name.startswith("300W.full"):
-            made.refuse(f"{name} {image}", f"the release's .mat has no {kind} box for it")
+            made.reject(f"{name} {image}", f"the release's .mat has no {kind} box for it")
         return 0
     made.add(name, image, annotation, box, f"{name} {image}")
     return 1

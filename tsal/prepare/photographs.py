@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from tsal.data import Origin, read_points, write_points
 from tsal.faces import largest_face
-from tsal.prepare.builder import Preparation, landmark_box
+from tsal.prepare.builder import DatasetBuilder, landmark_box
 from tsal.utils import DataError
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -54,7 +54,7 @@ def prepare_photographs(
     if not source.exists() or not root.is_dir():
         raise DataError(f"{source if not source.exists() else root}: no such file or folder")
     options = {"labels": str(source), "one_based": one_based, "val": val, "seed": seed}
-    made = Preparation(folder, "photographs", root, points, BOXES, options)
+    made = DatasetBuilder(folder, "photographs", root, points, BOXES, options)
     read = _read_folder if source.is_dir() else {".csv": _read_csv, ".json": _read_coco}.get(source.suffix.lower())
     if read is None:
         raise DataError(f"{source}: want a folder, a .csv or a .json of COCO keypoints")
@@ -64,7 +64,7 @@ def prepare_photographs(
         if _is_file(root / image):
             faces.append(face)
         else:
-            made.refuse(where, f"the picture {image[:200]} does not exist in {root}")
+            made.reject(where, f"the picture {image[:200]} does not exist in {root}")
     held = _held_out(sorted({image for image, found, visible, *_ in faces if _is_labelled(found, visible)}), val, seed)
     bare = [root / image for image, found, visible, box, _ in faces if box is None and not _is_labelled(found, visible)]
     with ThreadPoolExecutor(workers) as pool:
@@ -85,7 +85,7 @@ def prepare_photographs(
         if not _is_labelled(found, visible):
             box = seen[root / image] if box is None else box
             if box is None:
-                made.refuse(where, f"{image}: no landmarks, no box, and no face is found")
+                made.reject(where, f"{image}: no landmarks, no box, and no face is found")
             else:
                 made.add("unlabelled.txt", name, None, box, where)
             continue
@@ -101,7 +101,7 @@ def prepare_photographs(
             "pictures without labels whose face is found in the pixels",
             sum(box is not None for box in seen.values()),
             len(seen),
-            "refused.csv names the others",
+            "rejected.csv names the others",
         )
     return made.write(workers=workers, progress=progress)
 
@@ -124,7 +124,7 @@ def _held_out(pictures: list[str], val: float, seed: int) -> set[str]:
     return {pictures[i] for i in order[:number]}
 
 
-def _named(made: Preparation, image: str) -> str:
+def _named(made: DatasetBuilder, image: str) -> str:
     """How a row names a photograph: numbers alone would make it a frame of a clip."""
     place = Path(image)
     if not place.stem.isdecimal():
@@ -132,7 +132,7 @@ def _named(made: Preparation, image: str) -> str:
     return made.link(re.sub(r"\s+", "", f"renamed/{place.with_name(f'photo-{place.name}')}"), image)
 
 
-def _read_folder(made: Preparation, source: Path, first: float):
+def _read_folder(made: DatasetBuilder, source: Path, first: float):
     """(image, points (K, 2) 0-based px or None, visible (K,), box or None, where) of each picture; labelled by the .pts
     beside it.
     """
@@ -145,12 +145,12 @@ def _read_folder(made: Preparation, source: Path, first: float):
         try:
             points, visible = read_points(annotation, made.points)
         except DataError as error:
-            made.refuse(str(path), str(error))
+            made.reject(str(path), str(error))
             continue
         yield image, points, visible, None, str(path)
 
 
-def _read_csv(made: Preparation, source: Path, first: float):
+def _read_csv(made: DatasetBuilder, source: Path, first: float):
     try:
         with source.open(newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file)
@@ -171,7 +171,7 @@ def _read_csv(made: Preparation, source: Path, first: float):
     for number, row in enumerate(rows, 2):
         where = f"{source}:{number}"
         if None in row or None in row.values():
-            made.refuse(where, f"want {len(columns)} columns, as the first row has")
+            made.reject(where, f"want {len(columns)} columns, as the first row has")
             continue
         try:
             points = np.array([[_number(row[x]), _number(row[y])] for x, y in places]) - first
@@ -179,7 +179,7 @@ def _read_csv(made: Preparation, source: Path, first: float):
             visible = np.array([value is None or _number(value) > 0 for value in seen]) & np.isfinite(points).all(1)
             box = tuple(_number(row[f"box_{name}"]) - first for name in BOX_COLUMNS) if has_box else None
         except ValueError as error:
-            made.refuse(where, str(error))
+            made.reject(where, str(error))
             continue
         box = box if box and all(map(math.isfinite, box)) else None
         yield row["image"].strip(), points, visible, box, where
@@ -198,7 +198,7 @@ def _number(text: str) -> float:
     return value
 
 
-def _read_coco(made: Preparation, source: Path, first: float):
+def _read_coco(made: DatasetBuilder, source: Path, first: float):
     try:
         content = json.loads(source.read_text(encoding="utf-8-sig"))
         images = {image["id"]: str(image["file_name"]) for image in content["images"]}
@@ -214,19 +214,19 @@ def _read_coco(made: Preparation, source: Path, first: float):
         try:
             image = images[annotation["image_id"]]
         except (KeyError, TypeError):
-            made.refuse(where, "its image_id is missing, or none of images")
+            made.reject(where, "its image_id is missing, or none of images")
             continue
         if annotation.get("iscrowd"):
-            made.refuse(where, "a crowd has no landmarks")
+            made.reject(where, "a crowd has no landmarks")
             continue
         try:
             keypoints = np.array(annotation.get("keypoints", []), float)
             box = np.array(annotation["bbox"], float).reshape(4) if "bbox" in annotation else None
         except (TypeError, ValueError):
-            made.refuse(where, "keypoints or bbox are no flat list of numbers")
+            made.reject(where, "keypoints or bbox are no flat list of numbers")
             continue
         if keypoints.size not in (0, 3 * made.points):
-            made.refuse(
+            made.reject(
                 where, f"{keypoints.size} numbers of keypoints, want {3 * made.points}: x, y, v of {made.points} points"
             )
             continue

@@ -4,7 +4,6 @@ prepared folder.
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import inspect
 from importlib import import_module
@@ -60,8 +59,7 @@ def build(builder: str, source: str | Path, *, name: str = "", **options: Any) -
         raise ConfigError(
             f"--name {name!r}: want one word without / and white space that does not begin with 'rendered'"
         )
-    prepare = getattr(import_module(f"tsal.prepare.{module}"), function)
-    known = list(inspect.signature(prepare).parameters)[2:]
+    prepare, known = getattr(import_module(f"tsal.prepare.{module}"), function), option_names(builder)
     for option in options:
         if option not in known:
             raise ConfigError(f"{builder}: no option {option!r}{_nearest(option, known)}; it has {', '.join(known)}")
@@ -74,89 +72,7 @@ def _nearest(name: str, names) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def add_builders(parser: argparse.ArgumentParser) -> None:
-    """The builders as commands of ``python -m tsal data``."""
-    commands = parser.add_subparsers(
-        dest="builder",
-        metavar="BUILDER",
-        title="builders of datasets",
-        description="Each writes lists and a manifest to data/prepared/<name>, and has a --help of its own.",
-    )
-    made = {}
-    for builder, (_, _, usual, text) in BUILDERS.items():
-        made[builder] = commands.add_parser(builder, help=text, description=f"Prepare {text}.")
-        made[builder].add_argument(
-            "source",
-            type=Path,
-            metavar="SOURCE",
-            help=SOURCES.get(builder, "the release's folder; it is never changed"),
-        )
-        made[builder].add_argument(
-            "--name",
-            default=usual,
-            required=not usual,
-            metavar="N",
-            help=f"data/prepared/<N>{f' ({usual})' * bool(usual)}",
-        )
-        made[builder].add_argument("--workers", type=int, default=2, metavar="N", help="threads (%(default)s)")
-        made[builder].set_defaults(builder=builder)
-    made["300vw"].add_argument("--every", type=int, default=1, metavar="N", help="each n-th frame (%(default)s)")
-    made["300vw"].add_argument(
-        "--no-labels", dest="labels", action="store_false", help="only the lists of --found-boxes"
-    )
-    made["300vw"].add_argument(
-        "--found-boxes", action="store_true", help="also lists without labels (.DET), their boxes found in the pixels"
-    )
-    for share in ("val", "test"):
-        made["youtube"].add_argument(
-            f"--{share}", type=float, default=0.1, metavar="S", help=f"share of the subjects for {share} (%(default)s)"
-        )
-    made["youtube"].add_argument("--seed", type=int, default=0, metavar="N", help="of the split (%(default)s)")
-    _photograph_options(made["photographs"])
-    _video_options(made["video"])
-
-
-def _photograph_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--points", type=int, default=68, metavar="K", help="landmarks of a face (%(default)s)")
-    parser.add_argument(
-        "--images", type=Path, metavar="DIR", help="folder of the pictures that a .csv or .json names (its own)"
-    )
-    parser.add_argument("--one-based", action="store_true", help="pixels of the .csv or .json count from 1")
-    parser.add_argument(
-        "--val", type=float, default=0.1, metavar="S", help="share of the pictures for val.txt (%(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the split (%(default)s)")
-
-
-def _video_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--boxes-file", type=Path, metavar="CSV", help="boxes of another finder: [video,]frame,x1,y1,x2,y2[,track]"
-    )
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="each n-th frame (%(default)s)")
-    parser.add_argument(
-        "--fps", type=float, metavar="F", help="instead, at most so many frames a second, by the frames' own times"
-    )
-    parser.add_argument(
-        "--min-face",
-        type=float,
-        default=0.1,
-        metavar="S",
-        help="smallest face over the picture's shorter side (%(default)s)",
-    )
-
-
-def run_builder(arguments: argparse.Namespace) -> None:
-    """What ``python -m tsal data BUILDER`` does."""
-    from tsal.prepare.builder import describe
-
-    options = {name: value for name, value in vars(arguments).items() if name in _option_names(arguments.builder)}
-    folder, manifest = build(arguments.builder, arguments.source, name=arguments.name, **options)
-    print(describe(manifest, folder))
-    print(
-        f"look at it, and go on: make data DATA={folder.name} BUDGET= LABELLED=... UNLABELLED=... EVALUATE=... (lists of {folder / 'lists'})"
-    )
-
-
-def _option_names(builder: str) -> list[str]:
+def option_names(builder: str) -> list[str]:
+    """The options of a builder's function."""
     module, function, *_ = BUILDERS[builder]
     return list(inspect.signature(getattr(import_module(f"tsal.prepare.{module}"), function)).parameters)[2:]

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from tsal.data import Origin
 from tsal.faces import MIN_FACE, Followed, GivenBox, Track, follow_video, read_boxes, read_frames
-from tsal.prepare.builder import Preparation
+from tsal.prepare.builder import DatasetBuilder
 from tsal.utils import DataError, write_text
 
 SUFFIXES = (
@@ -98,14 +98,14 @@ def prepare_video(
     _check_options(every, fps, min_face)
     options = {"every": every, "fps": fps, "min_face": min_face, "margin": MARGIN, "jpeg_quality": JPEG_QUALITY}
     options["boxes_file"] = str(boxes_file) if boxes_file else None
-    made = Preparation(folder, "video", source, POINTS, GIVEN if boxes_file else FOUND, options)
+    made = DatasetBuilder(folder, "video", source, POINTS, GIVEN if boxes_file else FOUND, options)
     single = made.source.is_file()
     videos = _videos(made.source)
     given = _given_of(Path(boxes_file), made.source, videos) if boxes_file else None
     done: list[tuple[Path, Followed, list[FaceClip]]] = []
     for video, name in zip(videos, _names(made.source, videos)):
         if given is not None and video not in given:
-            made.refuse(str(video), f"{boxes_file} has no boxes for it")
+            made.reject(str(video), f"{boxes_file} has no boxes for it")
             continue
         try:
             followed = _followed(
@@ -121,11 +121,11 @@ def prepare_video(
             if single:
                 raise
             for line in error.problems:
-                made.refuse(str(video), line.removeprefix(f"{video}: "))
+                made.reject(str(video), line.removeprefix(f"{video}: "))
             continue
         done.append((video, followed, clips))
     _add_rows(made, done)
-    made.count("videos", len(done), len(videos), "refused.csv says why")
+    made.count("videos", len(done), len(videos), "rejected.csv says why")
     made.count("frames of the videos", sum(len(followed.times) for _, followed, _ in done))
     made.count("seconds", round(sum(_seconds(followed) for _, followed, _ in done)))
     made.count("shots", sum(len(followed.cuts) + 1 for _, followed, _ in done))
@@ -217,7 +217,7 @@ def _key(video: Path, given: Mapping[int, list[GivenBox]] | None, min_face: floa
 
 
 def _followed(
-    made: Preparation, video: Path, name: str, given, min_face: float, workers: int, progress: bool
+    made: DatasetBuilder, video: Path, name: str, given, min_face: float, workers: int, progress: bool
 ) -> Followed:
     """What follow_video says, from work/ where it is known."""
     record, key = made.folder / "work" / f"{name}.json", _key(video, given, min_face)
@@ -297,7 +297,7 @@ def window_of(boxes: np.ndarray, width: int, height: int) -> tuple[int, int, int
     return int(x1), int(y1), int(x2), int(y2)
 
 
-def _write_clips(made: Preparation, video: Path, name: str, clips: Sequence[FaceClip], progress: bool) -> None:
+def _write_clips(made: DatasetBuilder, video: Path, name: str, clips: Sequence[FaceClip], progress: bool) -> None:
     """Write the clips that are missing; those of other options or another video are removed first."""
     root, record = made.folder / "clips", made.folder / "work" / f"{name}.clips.json"
     state = video.stat()
@@ -358,7 +358,7 @@ def _write_frame(path: Path, picture: np.ndarray, window: tuple[int, int, int, i
 # --------------------------------------------------------------------------------------------
 
 
-def _add_rows(made: Preparation, done: Sequence[tuple[Path, Followed, list[FaceClip]]]) -> None:
+def _add_rows(made: DatasetBuilder, done: Sequence[tuple[Path, Followed, list[FaceClip]]]) -> None:
     for video, _, clips in done:
         for clip in clips:
             x, y = clip.window[:2]
@@ -374,7 +374,7 @@ def _add_rows(made: Preparation, done: Sequence[tuple[Path, Followed, list[FaceC
                 )
 
 
-def _write_tables(made: Preparation, done: Sequence[tuple[Path, Followed, list[FaceClip]]]) -> None:
+def _write_tables(made: DatasetBuilder, done: Sequence[tuple[Path, Followed, list[FaceClip]]]) -> None:
     tracks, frames = [], []
     for video, followed, clips in done:
         for clip in clips:
@@ -385,7 +385,7 @@ def _write_tables(made: Preparation, done: Sequence[tuple[Path, Followed, list[F
             tracks.append((clip.name, _relative(made.source, video), track.shot, *ends, *clip.window, f"{share:.3f}"))
             for number, time in zip(clip.frames, times):
                 at = number - track.first
-                state = "detected" if track.detected[at] else "carried"
+                state = "detected" if track.detected[at] else "propagated"
                 frames.append((clip.name, number, f"{time:.3f}", *(f"{v:.2f}" for v in track.boxes[at]), state))
     for name, columns, rows in (("tracks.csv", TRACK_COLUMNS, tracks), ("frames.csv", FRAME_COLUMNS, frames)):
         text = io.StringIO()

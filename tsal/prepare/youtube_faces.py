@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from tsal.data import Origin, write_points
 from tsal.faces import largest_face
-from tsal.prepare.builder import Preparation, landmark_box
+from tsal.prepare.builder import DatasetBuilder, landmark_box
 from tsal.utils import DataError
 
 POINTS = 68
@@ -46,7 +46,7 @@ def prepare_youtube(
     if not (val >= 0 and test >= 0 and val + test < 1):
         raise DataError(f"--val {val:g} and --test {test:g}: want shares of the subjects whose sum is under 1")
     options = {"val": val, "test": test, "seed": seed}
-    made = Preparation(folder, "youtube", source, POINTS, BOXES, options)
+    made = DatasetBuilder(folder, "youtube", source, POINTS, BOXES, options)
     tables = sorted(p for p in made.source.rglob("*_frames_keypoints.csv") if not p.name.startswith("."))
     if not tables:
         raise DataError(
@@ -61,7 +61,7 @@ def prepare_youtube(
             if picture.exists():
                 _take(made, faces, where, name, picture, points)
             else:
-                made.refuse(where, f"the picture {picture} does not exist")
+                made.reject(where, f"the picture {picture} does not exist")
     split = split_subjects(sorted({subject for subject, _, _ in faces}), val, test, seed)
     for (subject, _clip, _frame), (image, annotation, box) in sorted(faces.items()):
         made.add(f"YTF.{split[subject]}.GTB", image, annotation, box, image)
@@ -71,21 +71,21 @@ def prepare_youtube(
         found = list(tqdm(boxes, total=len(train), desc="finding faces", disable=not progress, mininterval=1))
     for image, box in zip(train, found):
         if box is None:
-            made.refuse(f"YTF.train.unlabelled.DET {image}", "no face is found")
+            made.reject(f"YTF.train.unlabelled.DET {image}", "no face is found")
         else:
             made.add("YTF.train.unlabelled.DET", image, None, box, image)
     made.count(
         "YTF.train.unlabelled.DET", sum(box is not None for box in found), len(train), "no face is found in the others"
     )
     made.count("rows of the tables", rows)
-    made.count("faces", len(faces), rows, "refused.csv says why")
+    made.count("faces", len(faces), rows, "rejected.csv says why")
     made.count("clips", len({key[:2] for key in faces}))
     for name in ("train", "val", "test"):
         made.count(f"subjects in {name}", sum(part == name for part in split.values()))
     return made.write(workers=workers, progress=progress)
 
 
-def _read(made: Preparation, table: Path):
+def _read(made: DatasetBuilder, table: Path):
     """(where, picture's name, points (68, 2) 0-based px) of each right row of a table."""
     try:
         with table.open(newline="") as file:
@@ -95,29 +95,29 @@ def _read(made: Preparation, table: Path):
     for number, row in enumerate(rows[1:], 2):  # the first row names the columns
         where = f"{table}:{number}"
         if len(row) != 2 * POINTS + 1:
-            made.refuse(
+            made.reject(
                 where, f"{len(row)} columns, want {2 * POINTS + 1}: the picture's name, then x and y of {POINTS} points"
             )
             continue
         try:
             values = [float(value) for value in row[1:]]
         except ValueError:
-            made.refuse(where, "a coordinate is not a number")
+            made.reject(where, "a coordinate is not a number")
             continue
         if not all(map(math.isfinite, values)):
-            made.refuse(where, "a coordinate is not finite")
+            made.reject(where, "a coordinate is not finite")
             continue
         yield where, row[0], np.array(values).reshape(POINTS, 2) - 1
 
 
-def _take(made: Preparation, faces: dict, where: str, name: str, picture: Path, points: np.ndarray) -> None:
+def _take(made: DatasetBuilder, faces: dict, where: str, name: str, picture: Path, points: np.ndarray) -> None:
     match = NAME.fullmatch(name)
     if not match:
-        made.refuse(where, f"the picture's name {name!r} is not <subject>_<clip><frame>.jpg")
+        made.reject(where, f"the picture's name {name!r} is not <subject>_<clip><frame>.jpg")
         return
     subject, clip, frame = re.sub(r"\s+", "_", match["subject"]), match["clip"], int(match["frame"])
     if (subject, clip, frame) in faces:
-        made.refuse(where, f"{name} stands in the tables twice; the first row is taken")
+        made.reject(where, f"{name} stands in the tables twice; the first row is taken")
         return
     # frames of a clip are numbered pictures of one folder
     image = made.link(f"clips/{subject}_{clip}/{frame}{picture.suffix.lower()}", picture)

@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = exports(
     figures="draw_figures",
     notebook="NotebookError execute",
     pseudo="audit_pseudo_labels",
+    table="STAGES",
     tracker="train_tracker measure_tracker",
     train="train_models",
 )

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from tsal.data import Origin, check_files, from_root, group_clips, read_origins, read_preparation
+from tsal.data import Origin, check_files, from_root, group_clips, read_origins, read_prepared
 from tsal.pseudo import check_sources
 from tsal.run import Run, data_folders, list_hashes
 from tsal.synthetic import render_dataset
@@ -19,11 +19,11 @@ def prepare_data(run: Run, *, progress: bool = True) -> dict:
     config = run.config
     check_sources(config.tsal.sources)
     own = config.data.name == "rendered" and config.data.root  # a rendering of one's own is taken as it is
-    if not own and (config.data.name == "rendered" or config.tracker.rendered > 0):
+    if not own and (config.data.name == "rendered" or config.tracker.rendered_share > 0):
         render_dataset(run.rendered, config.render, progress=progress)
     prepared, origins = {}, {}
     for folder in data_folders(run):
-        if found := read_preparation(folder):
+        if found := read_prepared(folder):
             prepared[folder.name] = found
             if found["points"] not in (0, run.scheme.points):
                 raise ConfigError(
@@ -68,7 +68,7 @@ def prepare_data(run: Run, *, progress: bool = True) -> dict:
         "unlabelled": len(run.lists.unlabelled),
         "clips": len(run.clips),
         "clip_lengths": dict(sorted(Counter(len(clip.faces) for clip in run.clips).items())),
-        "photographs": len(run.photographs),
+        "photographs": len(run.single_images),
         "evaluate": evaluate,
         "fingerprint": training_fingerprint(run, facts),
         "images": {image: fact | vars(origins.get(image, Origin())) for image, fact in sorted(facts.items())},

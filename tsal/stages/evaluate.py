@@ -6,20 +6,20 @@ import json
 
 import numpy as np
 
-from tsal.evaluation import metrics_rows, predictions_table, read_truth
-from tsal.model_files import load_member
+from tsal.evaluation import metrics_rows, predictions_table, read_ground_truth
+from tsal.model_files import load_model
 from tsal.run import Run
 from tsal.stages.train import model_files_of
 from tsal.utils import write_arrays, write_text
 
 
 def evaluate_models(run: Run) -> list[dict]:
-    """Predict every evaluation list with every member; keeps ``predictions.npz`` and ``metrics.json``."""
+    """Predict every evaluation list with every model; keeps ``predictions.npz`` and ``metrics.json``."""
     files = model_files_of(run)
     faces = [face for faces in run.lists.evaluate.values() for face in faces]
-    truth = read_truth(run.store, faces, run.config.data.normaliser, run.scheme)
-    members = {name: load_member(*place, device=run.device)[0] for name, place in files.items()}
-    table = predictions_table(members, run.store, truth, faces, run.device)
+    truth = read_ground_truth(run.store, faces, run.config.data.normaliser, run.scheme)
+    models = {name: load_model(*place, device=run.device)[0] for name, place in files.items()}
+    table = predictions_table(models, run.store, truth, faces, run.device)
     write_arrays(run.folder / "predictions.npz", **table)
     rows = metrics_rows(table)
     unscored = [f"{truth.list_name[i]}:{truth.row[i]} {truth.path[i]}" for i in np.flatnonzero(truth.degenerate)]

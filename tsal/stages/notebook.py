@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tsal.utils import REPOSITORY, ConfigError, DataError, InputError
+from tsal.utils import REPOSITORY, ConfigError, DataError, InputError, RunError
 
 KERNEL = "python3"
 
 
-class NotebookError(RuntimeError):
+class NotebookError(RunError):
     """A cell failed for a reason that is no :class:`InputError`; the text ends with where the failed notebook is."""
 
 

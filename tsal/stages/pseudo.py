@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from tsal.audit import Audit, AuditWriter, audit_member, clip_view
-from tsal.data import Clip
-from tsal.evaluation import read_truth
-from tsal.model_files import load_member
+from tsal.audit import Audit, AuditWriter, audit_model, clip_view
+from tsal.data import Clip, spread
+from tsal.evaluation import read_ground_truth
+from tsal.model_files import load_model
 from tsal.run import Run, code_fingerprint
 from tsal.stages.train import final_tracker, model_files_of
 from tsal.trainings import schedule_steps, snapshot_name
@@ -22,51 +21,51 @@ from tsal.utils import load_checkpoint
 
 
 def audited_files(run: Run) -> list[tuple[str, int, Path, str | None]]:
-    """(member, step, file, name in it) of all that is audited: the start, TSAL's snapshots, and its members at the end."""
+    """(model, step, file, name in it) of all that is audited: the start, TSAL's snapshots, and its models at the end."""
     files = model_files_of(run)
     final, steps = files["teacher"][0], schedule_steps(run)[1]
-    identity = load_checkpoint(final)["identity"]
+    fingerprint = load_checkpoint(final)["fingerprint"]
     stages: list[tuple[int, Path]] = []
     for path in sorted(final.parent.glob(snapshot_name("*"))):
-        if load_checkpoint(path)["identity"] == identity:
+        if load_checkpoint(path)["fingerprint"] == fingerprint:
             stages.append((int(path.stem.rpartition("-")[2]), path))
-    found = [("start", 0, files["start"][0], None)]
+    found = [("init", 0, files["init"][0], None)]
     return found + [
         (name, step, path, name) for step, path in [*stages, (steps, final)] for name in ("teacher", "student")
     ]
 
 
 def audit_pseudo_labels(run: Run, *, clips: int = 64, frames: int = 24, early_frames: int = 200) -> Audit:
-    """Every source of each member of :func:`audited_files` on unlabelled frames; kept in ``audit/``, see
+    """Every source of each model of :func:`audited_files` on unlabelled frames; kept in ``audit/``, see
     :mod:`tsal.audit`.
 
-    Where ``data.truth`` has labels, they are added for measuring. An audit that was made from the same is read instead.
+    Where ``data.audit_labels`` has labels, they are added for measuring. An audit that was made from the same is read instead.
 
     Args:
         clips: at most so many clips, and as many photographs, evenly spread; ``frames``: of a clip, from its middle.
-        early_frames: frames at most, evenly spread clips, of the members before the end.
+        early_frames: frames at most, evenly spread clips, of the models before the end.
     """
     config = run.config
     made_from = _audit_hash(run, clips, frames, early_frames)
     if kept := Audit.kept(run.folder / "audit", made_from):
         return kept
     tracker = final_tracker(run)
-    chosen = [_middle(clip, frames) for clip in _spread(run.clips, clips)] + _spread(run.photographs, clips)
+    chosen = [_middle(clip, frames) for clip in spread(run.clips, clips)] + spread(run.single_images, clips)
     faces = [face for clip in chosen for face in clip.faces]
     known = [dataclasses.replace(face, annotation=run.lists.truth.get(face.image)) for face in faces]
-    truth = read_truth(run.store, known, config.data.normaliser, run.scheme)
+    truth = read_ground_truth(run.store, known, config.data.normaliser, run.scheme)
     writer = AuditWriter(run.folder / "audit", run.store, chosen, truth, made_from)
     longest = max(len(clip.faces) for clip in chosen)
-    few = _spread(range(len(chosen)), max(1, early_frames // longest))
+    few = spread(range(len(chosen)), max(1, early_frames // longest))
     last = max(step for _, step, _, _ in audited_files(run))
     numbers = writer.frames.view.to_numpy()
     try:
         ends = {}
         for name, step, path, key in audited_files(run):
-            detector = load_member(path, key, run.device)[0]
+            detector = load_model(path, key, run.device)[0]
             whole = step in (0, last)
             of = list(range(len(chosen))) if whole else list(few)
-            found = audit_member(
+            found = audit_model(
                 detector,
                 tracker,
                 run.store,
@@ -87,7 +86,7 @@ def audit_pseudo_labels(run: Run, *, clips: int = 64, frames: int = 24, early_fr
 
 def _audit_hash(run: Run, *sizes: int) -> str:
     """Of all that an audit depends on: weights, lists and labels' files, settings, code."""
-    tuned = run.folder / "tsal" / "tracker-teacher" / "model.pt"
+    tuned = run.folder / "semi" / "tracker-teacher" / "model.pt"
     weights = [
         *dict.fromkeys(path for _, _, path, _ in audited_files(run)),
         tuned if tuned.exists() else run.folder / "tracker/model.pt",
@@ -101,7 +100,7 @@ def _audit_hash(run: Run, *sizes: int) -> str:
         "scheme": run.scheme.to_dict(),
         "manifest": run.manifest(),
         "labels": [(path.stat().st_size, path.stat().st_mtime_ns) for path in labels if path.exists()],
-        "members": [(name, step) for name, step, _, _ in audited_files(run)],
+        "models": [(name, step) for name, step, _, _ in audited_files(run)],
         "sizes": sizes,
         "code": code_fingerprint("audit", "evaluation"),
     }
@@ -111,12 +110,3 @@ def _audit_hash(run: Run, *sizes: int) -> str:
 def _middle(clip: Clip, frames: int) -> Clip:
     start = max(0, (len(clip.faces) - frames) // 2)
     return Clip(clip.name, clip.faces[start : start + frames])
-
-
-def _spread(items: Sequence, count: int) -> list:
-    """At most ``count`` of the items, evenly spread."""
-    return (
-        list(items)
-        if len(items) <= count
-        else [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]
-    )

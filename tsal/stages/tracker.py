@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
 import torch
 from torch import nn
 
-from tsal import trainings
-from tsal.data import group_clips, plain_views, to_float
+from tsal.data import FaceStore, find_list, group_clips, plain_views, read_list, spread, to_float
 from tsal.run import Run
-from tsal.stages.pseudo import _spread
-from tsal.synthetic import true_flow
-from tsal.tracker import dis_flow, track_frames, track_points
-from tsal.trainings import load_tracker
+from tsal.synthetic import VERSION as RENDERER
+from tsal.synthetic import SyntheticFlowMaker, ground_truth_flow
+from tsal.tracker import dis_flow, load_tracker, track_frames, track_points
+from tsal.tracker import train_tracker as tracker_training
 from tsal.utils import write_text
 
 
 def train_tracker(run: Run) -> nn.Module:
-    """The tracker of a run, trained where it is not yet."""
-    return trainings.train_tracker(run)
+    """The tracker of a run, trained where it is not yet, on rendered pairs too where ``tracker.rendered_share`` asks for them."""
+    if run.config.tracker.rendered_share <= 0 or not run.config.tracker.synthetic_steps:
+        return tracker_training(run)
+    config, root = run.config, run.rendered
+    store = FaceStore(root, run.scheme, config.model.input, config.augment.box_scale, config.data.cache_mb)
+    clips = [clip for clip in group_clips(read_list(find_list(root, "unlabelled.txt"))) if len(clip.faces) > 1]
+    rendered = SyntheticFlowMaker(store, clips, config.augment, seed=config.seed + 18, pairs=config.tracker.batch)
+    origin = dataclasses.asdict(config.render) | {"renderer": RENDERER}
+    return tracker_training(run, rendered, origin)
 
 
 def measure_tracker(run: Run, *, clips: int = 200) -> dict[str, dict[str, float]]:
@@ -32,15 +39,15 @@ def measure_tracker(run: Run, *, clips: int = 200) -> dict[str, dict[str, float]
     """
     tracker = load_tracker(run.folder / "tracker" / "model.pt", run.config, run.device)
     groups = [c for faces in run.lists.evaluate.values() for c in group_clips(faces) if len(c.faces) > 1]
-    groups = _spread(groups, clips)
+    groups = spread(groups, clips)
     results: dict[str, dict[str, list]] = {}
     for clip in groups:
         images, affines = plain_views(run.store, [clip.faces])
         pictures = to_float(images.to(run.device))
-        forward, _ = track_frames(tracker, pictures[:-1], pictures[1:], run.config.tracker.polish)
+        forward, _ = track_frames(tracker, pictures[:-1], pictures[1:])
         zero = torch.zeros_like(forward).cpu()
         methods = {"zero motion": zero, "DIS": dis_flow(images[:-1], images[1:]), "tracker": forward.cpu()}
-        truth = true_flow(run.root, clip, affines[0], run.config.model.input)
+        truth = ground_truth_flow(run.root, clip, affines[0], run.config.model.input)
         points, visible = map(np.array, zip(*(run.store.points(face) for face in clip.faces)))
         points_input = torch.as_tensor(points @ affines[0][:, :2].T + affines[0][:, 2]).float()
         both = torch.as_tensor(visible[:-1] & visible[1:])

@@ -18,10 +18,10 @@ def train_models(run: Run) -> dict[str, dict]:
 
 
 def model_files_of(run: Run) -> dict[str, tuple[Path, str | None]]:
-    """Where each member of the run's comparison is kept."""
-    tsal = run.folder / "tsal" / "model.pt"
+    """Where each model of the run's comparison is kept."""
+    tsal = run.folder / "semi" / "model.pt"
     files = {
-        "start": (run.folder / "start" / "model.pt", None),
+        "init": (run.folder / "init" / "model.pt", None),
         "supervised": (run.folder / "supervised" / "model.pt", None),
         "teacher": (tsal, "teacher"),
         "student": (tsal, "student"),
@@ -34,5 +34,5 @@ def model_files_of(run: Run) -> dict[str, tuple[Path, str | None]]:
 
 def final_tracker(run: Run) -> nn.Module:
     """The tracker that the teacher was taught with."""
-    tuned = run.folder / "tsal" / "tracker-teacher" / "model.pt"
+    tuned = run.folder / "semi" / "tracker-teacher" / "model.pt"
     return load_tracker(tuned, run.config, run.device) if tuned.exists() else open_tracker(run)

@@ -5,5 +5,5 @@ from tsal.utils.lazy import exports
 __getattr__, __dir__, __all__ = exports(
     __name__,
     dataset="VERSION render_dataset",
-    flow="KnownFlow KnownFlowMaker true_flow",
+    flow="SyntheticFlowMaker ground_truth_flow",
 )

@@ -17,11 +17,11 @@ from tqdm import tqdm
 
 from tsal.config import RenderConfig
 from tsal.data import write_points
-from tsal.synthetic.drawing import expose, is_hidden, rasterise, shade, true_flow
+from tsal.synthetic.drawing import expose, ground_truth_flow, is_hidden, rasterise, shade
 from tsal.synthetic.mesh import landmarks
 from tsal.synthetic.scene import draw_scene, drift
 
-VERSION = 1  # of the renderer: raise it when its pictures change
+VERSION = 2  # of the renderer: raise it when its pictures change
 SPLITS = {"labelled": 0, "unlabelled": 1, "val": 2}
 
 
@@ -39,7 +39,7 @@ class RenderedClip:
 
 
 def render_clip(seed, frames: int, side: int) -> RenderedClip:
-    """Render one clip of its own identity; ``seed`` is anything ``np.random.default_rng`` takes. Same seed, same bytes."""
+    """Render one clip of its own fingerprint; ``seed`` is anything ``np.random.default_rng`` takes. Same seed, same bytes."""
     rng = np.random.default_rng(seed)
     scene = draw_scene(rng, frames, side)
     finer = 2
@@ -49,8 +49,8 @@ def render_clip(seed, frames: int, side: int) -> RenderedClip:
     images = [expose(rng, shade(scene, t, side, fine[t], finer), scene.light, motion[t]) for t in range(frames)]
     visible = [~is_hidden(points[t, :, :2], points[t, :, 2], fine[t], side) for t in range(frames)]
     exact = [rasterise(scene, t, side, 1) for t in range(frames if frames > 1 else 0)]
-    forward = [true_flow(scene, t, t + 1, exact[t], fine[t + 1]) for t in range(frames - 1)]
-    backward = [true_flow(scene, t + 1, t, exact[t + 1], fine[t]) for t in range(frames - 1)]
+    forward = [ground_truth_flow(scene, t, t + 1, exact[t], fine[t + 1]) for t in range(frames - 1)]
+    backward = [ground_truth_flow(scene, t + 1, t, exact[t + 1], fine[t]) for t in range(frames - 1)]
     empty = [np.zeros((0, 2, side, side), np.float32), np.zeros((0, side, side), bool)]
     flows = [np.stack(part) for way in (forward, backward) for part in zip(*way)] or empty * 2
     flat = points[..., :2].astype(np.float32)
@@ -96,7 +96,7 @@ def _write_clip(job: tuple[Path, RenderConfig, str, int]) -> tuple[str, int, lis
         write_points(root / annotation, points)
         rows.append(" ".join([picture, annotation, *(f"{v:.2f}" for v in box)]))
     if not single:
-        path = root / "oracle" / f"{folder}.npz"
+        path = root / "ground_truth" / f"{folder}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays = {name: value for name, value in vars(clip).items() if name != "images"}
         for name in ("flow_forward", "flow_backward"):
@@ -109,7 +109,7 @@ def _name(split: str, index: int) -> str:
     return f"face-{index:04d}" if split == "labelled" else f"clip-{index:04d}"
 
 
-def load_oracle(path) -> dict[str, np.ndarray]:
+def load_ground_truth(path) -> dict[str, np.ndarray]:
     """The truth of one clip: the arrays of :class:`RenderedClip` but its images."""
     with np.load(path, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}

@@ -160,7 +160,9 @@ def expose(rng: np.random.Generator, image: np.ndarray, light: dict, motion: np.
 # --- truth --------------------------------------------------------------------------------------------------
 
 
-def true_flow(scene: Scene, here: int, there: int, buffer: Buffer, fine_there: Buffer) -> tuple[np.ndarray, np.ndarray]:
+def ground_truth_flow(
+    scene: Scene, here: int, there: int, buffer: Buffer, fine_there: Buffer
+) -> tuple[np.ndarray, np.ndarray]:
     """Flow (2, S, S) px from the pixels of one frame to another, and where (S, S) it ends hidden or outside."""
     mesh, side = canonical_mesh(), buffer.face.shape[0]
     y, x = np.mgrid[:side, :side].astype(float)

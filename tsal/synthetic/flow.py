@@ -7,7 +7,6 @@ is labelled.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,26 +16,11 @@ import torch
 from torch import Tensor
 
 from tsal.config import AugmentConfig
-from tsal.data import Clip, FaceStore, clip_box, positions, random_affine
-from tsal.synthetic.dataset import load_oracle
+from tsal.data import Clip, FaceStore, FlowBatch, clip_box, positions, random_affine
+from tsal.synthetic.dataset import load_ground_truth
 
 
-@dataclass(frozen=True)
-class KnownFlow:
-    """P pairs of frames, and the flow from the first to the second; px of the crop."""
-
-    first: Tensor  # (P, 3, S, S) uint8
-    second: Tensor  # (P, 3, S, S) uint8
-    flow: Tensor  # (P, 2, S, S) px
-    valid: Tensor  # (P, S, S) bool: the pixel is seen in both frames
-    seed: int  # of this step's noise
-
-    def to(self, device: torch.device) -> KnownFlow:
-        moved = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "seed"}
-        return replace(self, **{name: value.to(device, non_blocking=True) for name, value in moved.items()})
-
-
-class KnownFlowMaker:
+class SyntheticFlowMaker:
     """Pairs of rendered clips by step, in views as varied as training's and in either direction of time.
 
     As a :class:`~tsal.data.views.BatchMaker`, a pure function of (clips, settings, seed, step).
@@ -45,12 +29,12 @@ class KnownFlowMaker:
     def __init__(self, store: FaceStore, clips: Sequence[Clip], augment: AugmentConfig, *, seed: int, pairs: int):
         self.store, self.clips, self.augment, self.seed, self.pairs = store, clips, augment, seed, pairs
 
-    def __call__(self, step: int) -> KnownFlow:
+    def __call__(self, step: int) -> FlowBatch:
         rng = np.random.default_rng([self.seed, step])
         chosen = positions(len(self.clips), self.seed, step * self.pairs, self.pairs)
         first, second, flow, valid = map(np.stack, zip(*(self._pair(self.clips[i], rng) for i in chosen)))
         pictures = (torch.from_numpy(frames).permute(0, 3, 1, 2) for frames in (first, second))
-        return KnownFlow(
+        return FlowBatch(
             *pictures, torch.from_numpy(flow).permute(0, 3, 1, 2), torch.from_numpy(valid), int(rng.integers(2**31))
         )
 
@@ -61,13 +45,15 @@ class KnownFlowMaker:
         here, there = (self.store.view(face, affine) for face in clip.faces[place : place + 2])
         if backward:
             here, there = there, here
-        flow, hidden = (truth[place] for truth in _truth(oracle_path(self.store.root, clip), backward=bool(backward)))
+        flow, hidden = (
+            truth[place] for truth in _truth(ground_truth_path(self.store.root, clip), backward=bool(backward))
+        )
         return here, there, *cut_flow(flow, hidden, affine, self.store.side)
 
 
-def oracle_path(root: Path, clip: Clip) -> Path:
+def ground_truth_path(root: Path, clip: Clip) -> Path:
     """Where the truth of a rendered clip stands; nothing is there for any other clip."""
-    return Path(root) / "oracle" / f"{clip.name.removeprefix('images/')}.npz"
+    return Path(root) / "ground_truth" / f"{clip.name.removeprefix('images/')}.npz"
 
 
 @lru_cache(maxsize=1024)
@@ -75,9 +61,9 @@ def _truth(path: Path, *, backward: bool) -> tuple[np.ndarray, np.ndarray]:
     """Flow (T-1, 2, H, W) px and where it is hidden (T-1, H, W), in one direction of time; unpacking takes longer than
     cutting.
     """
-    oracle = load_oracle(path)
+    ground_truth = load_ground_truth(path)
     direction = "backward" if backward else "forward"
-    return oracle[f"flow_{direction}"], oracle[f"occluded_{direction}"]
+    return ground_truth[f"flow_{direction}"], ground_truth[f"occluded_{direction}"]
 
 
 def cut_flow(flow: np.ndarray, hidden: np.ndarray, affine: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -105,11 +91,11 @@ def cut_flow(flow: np.ndarray, hidden: np.ndarray, affine: np.ndarray, side: int
     return moved, seen & ((reached >= 0) & (reached <= side - 1)).all(-1)
 
 
-def true_flow(root: Path, clip: Clip, affine: np.ndarray, side: int) -> tuple[Tensor, Tensor] | None:
+def ground_truth_flow(root: Path, clip: Clip, affine: np.ndarray, side: int) -> tuple[Tensor, Tensor] | None:
     """True forward flow of a rendered clip in its crop (T-1, 2, S, S) px, and where it counts (T-1, S, S); None for
     other clips.
     """
-    path = oracle_path(root, clip)
+    path = ground_truth_path(root, clip)
     if not path.exists():
         return None
     flows, masks = map(

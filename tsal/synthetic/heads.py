@@ -11,7 +11,7 @@ import numpy as np
 from tsal.synthetic.mesh import BALL, bump, canonical_mesh, landmarks, smoothstep
 from tsal.synthetic.skin import draw_look, hair_mask, paint
 
-# --- identity -----------------------------------------------------------------------------------------------
+# --- fingerprint -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from tsal.tracker.losses import grey
 
 
 class LucasKanade(nn.Module):
-    """Flow without a network: coarse to fine, each level sharpened by :func:`polish`, as SBR's registration is (CVPR
+    """Flow without a network: coarse to fine, each level sharpened by :func:`refine_lk`, as SBR's registration is (CVPR
     2018, sec. 3.2).
 
     Called like :class:`FlowNet`; gives the flow of full resolution alone.
@@ -33,7 +33,7 @@ class LucasKanade(nn.Module):
             else:
                 growth = here.new_tensor([size[1] / flow.shape[-1], size[0] / flow.shape[-2]]).view(1, 2, 1, 1)
                 flow = F.interpolate(flow, size, mode="bilinear", align_corners=False) * growth
-            flow = polish(here, there, flow, self.steps)
+            flow = refine_lk(here, there, flow, self.steps)
         return [flow]
 
 
@@ -53,7 +53,7 @@ def _gradient(maps: Tensor) -> tuple[Tensor, Tensor]:
     return (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2, (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / 2
 
 
-def polish(
+def refine_lk(
     first: Tensor, second: Tensor, flow: Tensor, steps: int = 3, radius: int = 4, damping: float = 0.01
 ) -> Tensor:
     """Sharpen a flow to a fraction of a pixel: steps of Lucas and Kanade (1981) on locally normalised luma.

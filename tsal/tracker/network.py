@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tsal.geometry import warp
-from tsal.tracker.lucas_kanade import polish
 
 
 def float32_only(images: Tensor):
@@ -218,9 +217,7 @@ def both_directions(net: nn.Module, first: Tensor, second: Tensor) -> tuple[list
 
 
 @torch.no_grad()
-def track_frames(net: nn.Module, first: Tensor, second: Tensor, polish_steps: int = 3) -> tuple[Tensor, Tensor]:
+def track_frames(net: nn.Module, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """Flows (forward, backward), each (N, 2, H, W) px, between frames (N, 3, H, W): to track with, not to learn from."""
-    forward, backward = (pyramid[0] for pyramid in both_directions(net, first, second))
-    if polish_steps:
-        forward, backward = polish(first, second, forward, polish_steps), polish(second, first, backward, polish_steps)
-    return forward, backward
+    forward, backward = both_directions(net, first, second)
+    return forward[0], backward[0]

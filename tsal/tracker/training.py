@@ -1,17 +1,31 @@
-"""One training step of the tracker, without labels: pairs with a known flow, then pairs of real frames."""
+"""The tracker's training, without labels: pairs with exact flow, then pairs of real frames."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
+from tsal.config import Config
+from tsal.data import Batch, BatchMaker, FlowBatch, to_float
+from tsal.loop import fit, is_done, record_time, seed_everything
+from tsal.model import Detector
+from tsal.optimiser import rate_at, step_optimiser
+from tsal.run import Run
 from tsal.tracker.losses import FlowWeights, endpoint_error, supervised_flow_loss, unsupervised_flow_loss
-from tsal.tracker.network import both_directions
+from tsal.tracker.lucas_kanade import LucasKanade
+from tsal.tracker.network import FlowNet, both_directions
 from tsal.tracker.points import leaves_frame, occlusion_mask
+from tsal.tracker.warped_pairs import photometric_change, synthetic_pair
+from tsal.utils import REPOSITORY, ConfigError, half_precision, load_checkpoint, save_checkpoint
+
+PAIRS = 17  # added to the seed of weights
 
 
-def known_flow_loss(
+def synthetic_flow_loss(
     net: nn.Module, first: Tensor, second: Tensor, truth: Tensor, valid: Tensor, weights: FlowWeights = FlowWeights()
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of a step on pairs whose flow is known, and its detached parts.
@@ -51,3 +65,187 @@ def video_loss(
         first, second, forward, backward, ~hidden_first, ~hidden_second, weights, detect
     )
     return loss, terms | {"occluded": hidden_first.float().mean()}
+
+
+# --- files ---
+
+
+def make_tracker(config: Config) -> FlowNet:
+    settings = config.tracker
+    return FlowNet(settings.channels, settings.search, settings.finest, settings.width)
+
+
+def initial_tracker(config: Config) -> FlowNet:
+    """The tracker that training starts from: ``tracker.init``, or an untrained one."""
+    tracker, path = make_tracker(config), initial_path(config)
+    if path:
+        content = load_checkpoint(path, what="tracker (tracker.init)")
+        try:
+            tracker.load_state_dict(content["tracker"])
+        except (KeyError, RuntimeError):
+            raise ConfigError(
+                f'tracker.init={path}: holds no tracker of these channels, search, finest and width; set tracker.init="" '
+                "to train one from scratch"
+            ) from None
+    return tracker
+
+
+def initial_path(config: Config) -> Path | None:
+    return REPOSITORY / config.tracker.init if config.tracker.init else None
+
+
+def load_tracker(path: Path, config: Config, device: torch.device) -> FlowNet:
+    """A trained tracker, frozen."""
+    tracker = make_tracker(config)
+    tracker.load_state_dict(load_checkpoint(path, device)["tracker"])
+    return tracker.to(device).eval().requires_grad_(False)
+
+
+def open_tracker(run: Run) -> nn.Module:
+    """What the tracking sources' flow comes from."""
+    if run.config.tracker.flow == "lucas-kanade":
+        return LucasKanade()
+    return load_tracker(run.folder / "tracker" / "model.pt", run.config, run.device)
+
+
+def _finish(folder: Path, **content) -> None:
+    """Keep the result; what resuming needed is no longer needed."""
+    save_checkpoint(folder / "model.pt", content)
+    (folder / "last.pt").unlink(missing_ok=True)
+
+
+# --- trainings ---
+
+
+def train_tracker(run: Run, rendered: Callable[[int], FlowBatch] | None = None, origin: dict | None = None) -> FlowNet:
+    """The tracker of a run: pairs with exact flow (``tracker.synthetic_steps``), then pairs of real frames; no labels at all.
+
+    Args:
+        rendered: makes the rendered pairs of a step, of which ``tracker.rendered_share`` are trained on.
+        origin: what decides ``rendered``; a tracker that was made from another one is trained anew.
+    """
+    config, folder, settings = run.config, run.folder / "tracker", run.config.tracker
+    fingerprint = run.fingerprint("model.input", "augment", "tracker") | {"rendered": origin}
+    if path := initial_path(config):
+        fingerprint["tracker init"] = load_checkpoint(path, what="tracker (tracker.init)")["fingerprint"]
+    if not is_done(folder / "model.pt", fingerprint):
+        seed_everything(config.seed)
+        tracker, seconds = initial_tracker(config).to(run.device), 0.0
+        if settings.synthetic_steps:
+            seconds += _fit_synthetic(run, tracker, folder / "synthetic", rendered, fingerprint)
+        if settings.video_steps:
+            seconds += _fit_video(run, tracker, folder, "tracker", settings.video_steps, fingerprint)
+        record_time(folder, settings.synthetic_steps + settings.video_steps, seconds)
+        _finish(folder, tracker=tracker.state_dict(), fingerprint=fingerprint, config=config.to_dict())
+    return load_tracker(folder / "model.pt", config, run.device)
+
+
+def tune_tracker(run: Run, tracker: FlowNet, detector: Detector, folder: Path, fingerprint: dict) -> FlowNet:
+    """Further steps on real pairs with a frozen detector, whose heatmaps must agree on warped and real frames."""
+    config = run.config
+    tracker.requires_grad_(True)
+    detector = detector.eval().requires_grad_(False)
+    steps = config.tracker.tune_steps
+    _fit_video(
+        run, tracker, folder, "tune tracker", steps, fingerprint, detect=lambda images: detector.maps(detector(images))
+    )
+    detector.requires_grad_(True)
+    _finish(folder, tracker=tracker.state_dict(), fingerprint=fingerprint, config=config.to_dict())
+    return tracker.eval().requires_grad_(False)
+
+
+def _pairs(run: Run) -> BatchMaker:
+    """Pairs of neighbouring frames of the unlabelled clips."""
+    sizes = (0, run.config.tracker.batch, 0)
+    return BatchMaker(
+        run.store, [], run.clips, [], run.config.augment, seed=run.config.seed + PAIRS, sizes=sizes, frames=2
+    )
+
+
+def _fit(
+    run: Run,
+    tracker: FlowNet,
+    folder: Path,
+    label: str,
+    steps: int,
+    lr: float,
+    make_batch: Callable[[int], Batch | FlowBatch],
+    loss_of: Callable[[Batch | FlowBatch, float], tuple[Tensor, dict[str, Tensor]]],
+    fingerprint: dict,
+) -> float:
+    """Steps by a cosine from ``lr``; returns their seconds."""
+    config = run.config
+    optimiser = torch.optim.AdamW(tracker.parameters(), lr=lr, weight_decay=1e-4)
+    for group in optimiser.param_groups:
+        group["base_lr"] = lr
+    schedule = dataclasses.replace(config.train, schedule="cosine")
+
+    def step(batch: Batch | FlowBatch, fraction: float) -> dict[str, Tensor]:
+        loss, terms = loss_of(batch, fraction)
+        step_optimiser(optimiser, tracker, loss, rate_at(fraction, schedule), 1.0)
+        return {"loss": loss.detach(), **terms}
+
+    tracker.train()
+    state = {"tracker": tracker, "optimiser": optimiser}
+    options = {"fingerprint": fingerprint, "config": config, "device": run.device}
+    _, seconds = fit(
+        folder, label=label, steps=steps, make_batch=make_batch, step_function=step, state=state, **options
+    )
+    return seconds
+
+
+def _weights(config: Config) -> FlowWeights:
+    settings = config.tracker
+    return FlowWeights(
+        census=settings.census_weight, smoothness=settings.smooth_weight, consistency=settings.consistency_weight
+    )
+
+
+def _fit_synthetic(
+    run: Run, tracker: FlowNet, folder: Path, rendered: Callable[[int], FlowBatch] | None, fingerprint: dict
+) -> float:
+    """Pairs with exact flow: rendered ones, and warps of single frames; done once, kept in ``folder``."""
+    if is_done(folder / "model.pt", fingerprint):
+        tracker.load_state_dict(load_checkpoint(folder / "model.pt", run.device)["tracker"])
+        return 0.0
+    settings, weights, warped = run.config.tracker, _weights(run.config), _pairs(run)
+    share = settings.rendered_share if rendered else 0.0
+
+    def make_batch(step: int) -> Batch | FlowBatch:
+        # spread evenly: a step is rendered where its share of the steps so far grows by one
+        return rendered(step) if int((step + 1) * share) > int(step * share) else warped(step)
+
+    def loss_of(batch: Batch | FlowBatch, _: float) -> tuple[Tensor, dict[str, Tensor]]:
+        generator = torch.Generator(run.device).manual_seed(batch.seed)
+        if isinstance(batch, FlowBatch):
+            frames = (photometric_change(to_float(frames), generator) for frames in (batch.first, batch.second))
+            pair = (*frames, batch.flow, batch.valid)
+        else:
+            pair = synthetic_pair(to_float(batch.weak[batch.previous]), generator)
+        with half_precision(run.config.train.amp, run.device):
+            return synthetic_flow_loss(tracker, *pair, weights)
+
+    label, steps = "tracker, exact flow", settings.synthetic_steps
+    seconds = _fit(run, tracker, folder, label, steps, settings.lr, make_batch, loss_of, fingerprint)
+    _finish(folder, tracker=tracker.state_dict(), fingerprint=fingerprint)
+    return seconds
+
+
+def _fit_video(
+    run: Run,
+    tracker: FlowNet,
+    folder: Path,
+    label: str,
+    steps: int,
+    fingerprint: dict,
+    detect: Callable[[Tensor], Tensor] | None = None,
+) -> float:
+    """Pairs of real frames, by how well one explains the other; with ``detect``, by the detector's heatmaps too."""
+    settings, weights = run.config.tracker, _weights(run.config)
+
+    def loss_of(batch: Batch, fraction: float) -> tuple[Tensor, dict[str, Tensor]]:
+        first, second = (to_float(batch.weak[of]) for of in (batch.previous, batch.following))
+        masked = fraction >= settings.occlusion_after
+        return video_loss(tracker, first, second, weights, use_occlusion=masked, detect=detect)
+
+    return _fit(run, tracker, folder, label, steps, settings.video_lr, _pairs(run), loss_of, fingerprint)

@@ -5,8 +5,8 @@ from tsal.utils.lazy import exports
 __getattr__, __dir__, __all__ = exports(
     __name__,
     checkpoints="load_checkpoint save_checkpoint",
-    environment="describe_environment git_commit has_bfloat16",
-    errors="ConfigError DataError InputError",
+    environment="describe_environment git_commit half_precision has_bfloat16",
+    errors="ConfigError DataError InputError RunError",
     files="read_arrays replacing write_arrays write_text",
     paths="CONFIG_FOLDER OUTPUTS PACKAGE PREPARED REPOSITORY SCHEME_FOLDER",
 )

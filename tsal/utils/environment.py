@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
@@ -51,3 +52,9 @@ def has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
     return bool(torch.cpu.get_capabilities().get("avx512_bf16", False)) if device.type == "cpu" else False
+
+
+def half_precision(amp: str, device: torch.device) -> AbstractContextManager:
+    """The precision of a forward pass by ``train.amp``; losses, targets, costs and flow are always float32."""
+    half = amp == "bf16" or (amp == "auto" and has_bfloat16(device))
+    return torch.autocast(device.type, torch.bfloat16) if half else nullcontext()

@@ -17,3 +17,7 @@ class DataError(InputError):
     def __init__(self, problems: list[str] | str):
         self.problems = [problems] if isinstance(problems, str) else list(problems)
         super().__init__("\n".join(self.problems))
+
+
+class RunError(RuntimeError):
+    """Something failed on the way that is no wrong input: a notebook's cell, a training."""

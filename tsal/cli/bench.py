@@ -1,0 +1,118 @@
+"""``python -m tsal bench`` and ``bench-methods``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tsal.cli.options import add_settings, config_from
+from tsal.utils import OUTPUTS, REPOSITORY, write_text
+
+OWN = ("--methods", "--seeds", "--jobs", "--runs", "--out", "--only", "--inits")  # no settings
+
+
+def add_bench(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--realdata",
+        type=Path,
+        metavar="DIR",
+        default=os.environ.get("TSAL_REALDATA") or None,
+        help="measure real faces too: a folder with the lists of configs/budgets/300w-120.yaml ($TSAL_REALDATA)",
+    )
+    parser.add_argument("--quick", action="store_true", help="seconds, on the profile smoke: its numbers mean nothing")
+    out = OUTPUTS / "bench.json"
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", default=out, help="where the JSON goes (outputs/bench.json)"
+    )
+
+
+def run_bench(arguments: argparse.Namespace) -> None:
+    from tsal.bench import NOTES, bench, speed_table
+
+    rows = bench(arguments.out, arguments.realdata, arguments.quick)
+    print(f"{speed_table(rows)}\n{NOTES}\n\nalso in {arguments.out}")
+
+
+def add_bench_methods(parser: argparse.ArgumentParser) -> None:
+    add_settings(parser)
+    own = parser.add_argument_group("the bench")
+    usual = ["supervised", "mean-teacher", "self-training", "tsal"]
+    own.add_argument("--methods", nargs="+", default=usual, metavar="NAME", help="of configs/methods (%(default)s)")
+    own.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N", help="(0)")
+    own.add_argument("--jobs", type=int, default=1, metavar="N", help="runs side by side (%(default)s)")
+    own.add_argument("--runs", type=Path, metavar="DIR", help="folder of the runs (outputs/methods/<data>[-<budget>])")
+    own.add_argument("--out", type=Path, metavar="DIR", help="folder of the results (docs/results/<data>[-<budget>])")
+    own.add_argument("--only", metavar="NAME", help=argparse.SUPPRESS)  # one process' share: "base", or a method
+    own.add_argument("--inits", type=int, default=1, help=argparse.SUPPRESS)  # that the base makes
+    parser.set_defaults(method=None)
+
+
+def run_bench_methods(arguments: argparse.Namespace) -> None:
+    from tsal.bench import (
+        all_labels,
+        bench_methods,
+        comparable,
+        compare,
+        draw,
+        markdown,
+        other_inits,
+        prepare_base,
+        read_results,
+        run_method,
+        same_runs,
+        write_csv,
+    )
+    from tsal.settings import load_method, load_reference
+
+    for method in arguments.methods:
+        load_method(method)
+    data, budget = arguments.data or "rendered", arguments.budget
+    name = "-".join(part for part in (data, budget) if part)
+    folder = arguments.runs or OUTPUTS / "methods" / name
+    out = arguments.out or REPOSITORY / "docs" / "results" / name
+    arguments.seed = arguments.seeds[0]
+
+    def configure(method: str, **names: str):
+        return config_from(arguments, method=method, **names)
+
+    if arguments.only == "base":
+        prepare_base(folder, configure(arguments.methods[0]), arguments.inits)
+        return
+    if arguments.only:
+        run_method(folder, configure(arguments.only), out)
+        return
+    _print_notes(same_runs(arguments.methods, configure))
+    wanted = (arguments.methods, arguments.seeds, arguments.jobs)
+    bench_methods(
+        settings_alone(arguments.argv), configure, read_results(out), folder.resolve(), out.resolve(), *wanted
+    )
+    results = comparable(read_results(out), configure)
+    reference = load_reference(budget) if budget else ""
+    full = all_labels(
+        (lambda method: configure(method, budget=reference)) if reference else None,
+        read_results(out.parent / f"{data}-{reference}") if reference else [],
+    )
+    rows = compare(results, full)
+    write_text(out / "table.md", f"# {name}\n\n{markdown(rows)}")
+    write_csv(out / "table.csv", rows)
+    draw(results, out)
+    print(f"{markdown(rows)}\nalso in {out / 'table.md'}")
+    _print_notes(other_inits(results))
+
+
+def _print_notes(lines: Sequence[str]) -> None:
+    print("".join(f"note: {line}\n" for line in lines), end="", file=sys.stderr, flush=True)
+
+
+def settings_alone(argv: Sequence[str]) -> list[str]:
+    """The words of a command line that are settings, without the bench's own options."""
+    kept, skip = [], False
+    for word in argv:
+        if word.startswith("--"):
+            skip = word.partition("=")[0] in OWN
+        if not skip:
+            kept.append(word)
+    return kept

@@ -1,0 +1,99 @@
+"""Options that make a config and name a run's folder; the one place of their defaults."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tsal.utils import OUTPUTS
+
+if TYPE_CHECKING:  # --help does without torch
+    from tsal.config import Config
+
+DATA, METHOD, SEED = "rendered", "tsal", 0
+LISTS = ("labelled", "unlabelled", "evaluate")
+
+
+def default_profile(data: str | None) -> str:
+    """The profile that was chosen on faces of this kind."""
+    return "demo" if data in (None, DATA) else "faces"
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    shape = "outputs/<data>[-<budget>]-<profile>[-<method>]-s<seed>"
+    parser.add_argument("--run", type=Path, metavar="FOLDER", help=f"the run's folder ({shape})")
+
+
+def add_names(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Options that name a run's folder."""
+    group = parser.add_argument_group("settings: profile < budget < method < --set, the later wins")
+    profiles = "demo, faces, smoke or paper, or the path of a YAML file (demo; faces for your own)"
+    group.add_argument("--profile", metavar="NAME", help=f"scale: model, steps, batch, rendering: {profiles}")
+    group.add_argument("--budget", metavar="NAME", help="data: lists of configs/budgets, such as 300w-120")
+    group.add_argument("--method", metavar="NAME", help=f"targets: a method of configs/methods ({METHOD})")
+    group.add_argument("--seed", type=int, metavar="N", help=f"of initial weights and batches ({SEED})")
+    group.add_argument("--data", metavar="NAME", help=f"rendered, or a name for faces of your own ({DATA})")
+    return group
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Options that make a config."""
+    group = add_names(parser)
+    group.add_argument(
+        "--root", metavar="DIR", help="folder of your own faces; lists are relative to it or to DIR/lists"
+    )
+    group.add_argument("--labelled", nargs="+", metavar="LIST", help="training lists with labels (labelled.txt)")
+    group.add_argument("--unlabelled", nargs="+", metavar="LIST", help="training lists without (unlabelled.txt)")
+    group.add_argument("--evaluate", nargs="+", metavar="LIST", help="lists to measure on (val.txt)")
+    group.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="A.B=C",
+        help="any setting (see: config show); several may stand in one word, split on white space; the last one wins",
+    )
+
+
+def asked_lists(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Which faces, as the options name them."""
+    values: dict[str, Any] = {}
+    if arguments.data is not None:
+        values["data.name"] = arguments.data
+    if arguments.root is not None:
+        values["data.root"] = str(Path(arguments.root).expanduser().resolve())
+    for name in LISTS:
+        if getattr(arguments, name) is not None:
+            values[f"data.{name}"] = getattr(arguments, name)
+    return values
+
+
+def asked_settings(arguments: argparse.Namespace, seed: bool = True) -> list[str]:
+    """What --set asks for, one override a word, and --seed."""
+    first = [f"seed={arguments.seed}"] if seed and arguments.seed is not None else []
+    return first + [part for text in arguments.set for part in text.split()]
+
+
+def config_from(arguments: argparse.Namespace, **names: str) -> Config:
+    """The config that the options ask for; ``names``: another profile, budget or method."""
+    return resolved(arguments, **names)[0]
+
+
+def resolved(arguments: argparse.Namespace, **names: str) -> tuple[Config, dict[str, str]]:
+    """That config, and where each setting came from."""
+    from tsal.settings import resolve
+
+    profile = arguments.profile or default_profile(arguments.data)
+    named = {"profile": profile, "budget": arguments.budget or "", "method": arguments.method or METHOD} | names
+    return resolve(**named, lists=asked_lists(arguments), overrides=asked_settings(arguments))
+
+
+def run_folder(arguments: argparse.Namespace) -> Path:
+    """The folder that --run names, or the one that follows from the other options."""
+    if arguments.run is not None:
+        return arguments.run.absolute()  # of the folder that the command is given in
+    method = arguments.method if arguments.method != METHOD else None
+    profile = Path(arguments.profile or default_profile(arguments.data)).stem
+    parts = [arguments.data or DATA, arguments.budget, profile, method, f"s{arguments.seed or SEED}"]
+    return OUTPUTS / "-".join(part for part in parts if part)

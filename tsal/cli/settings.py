@@ -1,0 +1,79 @@
+"""``python -m tsal config``: settings resolved, each with where it came from."""
+
+from __future__ import annotations
+
+import argparse
+
+from tsal.cli.options import add_run, add_settings, resolved
+from tsal.utils import InputError
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
+    text = "print every setting of these options, and where each came from"
+    show = commands.add_parser("show", help=text, description=f"{text.capitalize()}.")
+    show.add_argument(
+        "names", nargs="*", metavar="NAME", help="only these sections or settings, such as semi or tsal.sources"
+    )
+    add_settings(show)
+    text = "print the settings that differ between two methods, profiles or budgets, or from the defaults"
+    diff = commands.add_parser("diff", help=text, description=f"{text.capitalize()}.")
+    diff.add_argument(
+        "others",
+        nargs="*",
+        metavar="KIND=NAME",
+        help="method=mean-teacher, profile=smoke or budget=300w-50: the other side; nothing: the default run",
+    )
+    add_settings(diff)
+    for made in (show, diff):
+        add_run(made)
+
+
+def run_config(arguments: argparse.Namespace) -> None:
+    if arguments.run is not None:
+        from tsal.run import Run
+
+        config, origins = Run.open(arguments.run.absolute()).config, {}
+    else:
+        config, origins = resolved(arguments)
+    show(config, origins, arguments.names) if arguments.what == "show" else diff(arguments, config)
+
+
+def show(config, origins: dict[str, str], names: list[str]) -> None:
+    from tsal.config import fields_of
+
+    rows = []
+    for name, item in fields_of():
+        if not names or any(name == n or name.startswith(f"{n}.") for n in names):
+            rows.append((name, config.flat()[name], origins.get(name, "config.json"), item.metadata["text"]))
+    if not rows:
+        raise InputError(f"no section or setting {', '.join(names)}")
+    width = max(len(name) for name, *_ in rows)
+    value_width = min(44, max(len(text_of(value)) for _, value, *_ in rows))
+    for name, value, origin, text in rows:
+        print(f"{name:{width}}  {text_of(value):{value_width}}  [{origin}]  {text}")
+
+
+def diff(arguments: argparse.Namespace, config) -> None:
+    from tsal.config import Config
+    from tsal.settings import difference
+
+    kinds = ("profile", "budget", "method")
+    pairs = [text.partition("=") for text in arguments.others]
+    if wrong := [text for text, (kind, _, name) in zip(arguments.others, pairs) if kind not in kinds or not name]:
+        raise InputError(f"{wrong[0]}: write profile=NAME, budget=NAME or method=NAME")
+    other = resolved(arguments, **{kind: name for kind, _, name in pairs})[0] if pairs else Config()
+    found = difference(other, config)
+    print(
+        "\n".join(f"{name}: {text_of(first)} -> {text_of(second)}" for name, (first, second) in found.items()) or "none"
+    )
+
+
+def text_of(value) -> str:
+    return (
+        "[" + ", ".join(map(str, value)) + "]"
+        if isinstance(value, (list, tuple))
+        else repr(value)
+        if value == ""
+        else str(value)
+    )

@@ -1,0 +1,230 @@
+"""Settings read: profile < budget < method < ``--set``, the later wins.
+
+A profile (``configs/profiles``) is scale: model, steps, batch, rendering, tracker. A budget (``configs/budgets``) is data: lists, and how
+many faces of each kind a step has. A method (``configs/methods``) is what is learned from: every ``tsal.*`` setting, whole.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from tsal.config import Config, fields_of, flatten
+from tsal.utils import CONFIG_FOLDER, ConfigError
+
+Overrides = Iterable[str] | Mapping[str, Any]
+BUDGET_KEYS = {"semi.clips", "semi.images", "semi.frames", "semi.unlabelled_weight"}  # and all of data.*
+
+
+# --- files ---
+
+
+def names_of(kind: str) -> list[str]:
+    """The files of ``configs/profiles``, ``configs/budgets`` or ``configs/methods``, by name."""
+    return sorted(path.stem for path in (CONFIG_FOLDER / kind).glob("*.yaml"))
+
+
+def profile_for(data: str | None) -> str:
+    """The profile that was chosen on faces of this kind."""
+    return "demo" if data in (None, "rendered") else "faces"
+
+
+def _read(kind: str, name: str) -> dict[str, Any]:
+    names = names_of(kind)
+    if name not in names:
+        raise ConfigError(f"no {kind[:-1]} {name!r}{_nearest(name, names)}; {kind}: {', '.join(names)}")
+    return read_yaml(CONFIG_FOLDER / kind / f"{name}.yaml")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the config: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: cannot read the config: it is no text") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{path}: the top level is a section, not a value")
+    return dict(values)
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a file of ``configs/methods`` says."""
+
+    name: str
+    result: Literal["supervised", "teacher", "student"]  # the model that is its result
+    steps_times: int = 1  # times the steps of the other methods
+    settings: dict[str, Any] = field(default_factory=dict)  # by section.name
+
+
+def load_method(name: str) -> Method:
+    """A semi-supervised method by name."""
+    values = _read("methods", name)
+    result, times = values.pop("result"), values.pop("steps_times", 1)
+    return Method(name, result, times, flatten("", values))
+
+
+def load_budget(name: str) -> dict[str, Any]:
+    """The settings of a label budget, by section.name."""
+    values = _read("budgets", name)
+    values.pop("all_labels", None)
+    return {"budget": name} | flatten("", values)
+
+
+def load_reference(name: str) -> str:
+    """The budget that has every label of a budget's domain; "" where it names none."""
+    return _read("budgets", name).get("all_labels", "")
+
+
+# --- resolved ---
+
+
+def resolve(
+    profile: str = "demo", budget: str = "", method: str = "tsal", overrides: Overrides = (), lists: Overrides = ()
+) -> tuple[Config, dict[str, str]]:
+    """The config of three names and overrides, and where each setting (``section.name``) came from.
+
+    ``lists``: which faces, as the command line names them; they come after the budget and before the method.
+    """
+    layers = [(f"profile {Path(profile).stem}", read_profile(profile))]
+    if budget:
+        layers.append((f"budget {budget}", load_budget(budget)))
+    layers.append(("command line", _pairs(lists)))
+    layers.append((f"method {method}", {"method": method} | load_method(method).settings))
+    layers.append(("--set", _pairs(overrides)))
+    config, origins = Config(), {name: "default" for name, _ in fields_of()}
+    for origin, values in layers:
+        config = override(config, values, origin if origin.startswith(("profile", "budget", "method")) else "override")
+        origins |= {name: origin for name in values}
+    return config, origins
+
+
+def read_profile(source: str) -> dict[str, Any]:
+    """A profile's settings by section.name; ``source``: a name, or the path of a YAML file."""
+    path = Path(source)
+    values = read_yaml(path) if path.suffix in (".yaml", ".yml", ".json") else _read("profiles", str(source))
+    return {"profile": path.stem} | flatten("", values)
+
+
+def read_config(source: str | Path, overrides: Overrides = ()) -> Config:
+    """A profile by name, or a file of nested settings, and overrides over it; see :meth:`tsal.config.Config.load`."""
+    path = Path(source)
+    values = read_yaml(path) if path.suffix in (".yaml", ".yml", ".json") else _read("profiles", str(source))
+    config = update(Config(), values, str(path))
+    if path.suffix != ".json" and "profile" not in values:
+        config = dataclasses.replace(config, profile=path.stem)
+    return override(config, overrides)
+
+
+def override(config: Config, overrides: Overrides, origin: str = "override") -> Config:
+    """A copy of the config with values by section.name, or texts "section.name=value", applied in order."""
+    for name, value in _pairs(overrides).items():
+        nested: Any = value
+        for part in reversed(name.split(".")):
+            nested = {part: nested}
+        config = update(config, nested, origin)
+    return config
+
+
+def difference(first: Config, second: Config) -> dict[str, tuple[Any, Any]]:
+    """The settings (``section.name``) that two configs have otherwise, names of files apart."""
+    former, latter = first.flat(), second.flat()
+    named = ("profile", "budget", "method")
+    return {name: (former[name], latter[name]) for name in former if former[name] != latter[name] and name not in named}
+
+
+def _pairs(overrides: Overrides) -> dict[str, Any]:
+    if isinstance(overrides, Mapping):
+        return dict(overrides)
+    pairs = {}
+    for text in overrides:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"override {text!r}: write section.name=value")
+        pairs.pop(name.strip(), None)
+        pairs[name.strip()] = value.strip()
+    return pairs
+
+
+# --- values of the right type ---
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.4)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def update(config: Any, values: Mapping[str, Any], origin: str, prefix: str = "") -> Any:
+    """A copy of a section with nested values, each of the setting's type.
+
+    Raises:
+        ConfigError: a name that does not exist, or a value of a wrong type; ``origin`` begins the message.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{origin}: {prefix.rstrip('.') or 'the top level'} is a section, not a value")
+    hints = typing.get_type_hints(type(config))
+    changes = {}
+    for name, value in values.items():
+        if name not in hints:
+            every = [n for n, _ in fields_of()]
+            whole = [prefix + n for n, _ in fields_of(config)] + [prefix + n for n in hints]
+            # a forgotten section ("steps=5") is the commonest slip: compare with the last parts too
+            tails = [n for n in every if n.rpartition(".")[2] == str(name)]
+            hint = f" (did you mean {tails[0]!r}?)" if tails else _nearest(prefix + str(name), whole + every)
+            raise ConfigError(f"{origin}: unknown setting {prefix + str(name)!r}{hint}")
+        current = getattr(config, name)
+        if dataclasses.is_dataclass(current):
+            changes[name] = update(current, value, origin, f"{prefix}{name}.")
+        else:
+            changes[name] = _coerce(value, hints[name], f"{origin}: {prefix}{name}")
+    return dataclasses.replace(config, **changes)
+
+
+def _coerce(value: Any, kind: Any, where: str) -> Any:
+    """``value`` as ``kind``; text (from make or the command line) is read as YAML would read it."""
+    origin = typing.get_origin(kind)
+    if origin is tuple:
+        inner = typing.get_args(kind)[0]
+        parts = [p.strip() for p in value.strip("[]()").split(",") if p.strip()] if isinstance(value, str) else value
+        if not isinstance(parts, (list, tuple)):
+            raise ConfigError(f"{where}: wants a list, got {value!r}")
+        return tuple(_coerce(part, inner, where) for part in parts)
+    if kind is str:
+        if not isinstance(value, str):
+            value = str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+        if not isinstance(value, str):
+            raise ConfigError(f"{where}: wants text, got {value!r}")
+        return value
+    if origin is Literal:
+        allowed = typing.get_args(kind)
+        for choice in allowed:
+            if str(value) == str(choice) and not isinstance(value, bool):
+                return choice
+        choices = [str(a) for a in allowed]
+        raise ConfigError(f"{where}: {value!r} is none of {', '.join(choices)}{_nearest(str(value), choices)}")
+    if isinstance(value, str):
+        try:
+            value = float(value) if kind is float else yaml.safe_load(value)  # YAML reads 4e-3 as text
+        except (ValueError, yaml.YAMLError):
+            pass
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind:
+        raise ConfigError(f"{where}: wants {_kind_name(kind)}, got {value!r}")
+    return value
+
+
+def _kind_name(kind: Any) -> str:
+    names = {int: "a whole number", float: "a number", bool: "true or false"}
+    return names.get(kind, kind.__name__ if not isinstance(kind, types.GenericAlias) else str(kind))

@@ -1,0 +1,82 @@
+"""What a run is made of, in which order, and when each stage is done: make, the command line and the notebooks ask here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One file of this room, one notebook, one make target, one command."""
+
+    name: str
+    notebook: str
+    text: str  # for --help
+    result: str  # file of the run's folder that is written last
+    needs: tuple[str, ...] = ()  # stages whose results it reads
+    rooms: tuple[str, ...] = ()  # besides the core (tsal/*.py, data, tracker): what its result depends on
+    core: bool = True
+
+    def is_done(self, folder: Path) -> bool:
+        """Whether the result is there and no older than the results that it was made from."""
+        path = folder / self.result
+        if not path.exists():
+            return False
+        needed = [folder / STAGES[name].result for name in self.needs]
+        return all(other.exists() and path.stat().st_mtime >= other.stat().st_mtime for other in needed)
+
+
+STAGES = {
+    stage.name: stage
+    for stage in (
+        Stage(
+            "data",
+            "01_data",
+            "make or refresh a run: resolve its settings, make the rendered faces, check every list, image and annotation; or, "
+            "with a BUILDER, prepare a dataset",
+            "manifest.json",
+            rooms=("prepare", "synthetic"),
+        ),
+        Stage(
+            "tracker",
+            "02_tracker",
+            "train the optical-flow tracker and measure it beside zero motion and OpenCV's DIS",
+            "tracker/metrics.json",
+            ("data",),
+            ("synthetic",),
+        ),
+        Stage(
+            "train",
+            "03_train",
+            "supervised init, then supervised only and the semi-supervised method for equal steps",
+            "semi/model.pt",
+            ("tracker",),
+        ),
+        Stage(
+            "pseudo",
+            "04_pseudo_labels",
+            "audit every source of pseudo-labels on unlabelled clips",
+            "audit/labels.parquet",
+            ("train",),
+            ("audit", "evaluation"),
+        ),
+        Stage(
+            "evaluate",
+            "05_evaluate",
+            "predict the evaluation lists with every model and compute the metrics",
+            "metrics.json",
+            ("train",),
+            ("evaluation",),
+        ),
+        Stage(
+            "figures",
+            "06_figures",
+            "draw the figures of a run",
+            "figures/tables.md",
+            ("tracker", "pseudo", "evaluate"),
+            ("figures", "audit"),
+            core=False,
+        ),
+    )
+}

@@ -8,19 +8,16 @@ import pytest
 import torch
 
 from tsal.codecs import (
-    centre_cell,
-    decode_centres,
-    draw_centres,
-    draw_heatmaps,
-    encode_offsets,
+    CentreCodec,
+    HeatmapCodec,
     gather_cells,
-    heatmap_points,
     nearest_candidate,
     soft_argmax,
     to_distribution,
     with_background,
 )
 from tsal.config import Config
+from tsal.model import Detector
 
 STRIDE, SIGMA = 8, 6.0
 
@@ -33,20 +30,20 @@ def sub_pixel_grid(side: int, margin: float) -> torch.Tensor:
 
 
 def test_a_heatmap_is_indexed_by_row_then_column_and_is_one_at_its_point():
-    maps = draw_heatmaps(torch.tensor([[[11.5, 27.5]]]), 6, STRIDE, SIGMA)  # column 1, row 3
+    maps = HeatmapCodec(6, STRIDE, SIGMA).encode(torch.tensor([[[11.5, 27.5]]]))  # column 1, row 3
     assert maps.shape == (1, 1, 6, 6) and maps[0, 0, 3, 1] == 1
     assert maps.flatten().argmax() == 3 * 6 + 1
 
 
 def test_gaussian_values_by_hand():
-    maps = draw_heatmaps(torch.tensor([[[3.5, 3.5]]]), 3, STRIDE, SIGMA)[0, 0]
+    maps = HeatmapCodec(3, STRIDE, SIGMA).encode(torch.tensor([[[3.5, 3.5]]]))[0, 0]
     one = math.exp(-0.5 * (8 / 6) ** 2)  # one cell = 8 px away
     assert torch.allclose(maps[0], torch.tensor([1.0, one, one**4]), atol=1e-6)
     assert torch.allclose(maps[1, 1], torch.tensor(one**2), atol=1e-6)
 
 
 def test_laplacian_values_by_hand():
-    maps = draw_heatmaps(torch.tensor([[[3.5, 3.5]]]), 3, STRIDE, SIGMA, "laplacian")[0, 0]
+    maps = HeatmapCodec(3, STRIDE, SIGMA, "laplacian").encode(torch.tensor([[[3.5, 3.5]]]))[0, 0]
     one = math.exp(-math.sqrt(2) * 8 / 6)
     assert torch.allclose(maps[0], torch.tensor([1.0, one, one**2]), atol=1e-6)
     assert torch.allclose(maps[1, 1], torch.tensor(one**2), atol=1e-6)
@@ -54,7 +51,7 @@ def test_laplacian_values_by_hand():
 
 @pytest.mark.parametrize("shape", ["gaussian", "laplacian"])
 def test_sigma_is_the_standard_deviation_of_either_shape_along_each_axis(shape):
-    maps = to_distribution(draw_heatmaps(torch.tensor([[[100.0, 100.0]]]), 201, 1, SIGMA, shape))[0, 0]
+    maps = to_distribution(HeatmapCodec(201, 1, SIGMA, shape).encode(torch.tensor([[[100.0, 100.0]]])))[0, 0]
     where = torch.arange(201.0) - 100
     assert math.sqrt(float((maps.sum(0) * where**2).sum())) == pytest.approx(SIGMA, rel=0.01)
     assert math.sqrt(float((maps.sum(1) * where**2).sum())) == pytest.approx(SIGMA, rel=0.01)
@@ -70,24 +67,25 @@ def test_a_distribution_sums_to_one_and_an_empty_map_stays_finite():
     assert torch.allclose(maps[0].sum((-2, -1)), torch.ones(2)) and torch.equal(maps[1], torch.zeros(2, 4, 4))
 
 
-@pytest.mark.parametrize("profile", ["cpu", "smoke", "paper"])
+@pytest.mark.parametrize("profile", ["demo", "faces", "smoke", "paper"])
 def test_encode_decode_is_within_a_tenth_of_a_pixel_in_every_profile(profile):
-    config = Config.load(profile)
-    model, sigma = config.model, config.model.sigma
-    points = sub_pixel_grid(model.input, 3 * sigma)
-    drawn = draw_heatmaps(points, model.input // STRIDE, STRIDE, sigma, config.model.heatmap_shape)
+    model = Config.load(profile).model
+    codec = Detector(1, model).heatmap_codec
+    points = sub_pixel_grid(model.input, 3 * model.sigma)
+    drawn = codec.encode(points)
     maps = to_distribution(drawn).clamp_min(1e-30).log() if model.heatmap == "distribution" else drawn
     maps = torch.cat([maps, torch.zeros_like(maps[:, :1])], 1)
-    found, _ = heatmap_points(maps, STRIDE, model.heatmap, model.decode_radius)
+    found, _ = codec.decode(maps)
     assert points.shape[1] > 50 and (found - points).abs().max() < 0.1
 
 
-@pytest.mark.parametrize("kind, radius, side", [("distribution", 0, 96), ("gaussian", 3, 256)])
+@pytest.mark.parametrize("kind, radius, side", [("distribution", 0, 96), ("regression", 3, 256)])
 def test_encode_decode_is_within_a_tenth_of_a_pixel_at_the_paper_s_sigma(kind, radius, side):
     points = sub_pixel_grid(side, 3 * SIGMA)
-    drawn = draw_heatmaps(points, side // STRIDE, STRIDE, SIGMA)
+    codec = HeatmapCodec(side // STRIDE, STRIDE, SIGMA, kind=kind, radius=radius)
+    drawn = codec.encode(points)
     maps = with_background(to_distribution(drawn).clamp_min(1e-30).log() if kind == "distribution" else drawn)
-    assert (heatmap_points(maps, STRIDE, kind, radius)[0] - points).abs().max() < 0.1
+    assert (codec.decode(maps)[0] - points).abs().max() < 0.1
 
 
 def test_the_centre_of_mass_is_x_then_y_in_pixels():
@@ -105,31 +103,31 @@ def test_a_local_window_leaves_far_mass_out():
 
 def test_an_empty_map_decodes_to_something_finite():
     maps = torch.full((1, 3, 4, 4), -1.0)
-    points, score = heatmap_points(maps, STRIDE, "gaussian", 3)
+    points, score = HeatmapCodec(0, STRIDE, SIGMA, kind="regression", radius=3).decode(maps)
     assert points.isfinite().all() and score.tolist() == [[0.0, 0.0]]
 
 
 def test_the_score_is_the_peak_and_of_a_distribution_the_mass_around_it():
     values = torch.zeros(1, 2, 5, 5)
     values[0, 0, 2, 3] = 0.8
-    assert heatmap_points(values, STRIDE, "gaussian", 3)[1].item() == pytest.approx(0.8)
+    assert HeatmapCodec(0, STRIDE, SIGMA, kind="regression", radius=3).decode(values)[1].item() == pytest.approx(0.8)
     even = torch.zeros(1, 2, 5, 5)  # the same probability everywhere
-    assert heatmap_points(even, STRIDE, "distribution", 0)[1].item() == pytest.approx(9 / 25)
+    assert HeatmapCodec(0, STRIDE, SIGMA).decode(even)[1].item() == pytest.approx(9 / 25)
 
 
 def test_the_background_channel_is_no_landmark():
     maps = torch.zeros(2, 5, 6, 6)
-    points, score = heatmap_points(maps, STRIDE, "distribution", 0)
+    points, score = HeatmapCodec(0, STRIDE, SIGMA).decode(maps)
     assert points.shape == (2, 4, 2) and score.shape == (2, 4)
 
 
 def test_the_centre_cell_is_x_then_y_and_clipped_to_the_map():
     centres = torch.tensor([[11.5, 27.5], [8.0, 7.4], [-50.0, 999.0]])
-    assert centre_cell(centres, 6, STRIDE).tolist() == [[1, 3], [1, 0], [0, 5]]
+    assert CentreCodec(6, STRIDE, SIGMA).cell(centres).tolist() == [[1, 3], [1, 0], [0, 5]]
 
 
 def test_a_drawn_centre_is_exactly_one_at_the_one_cell_that_holds_it():
-    maps = draw_centres(torch.tensor([[13.1, 25.7], [40.0, 2.0]]), 6, STRIDE, SIGMA)
+    maps = CentreCodec(6, STRIDE, SIGMA).encode(torch.tensor([[13.1, 25.7], [40.0, 2.0]]))
     assert maps.shape == (2, 1, 6, 6)
     assert (maps == 1).sum((1, 2, 3)).tolist() == [1, 1]
     assert maps[0, 0, 3, 1] == 1 and maps[1, 0, 0, 5] == 1
@@ -139,16 +137,19 @@ def test_encode_decode_of_a_centre_with_offsets_is_exact():
     generator = torch.Generator().manual_seed(0)
     points = torch.rand(5, 7, 2, generator=generator) * 140 - 20  # also landmarks outside the crop
     centre = torch.rand(5, 2, generator=generator) * 90 + 2
-    cell = centre_cell(centre, 12, STRIDE)
+    codec = CentreCodec(12, STRIDE, SIGMA)
+    cell = codec.cell(centre)
     offsets = torch.full((5, 14, 12, 12), 99.0)
-    offsets[torch.arange(5), :, cell[:, 1], cell[:, 0]] = encode_offsets(points, cell, STRIDE).flatten(1)
-    decoded, score = decode_centres(draw_centres(centre, 12, STRIDE, SIGMA), offsets, STRIDE, 1)
+    offsets[torch.arange(5), :, cell[:, 1], cell[:, 0]] = codec.encode_offsets(points, cell).flatten(1)
+    decoded, score = codec.decode(codec.encode(centre).logit(), offsets)
     assert torch.allclose(decoded[:, 0], points, atol=1e-4)
     assert score.tolist() == [[1.0]] * 5
 
 
 def test_offsets_are_in_cells_from_the_middle_of_the_cell():
-    offsets = encode_offsets(torch.tensor([[[11.5, 3.5], [3.5, 19.5]]]), torch.tensor([[0, 0]]), STRIDE)
+    offsets = CentreCodec(6, STRIDE, SIGMA).encode_offsets(
+        torch.tensor([[[11.5, 3.5], [3.5, 19.5]]]), torch.tensor([[0, 0]])
+    )
     assert offsets.tolist() == [[[1.0, 0.0], [0.0, 2.0]]]
 
 
@@ -158,7 +159,7 @@ def test_candidates_come_best_first_and_a_neighbour_of_a_better_cell_is_none():
     centre[0, 0, 2, 3] = 0.8  # touches it: suppressed
     centre[0, 0, 4, 1] = 0.5
     centre[0, 0, 5, 5] = 0.7
-    points, score = decode_centres(centre, torch.zeros(1, 2, 6, 6), STRIDE, 3)
+    points, score = CentreCodec(6, STRIDE, SIGMA, 3).decode(centre.logit(), torch.zeros(1, 2, 6, 6))
     assert score.tolist() == [[pytest.approx(0.9), pytest.approx(0.7), pytest.approx(0.5)]]
     assert points[0, :, 0].tolist() == [[35.5, 11.5], [43.5, 43.5], [11.5, 35.5]]
 
@@ -166,7 +167,7 @@ def test_candidates_come_best_first_and_a_neighbour_of_a_better_cell_is_none():
 def test_a_suppressed_cell_is_no_candidate_however_many_are_asked_for():
     y, x = torch.meshgrid(torch.arange(6.0), torch.arange(6.0), indexing="ij")
     centre = (0.9 - 0.1 * ((x - 2) ** 2 + (y - 3) ** 2).sqrt())[None, None]  # one hill, its top in column 2, row 3
-    points, _ = decode_centres(centre, torch.zeros(1, 2, 6, 6), STRIDE, 5)
+    points, _ = CentreCodec(6, STRIDE, SIGMA, 5).decode(centre.logit(), torch.zeros(1, 2, 6, 6))
     assert points[0, :, 0].tolist() == [[19.5, 27.5]] * 5
 
 
@@ -174,7 +175,7 @@ def test_offset_channels_are_x0_y0_x1_y1():
     centre = torch.zeros(1, 1, 3, 3)
     centre[0, 0, 0, 0] = 1
     offsets = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 4, 1, 1).expand(1, 4, 3, 3)
-    points, _ = decode_centres(centre, offsets, STRIDE, 1)
+    points, _ = CentreCodec(6, STRIDE, SIGMA, 1).decode(centre.logit(), offsets)
     assert points[0, 0].tolist() == [[11.5, 19.5], [27.5, 35.5]]
 
 
@@ -193,6 +194,6 @@ def test_the_nearest_candidate_is_the_one_with_the_least_mean_distance():
 def test_decoding_changes_nothing_that_it_is_given():
     maps, centre, offsets = torch.randn(1, 3, 4, 4), torch.rand(1, 1, 4, 4), torch.randn(1, 4, 4, 4)
     before = [x.clone() for x in (maps, centre, offsets)]
-    heatmap_points(maps, STRIDE, "gaussian", 1)
-    decode_centres(centre, offsets, STRIDE, 2)
+    HeatmapCodec(0, STRIDE, SIGMA, kind="regression", radius=1).decode(maps)
+    CentreCodec(6, STRIDE, SIGMA, 2).decode(centre.logit(), offsets)
     assert all(torch.equal(a, b) for a, b in zip((maps, centre, offsets), before))

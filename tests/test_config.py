@@ -8,18 +8,18 @@ import json
 import pytest
 import yaml
 
-from tsal.config import Config, load_budget, load_reference
+from tsal.config import Config, difference, fields_of, load_budget, load_reference, resolve
 from tsal.utils.errors import ConfigError, InputError
 from tsal.utils.paths import CONFIG_FOLDER
 
-PROFILES = sorted(path.stem for path in CONFIG_FOLDER.glob("*.yaml"))
+PROFILES = sorted(path.stem for path in (CONFIG_FOLDER / "profiles").glob("*.yaml"))
 BUDGETS = sorted(path.stem for path in (CONFIG_FOLDER / "budgets").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_each_profile_loads_and_sets_what_its_file_says(name):
     loaded = Config.load(name).to_dict()
-    for section, values in yaml.safe_load((CONFIG_FOLDER / f"{name}.yaml").read_text()).items():
+    for section, values in yaml.safe_load((CONFIG_FOLDER / "profiles" / f"{name}.yaml").read_text()).items():
         if not isinstance(values, dict):
             assert loaded[section] == values
         else:
@@ -27,18 +27,49 @@ def test_each_profile_loads_and_sets_what_its_file_says(name):
 
 
 def test_the_profiles_and_budgets_that_the_readme_names_are_there():
-    assert {"cpu", "real", "paper", "smoke"} <= set(PROFILES)
+    assert {"demo", "faces", "paper", "smoke"} <= set(PROFILES)
     assert {"300w-50", "300w-120", "300w-1057", "ytf-40"} <= set(BUDGETS)
 
 
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_profile_is_scale_and_says_nothing_of_lists_or_targets(name):
+    values = yaml.safe_load((CONFIG_FOLDER / "profiles" / f"{name}.yaml").read_text())
+    assert "tsal" not in values and not {"labelled", "unlabelled", "evaluate"} & set(values.get("data", {}))
+
+
 @pytest.mark.parametrize("name", BUDGETS)
-def test_each_budget_overrides_the_lists_of_a_config(name):
+def test_a_budget_is_lists_and_faces_a_step(name):
     values = yaml.safe_load((CONFIG_FOLDER / "budgets" / f"{name}.yaml").read_text())
-    everything, more = values.pop("all_labels", ""), values.pop("set", {})
-    loaded = Config().override(load_budget(name)).to_dict()
-    assert {key: loaded["data"][key] for key in values} == values
-    assert {section: {key: loaded[section][key] for key in settings} for section, settings in more.items()} == more
+    everything, loaded = values.pop("all_labels", ""), Config().override(load_budget(name)).to_dict()
+    assert set(values) <= {"data", "semi"} and set(values.get("semi", {})) <= {"clips", "images", "unlabelled_weight"}
+    assert all(loaded[section][key] == value for section, items in values.items() for key, value in items.items())
+    assert loaded["budget"] == name
     assert load_reference(name) == everything and (not everything or everything in BUDGETS)
+
+
+def test_the_later_of_profile_budget_method_and_set_wins_and_the_names_are_kept():
+    config, origins = resolve(
+        "faces", "300w-50", "tsal-no-sic", ["tsal.ramp_up=0.3", "semi.clips=5"], {"data.name": "x"}
+    )
+    assert (config.profile, config.budget, config.method) == ("faces", "300w-50", "tsal-no-sic")
+    assert (config.semi.steps, origins["semi.steps"]) == (2400, "profile faces")
+    assert (config.semi.images, origins["semi.images"]) == (22, "budget 300w-50")  # the profile says 14
+    assert (config.tsal.sic_weight, origins["tsal.sic_weight"]) == (0.0, "method tsal-no-sic")
+    assert (config.semi.clips, origins["semi.clips"]) == (5, "--set")  # the budget says 2
+    assert (config.tsal.ramp_up, config.data.name, origins["model.size"]) == (0.3, "x", "default")
+
+
+def test_the_difference_of_two_configs_names_what_differs_and_not_the_files():
+    first, second = resolve(method="tsal")[0], resolve(method="tsal-no-sic")[0]
+    assert difference(first, second) == {"tsal.sic_weight": (first.tsal.sic_weight, 0.0)}
+
+
+def test_every_setting_says_what_it_is_for():
+    assert all(item.metadata["text"] and len(item.metadata["text"]) < 120 for _, item in fields_of())
+
+
+def test_the_defaults_are_the_method_tsal_in_the_profile_demo():
+    assert resolve()[0] == Config()
 
 
 def test_a_budget_that_does_not_exist_names_the_nearest():
@@ -56,15 +87,15 @@ def test_later_overrides_win_and_the_original_stays_as_it_was():
 @pytest.mark.parametrize(
     "override, section, name, value",
     [
-        ("supervised.lr=4e-3", "train", "lr", 0.004),
-        ("supervised.lr=1", "train", "lr", 1.0),
-        ("supervised.steps=12", "train", "steps", 12),
-        ("tsal.teacher_consistency=false", "tsal", "calm", False),
-        ("tsal.inits=2", "tsal", "starts", 2),
-        ("tsal.ema_direction=mutual", "tsal", "direction", "mutual"),
+        ("supervised.lr=4e-3", "supervised", "lr", 0.004),
+        ("supervised.lr=1", "supervised", "lr", 1.0),
+        ("supervised.steps=12", "supervised", "steps", 12),
+        ("tsal.fallback=false", "tsal", "fallback", False),
+        ("tsal.inits=2", "tsal", "inits", 2),
+        ("tsal.ema_direction=mutual", "tsal", "ema_direction", "mutual"),
         ("data.scheme=29", "data", "scheme", "29"),
         ("data.evaluate=a.txt, b.txt", "data", "evaluate", ("a.txt", "b.txt")),
-        ("data.audit_labels=", "data", "truth", ()),
+        ("data.audit_labels=", "data", "audit_labels", ()),
         ("tracker.channels=[8, 16]", "tracker", "channels", (8, 16)),
         ("data.root=/a=b", "data", "root", "/a=b"),
     ],

@@ -8,14 +8,13 @@ import pytest
 import torch
 from toys import PAIRED, perfect_detection
 
-from tsal.config import ModelConfig, TsalConfig
+from tsal.config import ModelConfig
 from tsal.model import Detector
 from tsal.pseudo import (
     Source,
     check_sources,
     detection_sources,
     fuse,
-    mean_with_mirror,
     to_view,
     tracking_sources,
     weights_to_view,
@@ -46,9 +45,8 @@ def all_sources(**changes: Source) -> dict[str, Source]:
     return plain | changes
 
 
-def fused(sources=TRACKED, found=None, **settings):
-    plain = {"mu": 0.5, "fallback": True, "gate_agreement": 0.0}
-    return fuse(found or all_sources(), TsalConfig(sources=tuple(sources), **(plain | settings)))
+def fused(sources=TRACKED, found=None, mu=0.5, fallback=True):
+    return fuse(found or all_sources(), tuple(sources), mu, fallback=fallback)
 
 
 def xs(labels) -> list[float]:
@@ -69,14 +67,14 @@ def test_mu_weighs_the_heatmap_family_against_the_centre_family(mu, x):
 def test_the_valid_sources_of_a_family_count_alike():
     names = ("tracked_heatmap", "propagated", "tracked_centre")
     assert xs(fused(names)) == pytest.approx([22.5, 22.5])  # (25 + 20) / 2
-    half = all_sources(carried=source(40.0, [True, False], flow_error=2.5))
+    half = all_sources(propagated=source(40.0, [True, False], flow_error=2.5))
     assert xs(fused(names, half)) == pytest.approx([22.5, 15.0])
 
 
 @pytest.mark.parametrize("rubbish", [math.nan, 1e6])
 def test_what_stands_in_a_point_that_is_not_valid_is_never_fused(rubbish):
     names = ("tracked_heatmap", "propagated", "tracked_centre")
-    clean, spoiled = (fused(names, all_sources(carried=source(x, False, flow_error=2.5))) for x in (40.0, rubbish))
+    clean, spoiled = (fused(names, all_sources(propagated=source(x, False, flow_error=2.5))) for x in (40.0, rubbish))
     assert torch.equal(spoiled.points, clean.points) and torch.equal(spoiled.disagreement, clean.disagreement)
 
 
@@ -144,19 +142,6 @@ def test_agreement_is_the_distance_of_the_families_in_pixels():
     assert fused(found=apart).disagreement.tolist() == [[5.0, 0.0]]
 
 
-def test_a_frame_s_mean_disagreement_lowers_the_trust_in_it():
-    labels = fused(gate_agreement=5.0)  # 10 px apart
-    assert labels.weight.tolist() == [[pytest.approx(math.exp(-4)), pytest.approx(math.exp(-4))]]
-    alone = fused(("tracked_heatmap",), gate_agreement=5.0)  # 8 px from the centre source, which is not learned from
-    assert alone.weight.tolist() == [[pytest.approx(math.exp(-2.56)), pytest.approx(math.exp(-2.56))]] and xs(
-        alone
-    ) == [10.0, 10.0]
-    silent = all_sources(tracked_centre=source(20.0, False, flow_error=1.5))
-    assert fused(found=silent, fallback=False, gate_agreement=5.0).weight.tolist() == [
-        [1.0, 1.0]
-    ]  # one speaks: nothing to compare
-
-
 def test_fusion_changes_nothing_that_it_is_given():
     found = all_sources()
     before = {name: s.points.clone() for name, s in found.items()}
@@ -206,18 +191,6 @@ def test_of_several_centres_the_one_nearest_to_the_heatmap_is_taken():
     found.centre[0, 0, 1, 1] = 25.0  # a surer centre elsewhere,
     found.offsets[0, :, 1, 1] = 0.0  # whose landmarks lie elsewhere
     assert torch.allclose(detection_sources(detector(), found)["centre"].points, POINTS, atol=1e-3)
-
-
-def test_the_mirror_s_opposite_error_takes_the_frame_s_away():
-    order, error = list(PAIRED.flip), torch.tensor([2.0, -1.0])
-    mirrored = POINTS[:, order].clone()
-    mirrored[..., 0] = 95 - mirrored[..., 0]
-    frame = detection_sources(detector(), perfect_detection(detector(), POINTS + error, PAIRED))
-    # 2 px to the right in the mirror image are 2 px to the left in the frame
-    opposite = detection_sources(detector(), perfect_detection(detector(), mirrored + torch.tensor([2.0, 1.0]), PAIRED))
-    for name, found in mean_with_mirror(frame, opposite, 96, PAIRED).items():
-        assert (found.points - POINTS).abs().max() < 0.1, name
-    assert (frame["heatmap"].points - POINTS).abs().max() > 1.5
 
 
 def test_each_tracking_source_follows_a_known_motion_within_the_codec_s_accuracy():

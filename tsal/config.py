@@ -1,226 +1,39 @@
-"""Every setting of a run, in one frozen dataclass; its defaults are the profile ``demo``.
+"""The config of a run: profile < budget < method < ``--set``, the later wins.
 
-Each field says what it is for, and, where it has one, its role: ``machine`` settings change how a run goes and never what comes out of it,
-``measuring`` ones are not seen by training, ``unlabelled`` ones touch no labelled face. Lengths called px are pixels of the network's
-input. :mod:`tsal.settings` reads the files of ``configs/`` and overrides into it.
+A profile (``configs/profiles``) is scale: model, steps, batch, rendering, tracker. A budget (``configs/budgets``) is data: lists, and how
+many faces of each kind a step has. A method (``configs/methods``) is what is learned from: every ``tsal.*`` setting, whole.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
-from collections.abc import Iterator
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tsal.utils import write_text
+import yaml
 
+from tsal.settings import (
+    AugmentConfig,
+    DataConfig,
+    ModelConfig,
+    RenderConfig,
+    SemiConfig,
+    SupervisedConfig,
+    TrackerConfig,
+    TrainConfig,
+    TsalConfig,
+    setting,
+)
+from tsal.utils import CONFIG_FOLDER, ConfigError, write_text
 
-def setting(default: Any, text: str, role: str = "") -> Any:
-    """A field of a section: its default, one line that says what it is, and its role."""
-    return field(default=default, metadata={"text": text, "role": role})
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Which faces. Lists are relative to ``root`` (its ``lists`` folder may be left out)."""
-
-    name: str = setting("rendered", "rendered: the embedded faces; anything else: a folder with lists of your own")
-    root: str = setting("", "folder of the lists; empty for rendered faces and for prepared datasets", "measuring")
-    scheme: str = setting("68", "landmark scheme: a name of configs/schemes, or the path of a file")
-    labelled: tuple[str, ...] = setting(("labelled.txt",), "training lists with labels")
-    unlabelled: tuple[str, ...] = setting(("unlabelled.txt",), "training lists whose labels are not used", "unlabelled")
-    evaluate: tuple[str, ...] = setting(("val.txt",), "lists to measure on", "measuring")
-    audit_labels: tuple[str, ...] = setting(
-        (), "lists with labels of unlabelled rows, to measure pseudo-labels; never trained on", "measuring"
-    )
-    consecutive: bool = setting(
-        True,
-        "frames of an unlabelled clip follow one another at video rate, so that a tracker can follow",
-        "unlabelled",
-    )
-    transductive: bool = setting(
-        False, "unlabelled rows may be images or clips of the evaluation lists; every result says so", "measuring"
-    )
-    normaliser: Literal["ocular", "pupil", "box", "face_size"] = setting(
-        "ocular", "length that errors are divided by", "measuring"
-    )
-    cache_mb: int = setting(2000, "decoded crops kept in memory, MiB", "machine")
-    disk_cache_mb: int = setting(4000, "crops kept in data/cache for every run, MiB; 0: none", "machine")
-    workers: int = setting(2, "threads that cut crops ahead of training", "machine")
-
-
-@dataclass(frozen=True)
-class RenderConfig:
-    """The embedded rendered faces."""
-
-    labelled: int = setting(40, "labelled photographs")
-    clips: int = setting(180, "unlabelled clips")
-    validation: int = setting(40, "labelled clips to measure on; all identities apart")
-    frames: int = setting(5, "frames of a clip")
-    side: int = setting(128, "pixels of a frame")
-    seed: int = setting(0, "of heads, scenes and motion")
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """The detector and its codecs."""
-
-    size: Literal["light", "vgg16"] = setting(
-        "light", "backbone: 1.45 M parameters, or the paper's VGG-16 with CPM stages"
-    )
-    input: int = setting(96, "side of the square input, px")
-    stages: int = setting(2, "heatmap stages")
-    heatmap: Literal["distribution", "regression"] = setting(
-        "distribution", "a softmax over the map, or values to regress"
-    )
-    heatmap_shape: Literal["gaussian", "laplacian"] = setting("gaussian", "of target heatmaps")
-    sigma: float = setting(5.0, "of target heatmaps, px")
-    decode_radius: int = setting(0, "window of the local soft-argmax, cells; 0: the whole map")
-    centre_candidates: int = setting(5, "top-N centres")
-    vgg16_weights: str = setting("", "local file of ImageNet weights with torchvision's names")
-
-
-@dataclass(frozen=True)
-class AugmentConfig:
-    """Training views. Ranges are uniform; probabilities are per face (one draw a clip)."""
-
-    box_scale: float = setting(1.35, "side of the crop over the longer side of the box")
-    scale: float = setting(0.15, "1 +- scale")
-    rotation: float = setting(30.0, "+- degrees")
-    shift: float = setting(0.08, "+- share of the crop's side")
-    flip: float = setting(0.5, "probability of a mirror image")
-    colour: float = setting(0.3, "strength of brightness, contrast and channel gains")
-    grey: float = setting(0.15, "probability of a grey image")
-    blur: float = setting(0.2, "probability of blur")
-    noise: float = setting(0.03, "largest standard deviation, in [0, 1] intensities")
-    occlude: float = setting(0.5, "probability of a patch over the student's view", "unlabelled")
-    weak_geometry: float = setting(0.3, "share of scale, rotation and shift that the target's view gets", "unlabelled")
-    strong_geometry: float = setting(1.0, "and the student's view of an unlabelled face", "unlabelled")
-    shape_transfer: float = setting(
-        0.0, "probability that a labelled face moves part of the way to the shape of another one of its step"
-    )
-    aligned_mixup: float = setting(
-        0.0, "largest share of another labelled face mixed into a labelled one, landmark on landmark"
-    )
-
-
-@dataclass(frozen=True)
-class SupervisedConfig:
-    """The supervised init: labels alone, from random weights."""
-
-    steps: int = setting(800, "optimiser steps")
-    batch: int = setting(32, "labelled faces a step")
-    lr: float = setting(2e-3, "largest learning rate")
-
-
-@dataclass(frozen=True)
-class SemiConfig:
-    """What every method gets after the init, supervised-only too: equal steps, equal faces."""
-
-    steps: int = setting(600, "optimiser steps")
-    batch: int = setting(16, "labelled faces a step")
-    lr: float = setting(2e-3, "largest learning rate of the student")
-    clips: int = setting(12, "unlabelled clips a step", "unlabelled")
-    images: int = setting(24, "unlabelled single images a step; at most a tenth of those that there are", "unlabelled")
-    frames: int = setting(2, "frames of a clip in a step (T)", "unlabelled")
-    unlabelled_weight: float = setting(1.0, "of the unlabelled losses at the ramp's top", "unlabelled")
-    ema_decay: float = setting(
-        0.98, "teacher <- decay * teacher + (1 - decay) * student, after each step", "unlabelled"
-    )
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Optimiser and losses of every training of a detector."""
-
-    epochs: int = setting(0, "if positive, init and semi-supervised steps are epochs x batches of the labelled rows")
-    optimiser: Literal["adamw", "sgd"] = setting("adamw", "SGD has Nesterov momentum")
-    schedule: Literal["cosine", "steps", "constant"] = setting("cosine", "steps: halved at 90, 110, 130 of 150 epochs")
-    warmup: float = setting(0.05, "share of the run with a rising rate")
-    momentum: float = setting(0.9, "of SGD")
-    weight_decay: float = setting(1e-4, "of weights, not of biases")
-    bias_lr: float = setting(1.0, "rate of biases, times lr")
-    stage_lr: float = setting(1.0, "rate of the heatmap stages, times lr")
-    clip_norm: float = setting(5.0, "largest norm of the gradient; 0: off")
-    heatmap_weight: float = setting(2.5, "cross-entropy of a distribution, or MSE of values")
-    point_weight: float = setting(1.0, "smooth-L1 of soft-argmax points, px")
-    centre_weight: float = setting(1.0, "focal loss of the centre heatmap")
-    offset_weight: float = setting(3.0, "L1 of offsets, in cells")
-    offset_radius: int = setting(1, "cells around the centre cell that also learn their offsets; 0: as in the paper")
-    checkpoint_every: int = setting(100, "steps", "machine")
-    snapshots: int = setting(
-        4, "even stages of the semi-supervised training whose models are kept for the audit", "machine"
-    )
-    amp: Literal["auto", "none", "bf16"] = setting("auto", "auto: bfloat16 where the processor has it in hardware")
-    device: str = setting("auto", "auto: cuda where there is one", "machine")
-
-
-@dataclass(frozen=True)
-class TrackerConfig:
-    """The optical-flow network and its own stage."""
-
-    channels: tuple[int, ...] = setting((12, 24, 32, 48, 64), "of the feature pyramid's levels")
-    search: int = setting(3, "cells around each cell, at every level")
-    finest: int = setting(1, "level of the finest estimated flow, at stride 2^finest")
-    width: int = setting(32, "of the flow estimator")
-    flow: Literal["learned", "lucas-kanade"] = setting(
-        "learned", "of the tracking sources; the latter needs no network"
-    )
-    init: str = setting("tsal/weights/tracker.pt", "trained tracker to start from, in the repository; empty: none")
-    synthetic_steps: int = setting(0, "on pairs with exact flow; from scratch, 1500 at lr 4e-3 are of use")
-    rendered_share: float = setting(
-        0.0, "share of them on the embedded rendered clips; the others are warps of own frames"
-    )
-    video_steps: int = setting(50, "on real pairs, without labels")
-    tune_steps: int = setting(0, "on real pairs with the initial detector: adds detection consistency")
-    batch: int = setting(8, "pairs a step")
-    lr: float = setting(1e-3, "of synthetic pairs")
-    video_lr: float = setting(2e-5, "of real pairs; a higher rate undoes what exact flow taught")
-    occlusion_after: float = setting(0.2, "share of the video steps after which occluded pixels are left out")
-    census_weight: float = setting(1.0, "of the photometric loss")
-    smooth_weight: float = setting(0.5, "of edge-aware smoothness")
-    consistency_weight: float = setting(1.0, "of detection consistency")
-
-
-@dataclass(frozen=True)
-class TsalConfig:
-    """A method: what the student and the teacher learn from. The files of ``configs/methods`` write every one of these out."""
-
-    inits: Literal[1, 2] = setting(1, "one supervised init for both models, or two with different seeds")
-    trackers: Literal["shared", "own"] = setting("shared", "one tuned tracker, or one for each model")
-    sources: tuple[str, ...] = setting(
-        ("heatmap", "centre", "tracked_heatmap", "tracked_centre"), "fused into the student's target"
-    )
-    tracking: Literal["consecutive", "any"] = setting(
-        "consecutive", "clips that tracking sources are read on: those of data.consecutive, or any"
-    )
-    heatmap_share: float = setting(0.8, "mu: weight of heatmap sources in the fusion; centre sources have the rest")
-    targets_from: Literal["self", "teacher"] = setting("teacher", "whose sources the student learns from")
-    student_loss: Literal["points", "full"] = setting(
-        "full", "points of the heatmap source, or the whole supervised loss"
-    )
-    teacher_consistency: bool = setting(
-        False, "the teacher's own loss of one source: it must agree with itself on reconstructions"
-    )
-    teacher_lr: float = setting(0.0, "the teacher's learning rate over the student's; 0: it changes by averaging alone")
-    student_init: Literal["init", "random"] = setting("init", "the student's first weights")
-    labels_after: float = setting(
-        0.0, "share of the run after which the student sees labels; before, pseudo-labels alone"
-    )
-    ema_direction: Literal["student_to_teacher", "mutual", "none"] = setting("student_to_teacher", "of the averaging")
-    bn_stats: Literal["own", "average"] = setting(
-        "average", "batch statistics: each model's own, or averaged like the weights"
-    )
-    sic_weight: float = setting(30.0, "of the facial structure invariance; the paper's 0.01 is not felt")
-    fallback: bool = setting(True, "where tracking gives nothing, take the sources of the real frame")
-    ramp_up: float = setting(0.1, "share of the run in which the unlabelled losses rise")
-    ramp_down: float = setting(0.9, "and after which they fall")
-    max_fb_error: float = setting(0.5, "largest forward-backward error of a tracked point, px; 0: no gate")
-    drift_correction: bool = setting(
-        True, "subtract the running mean of the offset between targets and the student's points"
-    )
+Overrides = Iterable[str] | Mapping[str, Any]
+BUDGET_KEYS = {"semi.clips", "semi.images", "semi.frames", "semi.unlabelled_weight"}  # and all of data.*
 
 
 @dataclass(frozen=True)
@@ -251,28 +64,20 @@ class Config:
         Raises:
             ConfigError: a name that does not exist, with the nearest valid one, or a value of a wrong type.
         """
-        from tsal.settings import read_config
-
         return read_config(source, overrides)
 
     @staticmethod
     def resolve(profile: str = "demo", budget: str = "", method: str = "tsal", overrides=(), lists=()) -> Config:
         """The config of a profile, a budget, a method and overrides, the later wins; see :func:`tsal.settings.resolve`."""
-        from tsal.settings import resolve
-
         return resolve(profile, budget, method, overrides, lists)[0]
 
     @staticmethod
     def from_dict(values, origin: str = "config") -> Config:
         """Build from nested plain values, as :meth:`to_dict` gives them."""
-        from tsal.settings import update
-
         return update(Config(), values, origin)
 
     def override(self, overrides) -> Config:
         """A copy with ``overrides`` applied, see :meth:`load`."""
-        from tsal.settings import override
-
         return override(self, overrides)
 
     def to_dict(self) -> dict[str, Any]:
@@ -309,3 +114,209 @@ def fields_of(config: Any = None, prefix: str = "") -> Iterator[tuple[str, datac
 def settings_of(*roles: str) -> frozenset[str]:
     """Names (``section.name``) of the settings with one of these roles."""
     return frozenset(name for name, item in fields_of() if item.metadata["role"] in roles)
+
+
+# --- files ---
+
+
+def names_of(kind: str) -> list[str]:
+    """The files of ``configs/profiles``, ``configs/budgets`` or ``configs/methods``, by name."""
+    return sorted(path.stem for path in (CONFIG_FOLDER / kind).glob("*.yaml"))
+
+
+def profile_for(data: str | None) -> str:
+    """The profile that was chosen on faces of this kind."""
+    return "demo" if data in (None, "rendered") else "faces"
+
+
+def _read(kind: str, name: str) -> dict[str, Any]:
+    names = names_of(kind)
+    if name not in names:
+        raise ConfigError(f"no {kind[:-1]} {name!r}{_nearest(name, names)}; {kind}: {', '.join(names)}")
+    return read_yaml(CONFIG_FOLDER / kind / f"{name}.yaml")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the config: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: cannot read the config: it is no text") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{path}: the top level is a section, not a value")
+    return dict(values)
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a file of ``configs/methods`` says."""
+
+    name: str
+    result: Literal["supervised", "teacher", "student"]  # the model that is its result
+    steps_times: int = 1  # times the steps of the other methods
+    settings: dict[str, Any] = field(default_factory=dict)  # by section.name
+
+
+def load_method(name: str) -> Method:
+    """A semi-supervised method by name."""
+    values = _read("methods", name)
+    result, times = values.pop("result"), values.pop("steps_times", 1)
+    return Method(name, result, times, flatten("", values))
+
+
+def load_budget(name: str) -> dict[str, Any]:
+    """The settings of a label budget, by section.name."""
+    values = _read("budgets", name)
+    values.pop("all_labels", None)
+    return {"budget": name} | flatten("", values)
+
+
+def load_reference(name: str) -> str:
+    """The budget that has every label of a budget's domain; "" where it names none."""
+    return _read("budgets", name).get("all_labels", "")
+
+
+# --- resolved ---
+
+
+def resolve(
+    profile: str = "demo", budget: str = "", method: str = "tsal", overrides: Overrides = (), lists: Overrides = ()
+) -> tuple[Config, dict[str, str]]:
+    """The config of three names and overrides, and where each setting (``section.name``) came from.
+
+    ``lists``: which faces, as the command line names them; they come after the budget and before the method.
+    """
+    layers = [(f"profile {Path(profile).stem}", read_profile(profile))]
+    if budget:
+        layers.append((f"budget {budget}", load_budget(budget)))
+    layers.append(("command line", _pairs(lists)))
+    layers.append((f"method {method}", {"method": method} | load_method(method).settings))
+    layers.append(("--set", _pairs(overrides)))
+    config, origins = Config(), {name: "default" for name, _ in fields_of()}
+    for origin, values in layers:
+        config = override(config, values, origin if origin.startswith(("profile", "budget", "method")) else "override")
+        origins |= {name: origin for name in values}
+    return config, origins
+
+
+def read_profile(source: str) -> dict[str, Any]:
+    """A profile's settings by section.name; ``source``: a name, or the path of a YAML file."""
+    path = Path(source)
+    values = read_yaml(path) if path.suffix in (".yaml", ".yml", ".json") else _read("profiles", str(source))
+    return {"profile": path.stem} | flatten("", values)
+
+
+def read_config(source: str | Path, overrides: Overrides = ()) -> Config:
+    """A profile by name, or a file of nested settings, and overrides over it; see :meth:`tsal.config.Config.load`."""
+    path = Path(source)
+    values = read_yaml(path) if path.suffix in (".yaml", ".yml", ".json") else _read("profiles", str(source))
+    config = update(Config(), values, str(path))
+    if path.suffix != ".json" and "profile" not in values:
+        config = dataclasses.replace(config, profile=path.stem)
+    return override(config, overrides)
+
+
+def override(config: Config, overrides: Overrides, origin: str = "override") -> Config:
+    """A copy of the config with values by section.name, or texts "section.name=value", applied in order."""
+    for name, value in _pairs(overrides).items():
+        nested: Any = value
+        for part in reversed(name.split(".")):
+            nested = {part: nested}
+        config = update(config, nested, origin)
+    return config
+
+
+def difference(first: Config, second: Config) -> dict[str, tuple[Any, Any]]:
+    """The settings (``section.name``) that two configs have otherwise, names of files apart."""
+    former, latter = first.flat(), second.flat()
+    named = ("profile", "budget", "method")
+    return {name: (former[name], latter[name]) for name in former if former[name] != latter[name] and name not in named}
+
+
+def _pairs(overrides: Overrides) -> dict[str, Any]:
+    if isinstance(overrides, Mapping):
+        return dict(overrides)
+    pairs = {}
+    for text in overrides:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"override {text!r}: write section.name=value")
+        pairs.pop(name.strip(), None)
+        pairs[name.strip()] = value.strip()
+    return pairs
+
+
+# --- values of the right type ---
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.4)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def update(config: Any, values: Mapping[str, Any], origin: str, prefix: str = "") -> Any:
+    """A copy of a section with nested values, each of the setting's type.
+
+    Raises:
+        ConfigError: a name that does not exist, or a value of a wrong type; ``origin`` begins the message.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{origin}: {prefix.rstrip('.') or 'the top level'} is a section, not a value")
+    hints = typing.get_type_hints(type(config))
+    changes = {}
+    for name, value in values.items():
+        if name not in hints:
+            every = [n for n, _ in fields_of()]
+            whole = [prefix + n for n, _ in fields_of(config)] + [prefix + n for n in hints]
+            # a forgotten section ("steps=5") is the commonest slip: compare with the last parts too
+            tails = [n for n in every if n.rpartition(".")[2] == str(name)]
+            hint = f" (did you mean {tails[0]!r}?)" if tails else _nearest(prefix + str(name), whole + every)
+            raise ConfigError(f"{origin}: unknown setting {prefix + str(name)!r}{hint}")
+        current = getattr(config, name)
+        if dataclasses.is_dataclass(current):
+            changes[name] = update(current, value, origin, f"{prefix}{name}.")
+        else:
+            changes[name] = _coerce(value, hints[name], f"{origin}: {prefix}{name}")
+    return dataclasses.replace(config, **changes)
+
+
+def _coerce(value: Any, kind: Any, where: str) -> Any:
+    """``value`` as ``kind``; text (from make or the command line) is read as YAML would read it."""
+    origin = typing.get_origin(kind)
+    if origin is tuple:
+        inner = typing.get_args(kind)[0]
+        parts = [p.strip() for p in value.strip("[]()").split(",") if p.strip()] if isinstance(value, str) else value
+        if not isinstance(parts, (list, tuple)):
+            raise ConfigError(f"{where}: wants a list, got {value!r}")
+        return tuple(_coerce(part, inner, where) for part in parts)
+    if kind is str:
+        if not isinstance(value, str):
+            value = str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+        if not isinstance(value, str):
+            raise ConfigError(f"{where}: wants text, got {value!r}")
+        return value
+    if origin is Literal:
+        allowed = typing.get_args(kind)
+        for choice in allowed:
+            if str(value) == str(choice) and not isinstance(value, bool):
+                return choice
+        choices = [str(a) for a in allowed]
+        raise ConfigError(f"{where}: {value!r} is none of {', '.join(choices)}{_nearest(str(value), choices)}")
+    if isinstance(value, str):
+        try:
+            value = float(value) if kind is float else yaml.safe_load(value)  # YAML reads 4e-3 as text
+        except (ValueError, yaml.YAMLError):
+            pass
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind:
+        raise ConfigError(f"{where}: wants {_kind_name(kind)}, got {value!r}")
+    return value
+
+
+def _kind_name(kind: Any) -> str:
+    names = {int: "a whole number", float: "a number", bool: "true or false"}
+    return names.get(kind, kind.__name__ if not isinstance(kind, types.GenericAlias) else str(kind))

@@ -28,8 +28,6 @@ SETTINGS = config(
     "tsal.heatmap_share=0.5",
     "tsal.fallback=true",
     "tsal.max_fb_error=0",
-    "tsal.gate_agreement=0",
-    "tracker.refine_lk=0",
 )
 
 

@@ -9,49 +9,66 @@ import pytest
 import torch
 
 from tsal.bench import methods
-from tsal.bench.methods import (
-    all_labels,
-    comparable,
-    compare,
-    deciding,
-    main,
-    markdown,
-    other_inits,
-    overruled,
-    read_results,
-    same_settings,
-)
-from tsal.config import Config, load_budget, load_method
+from tsal.bench.methods import all_labels, comparable, deciding, same_runs
+from tsal.bench.table import compare, markdown, other_inits, read_results
+from tsal.cli.commands import main
+from tsal.config import Config, TsalConfig, load_method, names_of, resolve
 from tsal.tracker.lucas_kanade import LucasKanade
 from tsal.tracker.network import both_directions
 from tsal.utils.checkpoints import load_checkpoint
 from tsal.utils.errors import ConfigError, DataError
-from tsal.utils.paths import CONFIG_FOLDER
 
-METHODS = sorted(path.stem for path in (CONFIG_FOLDER / "methods").glob("*.yaml"))
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_method_is_settings_that_exist_and_a_member_that_it_trains(method):
-    overrides, result, times = load_method(method)
-    made = Config().override(overrides)
-    assert result in ("supervised", "teacher", "student") and times >= 1
-    if result == "teacher" and made.tsal.teacher_lr == 0:  # then averaging alone makes it
-        assert made.tsal.ema_direction == "student_to_teacher" and made.tsal.bn_stats == "average"
+METHODS = names_of("methods")
 
 
-def test_no_method_changes_what_all_share():
-    for method in METHODS:
-        names = {override.partition("=")[0] for override in load_method(method)[0]}
-        assert all(name.startswith("tsal.") or name == "tracker.flow" for name in names), method
+def configured(profile="smoke", budget="", **settings):
+    """What the bench takes: a method's name -> its config."""
+    return lambda method: resolve(profile, budget, method, settings)[0]
 
 
-def test_a_method_with_a_base_differs_from_it_by_what_its_file_says_alone():
-    base, corrected = (
-        Config().override(load_method(name)[0]).to_dict() for name in ("mean-teacher", "mean-teacher-corrected")
-    )
-    assert corrected["tsal"] == base["tsal"] | {"correct_drift": True} and not base["tsal"]["correct_drift"]
-    assert load_method("stld")[1] == load_method("self-training")[1] == "student"
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_is_settings_that_exist_and_a_model_that_it_trains(name):
+    method, made = load_method(name), resolve(method=name)[0]
+    assert method.result in ("supervised", "teacher", "student") and method.steps_times >= 1 and made.method == name
+    if method.result == "teacher" and made.tsal.teacher_lr == 0:  # then averaging alone makes it
+        assert made.tsal.ema_direction in ("student_to_teacher", "mutual") and made.tsal.bn_stats == "average"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_is_written_out_whole_and_changes_nothing_that_all_share(name):
+    method = load_method(name)
+    own = {key.removeprefix("tsal.") for key in method.settings if key.startswith("tsal.")}
+    assert own == (set() if method.result == "supervised" else set(TsalConfig.__dataclass_fields__))
+    assert {key for key in method.settings if not key.startswith("tsal.")} <= {"tracker.flow"}
+
+
+@pytest.mark.parametrize("profile", names_of("profiles"))
+def test_no_two_methods_have_the_same_settings_in_any_profile(profile):
+    seen = {}
+    for name in METHODS:
+        key = json.dumps(deciding(resolve(profile, method=name)[0]), sort_keys=True)
+        assert key not in seen, f"{name} is {seen[key]}"
+        seen[key] = name
+
+
+@pytest.mark.parametrize("part", [name for name in METHODS if name.startswith("tsal-no-")])
+def test_an_ablation_is_tsal_without_one_part(part):
+    full, without = load_method("tsal").settings, load_method(part).settings
+    apart = {key.removeprefix("tsal.") for key in full if full[key] != without[key]}
+    expected = {
+        "tsal-no-tracking": {"sources"},
+        "tsal-no-fusion": {"sources"},
+        "tsal-no-sic": {"sic_weight"},
+        "tsal-no-drift-correction": {"drift_correction"},
+        "tsal-no-consistency": {"teacher_consistency", "teacher_lr", "bn_stats"},
+        "tsal-no-ema": {"ema_direction"},
+    }
+    assert apart == expected[part]
+
+
+def test_mean_teacher_with_drift_correction_differs_by_that_alone():
+    plain, corrected = load_method("mean-teacher").settings, load_method("mean-teacher-corrected").settings
+    assert {key for key in plain if plain[key] != corrected[key]} == {"tsal.drift_correction"}
 
 
 def test_an_unknown_method_names_the_nearest():
@@ -65,8 +82,8 @@ def result(method: str, seed: int, faces: list[float], model: str = "teacher", s
         "method": method,
         "seed": seed,
         "result": model,
-        "steps": {"further": 600},
-        "seconds": {"tsal": 100.0},
+        "steps": {"semi": 600},
+        "seconds": {"semi": 100.0},
         "lists": {"val": {model: numbers, "init": {"NME": start}, "faces": faces}},
     }
 
@@ -117,36 +134,22 @@ def test_the_share_of_the_gap_to_all_labels_that_is_closed(tmp_path):
         rows["supervised"]["gap"]
     )  # 1 of the 2.5 from 7 to 4.5
     assert "| 40 % |" in markdown(list(rows.values()))
-    config = Config.load("smoke").override([*load_budget("ytf-40"), "data.name=real"])
-    for seed, nme in ((0, 4.0), (1, 5.0)):
-        made = deciding(config.override([*load_budget("ytf-802"), f"seed={seed}"]), "supervised")
-        text = json.dumps(result("supervised", seed, [nme], "supervised") | {"settings": made})
-        (tmp_path / "real-ytf-802").mkdir(exist_ok=True)
-        (tmp_path / "real-ytf-802" / f"supervised-s{seed}.json").write_text(text)
-    assert all_labels(config, "real", "ytf-40", tmp_path) == {"val": 4.5}
-    assert (
-        all_labels(config.override({"supervised.lr": 1.0}), "real", "ytf-40", tmp_path) == {}
-    )  # those were made with other settings
-    assert all_labels(config, "real", "", tmp_path) == all_labels(config, "real", "ytf-802", tmp_path) == {}
-
-
-def test_a_method_that_is_another_one_in_this_profile_is_told():
-    asked = ["tsal", "tsal-no-mirror", "tsal-no-calm", "tsal-no-sic", "supervised", "tsal"]
-    assert same_settings(asked, Config.load("demo")) == []
-    real = same_settings(
-        asked, Config.load("faces")
-    )  # a profile without mirror images and without a teacher's own loss
-    assert [line.split(" has the settings of ") for line in real] == [
-        [name, "tsal in profile real: it is the same run again"] for name in ("tsal-no-mirror", "tsal-no-calm")
+    everything = configured(budget="ytf-802")
+    made = [
+        result("supervised", seed, [nme], "supervised")
+        | {"settings": deciding(everything("supervised").override({"seed": seed}))}
+        for seed, nme in ((0, 4.0), (1, 5.0))
     ]
+    assert all_labels(everything, made) == {"val": 4.5}
+    assert all_labels(configured(budget="ytf-802", **{"supervised.lr": 1.0}), made) == {}  # made with other settings
+    assert all_labels(None, []) == {}
 
 
-def test_a_setting_that_a_method_has_its_own_of_is_told():
-    asked = ["tsal.teacher_consistency=false", "semi.steps=100"]
-    config = Config.load("faces").override(asked)
-    assert overruled(["tsal", "mean-teacher", "tsal-calm"], config, asked) == [
-        "tsal-calm sets tsal.teacher_consistency=true itself: --set tsal.teacher_consistency does nothing there"
-    ]
+def test_a_method_that_is_another_one_on_data_without_consecutive_frames_is_told():
+    asked = ["tsal", "tsal-no-tracking", "tsal-no-sic", "supervised", "tsal"]
+    assert same_runs(asked, configured()) == []
+    apart = same_runs(asked, configured("faces", "300w-50"))
+    assert [line.partition(" on these data")[0] for line in apart] == ["tsal-no-tracking is tsal"]
 
 
 def test_a_broken_result_is_an_error_that_names_it(tmp_path):
@@ -157,6 +160,7 @@ def test_a_broken_result_is_an_error_that_names_it(tmp_path):
 
 def test_methods_share_their_start_and_nothing_is_computed_twice(tmp_path, capfd, monkeypatch):
     arguments = [
+        "bench-methods",
         "--profile",
         "smoke",
         "--set",
@@ -182,9 +186,9 @@ def test_methods_share_their_start_and_nothing_is_computed_twice(tmp_path, capfd
         assert (runs / f"{method}-s0" / "init").resolve() == (runs / "base-s0" / "init").resolve()
         found = json.loads((tmp_path / "results" / f"{method}-s0.json").read_text())
         run = Config.load(runs / f"{method}-s0" / "config.json")
-        assert found["steps"] == {"init": 20, "further": 4} and run.semi.steps == 4
+        assert found["steps"] == {"init": 20, "semi": 4} and run.semi.steps == 4
         assert len(found["lists"]["val.txt"]["faces"]) > 0
-    frozen = load_checkpoint(runs / "stld-s0" / "tsal" / "model.pt")["models"]
+    frozen = load_checkpoint(runs / "stld-s0" / "semi" / "model.pt")["models"]
     first = start["models"]["init"]
     assert all(
         torch.equal(value, first[name]) for name, value in frozen["teacher"].items()
@@ -201,37 +205,39 @@ def test_methods_share_their_start_and_nothing_is_computed_twice(tmp_path, capfd
 
 
 def test_results_of_other_settings_are_not_put_beside_one_another():
-    config = Config.load("smoke")
+    configure = configured()
     found = [
-        result("tsal", seed, [1.0]) | {"settings": deciding(config.override({"seed": seed}), "tsal")} for seed in (0, 1)
+        result("tsal", seed, [1.0]) | {"settings": deciding(configure("tsal").override({"seed": seed}))}
+        for seed in (0, 1)
     ]
-    assert (
-        comparable(found, config)
-        == comparable(found, config.override({"seed": 1, "data.workers": 7, "data.root": "/else"}))
-        == found
-    )
-    assert comparable(found, config.override({"semi.steps": 5})) == []
-    assert comparable([result("tsal", 0, [1.0]), result("gone", 0, [1.0])], config) == []
-    assert deciding(config, "tsal") != deciding(config, "tsal-no-sic")
-    for other in map(
-        config.override,
-        (
-            {"semi.unlabelled_weight": 9},
-            {"augment.strong_geometry": 0.5},
-            {"data.unlabelled": ["labelled.txt", "unlabelled.txt"]},
-        ),
-    ):
-        assert deciding(other, "tsal") != deciding(config, "tsal") and deciding(other, "supervised") == deciding(
-            config, "supervised"
-        )
-    assert deciding(config.override({"data.audit_labels": ["unlabelled.txt"]}), "tsal") == deciding(
-        config, "tsal"
-    )  # it is measured with alone
-    assert deciding(config.override({"augment.scale": 0.5}), "supervised") != deciding(config, "supervised")
+    assert comparable(found, configure) == found
+    assert comparable(found, configured(**{"seed": 1, "data.workers": 7, "data.root": "/else"})) == found
+    assert comparable(found, configured(**{"semi.steps": 5})) == []
+    assert comparable([result("tsal", 0, [1.0]), result("gone", 0, [1.0])], configure) == []
     del found[0]["settings"]["augment.shape_transfer"]  # made before there was this setting: with its default
-    assert (
-        comparable(found, config) == found and comparable(found, config.override({"augment.shape_transfer": 0.5})) == []
-    )
+    assert comparable(found, configure) == found
+    assert comparable(found, configured(**{"augment.shape_transfer": 0.5})) == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"semi.unlabelled_weight": 9},
+        {"augment.strong_geometry": 0.5},
+        {"data.unlabelled": ["labelled.txt", "unlabelled.txt"]},
+        {"data.consecutive": False},
+    ],
+)
+def test_unlabelled_faces_decide_nothing_where_labels_are_learned_alone(settings):
+    plain, other = configured(), configured(**settings)
+    assert deciding(plain("tsal")) != deciding(other("tsal"))
+    assert deciding(plain("supervised")) == deciding(other("supervised"))
+
+
+def test_what_is_measured_with_decides_nothing_and_what_labels_see_decides_all():
+    plain, measured = configured(), configured(**{"data.audit_labels": ["unlabelled.txt"]})
+    assert deciding(plain("tsal")) == deciding(measured("tsal"))
+    assert deciding(plain("supervised")) != deciding(configured(**{"augment.scale": 0.5})("supervised"))
 
 
 def test_lucas_kanade_follows_a_shift_in_both_directions():

@@ -27,7 +27,7 @@ from tsal.utils.errors import DataError
 
 SIDE = 64
 CALM = AugmentConfig(scale=0.0, rotation=0.0, shift=0.0, flip=0.0)
-LIVELY = AugmentConfig(scale=0.1, rotation=20.0, shift=0.05, flip=0.5, weak=0.5)
+LIVELY = AugmentConfig(scale=0.1, rotation=20.0, shift=0.05, flip=0.5, weak_geometry=0.5)
 
 
 def store(root, *, side=SIDE, box_scale=1.35, cache_mb=50, scheme=PAIRED, disk=None) -> FaceStore:
@@ -38,7 +38,7 @@ def maker(
     root, labelled=(), clips=(), single_images=(), *, augment=LIVELY, seed=0, sizes=(2, 1, 1), frames=2, **kwargs
 ) -> BatchMaker:
     return BatchMaker(
-        store(root, **kwargs), labelled, clips, photographs, augment, seed=seed, sizes=sizes, frames=frames
+        store(root, **kwargs), labelled, clips, single_images, augment, seed=seed, sizes=sizes, frames=frames
     )
 
 
@@ -232,7 +232,7 @@ def test_a_step_takes_a_window_of_consecutive_frames_and_a_short_clip_whole(tmp_
 def test_the_views_of_an_unlabelled_face_draw_from_their_shares_of_the_ranges(tmp_path):
     save_picture(tmp_path / "a.png", dot_image(100, 100, 50, 50, 5))
     photograph = Clip("a", (face("a.png", (30, 30, 70, 70)),))
-    augment = AugmentConfig(scale=0.0, rotation=40.0, shift=0.0, flip=0.0, weak=0.0, strong=0.5)
+    augment = AugmentConfig(scale=0.0, rotation=40.0, shift=0.0, flip=0.0, weak_geometry=0.0, strong_geometry=0.5)
     make = maker(tmp_path, single_images=[photograph], augment=augment, sizes=(0, 0, 1))
     turns = [np.degrees(np.arctan2(*make(step).to_strong[0, [1, 0], 0].numpy())) for step in range(60)]
     assert 15 < max(np.abs(turns)) <= 20.001 and min(turns) < -10 < 10 < max(turns)
@@ -240,7 +240,9 @@ def test_the_views_of_an_unlabelled_face_draw_from_their_shares_of_the_ranges(tm
 
 def test_one_pair_of_frames_has_one_number_and_another_has_another(tmp_path):
     clips = [still_clip(tmp_path, 5), still_clip(tmp_path, 3)]
-    make = maker(tmp_path, clips=clips, augment=dataclasses.replace(LIVELY, weak=0.0), sizes=(0, 2, 0), frames=3)
+    make = maker(
+        tmp_path, clips=clips, augment=dataclasses.replace(LIVELY, weak_geometry=0.0), sizes=(0, 2, 0), frames=3
+    )
     seen: dict[int, set] = {}
     for step in range(40):
         batch = make(step)

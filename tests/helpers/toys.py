@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tsal.codecs import centre_cell, draw_heatmaps, encode_offsets, to_distribution, with_background
+from tsal.codecs import CentreCodec, HeatmapCodec, to_distribution, with_background
 from tsal.config import Config
 from tsal.data.batches import Batch
 from tsal.data.lists import Face
@@ -65,17 +65,23 @@ def far_logits(probability: torch.Tensor) -> torch.Tensor:
 def perfect_detection(detector: Detector, points: torch.Tensor, scheme: Scheme, sigma: float = 6.0) -> Detection:
     """The outputs that say exactly where points (N, K, 2) px are."""
     size, stride = detector.map_size, detector.stride
-    drawn = draw_heatmaps(points, size, stride, sigma)
+    drawn = HeatmapCodec(size, stride, sigma).encode(points)
     if detector.config.heatmap == "distribution":
         drawn = to_distribution(drawn).clamp_min(1e-30).log()
         maps = torch.cat([drawn, torch.zeros_like(drawn[:, :1])], 1)
     else:
         maps = with_background(drawn)
-    cell = centre_cell(centre_point(points, scheme), size, stride)
+    cell = CentreCodec(size, stride, sigma).cell(centre_point(points, scheme))
     hit = torch.zeros(len(points), 1, size, size)
     hit[torch.arange(len(points)), 0, cell[:, 1], cell[:, 0]] = 1
     every = pixel_grid(size, size).flatten(1).T.expand(len(points), -1, 2)  # (N, h w, 2): right from each cell
-    offsets = encode_offsets(points[:, None], every, stride).flatten(2).transpose(1, 2).unflatten(-1, (size, size))
+    offsets = (
+        CentreCodec(size, stride, sigma)
+        .encode_offsets(points[:, None], every)
+        .flatten(2)
+        .transpose(1, 2)
+        .unflatten(-1, (size, size))
+    )
     return Detection([maps.clone() for _ in range(detector.config.stages)], far_logits(hit), offsets)
 
 

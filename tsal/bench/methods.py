@@ -18,12 +18,11 @@ import numpy as np
 
 from tsal import stages
 from tsal.bench.table import REFERENCE
-from tsal.config import Config, settings_of
+from tsal.config import Config, load_method, names_of, settings_of
 from tsal.evaluation import predictions_table, read_ground_truth, summary, table_errors
 from tsal.model_files import load_model
 from tsal.pseudo import PseudoLabeller
 from tsal.run import Run
-from tsal.settings import load_method, names_of
 from tsal.trainings import schedule_steps, train_inits, train_semi, train_supervised_only
 from tsal.utils import REPOSITORY, InputError, describe_environment, write_text
 

@@ -16,13 +16,12 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from tsal.config import Config
+from tsal.config import Config, load_budget
 from tsal.data import Batch, BatchMaker, CropFolder, FaceStore, prefetch, to_float
 from tsal.model import Detector
 from tsal.optimiser import make_optimiser
 from tsal.pseudo import detection_sources
 from tsal.run import Run
-from tsal.settings import load_budget
 from tsal.synthetic import render_dataset
 from tsal.tracker import dis_flow, make_tracker, track_frames
 from tsal.trainer import Context, Learner, TeacherStudent, asynchronous_step, supervised_step

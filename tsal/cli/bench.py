@@ -65,7 +65,7 @@ def run_bench_methods(arguments: argparse.Namespace) -> None:
         same_runs,
         write_csv,
     )
-    from tsal.settings import load_method, load_reference
+    from tsal.config import load_method, load_reference
 
     for method in arguments.methods:
         load_method(method)

@@ -81,7 +81,7 @@ def _video_options(parser: argparse.ArgumentParser) -> None:
 
 def run_builder(arguments: argparse.Namespace) -> None:
     """What ``python -m tsal data BUILDER`` does."""
-    from tsal.prepare.builder import describe
+    from tsal.prepare import describe
 
     options = {name: value for name, value in vars(arguments).items() if name in option_names(arguments.builder)}
     folder, manifest = build(arguments.builder, arguments.source, name=arguments.name, **options)

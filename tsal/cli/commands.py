@@ -145,7 +145,7 @@ def open_run(arguments: argparse.Namespace) -> Run:
 
 def _disagreements(run: Run, arguments: argparse.Namespace) -> str:
     """In words, where the options ask for other settings than the run has; what is not given asks for nothing."""
-    from tsal.settings import difference
+    from tsal.config import difference
 
     made = run.config
     names = {name: getattr(arguments, name) for name in ("profile", "budget", "method")}

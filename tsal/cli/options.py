@@ -82,7 +82,7 @@ def config_from(arguments: argparse.Namespace, **names: str) -> Config:
 
 def resolved(arguments: argparse.Namespace, **names: str) -> tuple[Config, dict[str, str]]:
     """That config, and where each setting came from."""
-    from tsal.settings import resolve
+    from tsal.config import resolve
 
     profile = arguments.profile or default_profile(arguments.data)
     named = {"profile": profile, "budget": arguments.budget or "", "method": arguments.method or METHOD} | names

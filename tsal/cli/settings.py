@@ -55,8 +55,7 @@ def show(config, origins: dict[str, str], names: list[str]) -> None:
 
 
 def diff(arguments: argparse.Namespace, config) -> None:
-    from tsal.config import Config
-    from tsal.settings import difference
+    from tsal.config import Config, difference
 
     kinds = ("profile", "budget", "method")
     pairs = [text.partition("=") for text in arguments.others]

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from tsal.figures.tables import TAU, table
 from tsal.run import Run
 
-MODELS = {
-    "init": "supervised init",
-    "supervised": "supervised only",
-    "teacher": "TSAL teacher",
-    "student": "TSAL student",
-}
+MODELS = {"init": "supervised init", "supervised": "supervised only"}
+METHOD_TITLES = {"tsal": "TSAL", "mean-teacher": "Mean Teacher"}
 
 
 def run_report(run: Run, source: str = "heatmap") -> str:
@@ -25,13 +21,14 @@ def run_report(run: Run, source: str = "heatmap") -> str:
 
 
 def comparison_tables(run: Run, source: str = "heatmap") -> list[str]:
-    """One aligned table an evaluation list, of one detection source. AUC and FR are shares; steps and seconds: start +
-    further.
+    """One aligned table an evaluation list, of one detection source. AUC and FR are shares; steps and seconds: init +
+    what followed.
     """
     numbers = table(run)
     numbers = numbers[numbers.source == source]
     head = ["", "NME %", f"AUC@{TAU:.2f}", f"FR@{TAU:.2f}", "steps", "seconds"]
-    tables = []
+    tables, method = [], METHOD_TITLES.get(run.config.method, run.config.method)
+    names = MODELS | {model: f"{method} {model}" for model in ("teacher", "student")}
     for name, rows in numbers.groupby("list", sort=False):
         first = rows.iloc[0]
         note = f"{name}: {first.faces} faces, normaliser {run.config.data.normaliser}, source {source}"
@@ -41,14 +38,14 @@ def comparison_tables(run: Run, source: str = "heatmap") -> list[str]:
             if first.transductive
             else ""
         )
-        tables.append(f"{note}\n{align(head, [_cells(row) for _, row in rows.iterrows()])}")
+        tables.append(f"{note}\n{align(head, [_cells(row, names) for _, row in rows.iterrows()])}")
     return tables
 
 
-def _cells(row: pd.Series) -> list[str]:
+def _cells(row: pd.Series, names: Mapping[str, str]) -> list[str]:
     scores = [f"{row[key]:.3f}" for key in ("NME", f"AUC@{TAU:.2f}", f"FR@{TAU:.2f}")]
-    costs = [f"{row[f'start_{what}']:.0f} + {row[f'further_{what}']:.0f}" for what in ("steps", "seconds")]
-    return [MODELS.get(row.model, row.model), *scores, *costs]
+    costs = [f"{row[f'init_{what}']:.0f} + {row[f'semi_{what}']:.0f}" for what in ("steps", "seconds")]
+    return [names.get(row.model, row.model), *scores, *costs]
 
 
 def tracker_table(metrics: dict[str, dict[str, float]]) -> str:

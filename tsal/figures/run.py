@@ -190,7 +190,7 @@ def _draw_tracker_errors(run: Run) -> Picture:
 @styled
 def draw_history(run: Run) -> list[Picture]:
     """Loss terms and what training notes of its targets, over optimiser steps; the start's steps come first."""
-    histories = {name: pd.read_csv(run_file(run, f"{name}/history.csv")) for name in ("init", "supervised", "tsal")}
+    histories = {name: pd.read_csv(run_file(run, f"{name}/history.csv")) for name in ("init", "supervised", "semi")}
     offset = histories["init"].step.iloc[-1]
     figure = Picture("history", TEXT, 4.9, layout="constrained")
     axes = figure.subplots(3, 3)
@@ -203,7 +203,7 @@ def draw_history(run: Run) -> list[Picture]:
 
     def by_model(place, term: str, names) -> None:
         for model in names:
-            history, column = ("tsal", f"{model}_{term}") if model in ("teacher", "student") else (model, term)
+            history, column = ("semi", f"{model}_{term}") if model in ("teacher", "student") else (model, term)
             line(place, history, column, color=MODELS[model], linestyle=MODEL_DASHES[model], label=model)
         place.set_yscale("log")
 
@@ -211,10 +211,10 @@ def draw_history(run: Run) -> list[Picture]:
         by_model(place, term, MODELS)
         place.set_title(f"loss on labelled faces: {term}")
     unlabelled, structure, disagreement, distance, weights = axes.flat[4:]
-    line(unlabelled, "tsal", "teacher_consistency", color=MODELS["teacher"], label="teacher, one source")
+    line(unlabelled, "semi", "teacher_consistency", color=MODELS["teacher"], label="teacher, one source")
     line(
         unlabelled,
-        "tsal",
+        "semi",
         "student_unlabelled",
         color=MODELS["student"],
         linestyle="-.",
@@ -223,23 +223,23 @@ def draw_history(run: Run) -> list[Picture]:
     unlabelled.set_title("loss on unlabelled frames")
     by_model(structure, "sic", ("teacher", "student"))
     structure.set_title("loss of structure invariance")
-    line(disagreement, "tsal", "target_disagreement", color=SOURCES["fused"], label="heatmap to centre sources")
+    line(disagreement, "semi", "target_disagreement", color=SOURCES["fused"], label="heatmap to centre sources")
     line(
         disagreement,
-        "tsal",
+        "semi",
         "flow_error",
         color=SOURCES["tracked_heatmap"],
         linestyle="--",
         label="flow, there and back",
     )
     disagreement.set(title="targets: disagreement (px of the input)", ylim=(0, None))
-    line(distance, "tsal", "model_distance", color=SOURCES["fused"])
+    line(distance, "semi", "model_distance", color=SOURCES["fused"])
     distance.set(title="relative distance of the weights", ylim=(0, None))
-    line(weights, "tsal", "weight", color=SOURCES["fused"], label="ramp of the unlabelled losses")
-    line(weights, "tsal", "target_weight", color=SOURCES["heatmap"], linestyle="--", label="mean weight of targets")
+    line(weights, "semi", "weight", color=SOURCES["fused"], label="ramp of the unlabelled losses")
+    line(weights, "semi", "target_weight", color=SOURCES["heatmap"], linestyle="--", label="mean weight of targets")
     line(
         weights,
-        "tsal",
+        "semi",
         "target_tracked",
         color=SOURCES["tracked_heatmap"],
         linestyle=":",

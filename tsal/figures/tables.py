@@ -25,8 +25,8 @@ Tables = Mapping[str, pd.DataFrame | str]  # title -> cells that are text, or a 
 def table(run: Run) -> pd.DataFrame:
     """The run's numbers, a row for each list, model and source; NME in %, FR a share.
 
-    Every method goes on from the start: ``steps`` and ``seconds`` are of all that made the model, ``start_*``,
-    ``further_*`` and ``tracker_seconds`` their parts (NaN for a part whose time the run did not keep).
+    Every method goes on from the start: ``steps`` and ``seconds`` are of all that made the model, ``init_*``,
+    ``semi_*`` and ``tracker_seconds`` their parts (NaN for a part whose time the run did not keep).
     """
     report = json.loads(run_file(run, "metrics.json").read_text())
     times, kept = (
@@ -39,15 +39,15 @@ def table(run: Run) -> pd.DataFrame:
 
     rows = []
     for row in report["rows"]:
-        tsal = row["model"] in ("teacher", "student")
-        starts = [name for name in times if name.startswith("start-")] if tsal else []
-        further = [] if row["model"] == "init" else ["tsal" if tsal else "supervised"]
+        semi = row["model"] in ("teacher", "student")
+        inits = [name for name in times if name.startswith("init-")] if semi else []
+        after = [] if row["model"] == "init" else ["semi" if semi else "supervised"]
         parts = {
             "init_steps": of(["init"], "steps"),
-            "semi_steps": of(further, "steps"),
-            "init_seconds": of(["init", *starts], "seconds"),
-            "semi_seconds": of(further, "seconds"),
-            "tracker_seconds": of(["tracker"], "seconds") if tsal else 0.0,
+            "semi_steps": of(after, "steps"),
+            "init_seconds": of(["init", *inits], "seconds"),
+            "semi_seconds": of(after, "seconds"),
+            "tracker_seconds": of(["tracker"], "seconds") if semi else 0.0,
         }
         steps = parts["init_steps"] + parts["semi_steps"]
         seconds = np.nansum([value for name, value in parts.items() if name.endswith("seconds")])

@@ -32,14 +32,14 @@ def test_a_block_is_replaced_and_what_stands_around_it_is_kept(tmp_path):
     assert not refresh(page)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "<!-- include: gone.md -->\n<!-- end -->\n",
-        "<!-- include: page.md -->\n",
-        "<!-- include: a b -->\n<!-- end -->\n",
-    ],
+BROKEN = (
+    "<!-- include: gone.md -->\n<!-- end -->\n",
+    "<!-- include: page.md -->\n",
+    "<!-- include: a b -->\n<!-- end -->\n",
 )
+
+
+@pytest.mark.parametrize("text", BROKEN, ids=["no such file", "no end", "no name"])
 def test_a_block_that_cannot_be_filled_is_an_error_that_names_the_page(tmp_path, text):
     page = tmp_path / "page.md"
     page.write_text(text)

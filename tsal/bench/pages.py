@@ -5,7 +5,8 @@ A block is replaced by the file that its first line names, relative to the page:
     <!-- include: results/realdata-300w-50/table.md -->
     <!-- end -->
 
-A file's title, a first line that begins with "# ", is left out: the page has headings of its own. So is an empty line under a heading.
+A file's title, a first line that begins with "# ", is left out: the page has headings of its own. So is an empty line
+under a heading.
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+import pandas as pd
 import pytest
 
 from tsal.bench.pages import refresh, refreshed
@@ -45,3 +48,15 @@ def test_a_block_that_cannot_be_filled_is_an_error_that_names_the_page(tmp_path,
     page.write_text(text)
     with pytest.raises(DataError, match="page.md"):
         refresh(page)
+
+
+def test_the_readme_s_results_are_those_of_the_tables():
+    rows = [line.split(" | ") for line in PAGES[0].read_text().splitlines() if re.match(r"\| \d+ \w+ \| `", line)]
+    assert len(rows) == 4
+    for _, budget, *cells in rows:
+        table = pd.read_csv(DOCS / "results" / f"realdata-{budget.strip('`')}" / "table.csv")
+        methods = ("supervised", "mean-teacher", "mean-teacher-corrected")
+        for method, cell in zip(methods, cells, strict=True):
+            nme = table[table.method == method].set_index("list").NME
+            shown = [f"{nme[name]:.3f}" if name in nme else "-" for name in ("semi/300W.val-150.GTB", "YTF.val.GTB")]
+            assert cell.removesuffix(" |") == " / ".join(shown)

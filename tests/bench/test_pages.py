@@ -1,0 +1,62 @@
+"""Pages include generated files: what a page shows is what the file says."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+import pytest
+
+from tsal.bench.pages import refresh, refreshed
+from tsal.utils.errors import DataError
+from tsal.utils.paths import REPOSITORY
+
+DOCS = REPOSITORY / "docs"
+PAGES = [REPOSITORY / "README.md", *sorted(DOCS.glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_shows_the_files_that_it_includes_as_they_are(page):
+    assert page.read_text() == refreshed(page), f"run: python -m tsal.bench.pages {page.relative_to(REPOSITORY)}"
+
+
+def test_the_results_include_a_table_of_every_folder_of_results():
+    text = (DOCS / "results.md").read_text()
+    for table in (DOCS / "results").rglob("table.md"):
+        assert f"<!-- include: {table.relative_to(DOCS)} -->" in text
+
+
+def test_a_block_is_replaced_and_what_stands_around_it_is_kept(tmp_path):
+    (tmp_path / "table.md").write_text("# title\n\n| a |\n| --- |\n\n")
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- include: table.md -->\nold\n<!-- end -->\nafter\n")
+    assert refresh(page)
+    assert page.read_text() == "before\n<!-- include: table.md -->\n| a |\n| --- |\n<!-- end -->\nafter\n"
+    assert not refresh(page)
+
+
+BROKEN = (
+    "<!-- include: gone.md -->\n<!-- end -->\n",
+    "<!-- include: page.md -->\n",
+    "<!-- include: a b -->\n<!-- end -->\n",
+)
+
+
+@pytest.mark.parametrize("text", BROKEN, ids=["no such file", "no end", "no name"])
+def test_a_block_that_cannot_be_filled_is_an_error_that_names_the_page(tmp_path, text):
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    with pytest.raises(DataError, match="page.md"):
+        refresh(page)
+
+
+def test_the_readme_s_results_are_those_of_the_tables():
+    rows = [line.split(" | ") for line in PAGES[0].read_text().splitlines() if re.match(r"\| \d+ \w+ \| `", line)]
+    assert len(rows) == 4
+    for _, budget, *cells in rows:
+        table = pd.read_csv(DOCS / "results" / f"realdata-{budget.strip('`')}" / "table.csv")
+        methods = ("supervised", "mean-teacher", "mean-teacher-corrected")
+        for method, cell in zip(methods, cells, strict=True):
+            nme = table[table.method == method].set_index("list").NME
+            shown = [f"{nme[name]:.3f}" if name in nme else "-" for name in ("semi/300W.val-150.GTB", "YTF.val.GTB")]
+            assert cell.removesuffix(" |") == " / ".join(shown)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import isotonic_regression
 
 from tsal.audit.store import Audit
 from tsal.schemes import Scheme
@@ -79,19 +80,9 @@ def step_table(audit: Audit) -> pd.DataFrame:
 def monotone(score: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Isotonic regression of errors (N,) on scores (N,): the scores, sorted and each once, and the best fit that never
     falls.
-
-    Pool-adjacent-violators (Ayer et al., 1955): a block that falls below its predecessor is pooled with it.
     """
     knots, place, weights = np.unique(score, return_inverse=True, return_counts=True)
-    blocks: list[tuple[float, int, int]] = []  # mean, weight, knots
-    for block in zip(np.bincount(place, error) / weights, weights, np.ones(len(knots), int)):
-        while blocks and blocks[-1][0] >= block[0]:
-            mean, weight, count = blocks.pop()
-            total = weight + block[1]
-            block = ((mean * weight + block[0] * block[1]) / total, total, count + block[2])
-        blocks.append(block)
-    means, _, counts = zip(*blocks)
-    return knots, np.repeat(means, counts)
+    return knots, isotonic_regression(np.bincount(place, error) / weights, weights=weights).x
 
 
 class Calibration(NamedTuple):

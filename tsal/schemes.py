@@ -16,7 +16,6 @@ Only ``points`` is needed. A part of another scheme has two keys alone: ``subset
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from typing import Any
 
 import yaml
 
-from tsal.utils import REPOSITORY, SCHEME_FOLDER, ConfigError
+from tsal.utils import REPOSITORY, SCHEME_FOLDER, ConfigError, nearest
 
 KEYS = ("points", "flip", "centre", "ocular", "pupil", "lines", "names", "subset_of", "keep")
 
@@ -150,9 +149,7 @@ def scheme_from_dict(values: Any, name: str, where: str, way: tuple[Path, ...] =
         raise ConfigError(f"{where}: not a landmark scheme; want keys and values, such as 'points: 68'")
     for key in values:
         if key not in KEYS:
-            close = difflib.get_close_matches(str(key), KEYS, n=1, cutoff=0.4)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise ConfigError(f"{where}: {key}: unknown key{hint}; keys: {', '.join(KEYS)}")
+            raise ConfigError(f"{where}: {key}: unknown key{nearest(str(key), KEYS)}; keys: {', '.join(KEYS)}")
     if "subset_of" in values or "keep" in values:
         return _subset(values, name, where, way)
     points = values.get("points")

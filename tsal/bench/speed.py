@@ -27,7 +27,7 @@ from tsal.synthetic import render_dataset
 from tsal.tracker import dis_flow, track_frames
 from tsal.trainer import Context, Member, asynchronous_step, make_optimiser, supervised_step
 from tsal.trainings import make_tracker, photographs_a_step
-from tsal.utils import REPOSITORY, InputError, describe_environment, write_text
+from tsal.utils import REPOSITORY, InputError, describe_environment, markdown_table, write_text
 
 CACHES = ("cold", "disk", "memory")  # nothing kept; every crop on disk; every crop in memory
 COLUMNS = ("data", "what", "cache", "workers", "per second", "unit", "ratio", "ratio to", "feeds")
@@ -205,8 +205,7 @@ def markdown(rows: Sequence[dict]) -> str:
             return ""
         return (f"{value:.0f}" if value >= 100 else f"{value:.2f}") if isinstance(value, float) else str(value)
 
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *([text(row[name]) for name in COLUMNS] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(COLUMNS, ([text(row[name]) for name in COLUMNS] for row in rows))
 
 
 def bench(out: Path, realdata: Path | None, quick: bool) -> list[dict]:

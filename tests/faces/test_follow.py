@@ -13,8 +13,9 @@ from tsal.faces import detect as finder
 from tsal.faces import follow as faces
 from tsal.faces.boxes_file import read_boxes
 from tsal.faces.detect import find_faces, iou, shared
-from tsal.faces.follow import carry, smooth_boxes
+from tsal.faces.follow import carry
 from tsal.faces.shots import mark_cuts
+from tsal.faces.smooth import smooth_boxes
 from tsal.synthetic.dataset import render_clip
 from tsal.utils.errors import DataError
 

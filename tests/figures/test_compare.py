@@ -13,7 +13,8 @@ from drawn_run import named, overhang, words_of
 
 from tsal.cli.commands import main
 from tsal.config import Config, load_method
-from tsal.figures.compare import compare_runs, comparison_tables, draw_comparison, method_table, read_runs
+from tsal.figures.compare import compare_runs, comparison_tables, draw_comparison, method_table
+from tsal.figures.comparison import read_runs
 from tsal.utils.errors import InputError
 from tsal.utils.files import write_text
 from tsal.utils.paths import REPOSITORY

@@ -15,9 +15,11 @@ from tsal.data.images import read_image
 from tsal.data.lists import group_clips, read_list
 from tsal.data.origins import read_origins
 from tsal.faces.detect import iou
+from tsal.prepare import clips as second
 from tsal.prepare import video as module
 from tsal.prepare.builder import describe, read_refused
-from tsal.prepare.video import prepare_video, window_of
+from tsal.prepare.clips import window_of
+from tsal.prepare.video import prepare_video
 from tsal.synthetic.dataset import render_clip
 from tsal.utils.errors import DataError
 
@@ -161,14 +163,14 @@ def test_other_options_replace_the_pictures_without_finding_the_faces_again(tmp_
 def test_a_stopped_run_goes_on_and_does_nothing_twice(tmp_path, monkeypatch):
     path = write_video(tmp_path / "v.avi", scene(0, 20))
     rows = [(t, 5, 5, 35, 35, "a") for t in range(6)] + [(t, 80, 60, 120, 100, "b") for t in range(4, 20)]
-    write, count = module._write_frame, iter(range(99))
+    write, count = second._write_frame, iter(range(99))
 
     def stopping(*given):
         if next(count) == 12:
             raise KeyboardInterrupt
         write(*given)
 
-    monkeypatch.setattr(module, "_write_frame", stopping)
+    monkeypatch.setattr(second, "_write_frame", stopping)
     with pytest.raises(KeyboardInterrupt):
         made(tmp_path, path, rows, "frame,x1,y1,x2,y2,track")
     folder = tmp_path / "made"
@@ -180,7 +182,7 @@ def test_a_stopped_run_goes_on_and_does_nothing_twice(tmp_path, monkeypatch):
 
     written = []
     monkeypatch.setattr(
-        module, "_write_frame", lambda place, *rest: (written.append(int(place.stem)), write(place, *rest))
+        second, "_write_frame", lambda place, *rest: (written.append(int(place.stem)), write(place, *rest))
     )
     monkeypatch.setattr(module, "follow_video", lambda *_, **__: pytest.fail("the first reading is done again"))
     made(tmp_path, path, rows, "frame,x1,y1,x2,y2,track")
@@ -378,7 +380,7 @@ def test_a_video_of_varying_frame_rate_has_its_own_times(tmp_path):
 def test_frames_of_uneven_length_keep_their_times_and_a_rate_is_taken_by_time(monkeypatch, tmp_path):
     path = write_video(tmp_path / "v.avi", scene(0, 8))
     times = [0, 10, 20, 500, 510, 1000, 1010, 1020]
-    read = module.read_frames
+    read = second.read_frames
     monkeypatch.setattr(
         "tsal.faces.follow.read_frames", lambda p: ((n, float(times[n]), picture) for n, _, picture in read(p))
     )
@@ -392,7 +394,7 @@ def test_frames_of_uneven_length_keep_their_times_and_a_rate_is_taken_by_time(mo
 
 def test_times_that_do_not_rise_are_replaced_and_noted(monkeypatch, tmp_path):
     path = write_video(tmp_path / "v.avi", scene(0, 4))
-    read = module.read_frames
+    read = second.read_frames
     monkeypatch.setattr("tsal.faces.follow.read_frames", lambda p: ((n, 0.0, picture) for n, _, picture in read(p)))
     manifest = made(tmp_path, path, every_frame(4))
     assert [float(row["time_ms"]) for row in table(tmp_path, "frames.csv")] == [0, 40, 80, 120]

@@ -158,9 +158,8 @@ def test_a_run_keeps_its_scheme_and_a_changed_file_means_other_trainings(made, t
     (root / "seven.yaml").write_text(f"# the same in other words\n{SCHEME.replace('[0, 3], [1, 2]', '[2, 1], [0, 3]')}")
     assert main(again) == 0 and identity() == before
     (root / "seven.yaml").write_text(SCHEME + "centre: 4\n")
-    assert (
-        Run.open(tmp_path / "run").scheme.centre == -1 and identity() == before
-    )  # what the file says now is of no weight ...
+    # what the file says now is of no weight ...
+    assert Run.open(tmp_path / "run").scheme.centre == -1 and identity() == before
     assert main(again) == 0  # ... until 'data' makes the run anew
     after = identity()
     assert Run.open(tmp_path / "run").scheme.centre == after["scheme"]["centre"] == 4

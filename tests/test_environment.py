@@ -65,8 +65,7 @@ def test_the_citation_names_the_paper():
     assert "Apache License" in (REPOSITORY / "LICENSE").read_text() and citation["license"] == "Apache-2.0"
 
 
-# --- make: the real Makefile with a python that only writes down what it was asked for
-# --------------------------------------------
+# --- make: the real Makefile with a python that only writes down what it was asked for ---
 
 
 @pytest.fixture

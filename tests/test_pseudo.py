@@ -55,8 +55,7 @@ def xs(labels) -> list[float]:
     return labels.points[0, :, 0].tolist()
 
 
-# --- fusion
-# --------------------------------------------------------------------------------------------------------------------
+# --- fusion ---
 
 
 @pytest.mark.parametrize("mu, x", [(0.5, 15.0), (0.8, 12.0), (1.0, 10.0), (0.0, 20.0)])
@@ -88,9 +87,8 @@ def test_one_family_alone_is_taken_whole():
     ):
         labels = fused(names, mu=0.3)
         assert xs(labels) == [x, x] and labels.weight.tolist() == [[1.0, 1.0]]
-        assert labels.agreement.tolist() == [
-            [apart, apart]
-        ]  # with the other family on the real frame: heatmap at 1, centre at 2
+        # with the other family on the real frame: heatmap at 1, centre at 2
+        assert labels.agreement.tolist() == [[apart, apart]]
 
 
 def test_a_family_that_does_not_speak_leaves_the_other_alone():
@@ -152,9 +150,8 @@ def test_a_frame_s_mean_disagreement_lowers_the_trust_in_it():
         alone
     ) == [10.0, 10.0]
     silent = all_sources(tracked_centre=source(20.0, False, flow_error=1.5))
-    assert fused(found=silent, fallback=False, gate_agreement=5.0).weight.tolist() == [
-        [1.0, 1.0]
-    ]  # one speaks: nothing to compare
+    # one speaks: nothing to compare
+    assert fused(found=silent, fallback=False, gate_agreement=5.0).weight.tolist() == [[1.0, 1.0]]
 
 
 def test_fusion_changes_nothing_that_it_is_given():
@@ -170,8 +167,7 @@ def test_a_source_that_does_not_exist_is_an_error(names):
         check_sources(names)
 
 
-# --- sources of a detector and of a tracker
-# ------------------------------------------------------------------------------------
+# --- sources of a detector and of a tracker ---
 
 POINTS = torch.tensor([[[30.2, 40.7], [62.3, 40.1], [46.4, 52.8], [45.9, 66.2]]])
 
@@ -283,8 +279,7 @@ def test_without_pairs_every_tracking_source_is_silent():
     assert all(not s.valid.any() and s.points.isfinite().all() and s.flow_error.isnan().all() for s in found.values())
 
 
-# --- views
-# ---------------------------------------------------------------------------------------------------------------------
+# --- views ---
 
 
 def test_points_change_view_by_their_own_affine_and_swap_pairs_in_a_mirror():

@@ -70,8 +70,7 @@ class Scheme:
         return values | ({"names": list(self.names)} if self.names else {})
 
 
-# --- finding and reading
-# ---------------------------------------------------------------------------------------------------
+# --- finding and reading ---
 
 
 def scheme_names() -> list[str]:
@@ -210,8 +209,7 @@ def _subset(values: dict, name: str, where: str, way: tuple[Path, ...]) -> Schem
     )
 
 
-# --- values of a file
-# ------------------------------------------------------------------------------------------------------
+# --- values of a file ---
 
 
 def _indices(value: Any, points: int, where: str, count: int | None = None) -> tuple[int, ...]:
@@ -290,8 +288,7 @@ def _check_mirror(flip, centre: int, ocular, pupil, where: str) -> None:
         raise ConfigError(f"{where}: pupil: flip does not map one group onto the other")
 
 
-# --- the centre
-# ------------------------------------------------------------------------------------------------------------
+# --- the centre ---
 
 
 def centre_point(points, scheme: Scheme, visible=None):

@@ -83,9 +83,8 @@ def test_the_table_is_the_mean_over_seeds_and_the_paired_difference():
     assert rows["supervised"]["NME"] == 7 and rows["tsal"]["NME"] == pytest.approx(5.75)
     assert rows["tsal"]["std"] == pytest.approx(np.std([6, 5.5], ddof=1)) and np.isnan(rows["other"]["std"])
     assert rows["tsal"]["difference"] == pytest.approx(-1.25) and rows["tsal"]["relative"] == pytest.approx(-125 / 7)
-    assert rows["tsal"]["low"] == pytest.approx(-2) and rows["tsal"]["high"] == pytest.approx(
-        -1
-    )  # gains are -1, -1, -1 and -2
+    # gains are -1, -1, -1 and -2
+    assert rows["tsal"]["low"] == pytest.approx(-2) and rows["tsal"]["high"] == pytest.approx(-1)
     assert rows["other"]["difference"] == pytest.approx(2)  # against the seed that both have
     assert rows["other"]["ahead"] == pytest.approx(-3) and np.isnan(rows["tsal"]["ahead"])
     assert rows["supervised"]["ahead"] == pytest.approx(-1.25) and rows["supervised"]["ahead low"] == pytest.approx(-2)
@@ -102,9 +101,10 @@ def test_runs_from_different_starts_of_one_seed_are_not_paired():
         result("tsal", 1, [1.0, 2.0]),
     ]
     row = {row["method"]: row for row in compare(found, {"val": 4.5})}["tsal"]
+    # of seed 0 alone
     assert (
         row["NME"] == pytest.approx(3.75) and row["difference"] == pytest.approx(-1) and row["gap"] == pytest.approx(40)
-    )  # of seed 0 alone
+    )
     assert [line.partition(" has ")[0] for line in other_starts(found)] == ["tsal of seed 1"] and other_starts(
         found[:3]
     ) == []
@@ -113,9 +113,8 @@ def test_runs_from_different_starts_of_one_seed_are_not_paired():
 def test_the_share_of_the_gap_to_all_labels_that_is_closed(tmp_path):
     found = [result("supervised", 0, [6.0, 8.0], "supervised"), result("tsal", 0, [5.0, 7.0])]
     rows = {row["method"]: row for row in compare(found, {"val": 4.5})}
-    assert rows["tsal"]["gap"] == pytest.approx(40) and np.isnan(
-        rows["supervised"]["gap"]
-    )  # 1 of the 2.5 from 7 to 4.5
+    # 1 of the 2.5 from 7 to 4.5
+    assert rows["tsal"]["gap"] == pytest.approx(40) and np.isnan(rows["supervised"]["gap"])
     assert "| 40 % |" in markdown(list(rows.values()))
     config = Config.load("smoke").override([*load_budget("ytf-40"), "data.name=real"])
     for seed, nme in ((0, 4.0), (1, 5.0)):
@@ -124,9 +123,8 @@ def test_the_share_of_the_gap_to_all_labels_that_is_closed(tmp_path):
         (tmp_path / "real-ytf-802").mkdir(exist_ok=True)
         (tmp_path / "real-ytf-802" / f"supervised-s{seed}.json").write_text(text)
     assert all_labels(config, "real", "ytf-40", tmp_path) == {"val": 4.5}
-    assert (
-        all_labels(config.override({"train.lr": 1.0}), "real", "ytf-40", tmp_path) == {}
-    )  # those were made with other settings
+    # those were made with other settings
+    assert all_labels(config.override({"train.lr": 1.0}), "real", "ytf-40", tmp_path) == {}
     assert all_labels(config, "real", "", tmp_path) == all_labels(config, "real", "ytf-802", tmp_path) == {}
 
 
@@ -184,9 +182,8 @@ def test_methods_share_their_start_and_nothing_is_computed_twice(tmp_path, capfd
         assert len(found["lists"]["val.txt"]["faces"]) > 0
     frozen = load_checkpoint(runs / "stld-s0" / "tsal" / "model.pt")["members"]
     first = start["members"]["start"]
-    assert all(
-        torch.equal(value, first[name]) for name, value in frozen["teacher"].items()
-    )  # its labels were made once
+    # its labels were made once
+    assert all(torch.equal(value, first[name]) for name, value in frozen["teacher"].items())
     assert any(not torch.equal(value, first[name]) for name, value in frozen["student"].items())
     monkeypatch.setattr(methods.subprocess, "run", lambda *_, **__: pytest.fail("computed again"))
     assert main(arguments) == 0
@@ -218,9 +215,8 @@ def test_results_of_other_settings_are_not_put_beside_one_another():
         assert deciding(other, "tsal") != deciding(config, "tsal") and deciding(other, "supervised") == deciding(
             config, "supervised"
         )
-    assert deciding(config.override({"data.truth": ["unlabelled.txt"]}), "tsal") == deciding(
-        config, "tsal"
-    )  # it is measured with alone
+    # it is measured with alone
+    assert deciding(config.override({"data.truth": ["unlabelled.txt"]}), "tsal") == deciding(config, "tsal")
     assert deciding(config.override({"augment.scale": 0.5}), "supervised") != deciding(config, "supervised")
     del found[0]["settings"]["augment.shapes"]  # made before there was this setting: with its default
     assert comparable(found, config) == found and comparable(found, config.override({"augment.shapes": 0.5})) == []

@@ -157,8 +157,7 @@ def test_a_face_that_would_fold_stays_as_it_is():
     assert 3 < kept < 20  # a little of the way is possible
 
 
-# --- one face through another
-# --------------------------------------------------------------------------------------------------
+# --- one face through another ---
 
 
 def test_the_other_face_lies_landmark_on_landmark_wherever_it_was():
@@ -182,9 +181,8 @@ def test_no_more_than_its_share_of_the_other_face_shows():
     found = blend_faces(
         black, FACE.expand(count, -1, -1), seen(count), white, torch.stack([FACE, WIDER]), 0.4, drawn()
     ).amax((1, 2, 3))
-    assert (
-        found.max() <= 0.4 and found.min() >= 0 and 0.18 < found.mean() < 0.22
-    )  # uniform: 0.2 +- 3 standard errors of 0.0067
+    # uniform: 0.2 +- 3 standard errors of 0.0067
+    assert found.max() <= 0.4 and found.min() >= 0 and 0.18 < found.mean() < 0.22
     again = blend_faces(
         black, FACE.expand(count, -1, -1), seen(count), white, torch.stack([FACE, WIDER]), 0.4, drawn()
     ).amax((1, 2, 3))

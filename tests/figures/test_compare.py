@@ -93,9 +93,8 @@ def test_runs_are_told_apart_by_settings_that_decide_a_result(study):
 def test_a_part_is_measured_against_the_full_method_seed_by_seed(study):
     found = read_runs(study)
     table = method_table(found).set_index(["labelled", "method"])
-    assert (
-        table.difference[40, "tsal-no-calm"] == pytest.approx(0.4) and table.pairs[40, "tsal-no-calm"] == 2
-    )  # not its mean less that of three
+    # not its mean less that of three
+    assert table.difference[40, "tsal-no-calm"] == pytest.approx(0.4) and table.pairs[40, "tsal-no-calm"] == 2
     assert np.isnan(table.difference[40, "TSAL"])
     axes = named(draw_comparison(found), "compare-ablation").axes[0]
     names = [label.get_text() for label in axes.get_yticklabels()]

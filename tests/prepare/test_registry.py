@@ -41,9 +41,8 @@ def test_a_release_is_prepared_by_one_command(tmp_path, prepared, capsys, builde
     out = capsys.readouterr().out
     assert said in out and f"data DATA={name}" in out
     manifest = json.loads((prepared / name / "manifest.json").read_text())
-    assert (
-        manifest["builder"] == builder and manifest["refused"] == {"300w": 0, "300vw": 110, "youtube": 24}[builder]
-    )  # missing clips; pictures without a face
+    # missing clips; pictures without a face
+    assert manifest["builder"] == builder and manifest["refused"] == {"300w": 0, "300vw": 110, "youtube": 24}[builder]
 
 
 def test_aflw_and_coco_take_their_options(tmp_path, prepared, monkeypatch):

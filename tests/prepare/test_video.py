@@ -78,8 +78,7 @@ def clean(folder: Path) -> bool:
     return not [path for path in folder.rglob("*") if ".tmp" in path.name]
 
 
-# --- whole ways
-# --------------------------------------------------------------------------------------------------------------
+# --- whole ways ---
 
 
 @pytest.fixture(scope="module")
@@ -214,8 +213,7 @@ def test_a_changed_video_is_read_again(tmp_path):
     )
 
 
-# --- given boxes
-# --------------------------------------------------------------------------------------------------------------
+# --- given boxes ---
 
 
 def test_linked_boxes_are_interpolated_over_short_gaps_and_cut_at_long_ones(tmp_path):
@@ -274,8 +272,7 @@ def test_a_given_box_that_has_no_place_in_the_video_is_told_by_row(tmp_path, row
     assert not (tmp_path / "made" / "lists").exists()
 
 
-# --- videos of every kind
-# -----------------------------------------------------------------------------------------------------
+# --- videos of every kind ---
 
 
 def rotate_tag(path: Path, degrees: int) -> None:
@@ -401,8 +398,7 @@ def test_times_that_do_not_rise_are_replaced_and_noted(monkeypatch, tmp_path):
     assert "3 frames have no time of their own; 25 frames a second" in manifest["notes"][0]
 
 
-# --- broken ones
-# --------------------------------------------------------------------------------------------------------------
+# --- broken ones ---
 
 
 def test_frames_up_to_the_break_of_a_truncated_video_are_used_and_noted(tmp_path):
@@ -529,16 +525,11 @@ def test_wrong_options_are_one_line(tmp_path, options, said):
         made(tmp_path, tmp_path / "v.avi", **options)
 
 
-# --- windows and the contact sheet
-# ----------------------------------------------------------------------------------------------
+# --- windows and the contact sheet ---
 
 
 def test_a_window_holds_every_box_with_room_and_stays_in_the_picture():
     boxes = np.array([[100, 100, 140, 140], [120, 100, 160, 140]], float)
-    assert window_of(boxes, 1000, 1000) == (
-        70,
-        70,
-        191,
-        171,
-    )  # 0.75 * 40 px of room; the last column and row are within
+    # 0.75 * 40 px of room; the last column and row are within
+    assert window_of(boxes, 1000, 1000) == (70, 70, 191, 171)
     assert window_of(boxes, 150, 160) == (70, 70, 150, 160)

@@ -39,8 +39,7 @@ def known_median(values: np.ndarray) -> float:
     return float(np.median(finite(values))) if np.isfinite(values).any() else np.nan
 
 
-# --- sources
-# ---------------------------------------------------------------------------------------------------------------
+# --- sources ---
 
 
 def source_table(audit: Audit) -> pd.DataFrame:
@@ -73,8 +72,7 @@ def step_table(audit: Audit) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-# --- what tells the error
-# --------------------------------------------------------------------------------------------------
+# --- what tells the error ---
 
 
 def monotone(score: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -135,8 +133,7 @@ def calibrations(audit: Audit, source: str = "fused") -> dict[tuple[str, str], C
     return {key: one for key, one in found.items() if one}
 
 
-# --- where the error is
-# ----------------------------------------------------------------------------------------------------
+# --- where the error is ---
 
 
 def landmark_means(audit: Audit, member: str, source: str = "heatmap") -> np.ndarray:

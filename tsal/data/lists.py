@@ -283,9 +283,8 @@ def from_root(root: Path, other: Path, name: str) -> str:
     """How a path that is relative to the folder ``other`` is written relative to ``root``."""
     if other == Path(root):
         return name
-    beside = (
-        PREPARED in Path(root).absolute().parents and PREPARED in other.parents
-    )  # prepared datasets may move together
+    # prepared datasets may move together
+    beside = PREPARED in Path(root).absolute().parents and PREPARED in other.parents
     return os.path.normpath(os.path.join(os.path.relpath(other, root) if beside else other, name))
 
 

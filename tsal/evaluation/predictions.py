@@ -52,9 +52,8 @@ class Truth:
     points: np.ndarray  # (N, K, 2) px, NaN where there are no labels
     visible: np.ndarray  # (N, K) bool
     d: np.ndarray  # (N,) px; NaN for a face that is not scored (no labels, or degenerate)
-    degenerate: (
-        np.ndarray
-    )  # (N,) bool: labelled, but its normaliser is hidden, too short or not finite, or no landmark is visible
+    # (N,) bool: labelled, but its normaliser is hidden, too short or not finite, or no landmark is visible
+    degenerate: np.ndarray
 
 
 def read_truth(store: FaceStore, faces: Sequence[Face], kind: str, scheme: Scheme) -> Truth:

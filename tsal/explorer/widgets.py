@@ -25,15 +25,8 @@ from tsal.utils import REPOSITORY, InputError
 
 OPENS_ON = ("heatmap", "centre", "fused", TRUTH_NAME)
 ORDERS = {"the audit's order": "", "disagreement (px)": "agreement", "error (%)": "error", "jitter (px)": "jitter"}
-LEVELS = (
-    "run",
-    "member",
-    "step",
-    "group",
-    "order",
-    "clip",
-    "frame",
-)  # a change of one may change what those after it offer
+# a change of one may change what those after it offer
+LEVELS = ("run", "member", "step", "group", "order", "clip", "frame")
 KEPT_VIEWS = 4  # clips whose pictures stay in memory
 PLAY_MS = 300
 WHOLE = {"width": "calc(100% - 8px)"}

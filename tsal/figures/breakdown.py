@@ -58,8 +58,7 @@ def _quantity(run: Run, audit: Audit) -> str:
     return f"error ({unit(run)})" if is_measured(audit) else "disagreement of the sources\n(px of the input)"
 
 
-# --- landmarks
-# -------------------------------------------------------------------------------------------------------------
+# --- landmarks ---
 
 
 def _draw_landmarks(run: Run, audit: Audit) -> Picture:
@@ -116,8 +115,7 @@ def _draw_landmarks(run: Run, audit: Audit) -> Picture:
     return figure
 
 
-# --- poses
-# -----------------------------------------------------------------------------------------------------------------
+# --- poses ---
 
 
 def _draw_poses(run: Run, audit: Audit) -> Picture:
@@ -155,8 +153,7 @@ def _draw_poses(run: Run, audit: Audit) -> Picture:
     return figure
 
 
-# --- faces
-# -----------------------------------------------------------------------------------------------------------------
+# --- faces ---
 
 
 def _draw_changes(run: Run, audit: Audit) -> list[Picture]:

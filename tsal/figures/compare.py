@@ -25,8 +25,7 @@ def compare_runs(folders: Sequence[Path], out: Path) -> list[Path]:
     return paths + write_tables(comparison_tables(found), out, "compare")
 
 
-# --- told
-# ------------------------------------------------------------------------------------------------------------------
+# --- told ---
 
 
 def method_table(found: Comparison) -> pd.DataFrame:
@@ -99,8 +98,7 @@ def _no_ablation(found: Comparison) -> str:
     return "" if paired else f"no run of another method has a seed and a budget of a run of {found.full}."
 
 
-# --- drawn
-# -----------------------------------------------------------------------------------------------------------------
+# --- drawn ---
 
 
 @styled

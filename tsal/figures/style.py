@@ -242,8 +242,7 @@ def flow_wheel(axes, longest: float) -> None:
     axes.text(0.3, 0.04, f"{longest:.1f} px", transform=axes.transAxes, fontsize=6, va="bottom")
 
 
-# --- of a run
-# --------------------------------------------------------------------------------------------------------------
+# --- of a run ---
 
 
 def run_file(run: Run, name: str) -> Path:

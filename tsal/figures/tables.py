@@ -82,8 +82,7 @@ def clip_table(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["list", "clip", "member", "NME", "jitter"])
 
 
-# --- as text
-# ---------------------------------------------------------------------------------------------------------------
+# --- as text ---
 
 
 def run_tables(run: Run) -> Tables:

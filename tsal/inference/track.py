@@ -115,8 +115,7 @@ def track_video(
     }
 
 
-# --- what is given
-# ---------------------------------------------------------------------------------------------------------
+# --- what is given ---
 
 
 def _check_paths(video: Path, weights: Path, out: Path, csv_path: Path) -> None:
@@ -160,8 +159,7 @@ def _boxes_of(path: Path, video: Path) -> dict:
     return boxes.get("", {}) or boxes[video.name]
 
 
-# --- landmarks
-# -------------------------------------------------------------------------------------------------------------
+# --- landmarks ---
 
 
 @contextmanager

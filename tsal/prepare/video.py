@@ -181,8 +181,7 @@ def _given_of(path: Path, source: Path, videos: Sequence[Path]) -> dict[Path, di
     return found
 
 
-# --- first reading
-# ---------------------------------------------------------------------------------------------------------
+# --- first reading ---
 
 
 def _key(video: Path, given: Mapping[int, list[GivenBox]] | None, min_face: float) -> list:
@@ -243,8 +242,7 @@ def _seconds(followed: Followed) -> float:
     return (times[-1] - times[0] + (float(np.median(np.diff(times))) if len(times) > 1 else 0.0)) / 1000
 
 
-# --- what is written at the end
-# --------------------------------------------------------------------------------------------
+# --- what is written at the end ---
 
 
 def _add_rows(made: Preparation, done: Sequence[tuple[Path, Followed, list[FaceClip]]]) -> None:

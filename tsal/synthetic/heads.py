@@ -11,7 +11,7 @@ import numpy as np
 from tsal.synthetic.mesh import BALL, bump, canonical_mesh, landmarks, smoothstep
 from tsal.synthetic.skin import draw_look, hair_mask, paint
 
-# --- identity -----------------------------------------------------------------------------------------------
+# --- identity ---
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _identity_warp(rng: np.random.Generator):
     return warp
 
 
-# --- expression ---------------------------------------------------------------------------------------------
+# --- expression ---
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:

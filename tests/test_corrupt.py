@@ -1,4 +1,4 @@
-"""Every kind of file, broken in many ways: a clear line or a refused row, never a traceback, never a half-written list."""
+"""Every kind of file, broken in many ways: a clear line or a refused row, no traceback, no half-written list."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def test_mse_by_hand_sums_a_map_and_averages_maps():
 
 
 def each_masked_loss():
-    """(name, loss as a function of prediction, target and weights, prediction, target): two pictures of two landmarks."""
+    """(name, loss as a function of prediction, target and weights, prediction, target): two pictures, two landmarks."""
     generator = torch.Generator().manual_seed(0)
     draw = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
     return [

@@ -187,7 +187,7 @@ def test_schemes_do_without_torch():
 
 
 def test_on_real_faces_the_lines_of_68_are_short_and_its_sides_are_sides(realdata):
-    """Neighbours on a line are near each other, and the "left" ones lie left of their partners (mean over 100 faces)."""
+    """Neighbours on a line are near each other, and the "left" ones left of their partners (mean over 100 faces)."""
     scheme = get_scheme("68")
     store = FaceStore(realdata, scheme, 96, 1.35, 1)
     faces = read_list(find_list(realdata, "semi/300W.val-150.GTB"))[:100]

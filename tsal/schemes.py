@@ -143,7 +143,7 @@ class _OneKeyLoader(yaml.SafeLoader):
 
 
 def scheme_from_dict(values: Any, name: str, where: str, way: tuple[Path, ...] = ()) -> Scheme:
-    """A scheme from plain values, as a file or :meth:`Scheme.to_dict` gives them; ``where`` they come from, for errors."""
+    """A scheme from plain values, as a file or :meth:`Scheme.to_dict` gives them; ``where``: for errors."""
     if not isinstance(values, dict):
         raise ConfigError(f"{where}: not a landmark scheme; want keys and values, such as 'points: 68'")
     for key in values:

@@ -1,4 +1,4 @@
-"""The bench of semi-supervised methods: equal conditions, nothing computed twice, a table that can be checked by hand."""
+"""The bench of semi-supervised methods: equal conditions, nothing computed twice, a table checked by hand."""
 
 from __future__ import annotations
 

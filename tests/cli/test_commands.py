@@ -1,4 +1,4 @@
-"""The command line: help, settings that are fixed once, predictions, and a run on real faces from lists to landmarks."""
+"""The command line: help, settings fixed once, predictions, and a run on real faces from lists to landmarks."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def make(
 
 @pytest.fixture
 def study(tmp_path):
-    """Two seeds of TSAL and of TSAL without its calm source, at two budgets; a third seed of TSAL alone at the first."""
+    """Two seeds of TSAL and of TSAL without its calm source, at two budgets; a third of TSAL alone at the first."""
     runs = []
     for labelled in (40, 10):
         for seed in (0, 1, 2) if labelled == 40 else (0, 1):

@@ -38,7 +38,7 @@ def write_video(path: Path, frames, fps: float = 25, codec: str = "MJPG") -> Pat
 
 
 def scene(seed: int, count: int, width: int = WIDTH, height: int = HEIGHT) -> list[np.ndarray]:
-    """A still BGR picture of smooth noise; one blue column moves by 2 px a frame, so that each frame tells its number."""
+    """A still BGR picture of smooth noise; a blue column moves by 2 px a frame: each frame tells its number."""
     noise = np.random.default_rng(seed).uniform(0, 255, (height, width, 3)).astype(np.float32)
     still = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 4), None, 30, 220, cv2.NORM_MINMAX).astype(np.uint8)
     frames = [still.copy() for _ in range(count)]

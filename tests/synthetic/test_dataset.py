@@ -38,7 +38,7 @@ def sampled(maps, points):
 
 
 def both_ways(clip):
-    """(flow, occluded, points here, points there, visible in both) of every step of a clip, in both directions of time."""
+    """(flow, occluded, points here, points there, visible in both) of every step of a clip, both ways in time."""
     for t in range(len(clip.images) - 1):
         both = clip.visible[t] & clip.visible[t + 1]
         yield clip.flow_forward[t], clip.occluded_forward[t], t, t + 1, both

@@ -25,15 +25,18 @@ def find_alarms(history: pd.DataFrame) -> list[str]:
         lowest = values.cummin()
         if values.iloc[-1] > RISE * lowest.iloc[-1]:
             found.append(
-                f"drift: {what} is {values.iloc[-1]:.2f} at the end, and was {lowest.iloc[-1]:.2f} at step {values.idxmin()}"
+                f"drift: {what} is {values.iloc[-1]:.2f} at the end, "
+                f"and was {lowest.iloc[-1]:.2f} at step {values.idxmin()}"
             )
     if "spread" in smooth and smooth.spread.iloc[-1] < COLLAPSE * smooth.spread.iloc[0]:
         found.append(
-            f"collapse: shapes differ by {smooth.spread.iloc[-1]:.2f} % over the faces, at first by {smooth.spread.iloc[0]:.2f} %"
+            f"collapse: shapes differ by {smooth.spread.iloc[-1]:.2f} % over the faces, "
+            f"at first by {smooth.spread.iloc[0]:.2f} %"
         )
     if "member_distance" in smooth and smooth.member_distance.iloc[-1] < ONE_NETWORK:
         found.append(
-            f"one network: teacher and student are {smooth.member_distance.iloc[-1]:.1e} apart; what one believes, so does the other"
+            f"one network: teacher and student are {smooth.member_distance.iloc[-1]:.1e} apart; what one believes, "
+            "so does the other"
         )
     if "target_weight" in smooth and smooth.target_weight.iloc[-1] < 0.02:
         found.append(f"silence: {100 * smooth.target_weight.iloc[-1]:.1f} % of the targets pass the gates")

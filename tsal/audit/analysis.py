@@ -152,7 +152,7 @@ def groups(scheme: Scheme) -> dict[str, tuple[int, ...]]:
 
 
 def mean_face(points: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """(K, 2): mean of points (N, K, 2), NaN where unknown, each face in units of its box (N, 4) from the box's middle."""
+    """(K, 2): mean of points (N, K, 2), NaN where unknown, each face in units of its box (N, 4), from its middle."""
     middle, size = (box[:, :2] + box[:, 2:]) / 2, np.sqrt(np.prod(box[:, 2:] - box[:, :2], axis=1))
     return known_mean((points - middle[:, None]) / size[:, None, None], 0)
 
@@ -176,7 +176,7 @@ def poses(points: np.ndarray, scheme: Scheme) -> tuple[np.ndarray, np.ndarray]:
 
 
 def known_points(audit: Audit) -> np.ndarray:
-    """(N, K, 2) px: the labels; where nothing is measured, what the last member (the student, or what there is) sees."""
+    """(N, K, 2) px: the labels; where nothing is measured, what the last member (the student, if any) sees."""
     if is_measured(audit):
         return np.where(audit.visible[..., None], audit.truth, np.nan)
     labels, rows = audit.labels(audit.names[-1])

@@ -31,11 +31,15 @@ from tsal.utils import REPOSITORY, InputError, describe_environment, markdown_ta
 
 CACHES = ("cold", "disk", "memory")  # nothing kept; every crop on disk; every crop in memory
 COLUMNS = ("data", "what", "cache", "workers", "per second", "unit", "ratio", "ratio to", "feeds")
-NOTES = """
-A frame is one face of a batch: one view of a labelled face, two (weak and strong) of an unlabelled frame. Cache: nothing kept
-(cold), every crop on disk, or in memory; crops no smaller than their picture, as of rendered frames, are never kept on disk.
-feeds: frames that the loader gives over those that the training step takes; under 1, training waits for it. On a CPU both share
-the cores: "fed" steps run with a cold loader and are compared with steps on a batch that lies ready."""
+NOTES = (
+    "\nA frame is one face of a batch: one view of a labelled face, two (weak and strong) of an unlabelled frame. "
+    "Cache: nothing kept\n"
+    "(cold), every crop on disk, or in memory; crops no smaller than their picture, as of rendered frames, "
+    "are never kept on disk.\n"
+    "feeds: frames that the loader gives over those that the training step takes; under 1, training waits for it. "
+    "On a CPU both share\n"
+    'the cores: "fed" steps run with a cold loader and are compared with steps on a batch that lies ready.'
+)
 Job = Callable[[], int]  # does some work, returns how many frames or pairs
 
 
@@ -238,8 +242,9 @@ def bench(out: Path, realdata: Path | None, quick: bool) -> list[dict]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tsal.bench",
-        description="Measure the loader, training steps, detector and tracker of the cpu profile here: about two minutes on "
-        "two cores with nothing else to do. Prints a Markdown table and writes it as JSON with versions, cores and commit.",
+        description="Measure the loader, training steps, detector and tracker of the cpu profile here: about two "
+        "minutes on two cores with nothing else to do. Prints a Markdown table and writes it as JSON with versions, "
+        "cores and commit.",
     )
     parser.add_argument(
         "--realdata",

@@ -85,7 +85,7 @@ def _paired(
 
 
 def _shared_seeds(by: dict[tuple[str, int], dict], method: str, other: str) -> list[int]:
-    """The seeds with which two methods went on from one start. Another machine may make another start of the same seed."""
+    """The seeds with which two methods went on from one start; another machine may make another of the same seed."""
     return [
         seed for m, seed in by if m == method and (other, seed) in by and _same_start(by[method, seed], by[other, seed])
     ]
@@ -103,7 +103,8 @@ def other_starts(results: Sequence[dict]) -> list[str]:
     """A line for each run whose start is not that of supervised-only of its seed: it is not paired with it."""
     reference = {r["seed"]: r for r in results if r["method"] == REFERENCE}
     return [
-        f"{r['method']} of seed {r['seed']} has another start than {REFERENCE} (made on another machine?), and is not paired with it: run one of them again"
+        f"{r['method']} of seed {r['seed']} has another start than {REFERENCE} (made on another machine?), "
+        "and is not paired with it: run one of them again"
         for r in results
         if r["seed"] in reference and not _same_start(r, reference[r["seed"]])
     ]

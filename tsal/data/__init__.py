@@ -8,7 +8,8 @@ __getattr__, __dir__, __all__ = exports(
     crops="CropFolder",
     images="describe_picture look_at_picture",
     leaks="check_files",
-    lists="Clip Face FaceLists face_problems find_list from_root group_clips list_root load_lists read_list read_points write_list write_points",
+    lists="Clip Face FaceLists face_problems find_list from_root group_clips "
+    "list_root load_lists read_list read_points write_list write_points",
     origins="Origin read_origins read_preparation read_json",
     photometric="photometric_augmentation to_float",
     shape_augmentation="blend_faces wear_shapes",

@@ -53,7 +53,7 @@ class Clip:
 
 
 def list_root(root: Path, name: str) -> Path:
-    """The folder that a list's paths are relative to: ``root``, or, for ``<dataset>:<list>``, that prepared dataset's."""
+    """The folder that a list's paths are relative to: ``root``, or, for ``<dataset>:<list>``, that dataset's."""
     dataset, colon, _ = name.partition(":")
     return PREPARED / dataset if colon and "/" not in dataset else Path(root)
 
@@ -257,7 +257,8 @@ def load_lists(
             if other := seen.get(_file(root, face)):
                 hint = "" if other.annotation else TRANSDUCTIVE
                 leaks.append(
-                    f"{face.where}: {face.image} also stands in a training list ({other.where}); remove one of them{hint}"
+                    f"{face.where}: {face.image} also stands in a training list ({other.where}); "
+                    f"remove one of them{hint}"
                 )
         problems += first_lines(leaks, f"{name}: {{}} more of its pictures also stand in a training list")
     truths = {face.image: face.annotation for faces in sets["truth"].values() for face in faces if face.annotation}
@@ -305,7 +306,7 @@ def same_file(root: Path, one: Face, other: Face) -> bool:
 def find_problems(
     lists: FaceLists, points: int, *, workers: int = 2, progress: bool = True
 ) -> tuple[dict[str, dict | str], list[str]]:
-    """Open every image and annotation: what :func:`look_at_picture` says of each image, and one line for every problem."""
+    """Open every image and annotation: what :func:`look_at_picture` says of each image, and a line for each problem."""
     groups = {"labelled": lists.labelled, "unlabelled": lists.unlabelled, **lists.evaluate}
     images = sorted({face.image for faces in groups.values() for face in faces})
     with ThreadPoolExecutor(workers) as pool:

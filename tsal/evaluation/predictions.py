@@ -79,7 +79,7 @@ def read_truth(store: FaceStore, faces: Sequence[Face], kind: str, scheme: Schem
 def predictions_table(
     members: dict[str, Detector], store: FaceStore, truth: Truth, faces, device
 ) -> dict[str, np.ndarray]:
-    """The one table of a run: for M members, S sources and N faces, points (M, S, N, K, 2) px and scores (M, S, N, K)."""
+    """The table of a run: for M members, S sources and N faces, points (M, S, N, K, 2) px and scores (M, S, N, K)."""
     found = [predict(detector, store, faces, device, progress=f"predict {name}") for name, detector in members.items()]
     return {
         "list": truth.list_name,

@@ -1,8 +1,8 @@
 """Faces of a video, found and followed: no labels, no download, and memory that does not grow with the video but by its
 boxes.
 
-Faces are found by :mod:`tsal.faces.detect`, or given as a file (:mod:`tsal.faces.boxes_file`), and carried from frame to
-frame by median flow (Kalal, Mikolajczyk, Matas: "Forward-Backward Error", ICPR 2010), within the shots of
+Faces are found by :mod:`tsal.faces.detect`, or given as a file (:mod:`tsal.faces.boxes_file`), and carried from frame
+to frame by median flow (Kalal, Mikolajczyk, Matas: "Forward-Backward Error", ICPR 2010), within the shots of
 :mod:`tsal.faces.shots`.
 """
 

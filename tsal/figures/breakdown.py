@@ -182,7 +182,8 @@ def _draw_changes(run: Run, audit: Audit) -> list[Picture]:
     share = 100 * float((table.change > 0).mean())
     worsened = "got worse" if is_measured(audit) else "agree less"
     axes.set_title(
-        f"{len(table)} frames; {share:.0f} % {worsened} (above the line)\nnumbers: those that changed most, named in the tables"
+        f"{len(table)} frames; {share:.0f} % {worsened} (above the line)\n"
+        "numbers: those that changed most, named in the tables"
     )
     return [scatter, _draw_changed_faces(run, audit, table)]
 

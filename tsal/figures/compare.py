@@ -19,7 +19,7 @@ from tsal.figures.tables import write_tables
 
 
 def compare_runs(folders: Sequence[Path], out: Path) -> list[Path]:
-    """``compare-*.png``, ``.pdf``, and ``compare.md`` and ``.tex`` of runs in the folder ``out``; returns their paths."""
+    """``compare-*.png``, ``.pdf``, and ``compare.md`` and ``.tex`` of runs in the folder ``out`` -> their paths."""
     found = read_runs(folders)
     paths = [path for figure in draw_comparison(found) for path in save(figure, Path(out))]
     return paths + write_tables(comparison_tables(found), out, "compare")

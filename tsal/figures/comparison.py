@@ -43,7 +43,8 @@ def read_runs(folders: Sequence[Path]) -> Comparison:
         for name in ("config.json", "manifest.json", "metrics.json"):
             if not (folder / name).is_file():
                 raise InputError(
-                    f"{folder / name}: not there; a run that is compared is evaluated first: python -m tsal evaluate --run {folder}"
+                    f"{folder / name}: not there; a run that is compared is evaluated first: "
+                    f"python -m tsal evaluate --run {folder}"
                 )
         config = Config.load(folder / "config.json")
         try:
@@ -54,7 +55,8 @@ def read_runs(folders: Sequence[Path]) -> Comparison:
             )
         except ValueError:
             raise InputError(
-                f"{folder}: manifest.json or metrics.json is broken; make them again: python -m tsal evaluate --run {folder}"
+                f"{folder}: manifest.json or metrics.json is broken; make them again: "
+                f"python -m tsal evaluate --run {folder}"
             ) from None
     if not runs:
         raise InputError("no run to compare: give the folders of one or more")

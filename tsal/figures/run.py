@@ -128,7 +128,7 @@ def _track(run: Run, pairs: list[tuple[Face, Face]]) -> dict[str, np.ndarray]:
 
 @styled
 def draw_tracker(run: Run) -> list[Picture]:
-    """What the tracker sees on the pairs with median and with most motion, and its errors beside zero motion and DIS."""
+    """What the tracker sees on the pairs with median and with most motion, and its errors beside no motion and DIS."""
     evaluated = [c for faces in run.lists.evaluate.values() for c in group_clips(faces) if len(c.faces) > 1]
     clips = spread(evaluated or run.clips, 24)
     if not clips:

@@ -214,7 +214,7 @@ def draw_landmarks(
 
 
 def cumulative(errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The empirical distribution of errors (N,) as the corners of its steps: x (N + 1,), shares (N + 1,) from 0 to 1."""
+    """The empirical distribution of errors (N,) as the corners of its steps: x (N + 1,), shares (N + 1,) of 0 to 1."""
     return np.concatenate([[0.0], np.sort(errors)]), np.arange(len(errors) + 1) / max(1, len(errors))
 
 
@@ -272,7 +272,7 @@ def fine_store(run: Run) -> FaceStore:
 def draw_crop(
     axes, store: FaceStore, faces: Sequence[Face], face: Face, landmarks: dict | None = None, **options
 ) -> None:
-    """One frame cut by the one box of ``faces``, with {colour: (points (K, 2) px of the image, visible (K,) or None)}."""
+    """A frame cut by the one box of ``faces``, with {colour: (points (K, 2) px of the image, visible (K,) or None)}."""
     affine = plain_affine(faces, store.side, store.expand)
     draw_face(axes, store.view(face, affine))
     for colour, (points, visible) in (landmarks or {}).items():

@@ -82,7 +82,8 @@ def track_video(
     followed = follow_video(video, min_face=min_face, given=given, settled=SETTLED, progress=progress)
     if not followed.tracks:
         raise DataError(
-            f"{video}: no face is found; try a smaller --min-face than {min_face:g}, or boxes of your own (--boxes-file)"
+            f"{video}: no face is found; try a smaller --min-face than {min_face:g}, "
+            "or boxes of your own (--boxes-file)"
         )
     found = detect(video, followed, detectors, config, device, progress=progress)
     interval = float(np.median(np.diff(followed.times))) if len(followed.times) > 1 else 0.0

@@ -1,8 +1,8 @@
-"""What the builders of datasets share: rows, what was refused and why, counts, and a prepared folder written at the end.
+"""What the builders of datasets share: rows, what was refused and why, counts, a prepared folder written at the end.
 
-``data/prepared/<name>/`` holds lists/ (see :mod:`tsal.data.lists`), pictures.csv (subject, clip, frame and content of each picture),
-refused.csv (every row left out, and why) and manifest.json (source, options, box policy, counts). The release itself is never
-changed: rows reach it through the link ``release``.
+``data/prepared/<name>/`` holds lists/ (see :mod:`tsal.data.lists`), pictures.csv (subject, clip, frame and content of
+each picture), refused.csv (every row left out, and why) and manifest.json (source, options, box policy, counts). The
+release itself is never changed: rows reach it through the link ``release``.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ def _relief(x, y):
 
 @dataclass(frozen=True)
 class Mesh:
-    """The canonical mesh of head, teeth, eyeballs and glasses: V vertices, N of them the head's grid, and F triangles."""
+    """The canonical mesh of head, teeth, eyeballs and glasses: V vertices, N of the head's grid, and F triangles."""
 
     vertices: np.ndarray  # (V, 3) mm; an eyeball's are offsets from its centre
     faces: np.ndarray  # (F, 3)

@@ -212,14 +212,14 @@ class FlowNet(nn.Module):
 
 
 def both_directions(net: nn.Module, first: Tensor, second: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Flow pyramids (forward: first -> second, backward: second -> first) of frames (N, 3, H, W), in one network call."""
+    """Flow pyramids (forward: first -> second, backward: second -> first) of frames (N, 3, H, W), in one call."""
     forward_and_backward = [flow.chunk(2) for flow in net(first, second, both=True)]
     return [flow[0] for flow in forward_and_backward], [flow[1] for flow in forward_and_backward]
 
 
 @torch.no_grad()
 def track_frames(net: nn.Module, first: Tensor, second: Tensor, polish_steps: int = 3) -> tuple[Tensor, Tensor]:
-    """Flows (forward, backward), each (N, 2, H, W) px, between frames (N, 3, H, W): to track with, not to learn from."""
+    """Flows (forward, backward), each (N, 2, H, W) px, between frames (N, 3, H, W), to track with, not learn from."""
     forward, backward = (pyramid[0] for pyramid in both_directions(net, first, second))
     if polish_steps:
         forward, backward = polish(first, second, forward, polish_steps), polish(second, first, backward, polish_steps)

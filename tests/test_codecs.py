@@ -23,7 +23,7 @@ STRIDE, SIGMA = 8, 6.0
 
 
 def sub_pixel_grid(side: int, margin: float) -> torch.Tensor:
-    """Points (1, K, 2) px at all sub-cell phases, x and y with different steps, ``margin`` px and more from the border."""
+    """Points (1, K, 2) px at all sub-cell phases, x and y in different steps, ``margin`` px or more from the border."""
     x = torch.arange(margin, side - 1 - margin, 2.37)
     y = torch.arange(margin, side - 1 - margin, 3.11)
     return torch.cartesian_prod(x, y)[None]

@@ -149,14 +149,8 @@ def check(status: int, error: str) -> None:
     lines = [line.rpartition("\r")[2] for line in error.splitlines()]
     told = [line for line in lines if line.startswith("error: ")]
     assert bool(told) == (status == 2), error
-    noise = (
-        "error: ",
-        "Corrupt JPEG data",
-        "Premature end of JPEG",
-        "Invalid JPEG",
-        "Unsupported marker",
-        "libpng ",
-    )  # libraries tell no file
+    # libraries tell no file
+    noise = ("error: ", "Corrupt JPEG data", "Premature end of JPEG", "Invalid JPEG", "Unsupported marker", "libpng ")
     assert all(
         line.startswith(noise) or not line.strip() or re.search(r"\[[\d:]+[<,]", line) or "?" in line for line in lines
     ), error

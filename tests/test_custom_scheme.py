@@ -38,7 +38,7 @@ CPU = torch.device("cpu")
 
 
 def seven(root: Path) -> None:
-    """Rewrite every annotation of a rendered dataset; hidden points get coordinates that would ruin whatever used them."""
+    """Rewrite every annotation of a rendered dataset; hidden points get coordinates that would ruin what used them."""
     for name in ("labelled", "unlabelled-truth", "val"):
         for number, face in enumerate(read_list(root / "lists" / f"{name}.txt")):
             points = read_points(root / face.annotation, 68)[0][PICKED]

@@ -65,8 +65,7 @@ def test_the_citation_names_the_paper():
     assert "Apache License" in (REPOSITORY / "LICENSE").read_text() and citation["license"] == "Apache-2.0"
 
 
-# --- make: the real Makefile with a python that only writes down what it was asked for
-# --------------------------------------------
+# --- make: the real Makefile with a python that only writes down what it was asked for ---
 
 
 @pytest.fixture
@@ -153,7 +152,7 @@ CORE = sorted(path for pattern in ("*.py", "data/*.py", "tracker/*.py") for path
 
 
 def test_every_file_of_the_core_makes_other_trainings(tmp_path, monkeypatch):
-    """A comment in any file that decides what a training makes changes the fingerprint of the code; one elsewhere does not."""
+    """A comment in a file that decides what a training makes changes the code's fingerprint; one elsewhere does not."""
     copy = tmp_path / "tsal"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "weights"))
     monkeypatch.setattr(run_module, "PACKAGE", copy)

@@ -1,4 +1,4 @@
-"""Imports run one way, from what knows little to what knows much; rooms show their neighbours what their __init__ exports."""
+"""Imports run one way, from what knows little to what knows much; rooms show what their __init__ exports."""
 
 from __future__ import annotations
 

@@ -24,8 +24,7 @@ def grad(loss: torch.Tensor, *inputs: torch.Tensor) -> list[torch.Tensor]:
     return list(torch.autograd.grad(loss, inputs))
 
 
-# --- weighted mean
-# -------------------------------------------------------------------------------------------------------------
+# --- weighted mean ---
 
 
 def test_a_weighted_mean_is_divided_once_by_its_own_weights():
@@ -49,14 +48,12 @@ def test_shapes_never_broadcast():
         weighted_mean(torch.ones(3, 1), torch.ones(3))
 
 
-# --- points, heatmaps, offsets
-# -------------------------------------------------------------------------------------------------
+# --- points, heatmaps, offsets ---
 
 
 def test_point_loss_by_hand():
-    points = torch.tensor(
-        [[[0.5, 0.0], [-4.0, 3.0], [5.0, 5.0]]]
-    )  # px; half the square below 1 px, the length less 1/2 above
+    # px; half the square below 1 px, the length less 1/2 above
+    points = torch.tensor([[[0.5, 0.0], [-4.0, 3.0], [5.0, 5.0]]])
     loss = point_loss(points, torch.zeros(1, 3, 2), torch.tensor([[1.0, 1.0, 0.0]]))
     assert loss.item() == pytest.approx((0.125 + 3.5 + 2.5) / 2)
 
@@ -81,7 +78,7 @@ def test_mse_by_hand_sums_a_map_and_averages_maps():
 
 
 def each_masked_loss():
-    """(name, loss as a function of prediction, target and weights, prediction, target): two pictures of two landmarks."""
+    """(name, loss as a function of prediction, target and weights, prediction, target): two pictures, two landmarks."""
     generator = torch.Generator().manual_seed(0)
     draw = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
     return [
@@ -130,8 +127,7 @@ def test_with_nothing_valid_a_loss_is_zero(loss, prediction, target):
     assert value.item() == 0 and (grad(value, prediction)[0] == 0).all()
 
 
-# --- centres
-# -------------------------------------------------------------------------------------------------------------------
+# --- centres ---
 
 
 def test_focal_loss_by_hand():
@@ -181,8 +177,7 @@ def test_a_picture_without_a_known_centre_adds_neither_positives_nor_negatives(r
     assert nothing.item() == 0 and (grad(nothing, score)[0] == 0).all()
 
 
-# --- structure invariance
-# ------------------------------------------------------------------------------------------------------
+# --- structure invariance ---
 
 POINTS = torch.tensor([[[3.0, 4.0], [0.0, 5.0]], [[6.0, 8.0], [0.0, 5.0]]])  # |offset|^2: 25, 25 and 100, 25
 CENTRE, ALL = torch.zeros(2, 2), torch.ones(2, 2, dtype=torch.bool)

@@ -141,10 +141,11 @@ def without(name: str) -> dict:
     "change, said",
     [
         (lambda: without("features.21.bias"), r"missing \['features.21.bias'\]"),
+        # VGG-16 with BN
         (
             lambda: torchvision_weights() | {"features.1.weight": torch.zeros(1)},
             r"unknown \['features.1.weight'\]",
-        ),  # VGG-16 with BN
+        ),
         (lambda: {f"module.{k}": v for k, v in torchvision_weights().items()}, "not torchvision's VGG-16"),
         (
             lambda: torchvision_weights() | {"features.0.weight": torch.zeros(64, 1, 3, 3)},

@@ -29,8 +29,7 @@ from tsal.utils.paths import REPOSITORY
 MODELS = ["init", "supervised", "teacher", "student"]
 
 
-# --- as committed
-# ----------------------------------------------------------------------------------------------------------
+# --- as committed ---
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -60,8 +59,7 @@ def test_default_parameters_open_the_default_run():
     assert folders == {"outputs/rendered-demo-s0"}
 
 
-# --- as executed
-# -----------------------------------------------------------------------------------------------------------
+# --- as executed ---
 
 
 def opened(folder) -> Run:
@@ -185,8 +183,7 @@ def test_the_figures_are_pictures(smoke_run):
     assert all(path.with_suffix(".pdf").stat().st_size > 1000 for path in paths)
 
 
-# --- skipped, resumed
-# ------------------------------------------------------------------------------------------------------
+# --- skipped, resumed ---
 
 
 def trained_files(folder) -> dict:
@@ -247,8 +244,7 @@ def test_a_killed_training_that_is_resumed_ends_with_the_same_weights_to_the_bit
     assert last_rows[0] == last_rows[1]
 
 
-# --- what goes wrong
-# -------------------------------------------------------------------------------------------------------
+# --- what goes wrong ---
 
 
 def test_a_parameter_that_a_notebook_does_not_have_is_an_error_that_names_the_nearest(tmp_path, capsys):

@@ -53,8 +53,7 @@ def xs(labels) -> list[float]:
     return labels.points[0, :, 0].tolist()
 
 
-# --- fusion
-# --------------------------------------------------------------------------------------------------------------------
+# --- fusion ---
 
 
 @pytest.mark.parametrize("mu, x", [(0.5, 15.0), (0.8, 12.0), (1.0, 10.0), (0.0, 20.0)])
@@ -155,8 +154,7 @@ def test_a_source_that_does_not_exist_is_an_error(names):
         check_sources(names)
 
 
-# --- sources of a detector and of a tracker
-# ------------------------------------------------------------------------------------
+# --- sources of a detector and of a tracker ---
 
 POINTS = torch.tensor([[[30.2, 40.7], [62.3, 40.1], [46.4, 52.8], [45.9, 66.2]]])
 
@@ -256,8 +254,7 @@ def test_without_pairs_every_tracking_source_is_silent():
     assert all(not s.valid.any() and s.points.isfinite().all() and s.flow_error.isnan().all() for s in found.values())
 
 
-# --- views
-# ---------------------------------------------------------------------------------------------------------------------
+# --- views ---
 
 
 def test_points_change_view_by_their_own_affine_and_swap_pairs_in_a_mirror():

@@ -20,8 +20,7 @@ from tsal.utils.paths import REPOSITORY, SCHEME_FOLDER
 EVERY = pytest.mark.parametrize("scheme", [get_scheme(name) for name in scheme_names()], ids=lambda s: s.name)
 
 
-# --- the schemes that come along
-# -------------------------------------------------------------------------------------------
+# --- the schemes that come along ---
 
 
 def test_these_schemes_come_along():
@@ -188,7 +187,7 @@ def test_schemes_do_without_torch():
 
 
 def test_on_real_faces_the_lines_of_68_are_short_and_its_sides_are_sides(realdata):
-    """Neighbours on a line are near each other, and the "left" ones lie left of their partners (mean over 100 faces)."""
+    """Neighbours on a line are near each other, and the "left" ones left of their partners (mean over 100 faces)."""
     scheme = get_scheme("68")
     store = FaceStore(realdata, scheme, 96, 1.35, 1)
     faces = read_list(find_list(realdata, "semi/300W.val-150.GTB"))[:100]
@@ -201,8 +200,7 @@ def test_on_real_faces_the_lines_of_68_are_short_and_its_sides_are_sides(realdat
     assert shape[36, 0] == shape[36:42, 0].min() and shape[45, 0] == shape[42:48, 0].max()  # outer corners
 
 
-# --- numbers and files of one's own
-# ----------------------------------------------------------------------------------------
+# --- numbers and files of one's own ---
 
 
 def test_any_other_number_of_landmarks_is_a_scheme_that_assumes_nothing():
@@ -357,8 +355,7 @@ def test_a_flip_that_does_not_pair_the_landmarks_is_an_error(flip):
         Scheme("bad", 3, flip=flip)
 
 
-# --- the centre
-# ------------------------------------------------------------------------------------------------------------
+# --- the centre ---
 
 NOSE = Scheme("nose", 3, flip=(0, 1, 2), centre=1)
 

@@ -22,8 +22,7 @@ from tsal.supervision import consistency_loss, detector_loss, structure_loss
 from tsal.tracker.network import FlowNet
 from tsal.trainer import Context, Learner, TeacherStudent, asynchronous_step, supervised_step
 
-# --- optimiser
-# -----------------------------------------------------------------------------------------------------------------
+# --- optimiser ---
 
 
 @pytest.mark.parametrize("size", ["light", "vgg16"])
@@ -78,8 +77,7 @@ def test_a_step_keeps_the_ratio_of_the_groups_rates_and_clips_the_whole_gradient
     assert moved[0] == pytest.approx([0.05 * part] * 2, rel=1e-3) and moved[1] == pytest.approx([0.1 * part], rel=1e-3)
 
 
-# --- the losses of one detector
-# ------------------------------------------------------------------------------------------------
+# --- the losses of one detector ---
 
 POINTS = torch.tensor(
     [[[30.2, 40.7], [62.3, 40.1], [46.4, 52.8], [45.9, 66.2]], [[25.0, 33.3], [70.1, 36.6], [50.0, 50.0], [40.2, 70.4]]]
@@ -122,9 +120,8 @@ def test_perfect_outputs_have_the_least_loss(kind):
     assert terms["centre"] < 1e-5 and terms["offset"] < 1e-5
     if kind == "distribution":
         target = found.stages[-1][:, :-1].exp()
-        entropy = (
-            -(target * target.clamp_min(1e-30).log()).sum((-2, -1)).mean()
-        )  # of the targets: cross-entropy's minimum
+        # of the targets: cross-entropy's minimum
+        entropy = -(target * target.clamp_min(1e-30).log()).sum((-2, -1)).mean()
         assert terms["heatmap"].item() == pytest.approx(entropy.item(), abs=1e-4)
         assert terms["points"] < 0.1**2  # smooth-L1 of less than 0.1 px in x and in y
         least = chosen.train.heatmap_weight * entropy.item() + chosen.train.point_weight * terms["points"].item()
@@ -291,8 +288,7 @@ def test_the_consistency_loss_pulls_the_real_frame_towards_the_reconstruction_an
     assert consistency_loss(detector, real, rebuilt, torch.zeros(2, 4), chosen.train).item() == 0
 
 
-# --- one asynchronous step
-# -----------------------------------------------------------------------------------------------------
+# --- one asynchronous step ---
 
 
 PLAIN = (  # the method as in the paper, whatever the defaults
@@ -634,8 +630,7 @@ def test_changed_faces_make_a_step_and_the_same_one_every_time(labelled, visible
     assert torch.equal(*after) and after[0].isfinite().all()
 
 
-# --- supervised training
-# -------------------------------------------------------------------------------------------------------
+# --- supervised training ---
 
 
 @pytest.mark.parametrize("kind", ["distribution", "regression"])
@@ -648,8 +643,7 @@ def test_a_few_supervised_steps_lower_the_loss_on_their_own_batch(kind):
     assert losses[-1] < 0.7 * losses[0]
 
 
-# --- the loop
-# ------------------------------------------------------------------------------------------------------------------
+# --- the loop ---
 
 
 class Number:

@@ -16,7 +16,6 @@ Only ``points`` is needed. A part of another scheme has two keys alone: ``subset
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from typing import Any
 
 import yaml
 
-from tsal.utils import REPOSITORY, SCHEME_FOLDER, ConfigError
+from tsal.utils import REPOSITORY, SCHEME_FOLDER, ConfigError, nearest
 
 KEYS = ("points", "flip", "centre", "ocular", "pupil", "lines", "names", "subset_of", "keep")
 
@@ -71,8 +70,7 @@ class Scheme:
         return values | ({"names": list(self.names)} if self.names else {})
 
 
-# --- finding and reading
-# ---------------------------------------------------------------------------------------------------
+# --- finding and reading ---
 
 
 def scheme_names() -> list[str]:
@@ -145,14 +143,12 @@ class _OneKeyLoader(yaml.SafeLoader):
 
 
 def scheme_from_dict(values: Any, name: str, where: str, way: tuple[Path, ...] = ()) -> Scheme:
-    """A scheme from plain values, as a file or :meth:`Scheme.to_dict` gives them; ``where`` they come from, for errors."""
+    """A scheme from plain values, as a file or :meth:`Scheme.to_dict` gives them; ``where``: for errors."""
     if not isinstance(values, dict):
         raise ConfigError(f"{where}: not a landmark scheme; want keys and values, such as 'points: 68'")
     for key in values:
         if key not in KEYS:
-            close = difflib.get_close_matches(str(key), KEYS, n=1, cutoff=0.4)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise ConfigError(f"{where}: {key}: unknown key{hint}; keys: {', '.join(KEYS)}")
+            raise ConfigError(f"{where}: {key}: unknown key{nearest(str(key), KEYS)}; keys: {', '.join(KEYS)}")
     if "subset_of" in values or "keep" in values:
         return _subset(values, name, where, way)
     points = values.get("points")
@@ -213,8 +209,7 @@ def _subset(values: dict, name: str, where: str, way: tuple[Path, ...]) -> Schem
     )
 
 
-# --- values of a file
-# ------------------------------------------------------------------------------------------------------
+# --- values of a file ---
 
 
 def _indices(value: Any, points: int, where: str, count: int | None = None) -> tuple[int, ...]:
@@ -293,8 +288,7 @@ def _check_mirror(flip, centre: int, ocular, pupil, where: str) -> None:
         raise ConfigError(f"{where}: pupil: flip does not map one group onto the other")
 
 
-# --- the centre
-# ------------------------------------------------------------------------------------------------------------
+# --- the centre ---
 
 
 def centre_point(points, scheme: Scheme, visible=None):

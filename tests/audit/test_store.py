@@ -68,8 +68,7 @@ def test_an_audit_of_photographs_alone_has_no_tracking(tmp_path):
     assert np.abs(fused[:, 0] - places - 1 / zoom).max() < 0.1 / zoom
 
 
-# --- on disk
-# ---------------------------------------------------------------------------------------------------------------
+# --- on disk ---
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The bench of semi-supervised methods: equal conditions, nothing computed twice, a table that can be checked by hand."""
+"""The bench of semi-supervised methods: equal conditions, nothing computed twice, a table checked by hand."""
 
 from __future__ import annotations
 
@@ -100,9 +100,8 @@ def test_the_table_is_the_mean_over_seeds_and_the_paired_difference():
     assert rows["supervised"]["NME"] == 7 and rows["tsal"]["NME"] == pytest.approx(5.75)
     assert rows["tsal"]["std"] == pytest.approx(np.std([6, 5.5], ddof=1)) and np.isnan(rows["other"]["std"])
     assert rows["tsal"]["difference"] == pytest.approx(-1.25) and rows["tsal"]["relative"] == pytest.approx(-125 / 7)
-    assert rows["tsal"]["low"] == pytest.approx(-2) and rows["tsal"]["high"] == pytest.approx(
-        -1
-    )  # gains are -1, -1, -1 and -2
+    # gains are -1, -1, -1 and -2
+    assert rows["tsal"]["low"] == pytest.approx(-2) and rows["tsal"]["high"] == pytest.approx(-1)
     assert rows["other"]["difference"] == pytest.approx(2)  # against the seed that both have
     assert rows["other"]["ahead"] == pytest.approx(-3) and np.isnan(rows["tsal"]["ahead"])
     assert rows["supervised"]["ahead"] == pytest.approx(-1.25) and rows["supervised"]["ahead low"] == pytest.approx(-2)
@@ -119,6 +118,7 @@ def test_runs_from_different_starts_of_one_seed_are_not_paired():
         result("tsal", 1, [1.0, 2.0]),
     ]
     row = {row["method"]: row for row in compare(found, {"val": 4.5})}["tsal"]
+    # of seed 0 alone
     assert (
         row["NME"] == pytest.approx(3.75) and row["difference"] == pytest.approx(-1) and row["gap"] == pytest.approx(40)
     )  # of seed 0 alone
@@ -130,9 +130,8 @@ def test_runs_from_different_starts_of_one_seed_are_not_paired():
 def test_the_share_of_the_gap_to_all_labels_that_is_closed(tmp_path):
     found = [result("supervised", 0, [6.0, 8.0], "supervised"), result("tsal", 0, [5.0, 7.0])]
     rows = {row["method"]: row for row in compare(found, {"val": 4.5})}
-    assert rows["tsal"]["gap"] == pytest.approx(40) and np.isnan(
-        rows["supervised"]["gap"]
-    )  # 1 of the 2.5 from 7 to 4.5
+    # 1 of the 2.5 from 7 to 4.5
+    assert rows["tsal"]["gap"] == pytest.approx(40) and np.isnan(rows["supervised"]["gap"])
     assert "| 40 % |" in markdown(list(rows.values()))
     everything = configured(budget="ytf-802")
     made = [

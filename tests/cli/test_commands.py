@@ -1,4 +1,4 @@
-"""The command line: help, settings that are fixed once, predictions, and a run on real faces from lists to landmarks."""
+"""The command line: help, settings fixed once, predictions, and a run on real faces from lists to landmarks."""
 
 from __future__ import annotations
 
@@ -94,8 +94,7 @@ def test_the_report_shows_every_member_and_the_figures(smoke_run, capsys):
     assert main(["report", "--run", str(smoke_run), "--source", "fused"]) == 0
 
 
-# --- predict
-# ---------------------------------------------------------------------------------------------------------------
+# --- predict ---
 
 
 @pytest.fixture
@@ -175,8 +174,7 @@ def test_predict_tells_what_is_wrong_and_writes_nothing(mixed_list, tmp_path, ca
     ]
 
 
-# --- real faces
-# ------------------------------------------------------------------------------------------------------------
+# --- real faces ---
 
 
 def test_real_faces_from_lists_to_landmarks(realdata, tmp_path):

@@ -112,8 +112,7 @@ def test_an_entry_of_another_size_is_not_taken(tmp_path):
     assert kept.read(key(1), (SIDE + 1, SIDE, 3)) is None
 
 
-# --- the bound
-# -----------------------------------------------------------------------------------------------------------------
+# --- the bound ---
 
 
 def test_the_folder_never_exceeds_its_bound_and_stays_in_use(tmp_path):
@@ -170,8 +169,7 @@ def test_what_a_killed_process_left_goes_and_files_of_others_stay(tmp_path):
     assert not left.exists() and (tmp_path / "README.md").exists() and there(kept, range(3))
 
 
-# --- disks that cannot be written to
-# -------------------------------------------------------------------------------------------
+# --- disks that cannot be written to ---
 
 
 def test_a_folder_that_cannot_be_made_is_warned_of_once(tmp_path):
@@ -211,9 +209,8 @@ def test_a_full_or_read_only_disk_is_warned_of_once_and_what_is_kept_is_still_re
 def test_a_race_for_one_entry_is_no_reason_to_stop_keeping_crops(tmp_path, monkeypatch):
     kept = folder(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(
-            Path, "write_bytes", lambda path, content: None
-        )  # another process has removed it before it is renamed
+        # another process has removed it before it is renamed
+        patch.setattr(Path, "write_bytes", lambda path, content: None)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             kept.write(key(1), crop(1))

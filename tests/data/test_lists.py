@@ -19,8 +19,7 @@ def pts(*rows: str) -> str:
     return "version: 1\nn_points: 2\n{\n" + "\n".join(rows) + "\n}\n"
 
 
-# --- .pts
-# ----------------------------------------------------------------------------------------------------------------------
+# --- .pts ---
 
 
 def test_points_of_a_file_are_1_based_and_become_0_based(tmp_path):
@@ -75,8 +74,7 @@ def test_an_annotation_that_is_not_there_or_is_a_folder_is_an_error_that_names_i
         assert str(path) in str(caught.value)
 
 
-# --- lists
-# ---------------------------------------------------------------------------------------------------------------------
+# --- lists ---
 
 
 def test_a_written_list_is_read_back(tmp_path):
@@ -162,8 +160,7 @@ def test_a_list_of_the_working_folder_is_not_taken_for_one_of_the_root(tmp_path,
         find_list(tmp_path / "root", "l.txt")
 
 
-# --- clips
-# ---------------------------------------------------------------------------------------------------------------------
+# --- clips ---
 
 
 def names(rows) -> list[list[str]]:
@@ -195,8 +192,7 @@ def test_other_rows_begin_a_new_clip(rows, groups):
     assert [f for clip in found for f in clip.faces] == rows  # nothing lost, order kept
 
 
-# --- a run's lists
-# -------------------------------------------------------------------------------------------------------------
+# --- a run's lists ---
 
 
 @pytest.fixture

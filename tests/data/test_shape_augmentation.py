@@ -157,8 +157,7 @@ def test_a_face_that_would_fold_stays_as_it_is():
     assert 3 < kept < 20  # a little of the way is possible
 
 
-# --- one face through another
-# --------------------------------------------------------------------------------------------------
+# --- one face through another ---
 
 
 def test_the_other_face_lies_landmark_on_landmark_wherever_it_was():

@@ -42,8 +42,7 @@ def maker(
     )
 
 
-# --- pictures and points agree
-# -------------------------------------------------------------------------------------------------
+# --- pictures and points agree ---
 
 
 @pytest.mark.parametrize(
@@ -66,9 +65,8 @@ def test_the_cut_has_no_half_pixel_shift_at_any_scale(tmp_path, width, height, b
 
 def test_a_strongly_shrunk_picture_does_not_alias(tmp_path):
     x = np.arange(800)
-    stripes = np.repeat(
-        np.tile((x % 2 * 255).astype(np.uint8), (800, 1))[..., None], 3, 2
-    )  # every other column is white
+    # every other column is white
+    stripes = np.repeat(np.tile((x % 2 * 255).astype(np.uint8), (800, 1))[..., None], 3, 2)
     save_picture(tmp_path / "stripes.png", stripes)
     images, _ = plain_views(store(tmp_path), [[face("stripes.png", (200, 200, 600, 600))]])
     assert images.float().std() < 12 and abs(images.float().mean() - 127.5) < 3  # even grey, no moire
@@ -153,8 +151,7 @@ def test_a_point_of_the_weak_view_is_found_again_in_the_strong_view(tmp_path, mi
     assert np.abs(found - weak.numpy()).max() > 3  # the views do differ
 
 
-# --- clips
-# ---------------------------------------------------------------------------------------------------------------------
+# --- clips ---
 
 
 def still_clip(root, frames: int) -> Clip:
@@ -261,8 +258,7 @@ def test_the_face_size_is_that_of_the_box_in_the_weak_view(tmp_path):
     assert batch.size.tolist() == [pytest.approx(20 * (SIDE - 1) / (1.35 * 40), rel=1e-5)]
 
 
-# --- order
-# ---------------------------------------------------------------------------------------------------------------------
+# --- order ---
 
 
 @pytest.mark.parametrize("count, size", [(1, 1), (1, 5), (5, 2), (7, 7), (7, 10), (12, 5), (3, 8)])
@@ -319,11 +315,8 @@ def test_batches_do_not_depend_on_threads_nor_on_what_is_kept_where(busy, tmp_pa
     disk = CropFolder(tmp_path / "kept", disk_mb) if disk_mb else None
     cold = busy(**small, cache_mb=cache_mb, disk=disk)
     restarted = busy(**small, cache_mb=cache_mb, disk=disk)
-    for make in (
-        cold,
-        cold,
-        restarted,
-    ):  # everything cold; what memory holds warm; memory cold, what the disk holds warm
+    # everything cold; what memory holds warm; memory cold, what the disk holds warm
+    for make in (cold, cold, restarted):
         assert all(same(a, b) for a, b in zip(alone, prefetch(make, range(2, 8), workers), strict=True))
     assert not disk or any(disk.folder.iterdir())
 
@@ -409,8 +402,7 @@ def test_an_error_while_making_a_batch_reaches_the_trainer_and_leaves_no_thread(
     assert threading.active_count() == before
 
 
-# --- the store
-# -----------------------------------------------------------------------------------------------------------------
+# --- the store ---
 
 
 def test_the_store_keeps_the_latest_crops_within_its_bound(tmp_path, monkeypatch):
@@ -433,9 +425,8 @@ def test_the_store_keeps_the_latest_crops_within_its_bound(tmp_path, monkeypatch
 def test_a_store_without_room_still_gives_crops(tmp_path):
     save_picture(tmp_path / "a.png", dot_image(50, 50, 25, 25, 4))
     kept = store(tmp_path, cache_mb=0)
-    assert all(
-        kept.crop(face("a.png", (5 + i, 5, 45, 45)))[0].shape == (112, 112, 3) for i in range(3)
-    )  # 64 px with its margin
+    # 64 px with its margin
+    assert all(kept.crop(face("a.png", (5 + i, 5, 45, 45)))[0].shape == (112, 112, 3) for i in range(3))
     assert len(kept._crops) == 1
 
 
@@ -451,8 +442,7 @@ def test_two_faces_of_one_picture_have_crops_of_their_own(tmp_path):
     assert left.max() > 200 and right.max() < 20
 
 
-# --- crops kept on disk
-# --------------------------------------------------------------------------------------------------------
+# --- crops kept on disk ---
 
 
 @pytest.fixture
@@ -537,9 +527,8 @@ def test_crops_with_as_many_pixels_as_their_picture_are_not_kept_on_disk(tmp_pat
 def test_a_picture_that_lies_on_its_side_stands_up_with_and_without_the_disk(tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (12, 9, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
     content = cv2.imencode(".jpg", picture)[1].tobytes()
-    orientation = (
-        b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"  # EXIF: turned by 90 degrees
-    )
+    # EXIF: turned by 90 degrees
+    orientation = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
     turned = content[:2] + b"\xff\xe1" + (len(orientation) + 2).to_bytes(2, "big") + orientation + content[2:]
     found = {}
     for name, bytes_ in (("plain", content), ("turned", turned)):

@@ -146,10 +146,8 @@ def test_metrics_change_nothing_that_they_are_given():
 
 def test_jitter_is_the_mean_second_difference_over_d():
     points = np.zeros((4, 2, 2))
-    points[1, 0] = (
-        3,
-        4,
-    )  # one landmark leaves for one frame: second differences 2 x 5 there and 5 after it; the other stays
+    # one landmark leaves for one frame: second differences 2 x 5 there and 5 after it; the other stays
+    points[1, 0] = (3, 4)
     assert jitter(points, 10.0).tolist() == [pytest.approx(10 / 2 / 10), pytest.approx(5 / 2 / 10)]
     assert jitter(points, np.array([10.0, 20.0])).tolist() == [pytest.approx(0.5), pytest.approx(0.125)]
 

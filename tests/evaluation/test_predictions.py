@@ -85,8 +85,7 @@ def test_a_wrong_member_or_file_is_an_error_that_names_it(kept, tmp_path):
         load_model(tmp_path / "last.pt")
 
 
-# --- predictions
-# ---------------------------------------------------------------------------------------------------------------
+# --- predictions ---
 
 
 @pytest.fixture
@@ -107,9 +106,8 @@ def dots(tmp_path):
 def test_predictions_are_in_pixels_of_the_original_pictures(dots):
     store, faces, places = dots
     found = predict(DotDetector(), store, faces, torch.device("cpu"))
-    pixel = np.array(
-        [1.35 * max(f.box[2] - f.box[0], f.box[3] - f.box[1]) / 63 for f in faces]
-    )  # a px of the input, in the picture
+    # a px of the input, in the picture
+    pixel = np.array([1.35 * max(f.box[2] - f.box[0], f.box[3] - f.box[1]) / 63 for f in faces])
     assert set(found) == {"heatmap", "centre", "fused"}
     for name, off in (("heatmap", 0.0), ("centre", 2.0), ("fused", 1.0)):
         points, scores = found[name]
@@ -180,8 +178,7 @@ def test_faces_with_hidden_landmarks_are_scored_by_what_is_seen_or_named(tmp_pat
     assert errors == pytest.approx(expected, abs=1e-6, nan_ok=True)
 
 
-# --- metrics
-# -------------------------------------------------------------------------------------------------------------------
+# --- metrics ---
 
 
 def handmade_table() -> dict[str, np.ndarray]:

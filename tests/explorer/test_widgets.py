@@ -117,8 +117,7 @@ def differing(explorer, change) -> set[str]:
     return {name for name, image in explorer.pictures.items() if image.value != before[name]}
 
 
-# --- lists
-# -----------------------------------------------------------------------------------------------------------------
+# --- lists ---
 
 
 def test_it_opens_on_the_teachers_last_step_with_every_picture_drawn(explorer, folder):
@@ -183,8 +182,7 @@ def test_a_frame_of_the_list_is_shown_when_it_is_clicked(explorer):
     assert explorer.frames.value == 5  # the list follows
 
 
-# --- changes
-# ---------------------------------------------------------------------------------------------------------------
+# --- changes ---
 
 
 def test_the_slider_changes_the_frame_in_every_picture(explorer):
@@ -249,8 +247,7 @@ def test_another_run_is_picked_and_a_broken_one_is_told(folder, tmp_path):
     assert explorer.status.value == "" and explorer.state.frame == 0
 
 
-# --- data of every kind
-# ----------------------------------------------------------------------------------------------------
+# --- data of every kind ---
 
 
 def use_all(explorer):
@@ -306,8 +303,7 @@ def test_the_last_frame_of_a_clip_has_no_flow(explorer):
     assert "the clip&#x27;s last frame" in explorer.notes["flow"].value
 
 
-# --- pictures
-# --------------------------------------------------------------------------------------------------------------
+# --- pictures ---
 
 
 def test_points_and_lines_stand_where_they_are(tmp_path):

@@ -13,8 +13,9 @@ from tsal.faces import detect as finder
 from tsal.faces import follow as faces
 from tsal.faces.boxes_file import read_boxes
 from tsal.faces.detect import find_faces, iou, shared
-from tsal.faces.follow import carry, smooth_boxes
+from tsal.faces.follow import carry
 from tsal.faces.shots import mark_cuts
+from tsal.faces.smooth import smooth_boxes
 from tsal.synthetic.dataset import render_clip
 from tsal.utils.errors import DataError
 
@@ -25,8 +26,7 @@ def moved(picture: np.ndarray, zoom: float, x: float, y: float) -> np.ndarray:
     )
 
 
-# --- boxes
-# -----------------------------------------------------------------------------------------------------------------
+# --- boxes ---
 
 
 def test_overlaps_of_boxes_are_those_worked_out_by_hand():
@@ -55,8 +55,7 @@ def test_very_short_tracks_can_be_smoothed(count):
     assert np.allclose(smooth_boxes(boxes, 40), boxes)
 
 
-# --- flow
-# ------------------------------------------------------------------------------------------------------------------
+# --- flow ---
 
 
 def test_a_carried_box_moves_and_grows_with_what_is_in_it():
@@ -70,8 +69,7 @@ def test_flow_into_another_scene_is_lost_and_said_so():
     assert np.isnan(carry(scenery(0), scenery(1), np.array([[40.0, 30, 90, 80]]))).all()
 
 
-# --- cuts
-# ------------------------------------------------------------------------------------------------------------------
+# --- cuts ---
 
 
 def thumb(seed: int) -> np.ndarray:
@@ -115,8 +113,7 @@ def test_short_videos_come_out_whole(count):
     assert cuts([thumb(0)] * count) == []
 
 
-# --- linking
-# ---------------------------------------------------------------------------------------------------------------
+# --- linking ---
 
 
 def follow(found: list, cut_at: int = -1, interval: float = 40) -> list[faces.Track]:
@@ -181,8 +178,7 @@ def test_a_track_that_was_hardly_ever_found_is_no_face():
     assert faces._is_face(faces.Track(0, [ONE] * 30, [True] * 6 + [False] * 24, 0, [True] * 12 + [False] * 18))
 
 
-# --- the finder
-# ------------------------------------------------------------------------------------------------------------
+# --- the finder ---
 
 
 def test_a_rendered_face_is_found_about_where_its_landmarks_are():
@@ -234,8 +230,7 @@ def test_found_boxes_fit_the_landmark_boxes_of_real_faces(realdata):
     assert np.mean(np.array(best) > 0.3) > 0.9 and np.median(best) > 0.7
 
 
-# --- boxes files
-# -----------------------------------------------------------------------------------------------------------
+# --- boxes files ---
 
 
 def test_a_boxes_file_is_read_with_and_without_video_and_track(tmp_path):

@@ -13,7 +13,8 @@ from drawn_run import named, overhang, words_of
 
 from tsal.cli.commands import main
 from tsal.config import Config, load_method
-from tsal.figures.compare import compare_runs, comparison_tables, draw_comparison, method_table, read_runs
+from tsal.figures.compare import compare_runs, comparison_tables, draw_comparison, method_table
+from tsal.figures.comparison import read_runs
 from tsal.utils.errors import InputError
 from tsal.utils.files import write_text
 from tsal.utils.paths import REPOSITORY
@@ -55,7 +56,7 @@ def make(
 
 @pytest.fixture
 def study(tmp_path):
-    """Two seeds of TSAL and of TSAL without its calm source, at two budgets; a third seed of TSAL alone at the first."""
+    """Two seeds of TSAL and of TSAL without its calm source, at two budgets; a third of TSAL alone at the first."""
     runs = []
     for labelled in (40, 10):
         for seed in (0, 1, 2) if labelled == 40 else (0, 1):
@@ -94,9 +95,8 @@ def test_runs_are_told_apart_by_settings_that_decide_a_result(study):
 def test_a_part_is_measured_against_the_full_method_seed_by_seed(study):
     found = read_runs(study)
     table = method_table(found).set_index(["labelled", "method"])
-    assert (
-        table.difference[40, "tsal-no-calm"] == pytest.approx(0.4) and table.pairs[40, "tsal-no-calm"] == 2
-    )  # not its mean less that of three
+    # not its mean less that of three
+    assert table.difference[40, "tsal-no-calm"] == pytest.approx(0.4) and table.pairs[40, "tsal-no-calm"] == 2
     assert np.isnan(table.difference[40, "TSAL"])
     axes = named(draw_comparison(found), "compare-ablation").axes[0]
     names = [label.get_text() for label in axes.get_yticklabels()]

@@ -18,8 +18,7 @@ from tsal.figures import breakdown as figures_breakdown
 from tsal.figures import run as figures
 from tsal.schemes import Scheme, generic_scheme, get_scheme
 
-# --- what tells the error
-# --------------------------------------------------------------------------------------------------
+# --- what tells the error ---
 
 
 def test_a_monotone_map_pools_what_falls():
@@ -45,9 +44,8 @@ def test_calibration_learns_on_one_half_of_the_clips_and_checks_on_the_other():
     score[10:] = score[:10]
     right = analysis.calibrate(score, 2 * score, clip)
     assert right.off == pytest.approx(0) and right.rank == pytest.approx(1) and right.landmarks == 20
-    assert right.predicted.tolist() == pytest.approx(
-        [3 + 4 * b for b in range(10)]
-    )  # ten bins of two landmarks, whose errors are 2 and 4 ...
+    # ten bins of two landmarks, whose errors are 2 and 4 ...
+    assert right.predicted.tolist() == pytest.approx([3 + 4 * b for b in range(10)])
     error = np.where(clip[:, None] == 8, 2 * score + 5, 2 * score)
     wrong = analysis.calibrate(score, error, clip)
     assert wrong.off == pytest.approx(5) and wrong.mean == pytest.approx(21 + 5)
@@ -70,8 +68,7 @@ def test_the_size_of_the_error_is_told_by_an_agreement_that_is_its_size(run):
     assert f"{one.off:.2f} / {one.mean:.2f}  teacher" in words
 
 
-# --- over training
-# ---------------------------------------------------------------------------------------------------------
+# --- over training ---
 
 
 def write_audit(run, clips, parts, disagreement=None):
@@ -141,8 +138,7 @@ def test_the_faces_that_changed_most_are_named_one_a_clip_worst_first(copied):
     assert len(shown) == 2 * (1 + 2)  # one improved clip, two worsened, before and after
 
 
-# --- where the error is
-# ----------------------------------------------------------------------------------------------------
+# --- where the error is ---
 
 
 def test_pose_by_hand():
@@ -200,8 +196,7 @@ def test_a_scheme_that_knows_nothing_shows_its_landmarks(run):
     assert "no frame's yaw is known" in words_of(named(drawn, "pseudo-poses"))
 
 
-# --- nothing to show
-# -------------------------------------------------------------------------------------------------------
+# --- nothing to show ---
 
 
 @pytest.mark.filterwarnings("error")

@@ -37,8 +37,7 @@ def tight(points: np.ndarray) -> np.ndarray:
     return np.concatenate([points.min(0), points.max(0)])
 
 
-# --- 300-W
-# -----------------------------------------------------------------------------------------------------------------
+# --- 300-W ---
 
 NAMES_300W = {
     "afw": ["134212_1.jpg", "1051618982_1.jpg", "1051618982_2.jpg"],  # two faces of one photograph
@@ -76,8 +75,7 @@ def write_boxes(path: Path, entries: list[dict]) -> None:
     savemat(path, {"bounding_boxes": cells})
 
 
-# --- 300-VW
-# ----------------------------------------------------------------------------------------------------------------
+# --- 300-VW ---
 
 
 def release_300vw(root: Path, clips=("001", "114", "203", "410"), frames: int = 7) -> Path:
@@ -103,8 +101,7 @@ def write_video(path: Path, frames: list[np.ndarray], codec: str = "MJPG", rate:
     writer.release()
 
 
-# --- AFLW
-# ------------------------------------------------------------------------------------------------------------------
+# --- AFLW ---
 
 
 def release_aflw(root: Path, faces: int = 6, **changes) -> Path:
@@ -134,8 +131,7 @@ def release_aflw(root: Path, faces: int = 6, **changes) -> Path:
     return root
 
 
-# --- YouTube Faces
-# ---------------------------------------------------------------------------------------------------------
+# --- YouTube Faces ---
 
 
 def release_youtube(root: Path, subjects: int = 10) -> Path:
@@ -159,8 +155,7 @@ def append_row(path: Path, name: str, points: np.ndarray) -> None:
         writer.writerow([name, *points.ravel()])
 
 
-# --- photographs
-# -----------------------------------------------------------------------------------------------------------
+# --- photographs ---
 
 
 def coco(root: Path, points: int = 5, faces: int = 4) -> Path:

@@ -74,8 +74,7 @@ def pictures(path) -> list[np.ndarray]:
     return [picture for _, _, picture in read_frames(path)]
 
 
-# --- numbers
-# ---------------------------------------------------------------------------------------------------------------
+# --- numbers ---
 
 
 def test_every_frame_of_a_face_has_a_row_with_its_landmarks_scores_and_time(video, weights):
@@ -168,8 +167,7 @@ def test_a_settled_face_is_searched_for_less_often_and_no_frame_of_it_is_lost(tm
     assert counts[3.0] < counts[faces.SEARCHES_A_SECOND] / 2
 
 
-# --- smoothing
-# -------------------------------------------------------------------------------------------------------------
+# --- smoothing ---
 
 
 def test_smoothing_has_no_lag_and_leaves_steady_motion_and_scores_alone():
@@ -199,8 +197,7 @@ def test_smoothing_lessens_jitter_and_is_what_the_csv_then_holds(video, weights,
         assert said == pytest.approx(second / d, rel=0.02)
 
 
-# --- the picture
-# -----------------------------------------------------------------------------------------------------------
+# --- the picture ---
 
 
 def rows_of(points, scores, model: str = "teacher") -> dict:
@@ -305,8 +302,7 @@ def test_a_video_without_faces_in_some_frames_keeps_all_of_them(video, weights):
     assert [int(row["frame"]) for row in table(found)] == [3, 4, 5] and len(pictures(found["out"])) == FRAMES
 
 
-# --- files and errors
-# ------------------------------------------------------------------------------------------------------
+# --- files and errors ---
 
 
 def test_its_own_outputs_are_replaced_and_others_are_not(video, weights, tmp_path):

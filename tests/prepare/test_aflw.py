@@ -15,9 +15,8 @@ from tsal.utils.errors import DataError
 
 @pytest.fixture
 def prepared(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        aflw, "TRAIN", 4
-    )  # the stand-in has six faces; ra turns their order round: 5, 4, 3, 2 train, 1, 0 test
+    # the stand-in has six faces; ra turns their order round: 5, 4, 3, 2 train, 1, 0 test
+    monkeypatch.setattr(aflw, "TRAIN", 4)
     release = release_aflw(tmp_path / "release")
     folder = tmp_path / "AFLW"
     return folder, aflw.prepare_aflw(release, folder, progress=False)

@@ -101,9 +101,8 @@ def test_a_stop_within_a_clip_leaves_nothing_half_written(release, monkeypatch):
     monkeypatch.setattr(videos, "describe_image", stop)
     with pytest.raises(KeyboardInterrupt):
         prepare(release, workers=1)
-    assert (
-        list((release.parent / "300VW" / "frames").iterdir()) == [] and len(seen) == 4
-    )  # the clips that waited were not begun
+    # the clips that waited were not begun
+    assert list((release.parent / "300VW" / "frames").iterdir()) == [] and len(seen) == 4
 
 
 def test_boxes_of_lists_without_labels_come_from_the_finder(release, monkeypatch):

@@ -34,9 +34,8 @@ def test_a_folder_with_pts_files(tmp_path):
     assert {name: found["rows"] for name, found in manifest["lists"].items()} == {"train.txt": 8, "val.txt": 2}
     row = read_list(tmp_path / "out" / "lists" / "val.txt")[0]
     number = int(row.image.rpartition("-")[2][:-4])
-    assert (
-        row.image == f"renamed/tripone/photo-{number}.jpg"
-    )  # lists know no white space, and numbers are frames of a clip
+    # lists know no white space, and numbers are frames of a clip
+    assert row.image == f"renamed/tripone/photo-{number}.jpg"
     assert all(len(clip.faces) == 1 for clip in group_clips(read_list(tmp_path / "out" / "lists" / "train.txt")))
     assert row.box == pytest.approx(tuple(tight(landmarks(5, number)) - 1), abs=0.006)
 

@@ -15,6 +15,7 @@ from tsal.data.images import read_image
 from tsal.data.lists import group_clips, read_list
 from tsal.data.origins import read_origins
 from tsal.faces.detect import iou
+from tsal.prepare import clips as second
 from tsal.prepare import video as module
 from tsal.prepare.builder import describe, read_rejected
 from tsal.prepare.video import prepare_video, window_of
@@ -36,7 +37,7 @@ def write_video(path: Path, frames, fps: float = 25, codec: str = "MJPG") -> Pat
 
 
 def scene(seed: int, count: int, width: int = WIDTH, height: int = HEIGHT) -> list[np.ndarray]:
-    """A still BGR picture of smooth noise; one blue column moves by 2 px a frame, so that each frame tells its number."""
+    """A still BGR picture of smooth noise; a blue column moves by 2 px a frame: each frame tells its number."""
     noise = np.random.default_rng(seed).uniform(0, 255, (height, width, 3)).astype(np.float32)
     still = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 4), None, 30, 220, cv2.NORM_MINMAX).astype(np.uint8)
     frames = [still.copy() for _ in range(count)]
@@ -76,8 +77,7 @@ def clean(folder: Path) -> bool:
     return not [path for path in folder.rglob("*") if ".tmp" in path.name]
 
 
-# --- whole ways
-# --------------------------------------------------------------------------------------------------------------
+# --- whole ways ---
 
 
 @pytest.fixture(scope="module")
@@ -161,14 +161,14 @@ def test_other_options_replace_the_pictures_without_finding_the_faces_again(tmp_
 def test_a_stopped_run_goes_on_and_does_nothing_twice(tmp_path, monkeypatch):
     path = write_video(tmp_path / "v.avi", scene(0, 20))
     rows = [(t, 5, 5, 35, 35, "a") for t in range(6)] + [(t, 80, 60, 120, 100, "b") for t in range(4, 20)]
-    write, count = module._write_frame, iter(range(99))
+    write, count = second._write_frame, iter(range(99))
 
     def stopping(*given):
         if next(count) == 12:
             raise KeyboardInterrupt
         write(*given)
 
-    monkeypatch.setattr(module, "_write_frame", stopping)
+    monkeypatch.setattr(second, "_write_frame", stopping)
     with pytest.raises(KeyboardInterrupt):
         made(tmp_path, path, rows, "frame,x1,y1,x2,y2,track")
     folder = tmp_path / "made"
@@ -180,7 +180,7 @@ def test_a_stopped_run_goes_on_and_does_nothing_twice(tmp_path, monkeypatch):
 
     written = []
     monkeypatch.setattr(
-        module, "_write_frame", lambda place, *rest: (written.append(int(place.stem)), write(place, *rest))
+        second, "_write_frame", lambda place, *rest: (written.append(int(place.stem)), write(place, *rest))
     )
     monkeypatch.setattr(module, "follow_video", lambda *_, **__: pytest.fail("the first reading is done again"))
     made(tmp_path, path, rows, "frame,x1,y1,x2,y2,track")
@@ -212,8 +212,7 @@ def test_a_changed_video_is_read_again(tmp_path):
     )
 
 
-# --- given boxes
-# --------------------------------------------------------------------------------------------------------------
+# --- given boxes ---
 
 
 def test_linked_boxes_are_interpolated_over_short_gaps_and_cut_at_long_ones(tmp_path):
@@ -279,8 +278,7 @@ def test_a_given_box_that_has_no_place_in_the_video_is_told_by_row(tmp_path, row
     assert not (tmp_path / "made" / "lists").exists()
 
 
-# --- videos of every kind
-# -----------------------------------------------------------------------------------------------------
+# --- videos of every kind ---
 
 
 def rotate_tag(path: Path, degrees: int) -> None:
@@ -385,7 +383,7 @@ def test_a_video_of_varying_frame_rate_has_its_own_times(tmp_path):
 def test_frames_of_uneven_length_keep_their_times_and_a_rate_is_taken_by_time(monkeypatch, tmp_path):
     path = write_video(tmp_path / "v.avi", scene(0, 8))
     times = [0, 10, 20, 500, 510, 1000, 1010, 1020]
-    read = module.read_frames
+    read = second.read_frames
     monkeypatch.setattr(
         "tsal.faces.follow.read_frames", lambda p: ((n, float(times[n]), picture) for n, _, picture in read(p))
     )
@@ -399,15 +397,14 @@ def test_frames_of_uneven_length_keep_their_times_and_a_rate_is_taken_by_time(mo
 
 def test_times_that_do_not_rise_are_replaced_and_noted(monkeypatch, tmp_path):
     path = write_video(tmp_path / "v.avi", scene(0, 4))
-    read = module.read_frames
+    read = second.read_frames
     monkeypatch.setattr("tsal.faces.follow.read_frames", lambda p: ((n, 0.0, picture) for n, _, picture in read(p)))
     manifest = made(tmp_path, path, every_frame(4))
     assert [float(row["time_ms"]) for row in table(tmp_path, "frames.csv")] == [0, 40, 80, 120]
     assert "3 frames have no time of their own; 25 frames a second" in manifest["notes"][0]
 
 
-# --- broken ones
-# --------------------------------------------------------------------------------------------------------------
+# --- broken ones ---
 
 
 def test_frames_up_to_the_break_of_a_truncated_video_are_used_and_noted(tmp_path):
@@ -534,16 +531,11 @@ def test_wrong_options_are_one_line(tmp_path, options, said):
         made(tmp_path, tmp_path / "v.avi", **options)
 
 
-# --- windows and the contact sheet
-# ----------------------------------------------------------------------------------------------
+# --- windows and the contact sheet ---
 
 
 def test_a_window_holds_every_box_with_room_and_stays_in_the_picture():
     boxes = np.array([[100, 100, 140, 140], [120, 100, 160, 140]], float)
-    assert window_of(boxes, 1000, 1000) == (
-        70,
-        70,
-        191,
-        171,
-    )  # 0.75 * 40 px of room; the last column and row are within
+    # 0.75 * 40 px of room; the last column and row are within
+    assert window_of(boxes, 1000, 1000) == (70, 70, 191, 171)
     assert window_of(boxes, 150, 160) == (70, 70, 150, 160)

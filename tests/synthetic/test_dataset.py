@@ -38,7 +38,7 @@ def sampled(maps, points):
 
 
 def both_ways(clip):
-    """(flow, occluded, points here, points there, visible in both) of every step of a clip, in both directions of time."""
+    """(flow, occluded, points here, points there, visible in both) of every step of a clip, both ways in time."""
     for t in range(len(clip.images) - 1):
         both = clip.visible[t] & clip.visible[t + 1]
         yield clip.flow_forward[t], clip.occluded_forward[t], t, t + 1, both
@@ -140,14 +140,12 @@ def test_landmarks_are_in_ibug_order():
         x, y = points.T
         assert (np.diff(x[:17]) > 0).all() and y[:17].argmax() in (7, 8, 9)  # the jaw from the left; the chin lowest
         assert (np.diff(x[17:27]) > 0).all() and y[17:27].max() < y[36:48].min()  # brows, over the eyes
-        assert (
-            (np.diff(y[27:31]) > 0).all() and (np.diff(x[31:36]) > 0).all() and y[31:36].min() > y[29]
-        )  # nose, nostrils
+        # nose, nostrils
+        assert (np.diff(y[27:31]) > 0).all() and (np.diff(x[31:36]) > 0).all() and y[31:36].min() > y[29]
         assert x[36] < x[39] < x[42] < x[45]  # outer corner, inner corner; inner corner, outer corner
         assert y[37] < y[41] and y[38] < y[40] and y[43] < y[47] and y[44] < y[46]  # upper lids before lower ones
-        assert (
-            y[48:].min() > y[33] and x[48] < x[60] < x[64] < x[54]
-        )  # the mouth under the nose, inner lips within the outer
+        # the mouth under the nose, inner lips within the outer
+        assert y[48:].min() > y[33] and x[48] < x[60] < x[64] < x[54]
         assert y[51] < y[62] < y[66] < y[57]
 
 

@@ -57,8 +57,7 @@ def perturbed(net: FlowNet) -> FlowNet:
     return net.eval()
 
 
-# --- the network
-# -------------------------------------------------------------------------------------------------------------
+# --- the network ---
 
 
 @pytest.mark.parametrize("height, width", [(32, 48), (33, 45), (8, 5)])
@@ -141,8 +140,7 @@ def test_autocast_and_channels_last_change_the_flow_by_rounding_only():
     assert (rounded - expected).abs().max() < 0.1 * expected.abs().max()
 
 
-# --- tracks and their gates
-# --------------------------------------------------------------------------------------------------
+# --- tracks and their gates ---
 
 
 def test_reconstruct_next_by_a_whole_shift_is_exact():
@@ -178,8 +176,7 @@ def test_track_points_moves_by_the_flow_and_gates_points_that_leave():
     assert tracked.inside.tolist() == [[True, True, False, False]]
 
 
-# --- losses
-# ------------------------------------------------------------------------------------------------------------------
+# --- losses ---
 
 
 def test_census_loss_is_zero_for_equal_pictures_and_blind_to_brightness():
@@ -244,8 +241,7 @@ def test_detection_consistency_by_hand_and_its_gradient_reaches_the_warped_side_
     assert loss.item() == 9 and real.grad is None and warped.grad[1].abs().min() > 0 and (warped.grad[0] == 0).all()
 
 
-# --- pairs whose flow is known
-# -----------------------------------------------------------------------------------------------
+# --- pairs whose flow is known ---
 
 
 def test_random_flow_stays_within_its_ranges_and_follows_the_seed():
@@ -279,8 +275,7 @@ def test_synthetic_pair_changes_light_of_either_frame_and_follows_the_seed():
     assert 0 <= min(first.min(), second.min()) and max(first.max(), second.max()) <= 1
 
 
-# --- learning
-# ----------------------------------------------------------------------------------------------------------------
+# --- learning ---
 
 
 def shifted_pair(shift: tuple[float, float], n: int = 4) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

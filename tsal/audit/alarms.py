@@ -26,11 +26,13 @@ def find_alarms(history: pd.DataFrame) -> list[str]:
         lowest = values.cummin()
         if values.iloc[-1] > RISE * lowest.iloc[-1]:
             found.append(
-                f"drift: {what} is {values.iloc[-1]:.2f} at the end, and was {lowest.iloc[-1]:.2f} at step {values.idxmin()}"
+                f"drift: {what} is {values.iloc[-1]:.2f} at the end, "
+                f"and was {lowest.iloc[-1]:.2f} at step {values.idxmin()}"
             )
     if "spread" in smooth and smooth.spread.iloc[-1] < COLLAPSE * smooth.spread.iloc[0]:
         found.append(
-            f"collapse: shapes differ by {smooth.spread.iloc[-1]:.2f} % over the faces, at first by {smooth.spread.iloc[0]:.2f} %"
+            f"collapse: shapes differ by {smooth.spread.iloc[-1]:.2f} % over the faces, "
+            f"at first by {smooth.spread.iloc[0]:.2f} %"
         )
     if "model_distance" in smooth and smooth.model_distance.iloc[-1] < ONE_NETWORK:
         found.append(

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import isotonic_regression
 
 from tsal.audit.store import Audit
 from tsal.schemes import Scheme
@@ -38,8 +39,7 @@ def known_median(values: np.ndarray) -> float:
     return float(np.median(finite(values))) if np.isfinite(values).any() else np.nan
 
 
-# --- sources
-# ---------------------------------------------------------------------------------------------------------------
+# --- sources ---
 
 
 def source_table(audit: Audit) -> pd.DataFrame:
@@ -75,26 +75,15 @@ def step_table(audit: Audit) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-# --- what tells the error
-# --------------------------------------------------------------------------------------------------
+# --- what tells the error ---
 
 
 def monotone(score: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Isotonic regression of errors (N,) on scores (N,): the scores, sorted and each once, and the best fit that never
     falls.
-
-    Pool-adjacent-violators (Ayer et al., 1955): a block that falls below its predecessor is pooled with it.
     """
     knots, place, weights = np.unique(score, return_inverse=True, return_counts=True)
-    blocks: list[tuple[float, int, int]] = []  # mean, weight, knots
-    for block in zip(np.bincount(place, error) / weights, weights, np.ones(len(knots), int)):
-        while blocks and blocks[-1][0] >= block[0]:
-            mean, weight, count = blocks.pop()
-            total = weight + block[1]
-            block = ((mean * weight + block[0] * block[1]) / total, total, count + block[2])
-        blocks.append(block)
-    means, _, counts = zip(*blocks)
-    return knots, np.repeat(means, counts)
+    return knots, isotonic_regression(np.bincount(place, error) / weights, weights=weights).x
 
 
 class Calibration(NamedTuple):
@@ -147,8 +136,7 @@ def calibrations(audit: Audit, source: str = "fused") -> dict[tuple[str, str], C
     return {key: one for key, one in found.items() if one}
 
 
-# --- where the error is
-# ----------------------------------------------------------------------------------------------------
+# --- where the error is ---
 
 
 def landmark_means(audit: Audit, model: str, source: str = "heatmap") -> np.ndarray:
@@ -167,7 +155,7 @@ def groups(scheme: Scheme) -> dict[str, tuple[int, ...]]:
 
 
 def mean_face(points: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """(K, 2): mean of points (N, K, 2), NaN where unknown, each face in units of its box (N, 4) from the box's middle."""
+    """(K, 2): mean of points (N, K, 2), NaN where unknown, each face in units of its box (N, 4), from its middle."""
     middle, size = (box[:, :2] + box[:, 2:]) / 2, np.sqrt(np.prod(box[:, 2:] - box[:, :2], axis=1))
     return known_mean((points - middle[:, None]) / size[:, None, None], 0)
 

@@ -58,8 +58,7 @@ class Labels(NamedTuple):
     weight: np.ndarray  # (N, K): the gate
 
 
-# --- made
-# ------------------------------------------------------------------------------------------------------------------
+# --- made ---
 
 
 @torch.no_grad()
@@ -227,8 +226,7 @@ class AuditWriter:
         shutil.rmtree(self.temporary, ignore_errors=True)
 
 
-# --- read
-# ------------------------------------------------------------------------------------------------------------------
+# --- read ---
 
 
 @dataclass(frozen=True)
@@ -253,14 +251,8 @@ class Audit:
             metadata = parquet.read_metadata(folder / LABELS).metadata
             models = json.loads(metadata[b"models"])
             frames = pd.read_csv(folder / FRAMES, index_col="frame")
-        except (
-            OSError,
-            EOFError,
-            ValueError,
-            KeyError,
-            TypeError,
-            BadZipFile,
-        ) as error:  # pyarrow's own errors are ValueErrors
+        except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
+            # pyarrow's own errors are ValueErrors
             raise InputError(
                 f"{folder}: is no audit, or a broken one ({type(error).__name__}); make it again: python -m tsal pseudo"
             ) from None

@@ -30,11 +30,15 @@ from tsal.utils import describe_environment, write_text
 
 CACHES = ("cold", "disk", "memory")  # nothing kept; every crop on disk; every crop in memory
 COLUMNS = ("data", "what", "cache", "workers", "per second", "unit", "ratio", "ratio to", "feeds")
-NOTES = """
-A frame is one face of a batch: one view of a labelled face, two (weak and strong) of an unlabelled frame. Cache: nothing kept
-(cold), every crop on disk, or in memory; crops no smaller than their picture, as of rendered frames, are never kept on disk.
-feeds: frames that the loader gives over those that the training step takes; under 1, training waits for it. On a CPU both share
-the cores: "fed" steps run with a cold loader and are compared with steps on a batch that lies ready."""
+NOTES = (
+    "\nA frame is one face of a batch: one view of a labelled face, two (weak and strong) of an unlabelled frame. "
+    "Cache: nothing kept\n"
+    "(cold), every crop on disk, or in memory; crops no smaller than their picture, as of rendered frames, "
+    "are never kept on disk.\n"
+    "feeds: frames that the loader gives over those that the training step takes; under 1, training waits for it. "
+    "On a CPU both share\n"
+    'the cores: "fed" steps run with a cold loader and are compared with steps on a batch that lies ready.'
+)
 Job = Callable[[], int]  # does some work, returns how many frames or pairs
 
 
@@ -202,8 +206,7 @@ def speed_table(rows: Sequence[dict]) -> str:
             return ""
         return (f"{value:.0f}" if value >= 100 else f"{value:.2f}") if isinstance(value, float) else str(value)
 
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *([text(row[name]) for name in COLUMNS] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(COLUMNS, ([text(row[name]) for name in COLUMNS] for row in rows))
 
 
 def bench(out: Path, realdata: Path | None, quick: bool) -> list[dict]:

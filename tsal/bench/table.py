@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tsal.utils import DataError, write_text
+from tsal.utils import DataError, markdown_table, write_text
 
 REFERENCE = "supervised"
 OURS = ("tsal", "mean-teacher-corrected")  # what all others are compared with: the first of them that was run
@@ -115,9 +115,24 @@ def other_inits(results: Sequence[dict]) -> list[str]:
     ]
 
 
+HEAD = (
+    "method",
+    "seeds",
+    "NME %",
+    "AUC@0.08",
+    "FR@0.08",
+    "against supervised only",
+    "95 % interval",
+    "gap closed",
+    "tsal against it",
+    "further steps",
+    "seconds",
+)
+
+
 def markdown(rows: Sequence[dict]) -> str:
     """The comparison as a table for each list."""
-    lines = []
+    parts = []
     for name in dict.fromkeys(row["list"] for row in rows):
         ours = next(row["ours"] for row in rows if row["list"] == name)
         lines += [

@@ -61,7 +61,7 @@ class FlowBatch:
 
 
 def positions(count: int, seed: int, start: int, size: int) -> np.ndarray:
-    """``size`` indices below ``count`` from position ``start`` of an endless walk that is a new permutation each epoch."""
+    """``size`` indices below ``count`` from position ``start`` of an endless walk: a new permutation each epoch."""
     where = np.arange(start, start + size)
     out = np.empty(size, int)
     for epoch in np.unique(where // count):

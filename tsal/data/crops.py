@@ -21,9 +21,8 @@ import numpy as np
 from tsal.utils import replacing
 
 SUFFIX = ".crop"
-TOUCH_AFTER = (
-    60.0  # seconds: an entry used more often is not marked each time, which would write to the disk at every hit
-)
+# seconds: an entry used more often is not marked each time, which would write to the disk at every hit
+TOUCH_AFTER = 60.0
 KEPT = 7 / 8  # share of the bound that eviction leaves: one look at the folder makes room for many entries
 LOOK_EVERY = 1 / 16  # of the bound, written by this process, until it looks at what others have written
 

@@ -10,9 +10,8 @@ import numpy as np
 
 from tsal.utils import DataError
 
-cv2.utils.logging.setLogLevel(
-    cv2.utils.logging.LOG_LEVEL_ERROR
-)  # its warnings of broken files name none, and we tell of them ourselves
+# its warnings of broken files name none, and we tell of them ourselves
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 
 
 def read_image(path: Path) -> np.ndarray:

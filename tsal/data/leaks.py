@@ -44,7 +44,7 @@ def check_files(
 
 
 def clip_names(faces: Iterable[Face], origins: Mapping[str, Origin]) -> dict[str, Face]:
-    """Clips of two frames or more -> their first row: as the builder named them, or by the folder of numbered pictures."""
+    """Clips of two frames or more -> their first row: as the builder named them, or a folder of numbered pictures."""
     names: dict[str, Face] = {}
     for clip in group_clips(list(faces)):
         for face in clip.faces:
@@ -85,7 +85,8 @@ def find_leaks(
                 )
         problems += first_lines(copies, f"{name}: {{}} more of its pictures are the same as ones of a training list")
         shared = [
-            f"{face.where}: clip {clip} also stands in a training list ({clips[clip].where}); remove one of them{_hint(clips[clip])}"
+            f"{face.where}: clip {clip} also stands in a training list ({clips[clip].where}); "
+            f"remove one of them{_hint(clips[clip])}"
             for clip, face in clip_names(faces, origins).items()
             if clip in clips
         ]
@@ -136,7 +137,8 @@ def _look_alikes(lists: FaceLists, known: Mapping[str, dict], transductive: bool
             if bits[nearest] <= LOOK_ALIKE:
                 other = train[images[nearest]]
                 found.append(
-                    f"{face.where}: {image} looks like {other.image} of {other.where} ({int(bits[nearest])} of 63 bits differ)"
+                    f"{face.where}: {image} looks like {other.image} of {other.where} "
+                    f"({int(bits[nearest])} of 63 bits differ)"
                 )
         warnings += first_lines(found, f"{name}: {{}} more of its pictures look like ones of a training list")
     return warnings

@@ -53,7 +53,7 @@ class Clip:
 
 
 def list_root(root: Path, name: str) -> Path:
-    """The folder that a list's paths are relative to: ``root``, or, for ``<dataset>:<list>``, that prepared dataset's."""
+    """The folder that a list's paths are relative to: ``root``, or, for ``<dataset>:<list>``, that dataset's."""
     dataset, colon, _ = name.partition(":")
     return PREPARED / dataset if colon and "/" not in dataset else Path(root)
 
@@ -257,7 +257,8 @@ def load_lists(
             if other := seen.get(_file(root, face)):
                 hint = "" if other.annotation else TRANSDUCTIVE
                 leaks.append(
-                    f"{face.where}: {face.image} also stands in a training list ({other.where}); remove one of them{hint}"
+                    f"{face.where}: {face.image} also stands in a training list ({other.where}); "
+                    f"remove one of them{hint}"
                 )
         problems += first_lines(leaks, f"{name}: {{}} more of its pictures also stand in a training list")
     truths = {face.image: face.annotation for faces in sets["truth"].values() for face in faces if face.annotation}
@@ -283,9 +284,8 @@ def from_root(root: Path, other: Path, name: str) -> str:
     """How a path that is relative to the folder ``other`` is written relative to ``root``."""
     if other == Path(root):
         return name
-    beside = (
-        PREPARED in Path(root).absolute().parents and PREPARED in other.parents
-    )  # prepared datasets may move together
+    # prepared datasets may move together
+    beside = PREPARED in Path(root).absolute().parents and PREPARED in other.parents
     return os.path.normpath(os.path.join(os.path.relpath(other, root) if beside else other, name))
 
 

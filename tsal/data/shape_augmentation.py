@@ -45,9 +45,8 @@ def spline_flow(before: Tensor, after: Tensor, known: Tensor, side: int, *, hold
     anchors = torch.cartesian_prod(edge, edge)[[0, 1, 2, 3, 5, 6, 7, 8] if hold_border else []].expand(
         len(before), -1, -1
     )
-    places = torch.cat(
-        [torch.where(known[..., None], after, 0.0).double() / (side - 1), anchors], 1
-    )  # (N, M, 2), in shares of the side
+    # (N, M, 2), in shares of the side
+    places = torch.cat([torch.where(known[..., None], after, 0.0).double() / (side - 1), anchors], 1)
     moves = torch.cat([torch.where(known[..., None], before - after, 0.0).double(), torch.zeros_like(anchors)], 1)
     held = torch.cat([known, known.new_ones(anchors.shape[:2])], 1).double()
     count = places.shape[1]
@@ -58,9 +57,8 @@ def spline_flow(before: Tensor, after: Tensor, known: Tensor, side: int, *, hold
     system[:, :count, :count] = _kernel(places, places) * pairs + torch.diag_embed(torch.where(held > 0, SMOOTH, 1.0))
     system[:, :count, count:] = plane * held[..., None]
     system[:, count:, :count] = (plane * held[..., None]).transpose(1, 2)
-    system[:, count:, count:] = -1e-6 * torch.eye(
-        3, device=before.device, dtype=torch.float64
-    )  # solvable by two landmarks, one or none
+    # solvable by two landmarks, one or none
+    system[:, count:, count:] = -1e-6 * torch.eye(3, device=before.device, dtype=torch.float64)
     weights = torch.linalg.solve(system, F.pad(moves, (0, 0, 0, 3)))
     nodes = side // CELL + 1
     grid = pixel_grid(nodes, nodes, device=before.device).flatten(1).T.div(nodes - 1).expand(len(before), -1, -1)

@@ -198,8 +198,7 @@ def _ring(picture: np.ndarray, point: np.ndarray, zoom: float) -> None:
         cv2.circle(picture, centre, 16 * 11, (255, 255, 255), 1, cv2.LINE_AA, 4)
 
 
-# --- the same, standing still
-# ----------------------------------------------------------------------------------------------
+# --- the same, standing still ---
 
 
 @styled

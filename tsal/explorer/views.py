@@ -49,8 +49,7 @@ class State:
     landmark: int  # whose heatmap
 
 
-# --- groups of landmarks
-# ---------------------------------------------------------------------------------------------------
+# --- groups of landmarks ---
 
 
 def group_landmarks(scheme: Scheme, group: int) -> list[int]:
@@ -62,8 +61,7 @@ def landmark_name(scheme: Scheme, landmark: int) -> str:
     return f"{landmark}  {scheme.names[landmark]}" if scheme.names else f"landmark {landmark}"
 
 
-# --- lists
-# -----------------------------------------------------------------------------------------------------------------
+# --- lists ---
 
 
 def frame_table(audit: Audit, model: str, step: int, landmarks: Sequence[int]) -> pd.DataFrame:
@@ -135,8 +133,7 @@ def source_distances(
     return found
 
 
-# --- curves
-# ----------------------------------------------------------------------------------------------------------------
+# --- curves ---
 
 
 class Plot(NamedTuple):

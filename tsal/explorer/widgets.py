@@ -316,7 +316,10 @@ def _dropdown(name: str, options=(), value=None, wide: bool = False) -> widgets.
 
 def _toggle(name: str) -> widgets.Checkbox:
     colour = SOURCES.get(name, "#ffffff")
-    chip = f'<span style="display: inline-block; width: 11px; height: 11px; background: {colour}; border: 1px solid #777"></span>'
+    chip = (
+        '<span style="display: inline-block; width: 11px; height: 11px; '
+        f'background: {colour}; border: 1px solid #777"></span>'
+    )
     return widgets.Checkbox(
         value=name in OPENS_ON,
         description=f"{chip} {name.replace('_', ' ')}",

@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = exports(
     __name__,
     boxes_file="GivenBox read_boxes",
     detect="MIN_FACE largest_face",
-    follow="Followed Track follow_video gaussian_lines",
+    follow="Followed Track follow_video",
     shots="read_frames",
+    smooth="gaussian_lines",
 )

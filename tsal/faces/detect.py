@@ -43,7 +43,8 @@ def _cascades() -> tuple:
             path = os.path.join(folder, name)
             if not (folder and os.path.isfile(path) and hasattr(cv2, "CascadeClassifier")):
                 raise DataError(
-                    f"this OpenCV ({cv2.__version__}) comes without {name}: install opencv-python 4.x, or give boxes of your own"
+                    f"this OpenCV ({cv2.__version__}) comes without {name}: install opencv-python 4.x, "
+                    "or give boxes of your own"
                 )
             loaded.append(cv2.CascadeClassifier(path))
         _of_thread.cascades = tuple(loaded)

@@ -1,9 +1,9 @@
 """Faces of a video, found and followed: no labels, no download, and memory that does not grow with the video but by its
 boxes.
 
-Faces are found by :mod:`tsal.data.finder`, or given as a file (:mod:`tsal.data.boxes_file`), and carried from frame to
-frame by median flow (Kalal, Mikolajczyk, Matas: "Forward-Backward Error", ICPR 2010), within the shots of
-:mod:`tsal.data.shots`.
+Faces are found by :mod:`tsal.faces.detect`, or given as a file (:mod:`tsal.faces.boxes_file`), and carried from frame
+to frame by median flow (Kalal, Mikolajczyk, Matas: "Forward-Backward Error", ICPR 2010), within the shots of
+:mod:`tsal.faces.shots`.
 """
 
 from __future__ import annotations
@@ -16,22 +16,20 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from scipy.ndimage import correlate1d, median_filter
 from tqdm import tqdm
 
 from tsal.faces.boxes_file import GivenBox, check_boxes
 from tsal.faces.detect import MIN_FACE, SAME, find_faces, iou, shared, shrunk
 from tsal.faces.shots import CUT_FLOOR, mark_cuts, read_frames, read_header, thumbnail, unlikeness
+from tsal.faces.smooth import smooth_boxes
 
 SEARCHES_A_SECOND = 15.0  # more only repeats what flow carries as well
 LINKED = 0.3  # IoU from which a found box is a followed face
 CARRIED_SECONDS = 1.0  # a face lives on flow alone for so long
 MIN_SEARCHES = 6  # found so often a track is a face, and not a false hit
 MIN_SHARE = 0.3  # of the searches between a track's ends that found it
-SMOOTH_SECONDS = 0.12  # sigma of the boxes' Gaussian in time
-PROFILES_EVERY = (
-    5  # searches: profiles cost three times the frontal one, so they run where that finds nothing, and now and then
-)
+# searches: profiles cost three times the frontal one, so they run where that finds nothing, and now and then
+PROFILES_EVERY = 5
 
 
 @dataclass
@@ -64,8 +62,7 @@ class Followed:
     notes: list
 
 
-# --- following
-# -------------------------------------------------------------------------------------------------------------
+# --- following ---
 
 
 def carry(previous: np.ndarray, grey: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -206,38 +203,6 @@ def _trimmed(track: Track, keep_unsearched: bool = False) -> Track:
     return Track(track.first + int(found[0]), track.boxes[part], track.detected[part], track.shot, track.searched[part])
 
 
-def smooth_boxes(boxes: np.ndarray, interval: float) -> np.ndarray:
-    """Boxes (n, 4) of consecutive frames, ``interval`` ms apart, smoothed without lag.
-
-    A median, then a Gaussian, on centre and log size.
-    """
-    boxes = np.asarray(boxes, float)
-    sigma = 1000 * SMOOTH_SECONDS / interval if interval > 0 else 0.0
-    if len(boxes) < 3 or sigma < 0.3:
-        return boxes
-    values = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, np.log(boxes[:, 2:] - boxes[:, :2])], 1)
-    side = min(round(sigma), len(boxes) - 1)
-    padded = np.pad(values, ((side, side), (0, 0)), mode="reflect", reflect_type="odd")
-    values = median_filter(padded, (2 * side + 1, 1))[side : side + len(boxes)]
-    values = gaussian_lines(values, sigma)
-    half = np.exp(values[:, 2:]) / 2
-    return np.concatenate([values[:, :2] - half, values[:, :2] + half], 1)
-
-
-def gaussian_lines(values: np.ndarray, sigma: float) -> np.ndarray:
-    """Values (n, m), n >= 2, smoothed along the first axis without lag by a Gaussian of ``sigma`` >= 0.1 places.
-
-    The Gaussian weighs a line through the neighbours, so that steady motion stays what it is at the ends too.
-    """
-    step = np.arange(-math.ceil(4 * sigma), math.ceil(4 * sigma) + 1)
-    weights = np.exp(-0.5 * (step / sigma) ** 2)
-    s0, s1, s2 = (
-        correlate1d(np.ones((len(values), 1)), weights * step**power, axis=0, mode="constant") for power in range(3)
-    )
-    t0, t1 = (correlate1d(values, weights * step**power, axis=0, mode="constant") for power in range(2))
-    return (s2 * t0 - s1 * t1) / (s0 * s2 - s1**2)
-
-
 def follow_video(
     path: Path,
     *,
@@ -252,7 +217,7 @@ def follow_video(
     Args:
         min_face: smallest face over the picture's shorter side. The landmark box of such a face is a little smaller
             (0.88).
-        given: boxes of another finder, see :func:`tsal.data.boxes_file.read_boxes`; used as they are.
+        given: boxes of another finder, see :func:`tsal.faces.read_boxes`; used as they are.
         settled: searches a second while every face is sure and was found last time; fewer take less time, and a face
             that comes to others may be found that much later.
         workers: threads of the finder.
@@ -306,9 +271,8 @@ def follow_video(
             yield number, time, grey, found.result() if isinstance(found, Future) else found, cut
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        tracks = [
-            _trimmed(track, given is None) for track in _follow(frames(pool), live)
-        ]  # a shot keeps its last frames
+        # a shot keeps its last frames
+        tracks = [_trimmed(track, given is None) for track in _follow(frames(pool), live)]
     for track in tracks:
         track.boxes = list(_zoomed(np.array(track.boxes), 1 / zoom[0]))
     if given is not None:

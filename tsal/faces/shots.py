@@ -58,8 +58,7 @@ def read_header(path: Path) -> tuple[int, float]:
     return (int(count) if 0 < count < 1e9 else 0), (rate if 0 < rate < 1e4 else 0.0)
 
 
-# --- cuts
-# ------------------------------------------------------------------------------------------------------------------
+# --- cuts ---
 
 
 def thumbnail(picture: np.ndarray) -> np.ndarray:

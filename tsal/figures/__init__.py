@@ -5,7 +5,8 @@ from tsal.utils.lazy import exports
 __getattr__, __dir__, __all__ = exports(
     __name__,
     breakdown="draw_breakdown",
-    compare="Comparison compare_runs draw_comparison",
+    compare="compare_runs draw_comparison",
+    comparison="Comparison",
     dataset="draw_dataset list_table manifest_table read_lists",
     evaluation="draw_evaluation draw_summary",
     pseudo_labels="draw_pseudo_labels",

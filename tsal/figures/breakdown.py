@@ -58,8 +58,7 @@ def _quantity(run: Run, audit: Audit) -> str:
     return f"error ({unit(run)})" if is_measured(audit) else "disagreement of the sources\n(px of the input)"
 
 
-# --- landmarks
-# -------------------------------------------------------------------------------------------------------------
+# --- landmarks ---
 
 
 def _draw_landmarks(run: Run, audit: Audit) -> Picture:
@@ -116,8 +115,7 @@ def _draw_landmarks(run: Run, audit: Audit) -> Picture:
     return figure
 
 
-# --- poses
-# -----------------------------------------------------------------------------------------------------------------
+# --- poses ---
 
 
 def _draw_poses(run: Run, audit: Audit) -> Picture:
@@ -155,8 +153,7 @@ def _draw_poses(run: Run, audit: Audit) -> Picture:
     return figure
 
 
-# --- faces
-# -----------------------------------------------------------------------------------------------------------------
+# --- faces ---
 
 
 def _draw_changes(run: Run, audit: Audit) -> list[Picture]:
@@ -185,7 +182,8 @@ def _draw_changes(run: Run, audit: Audit) -> list[Picture]:
     share = 100 * float((table.change > 0).mean())
     worsened = "got worse" if is_measured(audit) else "agree less"
     axes.set_title(
-        f"{len(table)} frames; {share:.0f} % {worsened} (above the line)\nnumbers: those that changed most, named in the tables"
+        f"{len(table)} frames; {share:.0f} % {worsened} (above the line)\n"
+        "numbers: those that changed most, named in the tables"
     )
     return [scatter, _draw_changed_faces(run, audit, table)]
 

@@ -1,25 +1,17 @@
-"""Files of several runs -> how their methods compare, over seeds, label budgets and parts left out.
-
-Runs are told apart by their configs. A seed is ``seed``; a budget is the number of labelled faces (of the manifest);
-every other setting that decides a result and is not the same in all runs makes a method of its own. A method is called
-by its name in configs/methods where its settings are just those; otherwise by the settings in which it differs from the
-profile of the first run. The first run's method is the full one, against which ablations are measured, seed by seed.
-What was trained on labels alone is told apart by the settings that such a training sees.
-"""
+"""How the methods of several runs compare, over seeds, label budgets and parts left out, as tables and figures."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import NullLocator
 
-from tsal.config import Config, load_method, method_names
+from tsal.figures.comparison import START, SUPERVISED, Comparison, read_runs
 from tsal.figures.dataset import COLOURS
 from tsal.figures.pseudo_labels import empty
 from tsal.figures.style import COLUMN, MODELS, NORMALISERS, TEXT, Picture, save, styled
@@ -42,7 +34,7 @@ class Comparison(NamedTuple):
 
 
 def compare_runs(folders: Sequence[Path], out: Path) -> list[Path]:
-    """``compare-*.png``, ``.pdf``, and ``compare.md`` and ``.tex`` of runs in the folder ``out``; returns their paths."""
+    """``compare-*.png``, ``.pdf``, and ``compare.md`` and ``.tex`` of runs in the folder ``out`` -> their paths."""
     found = read_runs(folders)
     paths = [path for figure in draw_comparison(found) for path in save(figure, Path(out))]
     return paths + write_tables(comparison_tables(found), out, "compare")
@@ -242,8 +234,7 @@ def _no_ablation(found: Comparison) -> str:
     return "" if paired else f"no run of another method has a seed and a budget of a run of {found.full}."
 
 
-# --- drawn
-# -----------------------------------------------------------------------------------------------------------------
+# --- drawn ---
 
 
 @styled

@@ -16,16 +16,8 @@ from tsal.schemes import Scheme
 
 AROUND = 1.8  # side of a shown picture over the longer side of the box
 BOX = "#ffb000"
-COLOURS = (
-    "#0173b2",
-    "#d55e00",
-    "#029e73",
-    "#cc78bc",
-    "#ca9161",
-    "#56b4e9",
-    "#949494",
-    "#ece133",
-)  # seaborn's "colorblind"
+# seaborn's "colorblind"
+COLOURS = ("#0173b2", "#d55e00", "#029e73", "#cc78bc", "#ca9161", "#56b4e9", "#949494", "#ece133")
 POSES = 4000  # faces at most whose labels are opened for the distribution of poses
 
 

@@ -61,9 +61,8 @@ def _draw_source_errors(run: Run, audit: Audit) -> Picture:
                 largest = max(largest, float(np.quantile(errors, 0.93)))
         axes.set_title(f"sources of the {model}")
         axes.set_xlabel(f"error of a landmark\n({unit(run)})")
-        below = axes.transAxes + ScaledTranslation(
-            0, -0.43, figure.dpi_scale_trans
-        )  # in inches: a share would move with the layout
+        # in inches: a share would move with the layout
+        below = axes.transAxes + ScaledTranslation(0, -0.43, figure.dpi_scale_trans)
         axes.legend(title="medians", loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below)
     panels[0].set(xlim=(0, largest), ylim=(0, 1), ylabel="share of landmarks")
     return figure

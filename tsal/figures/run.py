@@ -59,8 +59,7 @@ __all__ = [
 ]
 
 
-# --- data
-# ------------------------------------------------------------------------------------------------------------------
+# --- data ---
 
 
 @styled
@@ -108,8 +107,7 @@ def _draw_views(run: Run) -> Picture:
     return figure
 
 
-# --- tracker
-# ---------------------------------------------------------------------------------------------------------------
+# --- tracker ---
 
 
 @torch.no_grad()
@@ -129,7 +127,7 @@ def _track(run: Run, pairs: list[tuple[Face, Face]]) -> dict[str, np.ndarray]:
 
 @styled
 def draw_tracker(run: Run) -> list[Picture]:
-    """What the tracker sees on the pairs with median and with most motion, and its errors beside zero motion and DIS."""
+    """What the tracker sees on the pairs with median and with most motion, and its errors beside no motion and DIS."""
     evaluated = [c for faces in run.lists.evaluate.values() for c in group_clips(faces) if len(c.faces) > 1]
     clips = spread(evaluated or run.clips, 24)
     if not clips:
@@ -183,8 +181,7 @@ def _draw_tracker_errors(run: Run) -> Picture:
     return figure
 
 
-# --- training
-# --------------------------------------------------------------------------------------------------------------
+# --- training ---
 
 
 @styled
@@ -261,8 +258,7 @@ def draw_history(run: Run) -> list[Picture]:
     return [figure]
 
 
-# --- everything
-# ------------------------------------------------------------------------------------------------------------
+# --- everything ---
 
 
 def draw_all(run: Run) -> list[Path]:

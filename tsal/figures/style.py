@@ -214,7 +214,7 @@ def draw_landmarks(
 
 
 def cumulative(errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The empirical distribution of errors (N,) as the corners of its steps: x (N + 1,), shares (N + 1,) from 0 to 1."""
+    """The empirical distribution of errors (N,) as the corners of its steps: x (N + 1,), shares (N + 1,) of 0 to 1."""
     return np.concatenate([[0.0], np.sort(errors)]), np.arange(len(errors) + 1) / max(1, len(errors))
 
 
@@ -242,8 +242,7 @@ def flow_wheel(axes, longest: float) -> None:
     axes.text(0.3, 0.04, f"{longest:.1f} px", transform=axes.transAxes, fontsize=6, va="bottom")
 
 
-# --- of a run
-# --------------------------------------------------------------------------------------------------------------
+# --- of a run ---
 
 
 def run_file(run: Run, name: str) -> Path:

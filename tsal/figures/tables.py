@@ -14,7 +14,7 @@ from tsal.data import group_clips
 from tsal.evaluation import jitter, table_errors
 from tsal.figures.style import run_file, unit
 from tsal.run import Run
-from tsal.utils import read_arrays, write_text
+from tsal.utils import markdown_table, read_arrays, write_text
 
 TAU = 0.08  # of AUC and FR, a share of the normaliser
 NAMED = 8  # faces that got worse, by name
@@ -82,8 +82,7 @@ def clip_table(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["list", "clip", "model", "NME", "jitter"])
 
 
-# --- as text
-# ---------------------------------------------------------------------------------------------------------------
+# --- as text ---
 
 
 def run_tables(run: Run) -> Tables:
@@ -205,11 +204,7 @@ def markdown(tables: Tables) -> str:
     parts = []
     for title, content in tables.items():
         if not isinstance(content, str):
-            cells = [
-                [str(cell).replace("|", r"\|") for cell in line] for line in [content.columns, *content.values.tolist()]
-            ]
-            lines = [cells[0], ["---"] * len(cells[0]), *cells[1:]]
-            content = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+            content = markdown_table(content.columns, content.values.tolist())
         parts.append(f"# {title}\n\n{content}\n")
     return "\n".join(parts)
 

@@ -27,8 +27,7 @@ COLUMNS = ("frame", "time_ms", "face", "model", "left", "top", "right", "bottom"
 SHIFT = 4  # bits of OpenCV's sub-pixel coordinates
 
 
-# --- the CSV
-# ---------------------------------------------------------------------------------------------------------------
+# --- the CSV ---
 
 
 def write_csv(path: Path, followed: Followed, models: Sequence[str], shown: Sequence[np.ndarray]) -> None:
@@ -86,8 +85,7 @@ def read_csv(path: Path) -> Iterator[tuple[int, list[dict]]]:
             )
 
 
-# --- drawing
-# ---------------------------------------------------------------------------------------------------------------
+# --- drawing ---
 
 
 def draw_csv(

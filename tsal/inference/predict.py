@@ -15,7 +15,7 @@ from tsal.utils import ConfigError, DataError, write_arrays
 
 
 def read_faces(root: Path, name: str) -> list[Face]:
-    """Rows of a list, their images checked and their annotations left closed. ``name``: a path, or a name in ``root``."""
+    """Rows of a list, their images checked, their annotations left closed. ``name``: a path, or a name in ``root``."""
     if not root.is_dir():
         raise DataError(f"{root}: no such folder (--root)")
     path = Path(name) if Path(name).is_file() else find_list(root, name)

@@ -82,7 +82,8 @@ def track_video(
     followed = follow_video(video, min_face=min_face, given=given, settled=SETTLED, progress=progress)
     if not followed.tracks:
         raise DataError(
-            f"{video}: no face is found; try a smaller --min-face than {min_face:g}, or boxes of your own (--boxes-file)"
+            f"{video}: no face is found; try a smaller --min-face than {min_face:g}, "
+            "or boxes of your own (--boxes-file)"
         )
     found = detect(video, followed, detectors, config, device, progress=progress)
     interval = float(np.median(np.diff(followed.times))) if len(followed.times) > 1 else 0.0
@@ -115,8 +116,7 @@ def track_video(
     }
 
 
-# --- what is given
-# ---------------------------------------------------------------------------------------------------------
+# --- what is given ---
 
 
 def _check_paths(video: Path, weights: Path, out: Path, csv_path: Path) -> None:
@@ -160,8 +160,7 @@ def _boxes_of(path: Path, video: Path) -> dict:
     return boxes.get("", {}) or boxes[video.name]
 
 
-# --- landmarks
-# -------------------------------------------------------------------------------------------------------------
+# --- landmarks ---
 
 
 @contextmanager

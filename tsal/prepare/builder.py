@@ -28,14 +28,8 @@ from tsal.data import Face, Origin, face_problems, look_at_image, read_json, wri
 from tsal.utils import DataError, replacing, write_text
 
 RELEASE = "release"  # the link to the source, in the prepared folder
-UNFINISHED = (
-    "work",
-    "annotations",
-    "clips",
-    "frames",
-    "renamed",
-    RELEASE,
-)  # what a stopped build leaves: it goes on from there
+# what a stopped build leaves: it goes on from there
+UNFINISHED = ("work", "annotations", "clips", "frames", "renamed", RELEASE)
 PICTURE_COLUMNS = ("image", "subject", "clip", "frame", "sha256", "width", "height")
 
 

@@ -26,9 +26,10 @@ from tsal.utils import DataError, write_text
 
 POINTS = 68
 SPLITS = {
-    "train": "001 002 003 004 007 009 010 011 013 015 016 017 018 019 020 022 025 027 028 029 031 033 034 035 037 039 041 043 044 046 "
-    "047 048 049 053 057 059 112 113 115 119 120 123 138 143 144 160 204 205 223 225",
-    "A": "114 124 125 126 150 158 401 402 505 506 507 508 509 510 511 514 515 518 519 520 521 522 524 525 537 538 540 541 546 547 548",
+    "train": "001 002 003 004 007 009 010 011 013 015 016 017 018 019 020 022 025 027 028 029 031 033 034 035 037 039 "
+    "041 043 044 046 047 048 049 053 057 059 112 113 115 119 120 123 138 143 144 160 204 205 223 225",
+    "A": "114 124 125 126 150 158 401 402 505 506 507 508 509 510 511 514 515 518 519 520 521 522 524 525 "
+    "537 538 540 541 546 547 548",
     "B": "203 208 211 212 213 214 218 224 403 404 405 406 407 408 409 412 550 551 553",
     "C": "410 411 516 517 526 528 529 530 531 533 557 558 559 562",
 }
@@ -164,7 +165,7 @@ def extract(video: Path, made: DatasetBuilder, name: str, every: int, stop: Even
 
 
 def _recorded(record: Path, key: list) -> dict | None:
-    """What work/ holds of a clip, made under ``key``; None where it holds nothing, something else or something broken."""
+    """What work/ holds of a clip, made under ``key``; None where it holds nothing, something else or a broken thing."""
     try:
         former = json.loads(record.read_text())
         return former if former["key"] == key else None

@@ -18,7 +18,11 @@ from tsal.prepare.builder import DatasetBuilder, landmark_box
 from tsal.utils import DataError
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-BOXES = "the source's own where it has one, else tight around the labelled landmarks; without either, the largest face that the finder sees"
+BOXES = (
+    "the source's own where it has one, else tight around the labelled landmarks; without either, "
+    "the largest face that "
+    "the finder sees"
+)
 BOX_COLUMNS = ("x1", "y1", "x2", "y2")
 
 
@@ -163,7 +167,8 @@ def _read_csv(made: DatasetBuilder, source: Path, first: float):
         shown = ", ".join(missing[:4]) + (" ..." if len(missing) > 4 else "")
         separators = "" if len(columns) > 1 else "; are its columns parted by commas?"
         raise DataError(
-            f"{source}: has no column {shown}; want image, x0, y0 ... x{made.points - 1}, y{made.points - 1} (and v0 ..., box_x1 ...){separators}"
+            f"{source}: has no column {shown}; want image, x0, y0 ... x{made.points - 1}, "
+            f"y{made.points - 1} (and v0 ..., box_x1 ...){separators}"
         )
     if twice := [name for name in wanted if columns.count(name) > 1]:
         raise DataError(f"{source}: its column {twice[0]} stands there twice")
@@ -207,7 +212,8 @@ def _read_coco(made: DatasetBuilder, source: Path, first: float):
         raise DataError(f"{source}: cannot be read as JSON ({error})") from None
     except (KeyError, TypeError):
         raise DataError(
-            f"{source}: is no COCO file: want the keys images (id, file_name) and annotations (image_id, keypoints, bbox)"
+            f"{source}: is no COCO file: want the keys images (id, file_name) and annotations (image_id, keypoints, "
+            "bbox)"
         ) from None
     for number, annotation in enumerate(annotations):
         where = f"{source} annotations[{number}]"

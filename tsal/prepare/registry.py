@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tsal.utils import PREPARED, ConfigError
+from tsal.utils import PREPARED, ConfigError, nearest
 
 BUILDERS = {  # builder: module and function of tsal.data, the name that a dataset gets by itself, what it reads
     "300w": ("ibug_300w", "prepare_300w", "300W", "300-W as released: afw, helen, ibug, lfpw and Bounding_Boxes"),
@@ -50,7 +50,7 @@ def build(builder: str, source: str | Path, *, name: str = "", **options: Any) -
         name: by default the release's; videos and photographs need one.
     """
     if builder not in BUILDERS:
-        raise ConfigError(f"no builder {builder!r}{_nearest(builder, BUILDERS)}; builders: {', '.join(BUILDERS)}")
+        raise ConfigError(f"no builder {builder!r}{nearest(builder, BUILDERS)}; builders: {', '.join(BUILDERS)}")
     module, function, usual, _ = BUILDERS[builder]
     if not (name or usual):
         raise ConfigError(f"{builder}: give the dataset a --name")
@@ -62,7 +62,7 @@ def build(builder: str, source: str | Path, *, name: str = "", **options: Any) -
     prepare, known = getattr(import_module(f"tsal.prepare.{module}"), function), option_names(builder)
     for option in options:
         if option not in known:
-            raise ConfigError(f"{builder}: no option {option!r}{_nearest(option, known)}; it has {', '.join(known)}")
+            raise ConfigError(f"{builder}: no option {option!r}{nearest(option, known)}; it has {', '.join(known)}")
     folder = PREPARED / name
     return folder, prepare(Path(source), folder, **options)
 

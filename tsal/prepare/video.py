@@ -1,9 +1,7 @@
 """Videos of your own -> clips of followed faces and a list without labels.
 
-Two readings of each video: the first finds shots and faces (:mod:`tsal.data.faces`) and keeps what it found in
-work/<video>.json; the second cuts each track's frames to one window and writes them as
-clips/<video>-s<shot>-f<face>/<frame>.jpg, a folder at a time, whole or not at all. A stopped run goes on where it
-stopped.
+Two readings of each video: the first finds shots and faces (:mod:`tsal.faces.follow`) and keeps what it found in
+work/<video>.json; the second (:mod:`tsal.prepare.clips`) cuts and writes them. A stopped run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -12,17 +10,13 @@ import csv
 import hashlib
 import io
 import json
-import os
 import re
 import shutil
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
-from tqdm import tqdm
 
 from tsal.data import Origin
 from tsal.faces import MIN_FACE, Followed, GivenBox, Track, follow_video, read_boxes, read_frames
@@ -46,28 +40,13 @@ SUFFIXES = (
     ".m2ts",
 )
 POINTS = 0  # no row has labels
-LIST = "unlabelled.txt"
 VERSION = 2  # of what work/ holds: raise it when the finder or the cuts change
-MARGIN = 0.75  # of the face's size, on each side of the union of a track's boxes
-JPEG_QUALITY = 95
 FOUND = (
     "of the face finder (OpenCV's Haar cascades), followed by median flow, smoothed; made as tight as a landmark box"
 )
 GIVEN = "given as a file; carried by median flow or interpolated between rows, smoothed"
 TRACK_COLUMNS = ("clip", "video", "shot", "first", "last", "frames", "interval_ms", "x1", "y1", "x2", "y2", "detected")
 FRAME_COLUMNS = ("clip", "frame", "time_ms", "x1", "y1", "x2", "y2", "state")
-
-
-@dataclass(frozen=True)
-class FaceClip:
-    """A track to be written. ``window``: first column and row, and the ones after the last; ``frames``: numbers, from
-    0.
-    """
-
-    name: str
-    track: Track
-    window: tuple[int, int, int, int]
-    frames: tuple[int, ...]
 
 
 def prepare_video(
@@ -87,7 +66,7 @@ def prepare_video(
     their last column and row) and frames.csv (times, and boxes in the video's px).
 
     Args:
-        boxes_file: boxes of another finder, see :func:`tsal.data.boxes_file.read_boxes`; for a folder its column
+        boxes_file: boxes of another finder, see :func:`tsal.faces.read_boxes`; for a folder its column
             ``video`` names the file.
         every: write each n-th frame. ``fps``: instead, at most so many frames a second, by the frames' own times.
         min_face: side of the smallest face that is found, over the picture's shorter side.
@@ -111,12 +90,12 @@ def prepare_video(
             followed = _followed(
                 made, video, name, None if given is None else given[video], min_face, workers, progress
             )
-            clips = _clips(name, followed, every, fps)
+            clips = clips_of(name, followed, every, fps)
             if not clips:
                 raise DataError(
                     f"{video}: no face is found; try a smaller min_face than {min_face:g}, or give boxes of your own"
                 )
-            _write_clips(made, video, name, clips, progress)
+            write_clips(made, video, name, clips, progress)
         except DataError as error:
             if single:
                 raise
@@ -201,8 +180,7 @@ def _given_of(path: Path, source: Path, videos: Sequence[Path]) -> dict[Path, di
     return found
 
 
-# --- first reading
-# ---------------------------------------------------------------------------------------------------------
+# --- first reading ---
 
 
 def _key(video: Path, given: Mapping[int, list[GivenBox]] | None, min_face: float) -> list:

@@ -23,7 +23,10 @@ from tsal.utils import DataError
 
 POINTS = 68
 NAME = re.compile(r"(?P<subject>.+)_(?P<clip>\d)(?P<frame>\d)\.(jpe?g|png)", re.IGNORECASE)
-BOXES = "GTB: tight around the labelled landmarks; DET: the largest face that the finder sees (OpenCV's Haar cascades), no label behind it"
+BOXES = (
+    "GTB: tight around the labelled landmarks; DET: the largest face that the finder sees (OpenCV's Haar cascades), no "
+    "label behind it"
+)
 MIN_FACE = 0.2  # of the picture's shorter side: the release's pictures are cut around a face
 
 

@@ -57,7 +57,7 @@ def render_clip(seed, frames: int, side: int) -> RenderedClip:
     return RenderedClip(np.stack(images), flat, np.stack(visible), flows[0], flows[2], flows[1], flows[3])
 
 
-# --- files --------------------------------------------------------------------------------------------------
+# --- files ---
 
 
 def _detector_box(rng: np.random.Generator, points: np.ndarray, jitter: float) -> np.ndarray:

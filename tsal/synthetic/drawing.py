@@ -18,7 +18,7 @@ from tsal.synthetic.scene import Plane, Scene
 NEARER = 3.0  # mm before a surface point from which on something hides it
 BEHIND, BEFORE = -1e4, 1e4  # depth of background and occluder, mm
 
-# --- drawing ------------------------------------------------------------------------------------------------
+# --- drawing ---
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def expose(rng: np.random.Generator, image: np.ndarray, light: dict, motion: np.
     return np.clip(np.round(image * 255), 0, 255).astype(np.uint8)
 
 
-# --- truth --------------------------------------------------------------------------------------------------
+# --- truth ---
 
 
 def ground_truth_flow(

@@ -80,7 +80,7 @@ def _identity_warp(rng: np.random.Generator):
     return warp
 
 
-# --- expression ---------------------------------------------------------------------------------------------
+# --- expression ---
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:

@@ -130,7 +130,7 @@ def _relief(x, y):
 
 @dataclass(frozen=True)
 class Mesh:
-    """The canonical mesh of head, teeth, eyeballs and glasses: V vertices, N of them the head's grid, and F triangles."""
+    """The canonical mesh of head, teeth, eyeballs and glasses: V vertices, N of the head's grid, and F triangles."""
 
     vertices: np.ndarray  # (V, 3) mm; an eyeball's are offsets from its centre
     faces: np.ndarray  # (F, 3)
@@ -163,9 +163,8 @@ def _locate(places: np.ndarray, plane: np.ndarray, faces: np.ndarray) -> tuple[n
     """The triangle (row of ``faces``) and the weights of each place (K, 2), for vertices at ``plane`` (V, 2)."""
     a, b, c = (plane[faces[:, i]] for i in range(3))
     p, area = places[:, None], _cross(b - a, c - a)
-    weights = (
-        np.stack([_cross(b - p, c - p), _cross(c - p, a - p), _cross(a - p, b - p)], -1) / area[:, None]
-    )  # (K, F, 3)
+    # (K, F, 3)
+    weights = np.stack([_cross(b - p, c - p), _cross(c - p, a - p), _cross(a - p, b - p)], -1) / area[:, None]
     face = weights.min(-1).argmax(1)
     chosen = weights[np.arange(len(places)), face]
     assert (chosen > -1e-6).all(), "a landmark lies outside the canonical surface"

@@ -211,7 +211,7 @@ class FlowNet(nn.Module):
 
 
 def both_directions(net: nn.Module, first: Tensor, second: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Flow pyramids (forward: first -> second, backward: second -> first) of frames (N, 3, H, W), in one network call."""
+    """Flow pyramids (forward: first -> second, backward: second -> first) of frames (N, 3, H, W), in one call."""
     forward_and_backward = [flow.chunk(2) for flow in net(first, second, both=True)]
     return [flow[0] for flow in forward_and_backward], [flow[1] for flow in forward_and_backward]
 

@@ -9,4 +9,5 @@ __getattr__, __dir__, __all__ = exports(
     errors="ConfigError DataError InputError RunError",
     files="read_arrays replacing write_arrays write_text",
     paths="CONFIG_FOLDER OUTPUTS PACKAGE PREPARED REPOSITORY SCHEME_FOLDER",
+    text="markdown_table nearest",
 )

@@ -1,0 +1,154 @@
+"""Files of several runs -> the numbers of their methods, to be compared over seeds, label budgets and parts left out.
+
+Runs are told apart by their configs. A seed is ``seed``; a budget is the number of labelled faces (of the manifest);
+every other setting that decides a result and is not the same in all runs makes a method of its own. A method is called
+by its name in configs/methods where its settings are just those; otherwise by the settings in which it differs from the
+profile of the first run. The first run's method is the full one, against which ablations are measured, seed by seed.
+What was trained on labels alone is told apart by the settings that such a training sees.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from tsal.config import Config, load_method, method_names
+from tsal.figures.style import NORMALISERS
+from tsal.run import INCIDENTAL, MEASURING
+from tsal.utils import ConfigError, InputError
+
+BUDGET = ("data.labelled", "data.unlabelled", "render.labelled")  # the settings that a budget of labels stands in
+SAME = {"profile", "seed", *INCIDENTAL, *MEASURING, *BUDGET} - {"data.transductive", "data.normaliser"}
+FURTHER = ("train.further", "train.further_batch", "train.further_lr")  # of what comes after the start
+START, SUPERVISED, TSAL = "start", "supervised only", "TSAL"
+
+
+class Comparison(NamedTuple):
+    """What the runs say: ``scores`` has a row for each evaluation list, method, number of labelled faces and seed."""
+
+    scores: pd.DataFrame  # list, method, labelled, seed, NME, runs (names of the folders)
+    full: str  # the first run's method
+    unit: str
+
+
+def read_runs(folders: Sequence[Path]) -> Comparison:
+    """Of evaluated runs; :class:`InputError` where one is not, or where they are measured in different ways."""
+    runs = {}
+    for folder in dict.fromkeys(Path(folder).resolve() for folder in folders):
+        for name in ("config.json", "manifest.json", "metrics.json"):
+            if not (folder / name).is_file():
+                raise InputError(
+                    f"{folder / name}: not there; a run that is compared is evaluated first: "
+                    f"python -m tsal evaluate --run {folder}"
+                )
+        config = Config.load(folder / "config.json")
+        try:
+            runs[folder] = (
+                config,
+                json.loads((folder / "manifest.json").read_text()),
+                json.loads((folder / "metrics.json").read_text()),
+            )
+        except ValueError:
+            raise InputError(
+                f"{folder}: manifest.json or metrics.json is broken; make them again: "
+                f"python -m tsal evaluate --run {folder}"
+            ) from None
+    if not runs:
+        raise InputError("no run to compare: give the folders of one or more")
+    _check_alike(runs)
+    methods = _name_methods([config for config, _, _ in runs.values()])
+    rows = []
+    for (folder, (config, manifest, report)), names in zip(runs.items(), methods):
+        found = {(row["list"], row["member"]): row["NME"] for row in report["rows"] if row["source"] == "heatmap"}
+        for list_name in dict.fromkeys(name for name, _ in found):
+            for method, member in names.items():
+                nme = found.get((list_name, member), np.nan)
+                if nme is not None and np.isfinite(nme):
+                    rows.append((list_name, method, manifest["labelled"], config.seed, nme, folder.name))
+    if not rows:
+        raise InputError("no run has a number to compare: their evaluation lists have no labels")
+    scores = pd.DataFrame(rows, columns=["list", "method", "labelled", "seed", "NME", "runs"])
+    # runs of one seed share what was trained on labels alone: it counts once
+    keys = ["list", "method", "labelled", "seed"]
+    scores["list"], scores["method"] = (
+        pd.Categorical(scores[name], scores[name].unique()) for name in ("list", "method")
+    )
+    scores = scores.groupby(keys, observed=True).agg(
+        NME=("NME", "mean"), runs=("runs", lambda names: ", ".join(dict.fromkeys(names)))
+    )
+    first = next(iter(runs.values()))[0]
+    unit = f"% of {NORMALISERS[first.data.normaliser]}" + ", transductive" * any(
+        config.data.transductive for config, _, _ in runs.values()
+    )
+    return Comparison(scores.reset_index().astype({"list": str, "method": str}), list(methods[0])[-1], unit)
+
+
+def _check_alike(runs: dict) -> None:
+    """One normaliser, and one content of each evaluation list."""
+    seen: dict[str, tuple[str, Path]] = {}
+    for folder, (config, manifest, report) in runs.items():
+        facts = {
+            f"evaluation list {name}": digest
+            for name, digest in manifest["lists"].items()
+            if name in config.data.evaluate
+        }
+        for name, value in {"normaliser": report["normaliser"], **facts}.items():
+            before, other = seen.setdefault(name, (value, folder))
+            if before != value:
+                raise InputError(f"{folder}: its {name} is not that of {other}; compare runs that are measured alike")
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}"""
+    found = {}
+    for name, value in values.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
+def _name_methods(configs: Sequence[Config]) -> list[dict[str, str]]:
+    """Of each run: its methods, and the member of the run that is each one's result; TSAL or its rival comes last."""
+    try:
+        base = Config.load(configs[0].profile)
+    except ConfigError:  # a profile of one's own
+        base = Config()
+    settings, usual = [flat(config.to_dict()) for config in configs], flat(base.to_dict())
+    differing = [key for key in usual if key not in SAME and len({json.dumps(one[key]) for one in settings}) > 1]
+    names = []
+    for one in settings:
+        alone = [key for key in differing if not key.startswith(("tsal.", "tracker."))]
+        method, result, told = _known_method(one, base)
+        untold = [key for key in differing if key not in told]
+        names.append(
+            {
+                _called(START, [key for key in alone if key not in FURTHER], one, usual): "start",
+                _called(SUPERVISED, alone, one, usual): "supervised",
+                _called(method, untold, one, usual): result,
+            }
+        )
+    return names
+
+
+def _called(name: str, keys: Sequence[str], settings: dict, usual: dict) -> str:
+    words = [f"{key}={json.dumps(settings[key])}".replace('"', "") for key in keys if settings[key] != usual[key]]
+    return ", ".join([name, *words])
+
+
+def _known_method(settings: dict, base: Config) -> tuple[str, str, set[str]]:
+    """Name and result of the file of configs/methods that sets TSAL and its flow just so, and the settings that it
+    tells.
+    """
+    parts = {key for key in settings if key.startswith("tsal.") or key == "tracker.flow"}
+    # on some profiles two files say the same: the one that sets less is meant
+    methods = sorted((len(load_method(name)[0]), name) for name in method_names())
+    for _, name in methods:
+        overrides, result, _ = load_method(name)
+        wanted = flat(base.override(overrides).to_dict())
+        if result != "supervised" and all(settings[key] == wanted[key] for key in parts):
+            return TSAL if name == "tsal" else name, result, parts
+    return TSAL, "teacher", set()

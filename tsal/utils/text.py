@@ -1,0 +1,19 @@
+"""Text that more than one room writes: tables in Markdown, and the name that a mistyped one may have meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+
+def markdown_table(head: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
+    """A Markdown table, without a line's end after the last row; ``|`` in a cell stays a letter of it."""
+    first, *others = ([str(cell).replace("|", r"\|") for cell in line] for line in (head, *rows))
+    return "\n".join(f"| {' | '.join(line)} |" for line in (first, ["---"] * len(first), *others))
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)`` with the name that is most like this one; nothing where none is."""
+    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.4)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,4 +1,6 @@
-"""Every kind of file, broken in many ways: a clear line or a rejected row, never a traceback, never a half-written list."""
+"""Every kind of file, broken in many ways: a clear line or a rejected row, never a traceback, never a half-written
+list.
+"""
 
 from __future__ import annotations
 

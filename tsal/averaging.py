@@ -1,4 +1,6 @@
-"""The teacher as an exponential moving average (EMA) of the student, the ramps of the unlabelled losses, a running mean."""
+"""The teacher as an exponential moving average (EMA) of the student, the ramps of the unlabelled losses, a running
+mean.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,8 @@ def average_into(target: nn.Module, source: nn.Module, decay: float, *, bn_stats
 def average_models(teacher: nn.Module, student: nn.Module, decay: float, direction: str, bn_stats: str = "own") -> None:
     """One step of the moving average.
 
-    ``student_to_teacher``: the teacher alone changes. ``mutual``: then the student moves towards the new teacher as well, as in the
+    ``student_to_teacher``: the teacher alone changes. ``mutual``: then the student moves towards the new teacher as
+    well, as in the
     released code: the two soon are one network. ``none``: the two never meet.
     """
     if direction in ("student_to_teacher", "mutual"):

@@ -1,7 +1,8 @@
 """Points <-> the detector's two codes: landmark heatmaps, and a centre heatmap with offsets.
 
-Points are ``(..., K, 2)`` px of the network's input outside this file; cells live only in here and in the losses. A codec owns the map's
-size and stride and the drawn sigma; ``encode`` makes a network's targets, ``decode`` reads its outputs.
+Points are ``(..., K, 2)`` px of the network's input outside this file; cells live only in here and in the losses. A
+codec owns the map's size and stride and the drawn sigma; ``encode`` makes a network's targets, ``decode`` reads its
+outputs.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class HeatmapCodec:
     def encode(self, points: Tensor) -> Tensor:
         """Heatmaps (N, K, h, w) with values in (0, 1] of points (N, K, 2) px.
 
-        A Laplacian has the same standard deviation along each axis as a Gaussian of that sigma: exp(-sqrt(2) |d|_1 / sigma).
+        A Laplacian has the same standard deviation along each axis as a Gaussian of that sigma: exp(-sqrt(2) |d|_1 /
+        sigma).
         """
         cells = pixel_to_cell(points, self.stride)
         axis = torch.arange(self.size, device=points.device, dtype=points.dtype)
@@ -41,7 +43,9 @@ class HeatmapCodec:
         return profile[:, :, 1, :, None] * profile[:, :, 0, None, :]
 
     def maps(self, output: Tensor) -> Tensor:
-        """A stage's output (N, K + 1, h, w) without its background -> float32 maps (N, K, h, w): distributions, or values as drawn."""
+        """A stage's output (N, K + 1, h, w) without its background -> float32 maps (N, K, h, w): distributions, or
+        values as drawn.
+        """
         maps = output[:, :-1].float()
         return maps.flatten(-2).softmax(-1).view_as(maps) if self.kind == "distribution" else maps
 
@@ -81,7 +85,8 @@ class CentreCodec:
     def encode_offsets(self, points: Tensor, cells: Tensor) -> Tensor:
         """Offsets in cells from cells to points: points (..., K, 2) px, cells (..., 2) -> (..., K, 2).
 
-        Subtracted in pixels and divided by the stride once, from the cell's own position, so that decoding has no rounding.
+        Subtracted in pixels and divided by the stride once, from the cell's own position, so that decoding has no
+        rounding.
         """
         return (points - cell_to_pixel(cells.to(points.dtype), self.stride)[..., None, :]) / self.stride
 
@@ -89,7 +94,8 @@ class CentreCodec:
         """The best centres, each plus its offsets.
 
         Args:
-            centre: (N, 1, h, w) logits; a maximum of its 3x3 neighbourhood is a candidate (CenterNet, arXiv 1904.07850).
+            centre: (N, 1, h, w) logits; a maximum of its 3x3 neighbourhood is a candidate (CenterNet, arXiv
+                1904.07850).
             offsets: (N, 2K, h, w) in cells, channels x0 y0 x1 y1 ...
 
         Returns:
@@ -119,7 +125,8 @@ def to_distribution(heatmaps: Tensor) -> Tensor:
 def soft_argmax(weights: Tensor, stride: int, radius: int = 0) -> Tensor:
     """Centre of mass of non-negative maps (N, K, h, w) -> points (N, K, 2) px.
 
-    With ``radius`` > 0 only the window of that many cells around the largest value counts (local soft-argmax; SBR, CVPR 2018).
+    With ``radius`` > 0 only the window of that many cells around the largest value counts (local soft-argmax; SBR, CVPR
+    2018).
     """
     height, width = weights.shape[-2:]
     grid = pixel_grid(height, width, device=weights.device, dtype=weights.dtype)  # (2, h, w) cells
@@ -140,7 +147,9 @@ def gather_cells(maps: Tensor, index: Tensor) -> Tensor:
 
 
 def nearest_candidate(candidates: Tensor, reference: Tensor) -> Tensor:
-    """Of candidates (N, M, K, 2), the one whose points lie nearest to the reference (N, K, 2), by mean distance -> (N, K, 2)."""
+    """Of candidates (N, M, K, 2), the one whose points lie nearest to the reference (N, K, 2), by mean distance -> (N,
+    K, 2).
+    """
     distance = (candidates - reference[:, None]).norm(dim=-1).mean(-1)  # (N, M)
     best = distance.argmin(1)
     return candidates[torch.arange(len(candidates), device=candidates.device), best]

@@ -136,9 +136,11 @@ def _with_fallback(sources: dict[str, Source], names: list[str], plain: str, fal
 def fuse(
     sources: dict[str, Source], names: Sequence[str], heatmap_share: float = 0.5, *, fallback: bool = True
 ) -> PseudoLabels:
-    """heatmap_share * heatmap family + (1 - heatmap_share) * centre family, in px; a silent family leaves the other alone.
+    """heatmap_share * heatmap family + (1 - heatmap_share) * centre family, in px; a silent family leaves the other
+    alone.
 
-    A family of which ``names`` has none takes no part. How far the other is from it, as the detector has it on the real frame, is
+    A family of which ``names`` has none takes no part. How far the other is from it, as the detector has it on the real
+    frame, is
     measured all the same: disagreement predicts errors, whatever is learned from.
 
     Args:
@@ -228,8 +230,8 @@ class PseudoLabeller:
 
         Args:
             images: (U, 3, S, S) in [0, 1], and the ``detection`` on them.
-            flows: forward and backward (P, 2, H, W) px between the frames ``previous`` and ``following``, indices (P,) into the U;
-                None: nothing is tracked.
+            flows: forward and backward (P, 2, H, W) px between the frames ``previous`` and ``following``, indices (P,)
+                into the U; None: nothing is tracked.
         """
         sources = detection_sources(detector, detection.detach())
         reconstruction = detection.rows(slice(0, 0))

@@ -151,7 +151,8 @@ class Run:
         return json.loads(path.read_text())
 
     def fingerprint(self, *parts: str, without: Collection[str] = ()) -> dict:
-        """What a checkpoint must agree on to be taken up: settings under ``parts`` that decide a result, training data, code.
+        """What a checkpoint must agree on to be taken up: settings under ``parts`` that decide a result, training data,
+        code.
 
         ``scheme`` is what data.scheme stood for, written out: a file that says other things makes other trainings.
 
@@ -171,7 +172,9 @@ class Run:
 
 
 def code_fingerprint(*rooms: str) -> str:
-    """Hash of all code that decides what a training makes, and of further rooms: a change of any file makes another one."""
+    """Hash of all code that decides what a training makes, and of further rooms: a change of any file makes another
+    one.
+    """
     digest = hashlib.sha256()
     for pattern in (*CORE, *(f"{room}/*.py" for room in rooms)):
         for path in sorted(PACKAGE.glob(pattern)):

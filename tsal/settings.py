@@ -1,8 +1,8 @@
 """Every setting of a run, by section; the defaults are the profile ``demo``.
 
-Each field says what it is for, and, where it has one, its role: ``machine`` settings change how a run goes and never what comes out of it,
-``measuring`` ones are not seen by training, ``unlabelled`` ones touch no labelled face. Lengths called px are pixels of the network's
-input. :mod:`tsal.config` reads the files of ``configs/`` and overrides into them.
+Each field says what it is for, and, where it has one, its role: ``machine`` settings change how a run goes and never
+what comes out of it, ``measuring`` ones are not seen by training, ``unlabelled`` ones touch no labelled face. Lengths
+called px are pixels of the network's input. :mod:`tsal.config` reads the files of ``configs/`` and overrides into them.
 """
 
 from __future__ import annotations
@@ -180,7 +180,9 @@ class TrackerConfig:
 
 @dataclass(frozen=True)
 class TsalConfig:
-    """A method: what the student and the teacher learn from. The files of ``configs/methods`` write every one of these out."""
+    """A method: what the student and the teacher learn from. The files of ``configs/methods`` write every one of these
+    out.
+    """
 
     inits: Literal[1, 2] = setting(1, "one supervised init for both models, or two with different seeds")
     trackers: Literal["shared", "own"] = setting("shared", "one tuned tracker, or one for each model")

@@ -1,4 +1,6 @@
-"""What one detector learns from: points for both its sources, structure, and the teacher's own heatmaps on reconstructions."""
+"""What one detector learns from: points for both its sources, structure, and the teacher's own heatmaps on
+reconstructions.
+"""
 
 from __future__ import annotations
 

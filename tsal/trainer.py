@@ -86,7 +86,8 @@ class Context:
         return photometric_augmentation(images, self.config.augment, generator, occlude=occlude)
 
     def labelled(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The labelled images, augmented, in [0, 1], and their points (L, K, 2) px, after shape transfer and aligned mixup between
+        """The labelled images, augmented, in [0, 1], and their points (L, K, 2) px, after shape transfer and aligned
+        mixup between
         them. The same batch draws the same."""
         augment, images, points = self.config.augment, to_float(batch.labelled), batch.points
         whole = batch.visible.all(1)
@@ -210,7 +211,9 @@ def pseudo_labels(
 
 
 def flows_of(tracker: nn.Module, weak: Tensor, batch: Batch, context: Context) -> tuple[Tensor, Tensor]:
-    """Forward and backward flow (P, 2, H, W) of the batch's pairs of frames by a frozen tracker, where they are not remembered."""
+    """Forward and backward flow (P, 2, H, W) of the batch's pairs of frames by a frozen tracker, where they are not
+    remembered.
+    """
     keys = [(id(tracker), pair) for pair in batch.pair.tolist()]
     found = {place: context.flows.kept[key] for place, key in enumerate(keys) if key in context.flows.kept}
     new = [place for place in range(len(keys)) if place not in found]
@@ -258,8 +261,8 @@ def _target_loss(
 ) -> Tensor:
     """The student's loss on its strong view against the fused target, which is made on the weak view.
 
-    Drift correction: teacher and student see different views, so targets carry a small constant offset that the EMA accumulates. Its
-    running mean over all faces and landmarks is subtracted.
+    Drift correction: teacher and student see different views, so targets carry a small constant offset that the EMA
+    accumulates. Its running mean over all faces and landmarks is subtracted.
     """
     config, side, detector = context.config, context.config.model.input, pair.student.detector
     points = to_view(target.points, batch.to_strong, batch.flipped, context.scheme)
@@ -293,8 +296,9 @@ def describe(target: PseudoLabels, pair: TeacherStudent, context: Context) -> di
 
 
 def measure(labels: LabelledFrames, batch: Batch) -> dict[str, Tensor]:
-    """Mean error of each source and of the fused target where the batch has labels to measure by, in % of the face's size; and the
-    ``spread`` of the heatmap source's shapes over the faces, in % too: 0 once all faces get the same shape. Nothing of it is learned
+    """Mean error of each source and of the fused target where the batch has labels to measure by, in % of the face's
+    size; and the ``spread`` of the heatmap source's shapes over the faces, in % too: 0 once all faces get the same
+    shape. Nothing of it is learned
     from."""
     shape = labels.sources["heatmap"].points / batch.size[:, None, None]
     spread = 100 * (shape - shape.mean(1, keepdim=True)).std(0).mean()

@@ -1,4 +1,6 @@
-"""The trainings of a run's detectors, each in a folder of its own and skipped where it is done: init, supervised only, semi-supervised."""
+"""The trainings of a run's detectors, each in a folder of its own and skipped where it is done: init, supervised only,
+semi-supervised.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def batch_maker(run: Run, seed: int, *, labelled: int, clips: int = 0, images: i
 
 
 def images_a_step(run: Run) -> int:
-    """``semi.images``, but at most a tenth of those that there are: a few seen again and again would crowd out the clips."""
+    """``semi.images``, but at most a tenth of those that there are: a few seen again and again would crowd out the
+    clips.
+    """
     return min(run.config.semi.images, math.ceil(len(run.single_images) / 10))
 
 
@@ -59,7 +63,9 @@ def schedule_steps(run: Run) -> tuple[int, int]:
 def train_supervised(
     run: Run, name: str, *, seed: int, steps: int, batch: int, lr: float, init: Path | None = None
 ) -> Detector:
-    """Labelled rows alone, from scratch or from another training's weights (``init``); kept in ``<run>/<name>/model.pt``."""
+    """Labelled rows alone, from scratch or from another training's weights (``init``); kept in
+    ``<run>/<name>/model.pt``.
+    """
     config, folder = run.config, run.folder / name
     ignored = {*settings_of("unlabelled"), "train.epochs"}
     fingerprint = run.fingerprint("model", "augment", "train", without=ignored)

@@ -172,7 +172,7 @@ def test_the_explorer_runs_in_a_browser_and_follows_slider_and_toggle(lab, page)
     playwright.expect(handle).to_have_attribute("aria-valuenow", f"{at + 1:.1f}", timeout=1000 * PATIENCE)
     after = {name: changed(page, name, before[name]) for name in ("crop", "heatmap", "series", "scatter")}
 
-    toggle = page.locator(".widget-checkbox", has_text="carried").locator("input")
+    toggle = page.locator(".widget-checkbox", has_text="propagated").locator("input")
     assert not toggle.is_checked()
     toggle.check()
     changed(page, "crop", after["crop"])

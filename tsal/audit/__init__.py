@@ -5,6 +5,9 @@ from tsal.utils.lazy import exports
 __getattr__, __dir__, __all__ = exports(
     __name__,
     alarms="find_alarms",
-    analysis="Calibration calibrations changes finite frame_means groups is_measured known_mean known_points landmark_means mean_face one_a_clip poses source_table step_table",
+    analysis=(
+        "Calibration calibrations changes finite frame_means groups is_measured known_mean known_points "
+        "landmark_means mean_face one_a_clip poses source_table step_table"
+    ),
     store="AUDITED Audit AuditWriter LABELS audit_model clip_view",
 )

@@ -5,8 +5,8 @@ into.
 
 - ``labels.parquet``, a row for each model, step, source, frame and landmark: ``model``, ``step`` (of TSAL's run; 0:
   the start), ``source``, ``frame`` (row of frames.csv), ``image``, ``landmark``, ``x``, ``y`` (px of the image),
-  ``score`` (of the source; the target's weight for ``fused``), ``valid`` (the source says something), ``disagreement`` (px
-  of the network's input between heatmap and centre sources), ``forward_backward_error`` (px of the input), ``gate``
+  ``score`` (of the source; the target's weight for ``fused``), ``valid`` (the source says something), ``disagreement``
+  (px of the network's input between heatmap and centre sources), ``forward_backward_error`` (px of the input), ``gate``
   (weight of the landmark in the student's target), ``error`` (% of the normaliser, where the data's truth lists have
   labels). One row group a model and step.
 - ``frames.csv``: clip, place in it, image, box, normaliser d (px), zoom (input px a px of the image).

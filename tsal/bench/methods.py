@@ -1,7 +1,8 @@
 """One bench for semi-supervised methods: the same init, faces, views and steps for all; only the targets differ.
 
-A method is a file of ``configs/methods``. Its run is a folder of its own that shares data, tracker and init with the runs of the same seed;
-each finished run leaves one small JSON, from which every table is made. What is there already is not computed again.
+A method is a file of ``configs/methods``. Its run is a folder of its own that shares data, tracker and init with the
+runs of the same seed; each finished run leaves one small JSON, from which every table is made. What is there already is
+not computed again.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ def seeded(configure: Configure, method: str, seed: int) -> Config:
 def deciding(config: Config) -> dict:
     """The settings that decide a run's numbers, by name: results of others are not put beside them.
 
-    Unlabelled faces, their views and what is made of them decide nothing where labels are learned alone; labels to measure
-    pseudo-labels by (``data.audit_labels``) never do.
+    Unlabelled faces, their views and what is made of them decide nothing where labels are learned alone; labels to
+    measure pseudo-labels by (``data.audit_labels``) never do.
     """
     method, values = load_method(config.method), config.flat()
     ignored = settings_of("machine") | {"data.root", "data.audit_labels"}
@@ -64,7 +65,9 @@ def prepare_base(folder: Path, config: Config, inits: int = 1) -> None:
 
 
 def run_method(folder: Path, config: Config, out: Path) -> dict:
-    """Train a method from its seed's init, measure its models on the evaluation lists, and keep ``<method>-s<seed>.json``."""
+    """Train a method from its seed's init, measure its models on the evaluation lists, and keep
+    ``<method>-s<seed>.json``.
+    """
     method = load_method(config.method)
     base, path = base_folder(folder, config.seed), folder / f"{method.name}-s{config.seed}"
     run = Run.create(path, config.override({"semi.steps": method.steps_times * config.semi.steps}))
@@ -125,7 +128,8 @@ def bench_methods(
     seeds: Sequence[int],
     jobs: int,
 ) -> None:
-    """Run what is missing among ``results`` or was made with other settings, a process each and ``jobs`` at a time; a seed's base first.
+    """Run what is missing among ``results`` or was made with other settings, a process each and ``jobs`` at a time; a
+    seed's base first.
 
     ``arguments``: the settings, as the command line has them; ``configure``: what they make.
     """
@@ -168,7 +172,9 @@ def comparable(results: Sequence[dict], configure: Configure) -> list[dict]:
 
 
 def same_runs(methods: Sequence[str], configure: Configure) -> list[str]:
-    """A line for each method that is, on these data, one named before it: where no frame follows another, there is nothing to track."""
+    """A line for each method that is, on these data, one named before it: where no frame follows another, there is
+    nothing to track.
+    """
 
     def effective(method: str) -> dict:
         config = configure(method)
@@ -189,7 +195,9 @@ def same_runs(methods: Sequence[str], configure: Configure) -> list[str]:
 
 
 def all_labels(configure: Configure | None, results: Sequence[dict]) -> dict[str, float]:
-    """NME by list of supervised-only where every label of the budget's domain is given; ``configure`` and ``results`` are that budget's."""
+    """NME by list of supervised-only where every label of the budget's domain is given; ``configure`` and ``results``
+    are that budget's.
+    """
     found = [r for r in comparable(results, configure) if r["method"] == REFERENCE] if configure else []
     lists = dict.fromkeys(key for r in found for key in r["lists"])
     return {

@@ -26,7 +26,7 @@ from tsal.synthetic import render_dataset
 from tsal.tracker import dis_flow, make_tracker, track_frames
 from tsal.trainer import Context, Learner, TeacherStudent, asynchronous_step, supervised_step
 from tsal.trainings import images_a_step
-from tsal.utils import describe_environment, write_text
+from tsal.utils import describe_environment, markdown_table, write_text
 
 CACHES = ("cold", "disk", "memory")  # nothing kept; every crop on disk; every crop in memory
 COLUMNS = ("data", "what", "cache", "workers", "per second", "unit", "ratio", "ratio to", "feeds")

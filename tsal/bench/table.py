@@ -130,34 +130,32 @@ HEAD = (
 )
 
 
+def _cells(row: dict) -> tuple[str, ...]:
+    def known(value: float, text: str) -> str:
+        return "" if np.isnan(value) else text
+
+    return (
+        row["method"],
+        str(row["seeds"]),
+        f"{row['NME']:.3f}" + known(row["std"], f" ± {row['std']:.3f}"),
+        f"{row['AUC@0.08']:.3f}",
+        f"{row['FR@0.08']:.3f}",
+        known(row["difference"], f"{row['difference']:+.3f} ({row['relative']:+.1f} %)"),
+        known(row["low"], f"{row['low']:+.3f} ... {row['high']:+.3f}"),
+        known(row["gap"], f"{row['gap']:.0f} %"),
+        known(row["ahead"], f"{row['ahead']:+.3f} ({row['ahead low']:+.3f} ... {row['ahead high']:+.3f})"),
+        str(row["steps"]),
+        f"{row['semi seconds']:.0f}",
+    )
+
+
 def markdown(rows: Sequence[dict]) -> str:
     """The comparison as a table for each list."""
     parts = []
     for name in dict.fromkeys(row["list"] for row in rows):
-        ours = next(row["ours"] for row in rows if row["list"] == name)
-        lines += [
-            f"### {name}",
-            "",
-            "| method | seeds | NME % | AUC@0.08 | FR@0.08 | against supervised only | 95 % interval | gap closed | "
-            f"{ours} against it | steps | seconds |",
-            "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-        ]
-        for row in sorted((row for row in rows if row["list"] == name), key=lambda row: row["NME"]):
-            spread = "" if np.isnan(row["std"]) else f" ± {row['std']:.3f}"
-            apart = "" if np.isnan(row["difference"]) else f"{row['difference']:+.3f} ({row['relative']:+.1f} %)"
-            interval = "" if np.isnan(row["low"]) else f"{row['low']:+.3f} ... {row['high']:+.3f}"
-            gap = "" if np.isnan(row["gap"]) else f"{row['gap']:.0f} %"
-            ahead = (
-                ""
-                if np.isnan(row["ahead"])
-                else f"{row['ahead']:+.3f} ({row['ahead low']:+.3f} ... {row['ahead high']:+.3f})"
-            )
-            lines.append(
-                f"| {row['method']} | {row['seeds']} | {row['NME']:.3f}{spread} | {row['AUC@0.08']:.3f} | {row['FR@0.08']:.3f} | {apart} | "
-                f"{interval} | {gap} | {ahead} | {row['steps']} | {row['semi seconds']:.0f} |"
-            )
-        lines.append("")
-    return "\n".join(lines)
+        mine = sorted((row for row in rows if row["list"] == name), key=lambda row: row["NME"])
+        parts += [f"### {name}", "", markdown_table(HEAD, map(_cells, mine)), ""]
+    return "\n".join(parts)
 
 
 def draw(results: Sequence[dict], out: Path) -> None:

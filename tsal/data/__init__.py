@@ -8,7 +8,10 @@ __getattr__, __dir__, __all__ = exports(
     crops="CropFolder",
     images="describe_image look_at_image",
     leaks="check_files",
-    lists="Clip Face FaceLists face_problems find_list from_root group_clips list_root load_lists read_list read_points spread write_list write_points",
+    lists=(
+        "Clip Face FaceLists face_problems find_list from_root group_clips list_root load_lists read_list "
+        "read_points spread write_list write_points"
+    ),
     origins="Origin read_origins read_prepared read_json",
     photometric="photometric_augmentation to_float",
     shape_augmentation="aligned_mixup transfer_shapes",

@@ -11,26 +11,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import NullLocator
 
-from tsal.figures.comparison import START, SUPERVISED, Comparison, read_runs
+from tsal.figures.comparison import INIT, SUPERVISED, Comparison, read_runs
 from tsal.figures.dataset import COLOURS
 from tsal.figures.pseudo_labels import empty
-from tsal.figures.style import COLUMN, MODELS, NORMALISERS, TEXT, Picture, save, styled
+from tsal.figures.style import COLUMN, MODELS, TEXT, Picture, save, styled
 from tsal.figures.tables import write_tables
-from tsal.run import INCIDENTAL, MEASURING
-from tsal.utils import ConfigError, InputError
-
-BUDGET = ("data.labelled", "data.unlabelled", "render.labelled")  # the settings that a budget of labels stands in
-SAME = {"profile", "seed", *INCIDENTAL, *MEASURING, *BUDGET} - {"data.transductive", "data.normaliser"}
-FURTHER = ("semi.steps", "semi.batch", "semi.lr")  # of what comes after the start
-START, SUPERVISED, TSAL = "init", "supervised only", "TSAL"
-
-
-class Comparison(NamedTuple):
-    """What the runs say: ``scores`` has a row for each evaluation list, method, number of labelled faces and seed."""
-
-    scores: pd.DataFrame  # list, method, labelled, seed, NME, runs (names of the folders)
-    full: str  # the first run's method
-    unit: str
 
 
 def compare_runs(folders: Sequence[Path], out: Path) -> list[Path]:
@@ -40,128 +25,7 @@ def compare_runs(folders: Sequence[Path], out: Path) -> list[Path]:
     return paths + write_tables(comparison_tables(found), out, "compare")
 
 
-# --- read
-# ------------------------------------------------------------------------------------------------------------------
-
-
-def read_runs(folders: Sequence[Path]) -> Comparison:
-    """Of evaluated runs; :class:`InputError` where one is not, or where they are measured in different ways."""
-    runs = {}
-    for folder in dict.fromkeys(Path(folder).resolve() for folder in folders):
-        for name in ("config.json", "manifest.json", "metrics.json"):
-            if not (folder / name).is_file():
-                raise InputError(
-                    f"{folder / name}: not there; a run that is compared is evaluated first: python -m tsal evaluate --run {folder}"
-                )
-        config = Config.load(folder / "config.json")
-        try:
-            runs[folder] = (
-                config,
-                json.loads((folder / "manifest.json").read_text()),
-                json.loads((folder / "metrics.json").read_text()),
-            )
-        except ValueError:
-            raise InputError(
-                f"{folder}: manifest.json or metrics.json is broken; make them again: python -m tsal evaluate --run {folder}"
-            ) from None
-    if not runs:
-        raise InputError("no run to compare: give the folders of one or more")
-    _check_alike(runs)
-    methods = _name_methods([config for config, _, _ in runs.values()])
-    rows = []
-    for (folder, (config, manifest, report)), names in zip(runs.items(), methods):
-        found = {(row["list"], row["model"]): row["NME"] for row in report["rows"] if row["source"] == "heatmap"}
-        for list_name in dict.fromkeys(name for name, _ in found):
-            for method, model in names.items():
-                nme = found.get((list_name, model), np.nan)
-                if nme is not None and np.isfinite(nme):
-                    rows.append((list_name, method, manifest["labelled"], config.seed, nme, folder.name))
-    if not rows:
-        raise InputError("no run has a number to compare: their evaluation lists have no labels")
-    scores = pd.DataFrame(rows, columns=["list", "method", "labelled", "seed", "NME", "runs"])
-    # runs of one seed share what was trained on labels alone: it counts once
-    keys = ["list", "method", "labelled", "seed"]
-    scores["list"], scores["method"] = (
-        pd.Categorical(scores[name], scores[name].unique()) for name in ("list", "method")
-    )
-    scores = scores.groupby(keys, observed=True).agg(
-        NME=("NME", "mean"), runs=("runs", lambda names: ", ".join(dict.fromkeys(names)))
-    )
-    first = next(iter(runs.values()))[0]
-    unit = f"% of {NORMALISERS[first.data.normaliser]}" + ", transductive" * any(
-        config.data.transductive for config, _, _ in runs.values()
-    )
-    return Comparison(scores.reset_index().astype({"list": str, "method": str}), list(methods[0])[-1], unit)
-
-
-def _check_alike(runs: dict) -> None:
-    """One normaliser, and one content of each evaluation list."""
-    seen: dict[str, tuple[str, Path]] = {}
-    for folder, (config, manifest, report) in runs.items():
-        facts = {
-            f"evaluation list {name}": digest
-            for name, digest in manifest["lists"].items()
-            if name in config.data.evaluate
-        }
-        for name, value in {"normaliser": report["normaliser"], **facts}.items():
-            before, other = seen.setdefault(name, (value, folder))
-            if before != value:
-                raise InputError(f"{folder}: its {name} is not that of {other}; compare runs that are measured alike")
-
-
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}"""
-    found = {}
-    for name, value in values.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return found
-
-
-def _name_methods(configs: Sequence[Config]) -> list[dict[str, str]]:
-    """Of each run: its methods, and the model of the run that is each one's result; TSAL or its rival comes last."""
-    try:
-        base = Config.load(configs[0].profile)
-    except ConfigError:  # a profile of one's own
-        base = Config()
-    settings, usual = [flat(config.to_dict()) for config in configs], flat(base.to_dict())
-    differing = [key for key in usual if key not in SAME and len({json.dumps(one[key]) for one in settings}) > 1]
-    names = []
-    for one in settings:
-        alone = [key for key in differing if not key.startswith(("tsal.", "tracker."))]
-        method, result, told = _known_method(one, base)
-        untold = [key for key in differing if key not in told]
-        names.append(
-            {
-                _called(START, [key for key in alone if key not in FURTHER], one, usual): "init",
-                _called(SUPERVISED, alone, one, usual): "supervised",
-                _called(method, untold, one, usual): result,
-            }
-        )
-    return names
-
-
-def _called(name: str, keys: Sequence[str], settings: dict, usual: dict) -> str:
-    words = [f"{key}={json.dumps(settings[key])}".replace('"', "") for key in keys if settings[key] != usual[key]]
-    return ", ".join([name, *words])
-
-
-def _known_method(settings: dict, base: Config) -> tuple[str, str, set[str]]:
-    """Name and result of the file of configs/methods that sets TSAL and its flow just so, and the settings that it
-    tells.
-    """
-    parts = {key for key in settings if key.startswith("tsal.") or key == "tracker.flow"}
-    # on some profiles two files say the same: the one that sets less is meant
-    methods = sorted((len(load_method(name)[0]), name) for name in method_names())
-    for _, name in methods:
-        overrides, result, _ = load_method(name)
-        wanted = flat(base.override(overrides).to_dict())
-        if result != "supervised" and all(settings[key] == wanted[key] for key in parts):
-            return TSAL if name == "tsal" else name, result, parts
-    return TSAL, "teacher", set()
-
-
-# --- told
-# ------------------------------------------------------------------------------------------------------------------
+# --- told ---
 
 
 def method_table(found: Comparison) -> pd.DataFrame:
@@ -225,7 +89,7 @@ def _no_ablation(found: Comparison) -> str:
     others = [
         method
         for method in found.scores.method.unique()
-        if method != found.full and not method.startswith((START, SUPERVISED))
+        if method != found.full and not method.startswith((INIT, SUPERVISED))
     ]
     if not others:
         return f"all runs have one method, {found.full}."
@@ -245,7 +109,7 @@ def draw_comparison(found: Comparison) -> list[Picture]:
 
 def _colours(found: Comparison) -> dict[str, str]:
     """The models' own colours for what they are, others for others."""
-    own = {START: MODELS["init"], SUPERVISED: MODELS["supervised"], found.full: MODELS["teacher"]}
+    own = {INIT: MODELS["init"], SUPERVISED: MODELS["supervised"], found.full: MODELS["teacher"]}
     free = [colour for colour in COLOURS if colour not in own.values()]
     others = [method for method in dict.fromkeys(found.scores.method) if method not in own]
     return own | {method: free[i % len(free)] for i, method in enumerate(others)}
@@ -356,7 +220,7 @@ def _draw_budgets(found: Comparison) -> Picture:
 def _draw_ablation(found: Comparison) -> Picture:
     """How much worse (right) or better (left) than the full method, seed by seed and over all budgets."""
     scores, colours = found.scores, _colours(found)
-    methods = [method for method in colours if method in set(scores.method) and method not in (START, found.full)]
+    methods = [method for method in colours if method in set(scores.method) and method not in (INIT, found.full)]
     figure = Picture("compare-ablation", _width(found), max(1.3, 0.65 + 0.3 * len(methods)), layout="constrained")
     for name, axes in _panels(figure, found).items():
         table = scores[scores.list == name].pivot(index=["labelled", "seed"], columns="method", values="NME")

@@ -2,9 +2,9 @@
 
 Runs are told apart by their configs. A seed is ``seed``; a budget is the number of labelled faces (of the manifest);
 every other setting that decides a result and is not the same in all runs makes a method of its own. A method is called
-by its name in configs/methods where its settings are just those; otherwise by the settings in which it differs from the
-profile of the first run. The first run's method is the full one, against which ablations are measured, seed by seed.
-What was trained on labels alone is told apart by the settings that such a training sees.
+by its name in configs/methods, and by the settings in which it differs from that file or from the profile of the first
+run. The first run's method is the full one, against which ablations are measured, seed by seed. What was trained on
+labels alone is told apart by the settings that such a training sees.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from tsal.config import Config, load_method, method_names
+from tsal.config import Config, load_method, settings_of
 from tsal.figures.style import NORMALISERS
-from tsal.run import INCIDENTAL, MEASURING
 from tsal.utils import ConfigError, InputError
 
 BUDGET = ("data.labelled", "data.unlabelled", "render.labelled")  # the settings that a budget of labels stands in
-SAME = {"profile", "seed", *INCIDENTAL, *MEASURING, *BUDGET} - {"data.transductive", "data.normaliser"}
-FURTHER = ("train.further", "train.further_batch", "train.further_lr")  # of what comes after the start
-START, SUPERVISED, TSAL = "start", "supervised only", "TSAL"
+SAME = {"seed", *settings_of("machine", "measuring"), *BUDGET} - {"data.transductive", "data.normaliser"}
+FURTHER = ("semi.steps", "semi.batch", "semi.lr")  # of what comes after the init
+INIT, SUPERVISED, TSAL = "supervised init", "supervised only", "TSAL"
 
 
 class Comparison(NamedTuple):
@@ -64,10 +63,10 @@ def read_runs(folders: Sequence[Path]) -> Comparison:
     methods = _name_methods([config for config, _, _ in runs.values()])
     rows = []
     for (folder, (config, manifest, report)), names in zip(runs.items(), methods):
-        found = {(row["list"], row["member"]): row["NME"] for row in report["rows"] if row["source"] == "heatmap"}
+        found = {(row["list"], row["model"]): row["NME"] for row in report["rows"] if row["source"] == "heatmap"}
         for list_name in dict.fromkeys(name for name, _ in found):
-            for method, member in names.items():
-                nme = found.get((list_name, member), np.nan)
+            for method, model in names.items():
+                nme = found.get((list_name, model), np.nan)
                 if nme is not None and np.isfinite(nme):
                     rows.append((list_name, method, manifest["labelled"], config.seed, nme, folder.name))
     if not rows:
@@ -103,30 +102,23 @@ def _check_alike(runs: dict) -> None:
                 raise InputError(f"{folder}: its {name} is not that of {other}; compare runs that are measured alike")
 
 
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}"""
-    found = {}
-    for name, value in values.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return found
-
-
 def _name_methods(configs: Sequence[Config]) -> list[dict[str, str]]:
-    """Of each run: its methods, and the member of the run that is each one's result; TSAL or its rival comes last."""
+    """Of each run: its methods, and the model of the run that is each one's result; the run's method comes last."""
     try:
         base = Config.load(configs[0].profile)
     except ConfigError:  # a profile of one's own
         base = Config()
-    settings, usual = [flat(config.to_dict()) for config in configs], flat(base.to_dict())
+    settings, usual = [config.flat() for config in configs], base.flat()
     differing = [key for key in usual if key not in SAME and len({json.dumps(one[key]) for one in settings}) > 1]
+    unseen = settings_of("unlabelled")  # by trainings on labels alone
     names = []
     for one in settings:
-        alone = [key for key in differing if not key.startswith(("tsal.", "tracker."))]
-        method, result, told = _known_method(one, base)
+        alone = [key for key in differing if not key.startswith(("tsal.", "tracker.")) and key not in unseen]
+        method, result, told = _known_method(one)
         untold = [key for key in differing if key not in told]
         names.append(
             {
-                _called(START, [key for key in alone if key not in FURTHER], one, usual): "start",
+                _called(INIT, [key for key in alone if key not in FURTHER], one, usual): "init",
                 _called(SUPERVISED, alone, one, usual): "supervised",
                 _called(method, untold, one, usual): result,
             }
@@ -139,16 +131,8 @@ def _called(name: str, keys: Sequence[str], settings: dict, usual: dict) -> str:
     return ", ".join([name, *words])
 
 
-def _known_method(settings: dict, base: Config) -> tuple[str, str, set[str]]:
-    """Name and result of the file of configs/methods that sets TSAL and its flow just so, and the settings that it
-    tells.
-    """
-    parts = {key for key in settings if key.startswith("tsal.") or key == "tracker.flow"}
-    # on some profiles two files say the same: the one that sets less is meant
-    methods = sorted((len(load_method(name)[0]), name) for name in method_names())
-    for _, name in methods:
-        overrides, result, _ = load_method(name)
-        wanted = flat(base.override(overrides).to_dict())
-        if result != "supervised" and all(settings[key] == wanted[key] for key in parts):
-            return TSAL if name == "tsal" else name, result, parts
-    return TSAL, "teacher", set()
+def _known_method(settings: dict[str, Any]) -> tuple[str, str, set[str]]:
+    """Title and result of a run's method, and the settings that its file says: those that ``--set`` left as they were."""
+    method = load_method(settings["method"])
+    told = {key for key, value in method.settings.items() if settings[key] == value}
+    return TSAL if method.name == "tsal" else method.name, method.result, told

@@ -1,7 +1,9 @@
-"""What the builders of datasets share: rows, what was rejected and why, counts, and a prepared folder written at the end.
+"""What the builders of datasets share: rows, what was rejected and why, counts, and a prepared folder written at the
+end.
 
-``data/prepared/<name>/`` holds lists/ (see :mod:`tsal.data.lists`), images.csv (subject, clip, frame and content of each picture),
-rejected.csv (every row left out, and why) and manifest.json (source, options, box policy, counts). The release itself is never
+``data/prepared/<name>/`` holds lists/ (see :mod:`tsal.data.lists`), images.csv (subject, clip, frame and content of
+each picture), rejected.csv (every row left out, and why) and manifest.json (source, options, box policy, counts). The
+release itself is never
 changed: rows reach it through the link ``release``.
 """
 

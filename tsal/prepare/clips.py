@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tsal.faces import Followed, Track, read_frames
-from tsal.prepare.builder import Preparation
+from tsal.prepare.builder import DatasetBuilder
 from tsal.utils import DataError, write_text
 
 LIST = "unlabelled.txt"
@@ -67,7 +67,7 @@ def window_of(boxes: np.ndarray, width: int, height: int) -> tuple[int, int, int
     return int(x1), int(y1), int(x2), int(y2)
 
 
-def write_clips(made: Preparation, video: Path, name: str, clips: Sequence[FaceClip], progress: bool) -> None:
+def write_clips(made: DatasetBuilder, video: Path, name: str, clips: Sequence[FaceClip], progress: bool) -> None:
     """Write the clips that are missing; those of other options or another video are removed first."""
     root, record = made.folder / "clips", made.folder / "work" / f"{name}.clips.json"
     state = video.stat()

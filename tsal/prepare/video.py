@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from tsal.data import Origin
-from tsal.faces import MIN_FACE, Followed, GivenBox, Track, follow_video, read_boxes, read_frames
+from tsal.faces import MIN_FACE, Followed, GivenBox, Track, follow_video, read_boxes
 from tsal.prepare.builder import DatasetBuilder
+from tsal.prepare.clips import JPEG_QUALITY, LIST, MARGIN, FaceClip, clips_of, write_clips
 from tsal.utils import DataError, write_text
 
 SUFFIXES = (
@@ -241,99 +242,7 @@ def _seconds(followed: Followed) -> float:
     return (times[-1] - times[0] + (float(np.median(np.diff(times))) if len(times) > 1 else 0.0)) / 1000
 
 
-# --- second reading
-# --------------------------------------------------------------------------------------------------------
-
-
-def _clips(name: str, followed: Followed, every: int, fps: float | None) -> list[FaceClip]:
-    """The clips that the tracks of a video become; a track between two samples is none."""
-    if fps is None:
-        sampled = np.arange(len(followed.times)) % every == 0
-    else:
-        slots = np.floor(
-            (np.array(followed.times) - followed.times[0]) * fps / 1000 + 1e-3
-        )  # a hair early still counts
-        sampled = np.diff(slots, prepend=-1) > 0
-    clips, faces = [], {}
-    for track in followed.tracks:
-        frames = tuple(number for number in range(track.first, track.last + 1) if sampled[number])
-        if frames:
-            face = faces[track.shot] = faces.get(track.shot, -1) + 1
-            window = window_of(track.boxes, followed.width, followed.height)
-            clips.append(FaceClip(f"{name}-s{track.shot:03d}-f{face:02d}", track, window, frames))
-    return clips
-
-
-def window_of(boxes: np.ndarray, width: int, height: int) -> tuple[int, int, int, int]:
-    """The one window of a track: the union of boxes (n, 4), generously larger, in the picture; without its last column
-    and row.
-    """
-    boxes = np.asarray(boxes)
-    room = MARGIN * float(np.median(np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))))
-    x1, y1 = np.maximum(np.floor(boxes[:, :2].min(0) - room), 0)
-    x2, y2 = np.minimum(np.ceil(boxes[:, 2:].max(0) + room) + 1, [width, height])
-    return int(x1), int(y1), int(x2), int(y2)
-
-
-def _write_clips(made: DatasetBuilder, video: Path, name: str, clips: Sequence[FaceClip], progress: bool) -> None:
-    """Write the clips that are missing; those of other options or another video are removed first."""
-    root, record = made.folder / "clips", made.folder / "work" / f"{name}.clips.json"
-    state = video.stat()
-    windows = [[clip.name, clip.window, clip.frames] for clip in clips]
-    key = hashlib.sha256(
-        json.dumps([str(video), state.st_size, state.st_mtime_ns, JPEG_QUALITY, windows]).encode()
-    ).hexdigest()
-    if not record.exists() or record.read_text() != key:
-        former = [path for path in root.glob(f"{name}-s*") if re.fullmatch(re.escape(name) + r"-s\d+-f\d+", path.name)]
-        if former:  # a list must not name pictures that are gone
-            (made.folder / "lists" / LIST).unlink(missing_ok=True)
-        for path in former:
-            shutil.rmtree(path)
-        write_text(record, key)
-    missing = [clip for clip in clips if len(list((root / clip.name).glob("*.jpg"))) != len(clip.frames)]
-    if not missing:
-        return
-    end = max(clip.frames[-1] for clip in missing)
-    temporary = {clip.name: root / f".{clip.name}.{os.getpid()}.tmp" for clip in missing}
-    takers: dict[int, list[FaceClip]] = {}
-    for clip in missing:
-        takers.setdefault(clip.frames[0], []).append(clip)
-    running: list[tuple[FaceClip, set[int]]] = []
-    reached = -1
-    try:
-        label = f"{video.name}: cutting"
-        bar = tqdm(read_frames(video), total=end + 1, desc=label, unit="frame", disable=not progress, mininterval=1)
-        with bar:
-            for reached, _, picture in bar:
-                for clip in takers.get(reached, ()):
-                    temporary[clip.name].mkdir(parents=True)
-                    running.append((clip, set(clip.frames)))
-                for clip, wanted in running:
-                    if reached in wanted:
-                        _write_frame(temporary[clip.name] / f"{reached:06d}.jpg", picture, clip.window)
-                for clip, _ in running:
-                    if clip.frames[-1] == reached:
-                        shutil.rmtree(root / clip.name, ignore_errors=True)
-                        os.replace(temporary[clip.name], root / clip.name)
-                running = [item for item in running if item[0].frames[-1] > reached]
-                if reached == end:
-                    break
-    finally:
-        for path in temporary.values():
-            shutil.rmtree(path, ignore_errors=True)
-    if reached < end:
-        raise DataError(
-            f"{video}: the second reading ended at frame {reached}, not {end}: has the file changed? try again"
-        )
-
-
-def _write_frame(path: Path, picture: np.ndarray, window: tuple[int, int, int, int]) -> None:
-    x1, y1, x2, y2 = window
-    path.write_bytes(cv2.imencode(".jpg", picture[y1:y2, x1:x2], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes())
-
-
-# --- what is written at the end
-# --------------------------------------------------------------------------------------------
+# --- what is written at the end ---
 
 
 def _add_rows(made: DatasetBuilder, done: Sequence[tuple[Path, Followed, list[FaceClip]]]) -> None:

@@ -39,7 +39,8 @@ def audit_pseudo_labels(run: Run, *, clips: int = 64, frames: int = 24, early_fr
     """Every source of each model of :func:`audited_files` on unlabelled frames; kept in ``audit/``, see
     :mod:`tsal.audit`.
 
-    Where ``data.audit_labels`` has labels, they are added for measuring. An audit that was made from the same is read instead.
+    Where ``data.audit_labels`` has labels, they are added for measuring. An audit that was made from the same is read
+    instead.
 
     Args:
         clips: at most so many clips, and as many photographs, evenly spread; ``frames``: of a clip, from its middle.

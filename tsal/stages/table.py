@@ -1,4 +1,6 @@
-"""What a run is made of, in which order, and when each stage is done: make, the command line and the notebooks ask here."""
+"""What a run is made of, in which order, and when each stage is done: make, the command line and the notebooks ask
+here.
+"""
 
 from __future__ import annotations
 

@@ -19,7 +19,9 @@ from tsal.utils import write_text
 
 
 def train_tracker(run: Run) -> nn.Module:
-    """The tracker of a run, trained where it is not yet, on rendered pairs too where ``tracker.rendered_share`` asks for them."""
+    """The tracker of a run, trained where it is not yet, on rendered pairs too where ``tracker.rendered_share`` asks
+    for them.
+    """
     if run.config.tracker.rendered_share <= 0 or not run.config.tracker.synthetic_steps:
         return tracker_training(run)
     config, root = run.config, run.rendered

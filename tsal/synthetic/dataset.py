@@ -39,7 +39,9 @@ class RenderedClip:
 
 
 def render_clip(seed, frames: int, side: int) -> RenderedClip:
-    """Render one clip of its own fingerprint; ``seed`` is anything ``np.random.default_rng`` takes. Same seed, same bytes."""
+    """Render one clip of its own fingerprint; ``seed`` is anything ``np.random.default_rng`` takes. Same seed, same
+    bytes.
+    """
     rng = np.random.default_rng(seed)
     scene = draw_scene(rng, frames, side)
     finer = 2

@@ -118,7 +118,8 @@ def _finish(folder: Path, **content) -> None:
 
 
 def train_tracker(run: Run, rendered: Callable[[int], FlowBatch] | None = None, origin: dict | None = None) -> FlowNet:
-    """The tracker of a run: pairs with exact flow (``tracker.synthetic_steps``), then pairs of real frames; no labels at all.
+    """The tracker of a run: pairs with exact flow (``tracker.synthetic_steps``), then pairs of real frames; no labels
+    at all.
 
     Args:
         rendered: makes the rendered pairs of a step, of which ``tracker.rendered_share`` are trained on.

@@ -1,6 +1,8 @@
 # make help shows what there is. A run is a folder; a stage is a notebook; a stamp in <run>/stamps says that a stage is done.
 
-PROFILE ?= $(if $(filter rendered,$(DATA)),cpu,real)
+PROFILE ?=
+BUDGET ?=
+METHOD ?=
 SEED ?= 0
 DATA ?= rendered
 ROOT ?=
@@ -8,10 +10,18 @@ LABELLED ?=
 UNLABELLED ?=
 EVALUATE ?=
 SET ?=
-BUDGET ?= $(if $(filter rendered,$(DATA))$(LABELLED),,300w-120)
-RUN ?= outputs/$(DATA)$(if $(BUDGET),-$(BUDGET))-$(basename $(notdir $(PROFILE)))-s$(SEED)
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+quote = '$(subst ','\'',$(1))'
+# the options that name a run's folder; their defaults, and the folder's name, are those of the command line
+names = $(if $(PROFILE),--profile $(call quote,$(PROFILE))) $(if $(BUDGET),--budget $(call quote,$(BUDGET))) \
+	$(if $(METHOD),--method $(call quote,$(METHOD))) --seed $(SEED) --data $(call quote,$(DATA))
+lists = $(if $(ROOT),--root $(call quote,$(ROOT))) $(if $(LABELLED),--labelled $(LABELLED)) \
+	$(if $(UNLABELLED),--unlabelled $(UNLABELLED)) $(if $(EVALUATE),--evaluate $(EVALUATE)) $(if $(SET),--set $(call quote,$(SET)))
+ifndef RUN
+RUN := $(shell $(PYTHON) -m tsal run-folder $(names) 2>/dev/null)
+endif
 
 # threads that wait spin for a tenth of a millisecond: sleeping at once costs half the speed where cores are free, spinning for
 # long costs many times more where they are shared
@@ -19,10 +29,9 @@ export GOMP_SPINCOUNT ?= 100000
 
 PY := .venv/bin/python
 S = $(RUN)/stamps
-quote = '$(subst ','\'',$(1))'
 
-ifneq ($(words $(RUN)),1)
-$(error RUN='$(RUN)': make cannot have a run's folder with spaces in its name (DATA, BUDGET, PROFILE and SEED make it))
+ifneq ($(if $(PYTHON),$(words $(RUN)),1),1)
+$(error RUN='$(RUN)': make cannot have a run's folder with spaces in its name (DATA, BUDGET, PROFILE, METHOD and SEED make it))
 endif
 
 .DEFAULT_GOAL := help
@@ -34,18 +43,19 @@ help:
 	@echo "make reproduce   every stage in order, then the table and the figures"
 	@echo "make data | tracker | train | pseudo | evaluate | figures     up to that stage"
 	@echo "make report      the table of a run again"
-	@echo "make explore     JupyterLab on notebook 04, whose end is the explorer of pseudo-labels of every run in outputs/"
-	@echo "make test        every test"
+	@echo "make explore     JupyterLab on notebook 04, which opens with the explorer of pseudo-labels of every run in outputs/"
+	@echo "make test        style, and every test"
 	@echo "make bench-methods   compare METHODS over SEEDS, JOBS at a time (configs/methods); results in docs/results"
 	@echo "make bench       speed of loader, training, detector and tracker on this machine (TSAL_REALDATA=<folder>: real faces too)"
 	@echo "make pretrain    the tracker that runs start from, made anew (tsal/weights/tracker.pt)"
 	@echo "make clean-run   delete the run's folder"
 	@echo
-	@echo "PROFILE=$(PROFILE)   cpu (rendered faces), real (your own), smoke, paper, or a YAML file      SEED=$(SEED)"
-	@echo "SET='$(SET)'   settings of tsal/config.py, such as SET=\"train.steps=2000 tsal.alpha=0.99\""
-	@echo "DATA=$(DATA) ROOT='$(ROOT)'   rendered, or a name and folder for faces of your own, with"
-	@echo "BUDGET=$(BUDGET)   lists of configs/budgets (300w-120 for your own), or LABELLED= UNLABELLED= EVALUATE= lists, each one or more"
-	@echo "RUN=$(RUN)   PYTHON=$(PYTHON)"
+	@echo "PROFILE=$(PROFILE)   scale: demo (rendered faces), faces (your own), smoke, paper, or a YAML file"
+	@echo "BUDGET=$(BUDGET)    data: lists of configs/budgets, such as 300w-120; or LABELLED= UNLABELLED= EVALUATE= lists, each one or more"
+	@echo "METHOD=$(METHOD)    targets: tsal, mean-teacher, ... (configs/methods)"
+	@echo "SET='$(SET)'   any setting, such as SET=\"semi.steps=2000 semi.ema_decay=0.99\"; see: python -m tsal config show"
+	@echo "DATA=$(DATA) ROOT='$(ROOT)'   rendered, or a name and folder for faces of your own"
+	@echo "SEED=$(SEED)   RUN=$(RUN)   PYTHON=$(PYTHON)"
 
 # --- environment -----------------------------------------------------------------------------------------------------------
 
@@ -95,16 +105,11 @@ figures: $(S)/figures
 # rewritten only where the settings are others than last time
 $(S)/settings: FORCE
 	@mkdir -p $(S)
-	@printf '%s\n' $(call quote,PROFILE=$(PROFILE)) $(call quote,SEED=$(SEED)) $(call quote,DATA=$(DATA)) $(call quote,ROOT=$(ROOT)) \
-		$(call quote,BUDGET=$(BUDGET)) $(call quote,LABELLED=$(LABELLED)) $(call quote,UNLABELLED=$(UNLABELLED)) \
-		$(call quote,EVALUATE=$(EVALUATE)) $(call quote,SET=$(SET)) > $@.new
+	@printf '%s\n' $(call quote,$(names)) $(call quote,$(lists)) > $@.new
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
-$(S)/data: notebooks/01_data.ipynb $(S)/settings $(data_code) $(wildcard configs/*.yaml configs/budgets/*.yaml configs/schemes/*.yaml $(PROFILE)) | .venv/.done
-	$(run_notebook) --profile $(call quote,$(PROFILE)) --seed $(SEED) --data $(call quote,$(DATA)) \
-		$(if $(ROOT),--root $(call quote,$(ROOT))) $(if $(BUDGET),--budget $(call quote,$(BUDGET))) \
-		$(if $(LABELLED),--labelled $(LABELLED)) $(if $(UNLABELLED),--unlabelled $(UNLABELLED)) \
-		$(if $(EVALUATE),--evaluate $(EVALUATE)) $(if $(SET),--set $(call quote,$(SET)))
+$(S)/data: notebooks/01_data.ipynb $(S)/settings $(data_code) $(wildcard configs/*/*.yaml $(PROFILE)) | .venv/.done
+	$(run_notebook) $(names) $(lists)
 	$(stamp)
 
 $(S)/tracker: notebooks/02_tracker.ipynb $(S)/data $(tracker_code) $(wildcard tsal/weights/*.pt) | .venv/.done
@@ -141,6 +146,8 @@ report: | .venv/.done
 # --- the rest --------------------------------------------------------------------------------------------------------------
 
 test: .venv/.done
+	$(PY) -m ruff check --quiet .
+	$(PY) -m ruff format --check --quiet .
 	$(PY) -m pytest -q
 
 bench: .venv/.done
@@ -152,10 +159,7 @@ SEEDS ?= 0 1 2
 JOBS ?= 1
 
 bench-methods: .venv/.done
-	$(PY) -m tsal bench-methods --profile $(call quote,$(PROFILE)) --data $(call quote,$(DATA)) $(if $(ROOT),--root $(call quote,$(ROOT))) \
-		$(if $(BUDGET),--budget $(call quote,$(BUDGET))) $(if $(LABELLED),--labelled $(LABELLED)) \
-		$(if $(UNLABELLED),--unlabelled $(UNLABELLED)) $(if $(EVALUATE),--evaluate $(EVALUATE)) $(if $(SET),--set $(call quote,$(SET))) \
-		--methods $(METHODS) --seeds $(SEEDS) --jobs $(JOBS)
+	$(PY) -m tsal bench-methods $(names) $(lists) --methods $(METHODS) --seeds $(SEEDS) --jobs $(JOBS)
 
 # the tracker that comes with the project, made anew: 50 minutes of one core
 pretrain: .venv/.done
@@ -164,7 +168,7 @@ pretrain: .venv/.done
 	mkdir -p tsal/weights && cp outputs/pretrain/tracker/model.pt tsal/weights/tracker.pt
 
 explore: .venv/.done
-	$(PY) -m jupyter lab --LabApp.news_url=None $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/04_pseudo_labels.ipynb
+	JUPYTER_CONFIG_PATH='$(CURDIR)/tsal/explorer/jupyter'$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH} $(PY) -m jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/04_pseudo_labels.ipynb
 
 clean-run:
 	rm -rf $(call quote,$(RUN))

@@ -8,7 +8,6 @@ data: lists, and how many faces of each kind a step has. A method (``configs/met
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import types
 import typing
@@ -31,7 +30,7 @@ from tsal.settings import (
     TsalConfig,
     setting,
 )
-from tsal.utils import CONFIG_FOLDER, ConfigError, write_text
+from tsal.utils import CONFIG_FOLDER, ConfigError, nearest, write_text
 
 Overrides = Iterable[str] | Mapping[str, Any]
 BUDGET_KEYS = {"semi.clips", "semi.images", "semi.frames", "semi.unlabelled_weight"}  # and all of data.*
@@ -69,7 +68,7 @@ class Config:
 
     @staticmethod
     def resolve(profile: str = "demo", budget: str = "", method: str = "tsal", overrides=(), lists=()) -> Config:
-        """The config of a profile, a budget, a method and overrides, the later wins; see :func:`tsal.settings.resolve`."""
+        """The config of a profile, a budget, a method and overrides, the later wins; see :func:`resolve`."""
         return resolve(profile, budget, method, overrides, lists)[0]
 
     @staticmethod
@@ -133,7 +132,7 @@ def profile_for(data: str | None) -> str:
 def _read(kind: str, name: str) -> dict[str, Any]:
     names = names_of(kind)
     if name not in names:
-        raise ConfigError(f"no {kind[:-1]} {name!r}{_nearest(name, names)}; {kind}: {', '.join(names)}")
+        raise ConfigError(f"no {kind[:-1]} {name!r}{nearest(name, names)}; {kind}: {', '.join(names)}")
     return read_yaml(CONFIG_FOLDER / kind / f"{name}.yaml")
 
 
@@ -253,11 +252,6 @@ def _pairs(overrides: Overrides) -> dict[str, Any]:
 # --- values of the right type ---
 
 
-def _nearest(name: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.4)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
 def update(config: Any, values: Mapping[str, Any], origin: str, prefix: str = "") -> Any:
     """A copy of a section with nested values, each of the setting's type.
 
@@ -274,7 +268,7 @@ def update(config: Any, values: Mapping[str, Any], origin: str, prefix: str = ""
             whole = [prefix + n for n, _ in fields_of(config)] + [prefix + n for n in hints]
             # a forgotten section ("steps=5") is the commonest slip: compare with the last parts too
             tails = [n for n in every if n.rpartition(".")[2] == str(name)]
-            hint = f" (did you mean {tails[0]!r}?)" if tails else _nearest(prefix + str(name), whole + every)
+            hint = f" (did you mean {tails[0]!r}?)" if tails else nearest(prefix + str(name), whole + every)
             raise ConfigError(f"{origin}: unknown setting {prefix + str(name)!r}{hint}")
         current = getattr(config, name)
         if dataclasses.is_dataclass(current):
@@ -305,7 +299,7 @@ def _coerce(value: Any, kind: Any, where: str) -> Any:
             if str(value) == str(choice) and not isinstance(value, bool):
                 return choice
         choices = [str(a) for a in allowed]
-        raise ConfigError(f"{where}: {value!r} is none of {', '.join(choices)}{_nearest(str(value), choices)}")
+        raise ConfigError(f"{where}: {value!r} is none of {', '.join(choices)}{nearest(str(value), choices)}")
     if isinstance(value, str):
         try:
             value = float(value) if kind is float else yaml.safe_load(value)  # YAML reads 4e-3 as text

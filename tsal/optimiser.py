@@ -11,7 +11,7 @@ from tsal.config import TrainConfig
 
 
 def make_optimiser(module: nn.Module, train: TrainConfig, lr: float) -> torch.optim.Optimizer:
-    """SGD (Nesterov) or AdamW; biases and heatmap stages may have rates of their own. Every parameter is in one group."""
+    """SGD (Nesterov) or AdamW; biases and heatmap stages may have rates of their own. Each parameter is in one."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         rate = (train.bias_lr if name.endswith("bias") else 1.0) * (

@@ -125,7 +125,7 @@ def _family(sources: dict[str, Source], names: list[str]) -> tuple[Tensor, Tenso
 
 
 def _with_fallback(sources: dict[str, Source], names: list[str], plain: str, fallback: bool) -> tuple[Tensor, Tensor]:
-    """A family's points; where none of its named sources is valid, those of ``plain`` (the detector on the real frame)."""
+    """A family's points; where none of its named sources is valid, those of ``plain``."""
     points, valid = _family(sources, names)
     if fallback and plain not in names:
         points = torch.where(valid[..., None], points, sources[plain].points)

@@ -91,7 +91,8 @@ class Run:
             if (PREPARED / data.name / "lists").is_dir():
                 return PREPARED / data.name
             raise ConfigError(
-                f"data.root: name the folder of {data.name!r} (make: ROOT=<folder>), or prepare it: python -m tsal data --help"
+                f"data.root: name the folder of {data.name!r} (make: ROOT=<folder>), "
+                "or prepare it: python -m tsal data --help"
             )
         return self.rendered
 

@@ -53,7 +53,7 @@ class TeacherStudent:
 
 
 class FlowMemory:
-    """Flows of frozen trackers, while there is room: a pair of frames that is never augmented looks the same each time."""
+    """Flows of frozen trackers, while there is room: a pair that is never augmented looks the same each time."""
 
     def __init__(self, limit: int):
         self.kept: dict[tuple[int, int], Tensor] = {}
@@ -197,7 +197,7 @@ def look_or_learn(teacher: Learner, views: Views, batch: Batch, context: Context
 def pseudo_labels(
     pair: TeacherStudent, teacher: Pass, views: Views, batch: Batch, context: Context
 ) -> dict[str, LabelledFrames]:
-    """Pseudo-labels of the weak views by who makes them: "teacher", and "self" where the student learns from its own."""
+    """Pseudo-labels of the weak views by who makes them: "teacher", "self" where the student learns from its own."""
     tsal, labeller, places = context.config.tsal, context.labeller, (batch.previous, batch.following)
     labels = {}
     if tsal.targets_from == "teacher" or labeller.consistency:

@@ -117,7 +117,7 @@ def train_supervised_only(run: Run) -> None:
 
 
 def train_semi(run: Run, inits: list[Path], steps: int) -> None:
-    """Teacher and student from their inits, with their trackers, by the run's method; kept in ``<run>/semi/model.pt``."""
+    """Teacher and student from their inits, by the run's method; kept in ``<run>/semi/model.pt``."""
     config, folder = run.config, run.folder / "semi"
     fingerprint = run.fingerprint("model", "augment", "semi", "train", "tracker", "tsal", "data.consecutive")
     fingerprint |= {"init": [load_checkpoint(path)["fingerprint"] for path in inits], "steps": steps}

@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from tsal.cli.commands import STAGES, main, make_parser, overrides_from, run_folder
+from tsal.cli.commands import STAGES, main, make_parser
+from tsal.cli.options import config_from, resolved, run_folder
 from tsal.config import Config
 from tsal.data.lists import find_list, read_list
 from tsal.run import Run
@@ -35,7 +36,7 @@ def parse(*words: str):
     return make_parser().parse_args(words)
 
 
-def test_options_become_overrides_with_set_last():
+def test_options_make_a_config_with_set_last():
     arguments = parse(
         "data",
         "--data",
@@ -48,19 +49,26 @@ def test_options_become_overrides_with_set_last():
         "a",
         "b",
         "--set",
-        "a.b=1 c.d=2",
-        "e.f=3",
+        "semi.clips=2 semi.steps=4",
+        "semi.clips=3",
     )
-    overrides = overrides_from(arguments)
-    assert overrides[:2] == ["data.name=mine", "data.root=/x y"] and overrides[-4:] == [
-        "data.labelled=a,b",
-        "a.b=1",
-        "c.d=2",
-        "e.f=3",
-    ]
-    assert "data.evaluate=YTF.val.GTB" in overrides
-    config = Config.load("smoke", overrides[:-3])
-    assert config.data.root == "/x y" and config.data.labelled == ("a", "b")
+    config, origins = resolved(arguments)
+    assert (config.data.name, config.data.root, config.data.labelled) == ("mine", "/x y", ("a", "b"))
+    assert (config.profile, config.budget, config.method) == ("faces", "ytf-40", "tsal")
+    assert (config.data.evaluate, origins["data.evaluate"]) == (("YTF.val.GTB",), "budget ytf-40")
+    assert (config.semi.clips, config.semi.steps) == (3, 4) and origins["semi.clips"] == "--set"  # the budget says 13
+    assert config_from(arguments, method="mean-teacher").method == "mean-teacher"
+
+
+def test_settings_are_printed_with_where_they_came_from(capsys):
+    assert main(["config", "show", "semi", "--budget", "300w-50", "--data", "mine", "--set", "semi.lr=1e-3"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "[budget 300w-50]" in lines["semi.images"] and "[profile faces]" in lines["semi.steps"]
+    assert "0.001" in lines["semi.lr"] and "[--set]" in lines["semi.lr"] and "tsal.sources" not in lines
+    assert main(["config", "diff", "method=tsal-no-sic"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["tsal.sic_weight: 0.0 -> 30.0"]
+    assert main(["config", "diff", "--profile", "demo"]) == 0 and capsys.readouterr().out == "none\n"
+    assert main(["config", "diff", "methods=x"]) == 2 and main(["config", "show", "tsall"]) == 2
 
 
 def test_a_run_is_named_by_what_it_is():
@@ -68,8 +76,10 @@ def test_a_run_is_named_by_what_it_is():
     assert run_folder(parse("train")) == outputs / "rendered-demo-s0"
     assert (
         run_folder(parse("train", "--data", "mine", "--budget", "300w-50", "--seed", "2"))
-        == outputs / "mine-300w-50-real-s2"
+        == outputs / "mine-300w-50-faces-s2"
     )
+    assert run_folder(parse("train", "--method", "stld")) == outputs / "rendered-demo-stld-s0"
+    assert run_folder(parse("train", "--method", "tsal")) == outputs / "rendered-demo-s0"
     assert run_folder(parse("train", "--profile", "some/own.yaml")) == outputs / "rendered-own-s0"
 
 

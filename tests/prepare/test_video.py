@@ -18,7 +18,8 @@ from tsal.faces.detect import iou
 from tsal.prepare import clips as second
 from tsal.prepare import video as module
 from tsal.prepare.builder import describe, read_rejected
-from tsal.prepare.video import prepare_video, window_of
+from tsal.prepare.clips import window_of
+from tsal.prepare.video import prepare_video
 from tsal.synthetic.dataset import render_clip
 from tsal.utils.errors import DataError
 

@@ -35,9 +35,7 @@ def find_alarms(history: pd.DataFrame) -> list[str]:
             f"at first by {smooth.spread.iloc[0]:.2f} %"
         )
     if "model_distance" in smooth and smooth.model_distance.iloc[-1] < ONE_NETWORK:
-        found.append(
-            f"one network: teacher and student are {smooth.model_distance.iloc[-1]:.1e} apart; what one believes, so does the other"
-        )
+        found.append(f"one network: teacher and student are {smooth.model_distance.iloc[-1]:.1e} apart")
     if "target_weight" in smooth and smooth.target_weight.iloc[-1] < 0.02:
         found.append(f"silence: {100 * smooth.target_weight.iloc[-1]:.1f} % of the targets pass the gates")
     return found

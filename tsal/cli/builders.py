@@ -87,5 +87,6 @@ def run_builder(arguments: argparse.Namespace) -> None:
     folder, manifest = build(arguments.builder, arguments.source, name=arguments.name, **options)
     print(describe(manifest, folder))
     print(
-        f"look at it, and go on: make data DATA={folder.name} BUDGET= LABELLED=... UNLABELLED=... EVALUATE=... (lists of {folder / 'lists'})"
+        f"look at it, and go on: make data DATA={folder.name} LABELLED=... UNLABELLED=... EVALUATE=... "
+        f"(lists of {folder / 'lists'})"
     )

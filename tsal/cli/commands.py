@@ -35,9 +35,9 @@ if TYPE_CHECKING:  # torch takes seconds to import: --help does without
 # threads wait by spinning for a tenth of a millisecond: right where cores are free, bearable where they are shared
 os.environ.setdefault("GOMP_SPINCOUNT", "100000")
 SETTINGS_ARE_FIXED = (
-    "Settings are fixed when 'data' makes the run and are read from its config.json afterwards; options given here must "
-    "agree with it. Where there is no run yet, or an earlier stage is missing or was done with other settings, it is done "
-    "first. What is done already is skipped, and a killed training goes on from its last checkpoint."
+    "Settings are fixed when 'data' makes the run and are read from its config.json afterwards; options "
+    "given here must agree with it. Where there is no run yet, or an earlier stage is missing or was done with "
+    "other settings, it is done first. What is done already is skipped, and a killed training goes on from its last checkpoint."
 )
 
 
@@ -79,7 +79,7 @@ def make_parser() -> argparse.ArgumentParser:
         "notebook",
         "run one notebook by papermill into <run>/executed",
         run_notebook,
-        "Options of settings go to a notebook that has them as parameters (01_data); later notebooks read the run's config.",
+        "Settings go to a notebook that has them as parameters (01_data); later notebooks read the run's config.",
     )
     made.add_argument("notebook", type=Path, help="such as notebooks/01_data.ipynb")
     made.add_argument(
@@ -106,8 +106,8 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         metavar="RUN",
-        help="instead: compare these evaluated runs, told apart by their settings, over seeds, label budgets and parts; the "
-        "first run's method is the full one",
+        help="instead: compare these evaluated runs, told apart by their settings, over seeds, budgets and parts; "
+        "the first run's method is the full one",
     )
     group.add_argument("--out", type=Path, metavar="DIR", help="folder of the comparison (outputs/compare)")
 
@@ -135,8 +135,8 @@ def open_run(arguments: argparse.Namespace) -> Run:
     run = Run.open(folder)
     if apart := _disagreements(run, arguments):
         raise ConfigError(
-            f"{folder}: the run was made with {apart}; give these options to 'python -m tsal data', which fixes the settings "
-            "of a run, or name another --run"
+            f"{folder}: the run was made with {apart}; give these options to 'python -m tsal data', which fixes the "
+            "settings of a run, or name another --run"
         )
     if not (folder / "manifest.json").exists():
         print(describe_manifest(stages.prepare_data(run)))
@@ -172,7 +172,7 @@ def run_stage(arguments: argparse.Namespace) -> None:
 
 
 def perform(run: Run, name: str, again: bool = False) -> None:
-    """A stage after those that it needs. Trainings know by themselves what is done; ``again``: do another stage anew."""
+    """A stage after those that it needs. Trainings know what is done; ``again``: do another stage anew."""
     for needed in STAGES[name].needs:
         if needed != "data":
             perform(run, needed)

@@ -306,7 +306,7 @@ def same_file(root: Path, one: Face, other: Face) -> bool:
 def find_problems(
     lists: FaceLists, points: int, *, workers: int = 2, progress: bool = True
 ) -> tuple[dict[str, dict | str], list[str]]:
-    """Open every image and annotation: what :func:`look_at_image` says of each image, and one line for every problem."""
+    """Open every image and annotation: what :func:`look_at_image` says of it, and one line for every problem."""
     groups = {"labelled": lists.labelled, "unlabelled": lists.unlabelled, **lists.evaluate}
     images = sorted({face.image for faces in groups.values() for face in faces})
     with ThreadPoolExecutor(workers) as pool:

@@ -79,7 +79,7 @@ def read_ground_truth(store: FaceStore, faces: Sequence[Face], kind: str, scheme
 def predictions_table(
     models: dict[str, Detector], store: FaceStore, truth: GroundTruth, faces, device
 ) -> dict[str, np.ndarray]:
-    """The one table of a run: for M models, S sources and N faces, points (M, S, N, K, 2) px and scores (M, S, N, K)."""
+    """The table of a run: for M models, S sources, N faces, points (M, S, N, K, 2) px and scores (M, S, N, K)."""
     found = [predict(detector, store, faces, device, progress=f"predict {name}") for name, detector in models.items()]
     return {
         "list": truth.list_name,

@@ -132,7 +132,7 @@ def _called(name: str, keys: Sequence[str], settings: dict, usual: dict) -> str:
 
 
 def _known_method(settings: dict[str, Any]) -> tuple[str, str, set[str]]:
-    """Title and result of a run's method, and the settings that its file says: those that ``--set`` left as they were."""
+    """Title and result of a run's method, and the settings of its file that ``--set`` left as they were."""
     method = load_method(settings["method"])
     told = {key for key, value in method.settings.items() if settings[key] == value}
     return TSAL if method.name == "tsal" else method.name, method.result, told

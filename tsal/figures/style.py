@@ -267,7 +267,7 @@ def fine_store(run: Run) -> FaceStore:
 def draw_crop(
     axes, store: FaceStore, faces: Sequence[Face], face: Face, landmarks: dict | None = None, **options
 ) -> None:
-    """One frame cut by the one box of ``faces``, with {colour: (points (K, 2) px of the image, visible (K,) or None)}."""
+    """A frame cut by the one box of ``faces``, with {colour: (points (K, 2) px of the image, visible (K,) or None)}."""
     affine = plain_affine(faces, store.side, store.box_scale)
     draw_face(axes, store.view(face, affine))
     for colour, (points, visible) in (landmarks or {}).items():

@@ -31,7 +31,7 @@ SHIFT = 4  # bits of OpenCV's sub-pixel coordinates
 
 
 def write_csv(path: Path, followed: Followed, models: Sequence[str], shown: Sequence[np.ndarray]) -> None:
-    """Landmarks of ``detect``, see :mod:`tsal.track`, as this module's first lines tell; px to 2 digits, scores to 3."""
+    """Landmarks of ``detect``, see :mod:`tsal.track`, as the module's first lines say; px to 2 digits, scores to 3."""
     landmarks = shown[0].shape[2]
     starts: dict[int, list[int]] = {}
     for number, track in enumerate(followed.tracks):

@@ -4,7 +4,6 @@ prepared folder.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from tsal.utils import PREPARED, ConfigError, nearest
 
-BUILDERS = {  # builder: module and function of tsal.data, the name that a dataset gets by itself, what it reads
+BUILDERS = {  # builder: module and function of tsal.prepare, the name that a dataset gets by itself, what it reads
     "300w": ("ibug_300w", "prepare_300w", "300W", "300-W as released: afw, helen, ibug, lfpw and Bounding_Boxes"),
     "300vw": ("ibug_300vw", "prepare_300vw", "300VW", "300-VW as released: 300VW_Dataset_2015_12_14"),
     "aflw": ("aflw", "prepare_aflw", "AFLW", "AFLW: AFLWinfo_release.mat and the pictures, 19 points"),
@@ -65,11 +64,6 @@ def build(builder: str, source: str | Path, *, name: str = "", **options: Any) -
             raise ConfigError(f"{builder}: no option {option!r}{nearest(option, known)}; it has {', '.join(known)}")
     folder = PREPARED / name
     return folder, prepare(Path(source), folder, **options)
-
-
-def _nearest(name: str, names) -> str:
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.4)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def option_names(builder: str) -> list[str]:

@@ -9,5 +9,5 @@ from tsal.run import Run
 
 
 def draw_figures(run: Run) -> list[Path]:
-    """Every figure as .png and .pdf, the tables as ``tables.md`` and ``tables.tex``, in ``<run>/figures``; their paths."""
+    """Figures as .png and .pdf, tables as ``tables.md`` and ``tables.tex``, in ``<run>/figures``; their paths."""
     return draw_all(run)

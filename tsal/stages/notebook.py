@@ -4,7 +4,6 @@ failed.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import sys
@@ -12,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tsal.utils import REPOSITORY, ConfigError, DataError, InputError, RunError
+from tsal.utils import REPOSITORY, ConfigError, DataError, InputError, RunError, nearest
 
 KERNEL = "python3"
 
@@ -35,9 +34,9 @@ def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
     known = notebook_parameters(notebook)
     for name in parameters:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise ConfigError(f"{notebook}: no parameter {name!r}{hint}; it has {', '.join(known) or 'none'}")
+            raise ConfigError(
+                f"{notebook}: no parameter {name!r}{nearest(name, known)}; it has {', '.join(known) or 'none'}"
+            )
 
 
 def execute(notebook: Path, run: Path, parameters: Mapping[str, Any]) -> Path:

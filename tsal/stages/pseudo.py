@@ -21,7 +21,7 @@ from tsal.utils import load_checkpoint
 
 
 def audited_files(run: Run) -> list[tuple[str, int, Path, str | None]]:
-    """(model, step, file, name in it) of all that is audited: the start, TSAL's snapshots, and its models at the end."""
+    """(model, step, file, name in it) of all that is audited: the init, snapshots, and the models at the end."""
     files = model_files_of(run)
     final, steps = files["teacher"][0], schedule_steps(run)[1]
     fingerprint = load_checkpoint(final)["fingerprint"]

@@ -35,8 +35,8 @@ STAGES = {
         Stage(
             "data",
             "01_data",
-            "make or refresh a run: resolve its settings, make the rendered faces, check every list, image and annotation; or, "
-            "with a BUILDER, prepare a dataset",
+            "make or refresh a run: resolve its settings, make rendered faces, check every list, image and annotation; "
+            "or, with a BUILDER, prepare a dataset",
             "manifest.json",
             rooms=("prepare", "synthetic"),
         ),

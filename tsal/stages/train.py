@@ -13,7 +13,7 @@ from tsal.utils import InputError
 
 
 def train_models(run: Run) -> dict[str, dict]:
-    """Supervised init(s), supervised-only and the semi-supervised method, for equal steps; steps and seconds of each."""
+    """Supervised init(s), supervised-only and the method, for equal steps; steps and seconds of each."""
     return trainings.train(run)
 
 

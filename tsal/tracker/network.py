@@ -218,6 +218,6 @@ def both_directions(net: nn.Module, first: Tensor, second: Tensor) -> tuple[list
 
 @torch.no_grad()
 def track_frames(net: nn.Module, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Flows (forward, backward), each (N, 2, H, W) px, between frames (N, 3, H, W): to track with, not to learn from."""
+    """Flows (forward, backward), each (N, 2, H, W) px, between frames (N, 3, H, W), to track with."""
     forward, backward = both_directions(net, first, second)
     return forward[0], backward[0]

@@ -84,7 +84,8 @@ def initial_tracker(config: Config) -> FlowNet:
             tracker.load_state_dict(content["tracker"])
         except (KeyError, RuntimeError):
             raise ConfigError(
-                f'tracker.init={path}: holds no tracker of these channels, search, finest and width; set tracker.init="" '
+                f"tracker.init={path}: holds no tracker of these channels, search, finest and width; set "
+                'tracker.init="" '
                 "to train one from scratch"
             ) from None
     return tracker

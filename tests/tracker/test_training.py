@@ -7,11 +7,13 @@ import shutil
 import pytest
 import torch
 
-from tsal import trainings
 from tsal.config import Config
+from tsal.data.batches import FlowBatch
 from tsal.run import Run
-from tsal.synthetic.flow import SyntheticFlow
-from tsal.trainings import make_tracker, start_tracker, train_tracker
+from tsal.stages import tracker as stage
+from tsal.stages.tracker import train_tracker
+from tsal.tracker import training
+from tsal.tracker.training import initial_tracker, make_tracker
 from tsal.utils.checkpoints import save_checkpoint
 from tsal.utils.errors import ConfigError, InputError
 from tsal.utils.paths import REPOSITORY
@@ -42,16 +44,16 @@ def test_training_goes_on_from_the_tracker_that_is_named(opened, tmp_path):
 @pytest.mark.parametrize("content", [{"tracker": {"levels.0.0.0.weight": torch.zeros(1)}}, {"models": {}}])
 def test_a_tracker_of_another_shape_is_told_in_a_line(tmp_path, content):
     save_checkpoint(tmp_path / "other.pt", content)
-    with pytest.raises(ConfigError, match=r"tracker\.start=.*other\.pt: holds no tracker of these channels") as told:
-        start_tracker(Config.load("smoke", [f"tracker.init={tmp_path / 'other.pt'}"]))
+    with pytest.raises(ConfigError, match=r"tracker\.init=.*other\.pt: holds no tracker of these channels") as told:
+        initial_tracker(Config.load("smoke", [f"tracker.init={tmp_path / 'other.pt'}"]))
     assert len(str(told.value).splitlines()) == 1
     with pytest.raises(InputError, match="none.pt: no such tracker"):
-        start_tracker(Config.load("smoke", [f"tracker.init={tmp_path / 'none.pt'}"]))
+        initial_tracker(Config.load("smoke", [f"tracker.init={tmp_path / 'none.pt'}"]))
 
 
 def test_the_tracker_that_comes_with_the_project_fits_the_default_profile():
     assert (REPOSITORY / Config().tracker.init).is_file()
-    start_tracker(Config())
+    initial_tracker(Config())
 
 
 @pytest.mark.parametrize("share, steps", [(0.0, 0), (0.4, 2), (1.0, 5)])
@@ -64,13 +66,13 @@ def test_a_share_of_the_steps_on_known_flow_is_on_rendered_pairs(opened, monkeyp
 
     rendered = []
 
-    class Recorded(trainings.SyntheticFlowMaker):
-        def __call__(self, step: int) -> SyntheticFlow:
+    class Recorded(stage.SyntheticFlowMaker):
+        def __call__(self, step: int) -> FlowBatch:
             rendered.append(step)
             return super().__call__(step)
 
-    original = trainings.synthetic_flow_loss
-    monkeypatch.setattr(trainings, "synthetic_flow_loss", synthetic_flow_loss)
-    monkeypatch.setattr(trainings, "SyntheticFlowMaker", Recorded)
+    original = training.synthetic_flow_loss
+    monkeypatch.setattr(training, "synthetic_flow_loss", synthetic_flow_loss)
+    monkeypatch.setattr(stage, "SyntheticFlowMaker", Recorded)
     train_tracker(opened(f"tracker.rendered_share={share}", "tracker.synthetic_steps=5", "tracker.video_steps=1"))
     assert len(seen) == 5 and len(rendered) == steps and all(step < 5 for step in rendered)

@@ -10,7 +10,6 @@ import pytest
 
 from tsal.cli.commands import STAGES, main, make_parser
 from tsal.cli.options import config_from, resolved, run_folder
-from tsal.config import Config
 from tsal.data.lists import find_list, read_list
 from tsal.run import Run
 from tsal.utils.files import read_arrays
@@ -69,6 +68,11 @@ def test_settings_are_printed_with_where_they_came_from(capsys):
     assert capsys.readouterr().out.splitlines() == ["tsal.sic_weight: 0.0 -> 30.0"]
     assert main(["config", "diff", "--profile", "demo"]) == 0 and capsys.readouterr().out == "none\n"
     assert main(["config", "diff", "methods=x"]) == 2 and main(["config", "show", "tsall"]) == 2
+
+
+def test_the_page_of_settings_is_what_the_code_says(capsys):
+    assert main(["config", "page"]) == 0
+    assert capsys.readouterr().out == (REPOSITORY / "docs" / "configuration.md").read_text()
 
 
 def test_a_run_is_named_by_what_it_is():

@@ -27,9 +27,13 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     add_settings(diff)
     for made in (show, diff):
         add_run(made)
+    commands.add_parser("page", help="print docs/configuration.md: every setting, its default and what it is for")
 
 
 def run_config(arguments: argparse.Namespace) -> None:
+    if arguments.what == "page":
+        print(configuration_page(), end="")
+        return
     if arguments.run is not None:
         from tsal.run import Run
 
@@ -76,3 +80,43 @@ def text_of(value) -> str:
         if value == ""
         else str(value)
     )
+
+
+PAGE = """# Configuration
+
+Made from the code: `python -m tsal config page > docs/configuration.md` (a test holds the two equal).
+
+Settings come from four places; the later wins: a **profile** (scale: model, steps, batch, rendering, tracker) < a **budget** (data:
+lists, and faces of each kind a step) < a **method** (targets: every `tsal.*` setting) < `--set section.name=value`. The defaults are
+the profile `demo` with the method `tsal`. `python -m tsal config show` prints the resolved settings of any options, each with where it
+came from, and `python -m tsal config diff method=mean-teacher` what another choice changes. Lengths called px are pixels of the
+network's input.
+
+Roles: a *machine* setting changes how a run goes and never what comes out of it; a *measuring* one is not seen by training; an
+*unlabelled* one touches no labelled face, so supervised trainings do not depend on it.
+
+| kind | files |
+| --- | --- |
+| profiles | {profiles} |
+| budgets | {budgets} |
+| methods | {methods} |
+"""
+
+
+def configuration_page() -> str:
+    """docs/configuration.md."""
+    from tsal.config import Config, fields_of, names_of
+    from tsal.utils import markdown_table
+
+    kinds = {kind: ", ".join(f"`{name}`" for name in names_of(kind)) for kind in ("profiles", "budgets", "methods")}
+    defaults, sections = Config().flat(), {}
+    for name, item in fields_of():
+        section, _, own = name.rpartition(".")
+        row = (f"`{own}`", f"`{text_of(defaults[name])}`", item.metadata["text"], item.metadata["role"])
+        sections.setdefault(section, []).append(row)
+    parts = [PAGE.format(**kinds)]
+    for section, rows in sections.items():
+        about = type(getattr(Config(), section)).__doc__.split("\n\n")[0] if section else "The run as a whole."
+        head = ("setting", "default", "what it is", "role")
+        parts.append(f"## {section or 'names and seed'}\n\n{' '.join(about.split())}\n\n{markdown_table(head, rows)}\n")
+    return "\n".join(parts)

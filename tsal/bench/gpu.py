@@ -1,0 +1,248 @@
+"""What one GPU does with this code: the paper's step, its share of the matrix rate, precision, a real training.
+
+One command, under eight minutes on an H100; each row is kept in the JSON file as soon as it is known, a failure as a
+row that says why. Weights and pictures are random unless ``--realdata`` names faces: speed does not depend on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from tsal.bench.gpu_step import TINY, paper_step
+from tsal.bench.gpu_training import BUDGET, measure_training
+from tsal.bench.report import Device, Report, markdown
+from tsal.config import Config
+from tsal.data import to_float
+from tsal.model import Detector
+from tsal.pseudo import detection_sources
+from tsal.schemes import get_scheme
+from tsal.tracker import track_frames, track_points
+from tsal.trainings import start_tracker
+from tsal.utils import REPOSITORY, InputError, describe_environment
+
+PRECISIONS = ("bf16", "fp32")
+STEP_LIMIT = 100.0  # seconds of all steps that compile nothing
+LAYOUTS = ("plain", "channels-last", "compiled")
+
+
+def measure_step(report: Report, device: Device, config: Config, layouts: Sequence[str], limit: float, backend: str):
+    """``limit``: seconds for all rows together, past which they are skipped."""
+    end = report.elapsed + limit
+
+    def job(precision: str, layout: str) -> dict:
+        device.fresh()
+        torch.compiler.reset()
+        amp = {"train.amp": "bf16" if precision == "bf16" else "none"}
+        step, frames = paper_step(config.override(amp), device.device, layout, backend)
+        took = report.elapsed
+        step()
+        device.wait()
+        took, seconds = report.elapsed - took, device.seconds(step)
+        note = f"{frames} frames in {seconds:.3f} s; the first step took {took:.1f} s"
+        return {"value": frames / seconds, "unit": "frames/s", "peak GB": device.peak(), "note": note}
+
+    for layout in layouts:
+        for precision in PRECISIONS:
+            what, setting = f"TSAL step, {config.model.size} {config.model.input} px", f"{precision}, {layout}"
+            left = end - report.elapsed
+            if left < min(10.0, limit / 2) or limit <= 0:
+                report.add(what, setting, note="failed: no time left for it")
+            else:
+                report.attempt(what, setting, lambda p=precision, a=layout: job(p, a), left)
+
+
+# --- rates
+# -----------------------------------------------------------------------------------------------------------------
+
+
+def measure_matrices(report: Report, device: Device, side: int) -> dict[str, float]:
+    """FLOP/s of a product of two square matrices, by precision."""
+    rates = {}
+
+    def job(name: str) -> dict:
+        kind = torch.bfloat16 if name == "bf16" else torch.float32
+        first, second = (torch.randn((side, side), device=device.device, dtype=kind) for _ in range(2))
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high" if name == "TF32" else before)
+        try:
+            rates[name] = 2 * side**3 / device.seconds(lambda: first @ second)
+        finally:
+            torch.set_float32_matmul_precision(before)
+        return {"value": rates[name] / 1e12, "unit": "TFLOP/s", "note": f"{side} x {side}"}
+
+    for name in ("bf16", "fp32", "TF32"):
+        report.attempt("matrix product", name, lambda name=name: job(name))
+    return rates
+
+
+def measure_passes(report: Report, device: Device, config: Config, count: int, rates: dict[str, float]) -> None:
+    """The paper's detector alone: how much of the matrix rate its passes reach."""
+    tf32 = device.cuda and torch.backends.cudnn.allow_tf32  # torch's default for convolutions, not for matrices
+
+    def job(precision: str, backward: bool) -> dict:
+        device.fresh()
+        detector = Detector(get_scheme(config.data.scheme).points, config.model)
+        detector = detector.to(device.device, memory_format=torch.channels_last)
+        images = torch.rand((count, 3, config.model.input, config.model.input), device=device.device)
+        images = images.contiguous(memory_format=torch.channels_last)
+
+        def run() -> None:
+            with torch.set_grad_enabled(backward), device.precision(precision):
+                found = detector(images)
+            if backward:
+                detector.zero_grad(set_to_none=True)
+                sum(maps.float().mean() for maps in (*found.stages, found.centre, found.offsets)).backward()
+
+        with FlopCounterMode(display=False) as counter:
+            run()
+        flops, seconds = counter.get_total_flops(), device.seconds(run)
+        limit = "bf16" if precision == "bf16" else "TF32" if tf32 else "fp32"
+        note = f"{count} pictures, {flops / count / 1e9:.1f} GFLOP each, in {1e3 * seconds:.1f} ms; share of {limit}"
+        share = flops / seconds / rates[limit] if limit in rates else None
+        return {
+            "value": flops / seconds / 1e12,
+            "unit": "TFLOP/s",
+            "share": share,
+            "peak GB": device.peak(),
+            "note": note,
+        }
+
+    for precision in PRECISIONS:
+        for name in ("forward", "forward and backward"):
+            what, backward = f"{config.model.size} detector, {name}", name != "forward"
+            report.attempt(what, precision, lambda p=precision, b=backward: job(p, b))
+
+
+# --- precision
+# -------------------------------------------------------------------------------------------------------------
+
+
+def texture(count: int, side: int, seed: int) -> Tensor:
+    """Smooth random pictures (N, 3, S, S) in [0, 1]."""
+    coarse = torch.rand((count, 3, side // 8, side // 8), generator=torch.Generator().manual_seed(seed))
+    return F.interpolate(coarse, (side, side), mode="bicubic", align_corners=True).clamp(0, 1)
+
+
+def small_networks(config: Config) -> dict[str, tuple[nn.Module, Callable[[nn.Module, Tensor], Tensor]]]:
+    """A light detector and the tracker, float64 on the CPU, each with how points (N, K, 2) come of pictures."""
+    scheme, side = get_scheme(config.data.scheme), config.model.input
+    torch.manual_seed(0)
+    detector, tracker = Detector(scheme.points, config.model).double().eval(), start_tracker(config).double().eval()
+    with torch.no_grad():  # peaks, as of a trained one: of flat maps every point is the middle
+        last = detector.stages[-1][-1]
+        last.weight.mul_(5 / detector(texture(4, side, 0).double()).stages[-1].std())
+    points = side * (0.15 + 0.7 * torch.rand((4, scheme.points, 2)))
+
+    def track(network: nn.Module, images: Tensor) -> Tensor:
+        flows = track_frames(network, images, images.roll((2, -1), (-1, -2)), config.tracker.polish)
+        return track_points(points.to(images), *(flow.to(images.dtype) for flow in flows)).points
+
+    return {"light detector": (detector, lambda net, images: net.heatmap(net(images))[0]), "tracker": (tracker, track)}
+
+
+def measure_agreement(report: Report, device: Device, config: Config) -> None:
+    """Points of the device's float32 (with TF32 convolutions or without) and bfloat16 against the CPU's float64."""
+    images = texture(4, config.model.input, 1)
+    before = torch.backends.cudnn.allow_tf32
+    for name, (network, read) in small_networks(config).items():
+        with torch.no_grad(), patch.object(torch.Tensor, "float", torch.Tensor.double):  # where the code leaves bf16
+            truth = read(network, images.double())
+        moved = network.float().to(device.device)
+
+        def job(precision: str, read=read, truth=truth, moved=moved) -> dict:
+            torch.backends.cudnn.allow_tf32 = before and precision != "fp32, no TF32"
+            try:
+                with torch.no_grad(), device.precision(precision):
+                    found = read(moved, images.to(device.device))
+            finally:
+                torch.backends.cudnn.allow_tf32 = before
+            error = (found.double().cpu() - truth).norm(dim=-1)
+            note = f"largest of {error.numel()} points, median {error.median():.2g}"
+            return {"value": error.max().item(), "unit": "px from float64", "note": note}
+
+        for precision in ("fp32, no TF32", "fp32", "bf16"):
+            report.attempt(f"{name}, points", precision, lambda p=precision, job=job: job(p))
+
+
+def measure_predict(report: Report, device: Device, config: Config) -> None:
+    """Faces a second from crops in memory to points in memory, as evaluation reads them."""
+    detector = Detector(get_scheme(config.data.scheme).points, config.model).to(device.device).eval()
+
+    @torch.no_grad()
+    def predict(images: Tensor) -> Tensor:
+        detection = detector(to_float(images.to(device.device)))
+        return detection_sources(detector, detection)["heatmap"].points.cpu()
+
+    for count in (1, 8, 64, 256):
+        crops = (255 * texture(count, config.model.input, 2)).byte()
+        job = lambda crops=crops: len(crops) / device.seconds(lambda: predict(crops))  # noqa: E731
+        report.attempt("light detector, predict", f"batch {count}", lambda j=job: {"value": j(), "unit": "faces/s"})
+
+
+# --- the command
+# -----------------------------------------------------------------------------------------------------------
+
+
+def bench_gpu(options: argparse.Namespace) -> list[dict]:
+    device = Device(options.device, options.quick)
+    if device.cuda and not torch.cuda.is_available():
+        raise InputError("--device: this machine has no CUDA GPU that torch can use; use cpu")
+    facts = describe_environment() | {"cpus": os.cpu_count(), "device": str(device.device), "quick": options.quick}
+    facts |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    facts |= {"TF32 convolutions": torch.backends.cudnn.allow_tf32, "matmul": torch.get_float32_matmul_precision()}
+    if device.cuda:
+        facts["gpu GB"] = torch.cuda.get_device_properties(device.device).total_memory / 2**30
+    paper = Config.load("paper", TINY if options.quick else ())
+    small = Config.load("cpu", ["model.input=64"] if options.quick else ())
+    report = Report(options.out, facts)
+    frames = paper.train.further_batch + paper.tsal.clips * paper.tsal.frames + paper.tsal.photographs
+    rates = measure_matrices(report, device, 256 if options.quick else 8192)
+    measure_passes(report, device, paper, frames, rates)
+    measure_agreement(report, device, small)
+    measure_predict(report, device, small)
+    measure_step(report, device, paper, LAYOUTS[:2], STEP_LIMIT, "")
+    device.fresh()
+    if options.realdata and not options.quick:
+        with tempfile.TemporaryDirectory() as kept:
+            measure_training(report, options.realdata, options.runs or Path(kept), device.device.type, options.limit_s)
+    # last, for it may hang: whatever the training has left
+    backend, end = "aot_eager" if options.quick else "inductor", options.limit_s + options.compile_s
+    measure_step(report, device, paper, LAYOUTS[2:], end - report.elapsed if options.compile_s else 0, backend)
+    return report.rows
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tsal bench-gpu", description=__doc__)
+    add = parser.add_argument
+    add("--realdata", type=Path, metavar="DIR", help=f"real faces, with the lists of budget {BUDGET}: trains on them")
+    add("--runs", type=Path, metavar="DIR", help="keep that training's runs here (a temporary folder)")
+    add("--out", type=Path, metavar="FILE", default=REPOSITORY / "outputs" / "bench-gpu.json", help="(%(default)s)")
+    add("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+    add("--limit-s", type=float, default=420, metavar="S", help="stop the training S s after the start (%(default)s)")
+    add(
+        "--compile-s",
+        type=float,
+        default=50,
+        metavar="S",
+        help="compiled detectors too, S s later (%(default)s)",
+    )
+    add("--quick", action="store_true", help="under a minute on a CPU, without the training: its numbers mean nothing")
+    options = parser.parse_args(arguments)
+    try:
+        rows = bench_gpu(options)
+    except InputError as error:
+        print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
+        return 2
+    print(f"{markdown(rows)}\n\nalso in {options.out}")
+    return 0

@@ -12,6 +12,7 @@ import torch
 from tsal.bench import gpu
 from tsal.bench.gpu_training import METHODS, measure_training, training_rows
 from tsal.bench.report import COLUMNS, Report, deadline, text
+from tsal.cli import main
 
 PASSES = ("forward", "forward and backward")
 EXPECTED = [
@@ -29,7 +30,7 @@ EXPECTED = [
 
 def test_the_quick_bench_has_every_row_with_positive_numbers_and_the_file_is_the_table(tmp_path, capsys):
     out = tmp_path / "results" / "gpu.json"
-    assert gpu.main(["--quick", "--device", "cpu", "--out", str(out)]) == 0
+    assert main(["bench-gpu", "--compile-s", "60", "--quick", "--device", "cpu", "--out", str(out)]) == 0
     result, printed = json.loads(out.read_text()), capsys.readouterr().out
     rows = result["rows"]
     assert [(row["what"], row["setting"]) for row in rows] == EXPECTED
@@ -48,7 +49,7 @@ def test_the_quick_bench_has_every_row_with_positive_numbers_and_the_file_is_the
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
 def test_without_a_gpu_cuda_is_refused_in_a_line(tmp_path, capsys):
-    assert gpu.main(["--device", "cuda", "--out", str(tmp_path / "gpu.json")]) == 2
+    assert main(["bench-gpu", "--device", "cuda", "--out", str(tmp_path / "gpu.json")]) == 2
     assert capsys.readouterr().err.startswith("error: --device") and not list(tmp_path.iterdir())
 
 
@@ -72,21 +73,28 @@ def test_a_limit_leaves_nothing_behind_that_fires_later():
 
 def test_compiled_steps_that_would_not_fit_are_named_as_such(tmp_path):
     report = Report(tmp_path / "gpu.json", {})
-    gpu.measure_step(report, gpu.Device("cpu", True), gpu.Config.load("paper", gpu.TINY), ["compiled"], 0.0, "eager")
+    gpu.measure_step(
+        report,
+        gpu.Device("cpu", True),
+        gpu.Config.resolve("paper", method="tsal-paper", overrides=gpu.TINY),
+        ["compiled"],
+        0.0,
+        "eager",
+    )
     assert [row["note"] for row in report.rows] == ["failed: no time left for it"] * 2
 
 
 def test_a_training_that_was_stopped_tells_what_it_has(tmp_path):
     base, path = tmp_path / "base-s0", tmp_path / "supervised-s0" / "supervised"
-    for folder in (base / "start", path, tmp_path / "results"):
+    for folder in (base / "init", path, tmp_path / "results"):
         folder.mkdir(parents=True)
-    (base / "start" / "time.json").write_text(json.dumps({"steps": 7200, "seconds": 123.4}))
+    (base / "init" / "time.json").write_text(json.dumps({"steps": 7200, "seconds": 123.4}))
     torch.save({"step": 300, "seconds": 9.5, "history": [{"loss": 1.25}]}, path / "last.pt")
-    numbers = {"supervised": {"NME": 5.5}, "start": {"NME": 6.0}, "faces": [5.0, 6.0]}
+    numbers = {"supervised": {"NME": 5.5}, "init": {"NME": 6.0}, "faces": [5.0, 6.0]}
     (tmp_path / "results" / "supervised-s0.json").write_text(json.dumps({"lists": {"val": numbers}}))
     rows = {row["what"].partition(", ")[2]: row for row in training_rows(tmp_path)}
-    assert set(rows) == {"tracker", "start", *METHODS, "supervised: supervised", "supervised: start"}
-    assert (rows["start"]["setting"], rows["start"]["value"]) == ("7200 steps", 123.4)
+    assert set(rows) == {"tracker", "init", *METHODS, "supervised: supervised", "supervised: init"}
+    assert (rows["init"]["setting"], rows["init"]["value"]) == ("7200 steps", 123.4)
     assert (rows["supervised"]["setting"], rows["supervised"]["note"]) == ("300 steps", "not finished; loss 1.25")
     assert rows["tsal"]["note"] == "no checkpoint of it" and "value" not in rows["tsal"]
     assert (rows["supervised: supervised"]["value"], rows["supervised: supervised"]["unit"]) == (5.5, "% NME")

@@ -1,14 +1,12 @@
 """What one GPU does with this code: the paper's step, its share of the matrix rate, precision, a real training.
 
-One command, under eight minutes on an H100; each row is kept in the JSON file as soon as it is known, a failure as a
+One command, at most eight minutes; each row is kept in the JSON file as soon as it is known, a failure as a
 row that says why. Weights and pictures are random unless ``--realdata`` names faces: speed does not depend on them.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,25 +18,24 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tsal.bench.gpu_step import TINY, paper_step
-from tsal.bench.gpu_training import BUDGET, measure_training
-from tsal.bench.report import Device, Report, markdown
+from tsal.bench.gpu_training import measure_training
+from tsal.bench.report import Device, Report
 from tsal.config import Config
 from tsal.data import to_float
 from tsal.model import Detector
 from tsal.pseudo import detection_sources
 from tsal.schemes import get_scheme
-from tsal.tracker import track_frames, track_points
-from tsal.trainings import start_tracker
-from tsal.utils import REPOSITORY, InputError, describe_environment
+from tsal.tracker import initial_tracker, track_frames, track_points
+from tsal.utils import InputError, describe_environment
 
 PRECISIONS = ("bf16", "fp32")
-STEP_LIMIT = 100.0  # seconds of all steps that compile nothing
+SYNTHETIC_LIMIT = 130.0  # seconds, after which no row is begun or goes on but the training's
 LAYOUTS = ("plain", "channels-last", "compiled")
 
 
 def measure_step(report: Report, device: Device, config: Config, layouts: Sequence[str], limit: float, backend: str):
     """``limit``: seconds for all rows together, past which they are skipped."""
-    end = report.elapsed + limit
+    end = min(report.elapsed + limit, report.until)
 
     def job(precision: str, layout: str) -> dict:
         device.fresh()
@@ -62,8 +59,7 @@ def measure_step(report: Report, device: Device, config: Config, layouts: Sequen
                 report.attempt(what, setting, lambda p=precision, a=layout: job(p, a), left)
 
 
-# --- rates
-# -----------------------------------------------------------------------------------------------------------------
+# --- rates ---
 
 
 def measure_matrices(report: Report, device: Device, side: int) -> dict[str, float]:
@@ -124,8 +120,7 @@ def measure_passes(report: Report, device: Device, config: Config, count: int, r
             report.attempt(what, precision, lambda p=precision, b=backward: job(p, b))
 
 
-# --- precision
-# -------------------------------------------------------------------------------------------------------------
+# --- precision ---
 
 
 def texture(count: int, side: int, seed: int) -> Tensor:
@@ -138,14 +133,14 @@ def small_networks(config: Config) -> dict[str, tuple[nn.Module, Callable[[nn.Mo
     """A light detector and the tracker, float64 on the CPU, each with how points (N, K, 2) come of pictures."""
     scheme, side = get_scheme(config.data.scheme), config.model.input
     torch.manual_seed(0)
-    detector, tracker = Detector(scheme.points, config.model).double().eval(), start_tracker(config).double().eval()
+    detector, tracker = Detector(scheme.points, config.model).double().eval(), initial_tracker(config).double().eval()
     with torch.no_grad():  # peaks, as of a trained one: of flat maps every point is the middle
         last = detector.stages[-1][-1]
         last.weight.mul_(5 / detector(texture(4, side, 0).double()).stages[-1].std())
     points = side * (0.15 + 0.7 * torch.rand((4, scheme.points, 2)))
 
     def track(network: nn.Module, images: Tensor) -> Tensor:
-        flows = track_frames(network, images, images.roll((2, -1), (-1, -2)), config.tracker.polish)
+        flows = track_frames(network, images, images.roll((2, -1), (-1, -2)))
         return track_points(points.to(images), *(flow.to(images.dtype) for flow in flows)).points
 
     return {"light detector": (detector, lambda net, images: net.heatmap(net(images))[0]), "tracker": (tracker, track)}
@@ -190,59 +185,48 @@ def measure_predict(report: Report, device: Device, config: Config) -> None:
         report.attempt("light detector, predict", f"batch {count}", lambda j=job: {"value": j(), "unit": "faces/s"})
 
 
-# --- the command
-# -----------------------------------------------------------------------------------------------------------
+# --- all of it ---
 
 
-def bench_gpu(options: argparse.Namespace) -> list[dict]:
-    device = Device(options.device, options.quick)
-    if device.cuda and not torch.cuda.is_available():
+def bench_gpu(
+    out: Path,
+    *,
+    device: str = "auto",
+    quick: bool = False,
+    realdata: Path | None = None,
+    runs: Path | None = None,
+    train_s: float = 330,
+    compile_s: float = 0,
+) -> list[dict]:
+    """Rows of :class:`tsal.bench.report.Report`, which are kept in ``out``.
+
+    Args:
+        realdata: real faces, to train on for ``train_s`` seconds at most, last of all; None: no training.
+        runs: where that training's runs stay; None: nowhere.
+        compile_s: seconds for steps of compiled detectors; 0: none.
+    """
+    place = Device(device, quick)
+    if place.cuda and not torch.cuda.is_available():
         raise InputError("--device: this machine has no CUDA GPU that torch can use; use cpu")
-    facts = describe_environment() | {"cpus": os.cpu_count(), "device": str(device.device), "quick": options.quick}
+    facts = describe_environment() | {"cpus": os.cpu_count(), "device": str(place.device), "quick": quick}
     facts |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
     facts |= {"TF32 convolutions": torch.backends.cudnn.allow_tf32, "matmul": torch.get_float32_matmul_precision()}
-    if device.cuda:
-        facts["gpu GB"] = torch.cuda.get_device_properties(device.device).total_memory / 2**30
-    paper = Config.load("paper", TINY if options.quick else ())
-    small = Config.load("cpu", ["model.input=64"] if options.quick else ())
-    report = Report(options.out, facts)
-    frames = paper.train.further_batch + paper.tsal.clips * paper.tsal.frames + paper.tsal.photographs
-    rates = measure_matrices(report, device, 256 if options.quick else 8192)
-    measure_passes(report, device, paper, frames, rates)
-    measure_agreement(report, device, small)
-    measure_predict(report, device, small)
-    measure_step(report, device, paper, LAYOUTS[:2], STEP_LIMIT, "")
-    device.fresh()
-    if options.realdata and not options.quick:
+    if place.cuda:
+        facts["gpu GB"] = torch.cuda.get_device_properties(place.device).total_memory / 2**30
+    paper = Config.resolve("paper", method="tsal-paper", overrides=TINY if quick else ())
+    small = Config.resolve("demo", overrides=["model.input=64"] if quick else ())
+    report = Report(out, facts, SYNTHETIC_LIMIT)
+    frames = paper.semi.batch + paper.semi.clips * paper.semi.frames + paper.semi.images
+    rates = measure_matrices(report, place, 256 if quick else 8192)
+    measure_passes(report, place, paper, frames, rates)
+    measure_agreement(report, place, small)
+    measure_predict(report, place, small)
+    measure_step(report, place, paper, LAYOUTS[:2], SYNTHETIC_LIMIT, "")
+    if compile_s > 0:
+        report.until = report.elapsed + compile_s
+        measure_step(report, place, paper, LAYOUTS[2:], compile_s, "aot_eager" if quick else "inductor")
+    place.fresh()
+    if realdata and not quick:
         with tempfile.TemporaryDirectory() as kept:
-            measure_training(report, options.realdata, options.runs or Path(kept), device.device.type, options.limit_s)
-    # last, for it may hang: whatever the training has left
-    backend, end = "aot_eager" if options.quick else "inductor", options.limit_s + options.compile_s
-    measure_step(report, device, paper, LAYOUTS[2:], end - report.elapsed if options.compile_s else 0, backend)
+            measure_training(report, realdata, runs or Path(kept), place.device.type, train_s)
     return report.rows
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tsal bench-gpu", description=__doc__)
-    add = parser.add_argument
-    add("--realdata", type=Path, metavar="DIR", help=f"real faces, with the lists of budget {BUDGET}: trains on them")
-    add("--runs", type=Path, metavar="DIR", help="keep that training's runs here (a temporary folder)")
-    add("--out", type=Path, metavar="FILE", default=REPOSITORY / "outputs" / "bench-gpu.json", help="(%(default)s)")
-    add("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
-    add("--limit-s", type=float, default=420, metavar="S", help="stop the training S s after the start (%(default)s)")
-    add(
-        "--compile-s",
-        type=float,
-        default=50,
-        metavar="S",
-        help="compiled detectors too, S s later (%(default)s)",
-    )
-    add("--quick", action="store_true", help="under a minute on a CPU, without the training: its numbers mean nothing")
-    options = parser.parse_args(arguments)
-    try:
-        rows = bench_gpu(options)
-    except InputError as error:
-        print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
-        return 2
-    print(f"{markdown(rows)}\n\nalso in {options.out}")
-    return 0

@@ -10,22 +10,23 @@ from torch import Tensor
 from tsal.config import Config
 from tsal.data import Batch
 from tsal.model import Detector
+from tsal.optimiser import make_optimiser
 from tsal.schemes import get_scheme
-from tsal.trainer import Context, Member, asynchronous_step, make_optimiser
-from tsal.trainings import make_tracker
+from tsal.tracker import make_tracker
+from tsal.trainer import Context, Learner, TeacherStudent, asynchronous_step
 
 TINY = (
-    "model.size=light model.input=64 model.stages=2 train.further_batch=2 tsal.clips=1 tsal.frames=3 "
-    "tsal.photographs=1 tracker.channels=8,16,24 tracker.width=16 tracker.search=2 tracker.finest=1"
+    "model.size=light model.input=64 model.stages=2 semi.batch=2 semi.clips=1 semi.frames=3 "
+    "semi.images=1 tracker.channels=8,16,24 tracker.width=16 tracker.search=2 tracker.finest=1"
 ).split()  # instead of the paper's sizes, for tests
 
 
 def random_batch(config: Config, landmarks: int) -> Batch:
     """Noise in the shapes of a step's faces: clips of T frames and photographs, all in one view."""
-    side, tsal, draw = config.model.input, config.tsal, torch.Generator().manual_seed(0)
-    place = [p for _ in range(tsal.clips) for p in range(tsal.frames)] + [0] * tsal.photographs
+    side, semi, draw = config.model.input, config.semi, torch.Generator().manual_seed(0)
+    place = [p for _ in range(semi.clips) for p in range(semi.frames)] + [0] * semi.images
     following = torch.tensor([i for i, p in enumerate(place) if p > 0], dtype=torch.long)
-    count, labelled = len(place), config.train.further_batch
+    count, labelled = len(place), semi.batch
 
     def pictures(number: int) -> Tensor:
         return torch.randint(256, (number, side, side, 3), dtype=torch.uint8, generator=draw).permute(0, 3, 1, 2)
@@ -51,7 +52,7 @@ def paper_step(config: Config, device: torch.device, layout: str, backend: str) 
     """A step of TSAL -> the job, and its number of faces. Rates are 0: weights stay random, nothing overflows."""
     scheme = get_scheme(config.data.scheme)
     batch, context = random_batch(config, scheme.points).to(device), Context(config, scheme, device)
-    members = []
+    learners = []
     for _ in range(2):
         detector = Detector(scheme.points, config.model).to(device)
         if layout == "plain":  # pictures come channels last
@@ -60,8 +61,8 @@ def paper_step(config: Config, device: torch.device, layout: str, backend: str) 
             detector.to(memory_format=torch.channels_last)
         if layout == "compiled":
             detector.compile(backend=backend, dynamic=False)
-        members.append(Member(detector, make_optimiser(detector, config.train, 0.0)))
+        learners.append(Learner(detector, make_optimiser(detector, config.train, 0.0)))
     trackers = [make_tracker(config).to(device).eval().requires_grad_(False) for _ in range(2)]
     named = dict(zip(("teacher", "student"), trackers if config.tsal.trackers == "own" else trackers[:1] * 2))
-    step = lambda: asynchronous_step(*members, named, batch, context, 0.5)  # noqa: E731
-    return step, len(batch.labelled) + len(batch.weak)
+    pair = TeacherStudent(*learners, named)
+    return lambda: asynchronous_step(pair, batch, context, 0.5), len(batch.labelled) + len(batch.weak)

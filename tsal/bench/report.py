@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import signal
 import statistics
 import sys
@@ -14,17 +15,17 @@ from pathlib import Path
 
 import torch
 
-from tsal.utils import write_text
+from tsal.utils import markdown_table, write_text
 
 COLUMNS = ("what", "setting", "value", "unit", "share", "peak GB", "note")
 ROW_LIMIT = 60.0  # seconds of a row that compiles nothing
 
 
 class Report:
-    """The rows so far, in a file from the first one on."""
+    """The rows so far, in a file from the first one on; no attempt goes on past second ``until``."""
 
-    def __init__(self, out: Path, facts: dict):
-        self.out, self.facts, self.rows, self.started = out, facts, [], time.perf_counter()
+    def __init__(self, out: Path, facts: dict, until: float = math.inf):
+        self.out, self.facts, self.until, self.rows, self.started = out, facts, until, [], time.perf_counter()
 
     @property
     def elapsed(self) -> float:
@@ -39,13 +40,16 @@ class Report:
 
     def attempt(self, what: str, setting: str, job: Callable[[], dict], limit: float = ROW_LIMIT) -> dict:
         """Add what ``job`` finds, or why it failed; interrupted after ``limit`` seconds."""
+        left = min(limit, self.until - self.elapsed)
         try:
-            with deadline(limit):
+            if left < 1 and left < limit:
+                raise TimeoutError("no time left for it")
+            with deadline(left):
                 found = job()
         except Exception as error:  # one row's failure must not cost the others
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
             found = {"note": f"failed: {type(error).__name__}: {reason}".replace("|", "/")}
-        gc.collect()  # members and their optimisers hold each other
+        gc.collect()  # learners and their optimisers hold each other
         self.add(what, setting, **found)
         return found
 
@@ -54,9 +58,8 @@ def text(value) -> str:
     return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def markdown(rows: Sequence[dict]) -> str:
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *([text(row[name]) for name in COLUMNS] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def rows_table(rows: Sequence[dict]) -> str:
+    return markdown_table(COLUMNS, ([text(row[name]) for name in COLUMNS] for row in rows))
 
 
 @contextmanager

@@ -36,7 +36,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup reproduce data tracker train pseudo evaluate figures report test bench bench-methods pretrain explore clean-run FORCE
+.PHONY: help setup reproduce data tracker train pseudo evaluate figures report test bench bench-gpu bench-methods pretrain explore clean-run FORCE
 
 help:
 	@echo "make setup       .venv from requirements.txt, and what the operating system must have"
@@ -47,6 +47,7 @@ help:
 	@echo "make test        style, and every test"
 	@echo "make bench-methods   compare METHODS over SEEDS, JOBS at a time (configs/methods); results in docs/results"
 	@echo "make bench       speed of loader, training, detector and tracker on this machine (TSAL_REALDATA=<folder>: real faces too)"
+	@echo "make bench-gpu   one GPU in eight minutes (ROOT=<folder>: a training on real faces too)"
 	@echo "make pretrain    the tracker that runs start from, made anew (tsal/weights/tracker.pt)"
 	@echo "make clean-run   delete the run's folder"
 	@echo
@@ -152,6 +153,9 @@ test: .venv/.done
 
 bench: .venv/.done
 	$(PY) -m tsal bench
+
+bench-gpu: .venv/.done
+	$(PY) -m tsal bench-gpu $(if $(ROOT),--realdata $(call quote,$(ROOT)))
 
 # runs that are missing, then one table; METHODS are files of configs/methods
 METHODS ?= supervised mean-teacher self-training sbr tsal

@@ -50,7 +50,7 @@ def fit(
         keep: called with the number of steps done, after those of ``keep_at``.
     """
     path, train = folder / "last.pt", config.train
-    done = _resume(path, state, fingerprint, device)
+    done = _resume(path, state, fingerprint)
     start, history, sums, counts = done["step"], done["history"], done["sums"], done["counts"]
     started = time.perf_counter() - done["seconds"]
     bar = tqdm(total=steps, initial=start, desc=label, unit="step", mininterval=1, dynamic_ncols=True)
@@ -88,9 +88,10 @@ def fit(
     return history, time.perf_counter() - started
 
 
-def _resume(path: Path, state: dict, fingerprint: dict, device: torch.device) -> dict:
+def _resume(path: Path, state: dict, fingerprint: dict) -> dict:
     """Load the checkpoint of the same run, if there is one -> its progress, or that of a run not begun."""
-    content = load_checkpoint(path, device) if path.exists() else {}
+    # by way of the CPU: on a GPU, AdamW's counts of steps would stay there, and each step wait for every one of them
+    content = load_checkpoint(path) if path.exists() else {}
     if not content or content.get("fingerprint") != fingerprint:
         return {"step": 0, "history": [], "sums": {}, "counts": {}, "seconds": 0.0}
     for name, item in state.items():

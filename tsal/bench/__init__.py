@@ -4,7 +4,9 @@ from tsal.utils.lazy import exports
 
 __getattr__, __dir__, __all__ = exports(
     __name__,
+    gpu="bench_gpu",
     methods="all_labels bench_methods comparable prepare_base run_method same_runs",
+    report="rows_table",
     speed="NOTES bench speed_table",
     table="compare draw markdown other_inits read_results write_csv",
 )

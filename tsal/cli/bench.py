@@ -1,4 +1,4 @@
-"""``python -m tsal bench`` and ``bench-methods``."""
+"""``python -m tsal bench``, ``bench-gpu`` and ``bench-methods``."""
 
 from __future__ import annotations
 
@@ -34,6 +34,31 @@ def run_bench(arguments: argparse.Namespace) -> None:
 
     rows = bench(arguments.out, arguments.realdata, arguments.quick)
     print(f"{speed_table(rows)}\n{NOTES}\n\nalso in {arguments.out}")
+
+
+def add_bench_gpu(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--realdata",
+        type=Path,
+        metavar="DIR",
+        help="real faces, with the lists of budget 300w-50: trains on them, last",
+    )
+    add("--runs", type=Path, metavar="DIR", help="keep that training's runs here (a temporary folder)")
+    out = OUTPUTS / "bench-gpu.json"
+    add("--out", type=Path, metavar="FILE", default=out, help="where the JSON goes (outputs/bench-gpu.json)")
+    add("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+    add("--train-s", type=float, default=330, metavar="N", help="seconds that the training may take (%(default)s)")
+    add("--compile-s", type=float, default=0, metavar="N", help="seconds for compiled detectors (%(default)s: none)")
+    add("--quick", action="store_true", help="under a minute on a CPU, without the training: its numbers mean nothing")
+
+
+def run_bench_gpu(arguments: argparse.Namespace) -> None:
+    from tsal.bench import bench_gpu, rows_table
+
+    names = ("device", "quick", "realdata", "runs", "train_s", "compile_s")
+    rows = bench_gpu(arguments.out, **{name: getattr(arguments, name) for name in names})
+    print(f"{rows_table(rows)}\n\nalso in {arguments.out}")
 
 
 def add_bench_methods(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tsal.cli.bench import add_bench, add_bench_methods, run_bench, run_bench_methods
+from tsal.cli.bench import add_bench, add_bench_gpu, add_bench_methods, run_bench, run_bench_gpu, run_bench_methods
 from tsal.cli.builders import add_builders, run_builder
 from tsal.cli.inference import TRACK_NOTES, add_predict, add_track, run_predict, run_track
 from tsal.cli.options import (
@@ -75,6 +75,8 @@ def make_parser() -> argparse.ArgumentParser:
     add_bench_methods(command("bench-methods", text, run_bench_methods))
     text = "measure loader, training steps, detector and tracker here: two minutes of two idle cores"
     add_bench(command("bench", text, run_bench))
+    text = "measure one GPU: the paper's step, matrix rate, precision, predict, and a real training; eight minutes"
+    add_bench_gpu(command("bench-gpu", text, run_bench_gpu))
     made = command(
         "notebook",
         "run one notebook by papermill into <run>/executed",

@@ -9,5 +9,5 @@ __getattr__, __dir__, __all__ = exports(
     lucas_kanade="LucasKanade",
     network="FlowNet both_directions track_frames",
     points="forward_backward_error occlusion_mask reconstruct_next track_points",
-    training="load_tracker make_tracker open_tracker train_tracker tune_tracker",
+    training="initial_tracker load_tracker make_tracker open_tracker train_tracker tune_tracker",
 )

@@ -1,0 +1,68 @@
+"""A step of TSAL on random pictures with random weights: what the GPU's bench times. It needs no data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from tsal.config import Config
+from tsal.data import Batch
+from tsal.model import Detector
+from tsal.optimiser import make_optimiser
+from tsal.schemes import get_scheme
+from tsal.tracker import make_tracker
+from tsal.trainer import Context, Learner, TeacherStudent, asynchronous_step
+
+TINY = (
+    "model.size=light model.input=64 model.stages=2 semi.batch=2 semi.clips=1 semi.frames=3 "
+    "semi.images=1 tracker.channels=8,16,24 tracker.width=16 tracker.search=2 tracker.finest=1"
+).split()  # instead of the paper's sizes, for tests
+
+
+def random_batch(config: Config, landmarks: int) -> Batch:
+    """Noise in the shapes of a step's faces: clips of T frames and photographs, all in one view."""
+    side, semi, draw = config.model.input, config.semi, torch.Generator().manual_seed(0)
+    place = [p for _ in range(semi.clips) for p in range(semi.frames)] + [0] * semi.images
+    following = torch.tensor([i for i, p in enumerate(place) if p > 0], dtype=torch.long)
+    count, labelled = len(place), semi.batch
+
+    def pictures(number: int) -> Tensor:
+        return torch.randint(256, (number, side, side, 3), dtype=torch.uint8, generator=draw).permute(0, 3, 1, 2)
+
+    return Batch(
+        labelled=pictures(labelled),
+        points=side * (0.2 + 0.6 * torch.rand((labelled, landmarks, 2), generator=draw)),
+        visible=torch.ones((labelled, landmarks), dtype=torch.bool),
+        weak=pictures(count),
+        strong=pictures(count),
+        to_strong=torch.eye(2, 3).repeat(count, 1, 1),
+        flipped=torch.zeros(count, dtype=torch.bool),
+        size=torch.full((count,), 0.7 * side),
+        clip=torch.tensor([p == 0 for p in place]).cumsum(0) - 1,
+        previous=following - 1,
+        following=following,
+        pair=following,
+        seed=0,
+    )
+
+
+def paper_step(config: Config, device: torch.device, layout: str, backend: str) -> tuple[Callable[[], object], int]:
+    """A step of TSAL -> the job, and its number of faces. Rates are 0: weights stay random, nothing overflows."""
+    scheme = get_scheme(config.data.scheme)
+    batch, context = random_batch(config, scheme.points).to(device), Context(config, scheme, device)
+    learners = []
+    for _ in range(2):
+        detector = Detector(scheme.points, config.model).to(device)
+        if layout == "plain":  # pictures come channels last
+            detector.register_forward_pre_hook(lambda _, images: (images[0].contiguous(),))
+        else:
+            detector.to(memory_format=torch.channels_last)
+        if layout == "compiled":
+            detector.compile(backend=backend, dynamic=False)
+        learners.append(Learner(detector, make_optimiser(detector, config.train, 0.0)))
+    trackers = [make_tracker(config).to(device).eval().requires_grad_(False) for _ in range(2)]
+    named = dict(zip(("teacher", "student"), trackers if config.tsal.trackers == "own" else trackers[:1] * 2))
+    pair = TeacherStudent(*learners, named)
+    return lambda: asynchronous_step(pair, batch, context, 0.5), len(batch.labelled) + len(batch.weak)

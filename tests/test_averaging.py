@@ -26,23 +26,23 @@ def parameters(net: nn.Module) -> set[float]:
     return {round(v, 5) for p in net.parameters() for v in p.flatten().tolist()}
 
 
-def test_alpha_is_the_share_that_the_target_keeps_of_itself():
+def test_decay_is_the_share_that_the_target_keeps_of_itself():
     target, source = network(1.0), network(5.0)
     average_into(target, source, 0.75)
     assert parameters(target) == {2.0} and parameters(source) == {5.0}
 
 
-@pytest.mark.parametrize("alpha, left", [(1.0, 1.0), (0.0, 5.0)])
-def test_alpha_one_keeps_the_target_and_alpha_zero_copies_the_source(alpha, left):
+@pytest.mark.parametrize("decay, left", [(1.0, 1.0), (0.0, 5.0)])
+def test_decay_one_keeps_the_target_and_decay_zero_copies_the_source(decay, left):
     target = network(1.0)
-    average_into(target, network(5.0), alpha)
+    average_into(target, network(5.0), decay)
     assert parameters(target) == {left}
 
 
-def test_own_buffers_stay_and_averaged_ones_move_but_a_counter_never():
+def test_own_statistics_stay_and_averaged_ones_move_but_a_counter_never():
     own, averaged, source = network(1.0), network(1.0), network(5.0)
-    average_into(own, source, 0.75, buffers="own")
-    average_into(averaged, source, 0.75, buffers="average")
+    average_into(own, source, 0.75, bn_stats="own")
+    average_into(averaged, source, 0.75, bn_stats="average")
     assert own[1].running_mean.tolist() == [1.0, 1.0] and own[1].running_var.tolist() == [1.0, 1.0]
     assert averaged[1].running_mean.tolist() == [2.0, 2.0] and averaged[1].running_var.tolist() == [2.0, 2.0]
     assert own[1].num_batches_tracked == averaged[1].num_batches_tracked == 1

@@ -174,7 +174,7 @@ def test_a_clip_is_needed_to_track_in(root, capsys):
 @pytest.mark.parametrize(
     "options, said",
     [
-        (["--set", "train.step=5"], "unknown setting 'train.step' (did you mean 'supervised.steps'?)"),
+        (["--set", "supervised.step=5"], "unknown setting 'supervised.step' (did you mean 'supervised.steps'?)"),
         (["--set", "steps=5"], "unknown setting 'steps' (did you mean 'supervised.steps'?)"),
         (["--set", "seed=1 supervised.steps=many"], "supervised.steps: wants a whole number, got 'many'"),
         (["--set", "train.optimiser=adamm"], "'adamm' is none of adamw, sgd (did you mean 'adamw'?)"),

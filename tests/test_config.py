@@ -125,7 +125,7 @@ def test_plain_values_from_a_notebook_are_taken_as_they_are():
 @pytest.mark.parametrize(
     "override, said",
     [
-        ("train.stepz=5", "did you mean 'supervised.steps'"),
+        ("supervised.stepz=5", "did you mean 'supervised.steps'"),
         ("steps=5", "did you mean 'supervised.steps'"),
         ("trane.steps=5", "did you mean 'train"),
         ("tsal.ema_direction=student_to_teachr", "did you mean 'student_to_teacher'"),
@@ -168,7 +168,7 @@ def test_a_saved_config_loads_as_an_equal_one(name, tmp_path):
 
 
 def test_an_override_also_holds_over_a_file(tmp_path):
-    (tmp_path / "mine.yaml").write_text("train: {steps: 4, batch: 2}\n")
+    (tmp_path / "mine.yaml").write_text("supervised: {steps: 4, batch: 2}\n")
     config = Config.load(tmp_path / "mine.yaml", ["supervised.steps=6"])
     assert (config.supervised.steps, config.supervised.batch) == (6, 2)
 
@@ -176,10 +176,10 @@ def test_an_override_also_holds_over_a_file(tmp_path):
 @pytest.mark.parametrize(
     "content, said",
     [
-        (b"train: {stepz: 4}", "mine.yaml: unknown setting 'train.stepz'"),
+        (b"supervised: {stepz: 4}", "mine.yaml: unknown setting 'supervised.stepz'"),
         (b"- 1\n- 2\n", "the top level is a section"),
-        (b"train:\n", "train is a section"),
-        (b"train: {steps: [", "not valid YAML"),
+        (b"supervised:\n", "supervised is a section"),
+        (b"supervised: {steps: [", "not valid YAML"),
         (b"\xff\xfe\x00\x80", "mine.yaml"),
     ],
 )

@@ -137,8 +137,10 @@ def test_settings_reach_the_first_notebook_word_by_word(make):
     assert (
         "|--profile|smoke|--seed|0|--data|mine|--root|/a b/it's|--labelled|x|y|--evaluate|z|--set|a.b=1 c.d=2|" in log
     )
-    assert "--budget" not in log
-    assert "|--budget|300w-120|" in make("data", "DATA=mine", "ROOT=/a")[1]
+    assert "--budget" not in log and "--method" not in log
+    asked = make("data", "DATA=mine", "ROOT=/a", "PROFILE=smoke", "BUDGET=300w-120", "METHOD=mean-teacher")[1]
+    assert "|--profile|smoke|--budget|300w-120|--method|mean-teacher|--seed|0|--data|mine|--root|/a|" in asked
+    assert "--budget" not in make("data", "DATA=mine", "ROOT=/b")[1]
 
 
 def test_a_failed_stage_leaves_no_stamp_and_is_run_again(make):

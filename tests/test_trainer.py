@@ -400,12 +400,12 @@ def test_mutual_averaging_moves_the_student_too(plain):
     assert torch.allclose(vector(student), 0.9 * vector(plain[1]) + 0.1 * expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("buffers", ["own", "average"])
-def test_running_statistics_are_own_or_averaged_as_asked(plain, buffers):
-    teacher, _, _ = step("semi.ema_decay=0.9", f"tsal.bn_stats={buffers}")
+@pytest.mark.parametrize("bn_stats", ["own", "average"])
+def test_running_statistics_are_own_or_averaged_as_asked(plain, bn_stats):
+    teacher, _, _ = step("semi.ema_decay=0.9", f"tsal.bn_stats={bn_stats}")
     name = "backbone.stem.1.running_mean"
     own, students = plain[0].state_dict()[name], plain[1].state_dict()[name]
-    expected = own if buffers == "own" else 0.9 * own + 0.1 * students
+    expected = own if bn_stats == "own" else 0.9 * own + 0.1 * students
     assert torch.allclose(teacher.state_dict()[name], expected, atol=1e-6) and not torch.allclose(
         own, students, atol=1e-4
     )
@@ -579,13 +579,13 @@ def given(monkeypatch):
         calls.append(("shapes", share, shapes))
         return images, points + 1
 
-    def blend(images, points, visible, others, shapes, most, generator):
-        calls.append(("blend", most, shapes))
+    def mixup(images, points, visible, others, shapes, most, generator):
+        calls.append(("mixup", most, shapes))
         assert len(others) == len(shapes) and others.dtype == torch.float32 and others.max() <= 1
         return images
 
     monkeypatch.setattr(trainer, "transfer_shapes", wear)
-    monkeypatch.setattr(trainer, "aligned_mixup", blend)
+    monkeypatch.setattr(trainer, "aligned_mixup", mixup)
     return calls
 
 
@@ -604,7 +604,7 @@ def test_both_members_learn_the_same_changed_faces_by_their_changed_labels(given
     )
     step("augment.shape_transfer=0.7", "augment.aligned_mixup=0.4", "tsal.student_loss=points")
     points = random_batch(3, [2, 2, 1], 4).points
-    assert [call[:2] for call in given] == [("shapes", 0.7), ("blend", 0.4)]
+    assert [call[:2] for call in given] == [("shapes", 0.7), ("mixup", 0.4)]
     assert all(torch.equal(shapes, points) for *_, shapes in given)  # those of the labelled faces, as they are
     assert len(learned) == 2 and all(torch.equal(of, points + 1) for of in learned)
 
@@ -682,7 +682,8 @@ def train_line(folder, *, steps=23, fail_at=None, fingerprint=None, every=10, lo
         step_function=one,
         state={"net": net, "optimiser": optimiser},
         fingerprint=fingerprint or {"name": "line"},
-        context=Context(chosen, PAIRED, torch.device("cpu")),
+        config=chosen,
+        device=torch.device("cpu"),
     )
     return net, history, seen
 

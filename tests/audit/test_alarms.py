@@ -8,7 +8,8 @@ import torch
 from toys import random_batch
 
 from tsal.audit.alarms import find_alarms
-from tsal.pseudo import PseudoLabels, Source
+from tsal.model import Detection
+from tsal.pseudo import LabelledFrames, PseudoLabels, Source
 from tsal.trainer import measure
 
 WELL = {
@@ -53,6 +54,12 @@ def test_what_goes_wrong_is_told(changes, said):
     assert line.startswith(said)
 
 
+def labelled(sources, target) -> LabelledFrames:
+    """Labels with no pair of frames, so that nothing is reconstructed."""
+    nothing = torch.zeros(0, 1, 1, 1)
+    return LabelledFrames(sources, target, Detection([nothing], nothing, nothing))
+
+
 def test_errors_are_shares_of_the_face_where_the_truth_is_known():
     batch = random_batch(0, [1, 1], 3)
     batch.size, batch.truth = torch.tensor([40.0, 20.0]), torch.full((2, 3, 2), torch.nan)
@@ -63,12 +70,13 @@ def test_errors_are_shares_of_the_face_where_the_truth_is_known():
     off = torch.tensor([[True], [False]]).expand(2, 3)
     sources = {"heatmap": Source(points, valid.float(), valid), "propagated": Source(points, valid.float(), off)}
     target = PseudoLabels(points, valid.float(), points[..., 0], valid, points[..., 0])
-    found = measure(sources, target, batch)
+    labels = labelled(sources, target)
+    found = measure(labels, batch)
     assert {name: float(value) for name, value in found.items() if name != "spread"} == pytest.approx(
         {"error_heatmap": 7.5, "error_propagated": 10.0, "error_fused": 7.5}
     )
     batch.truth = None
-    assert set(measure(sources, target, batch)) == {"spread"}
+    assert set(measure(labels, batch)) == {"spread"}
 
 
 def test_faces_that_all_get_one_shape_have_no_spread():
@@ -80,7 +88,8 @@ def test_faces_that_all_get_one_shape_have_no_spread():
     target = PseudoLabels(shape.expand(3, 3, 2), valid.float(), valid.float(), valid, valid.float())
 
     def spread(points) -> float:
-        return float(measure({"heatmap": Source(points, valid.float(), valid)}, target, batch)["spread"])
+        labels = labelled({"heatmap": Source(points, valid.float(), valid)}, target)
+        return float(measure(labels, batch)["spread"])
 
     assert spread(shape + places) == pytest.approx(0, abs=1e-4)
     assert spread(shape * torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1) + places) > 5

@@ -101,7 +101,7 @@ def written(tmp_path):
     return writer.close(), clips, store
 
 
-def test_pandas_reads_a_row_for_each_member_step_source_frame_and_landmark(written):
+def test_pandas_reads_a_row_for_each_model_step_source_frame_and_landmark(written):
     audit, clips, _ = written
     table = pd.read_parquet(audit.folder / "labels.parquet")
     assert len(table) == len(AUDITED) * (4 + 3 + 4)
@@ -192,7 +192,7 @@ def test_an_audit_is_made_once_from_the_same_and_anew_from_other_weights_or_wher
     assert count(clips=3) == models and count(clips=3) == 0
 
 
-@pytest.mark.parametrize("name", ["labels.parquet", "truth.npz", "frames.csv"])
+@pytest.mark.parametrize("name", ["labels.parquet", "ground_truth.npz", "frames.csv"])
 def test_a_broken_or_missing_audit_is_an_error_that_names_it(written, name):
     audit, *_ = written
     (audit.folder / name).write_bytes(b"no audit")

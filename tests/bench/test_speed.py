@@ -9,6 +9,7 @@ import os
 import pytest
 
 from tsal.bench import speed as bench
+from tsal.cli.commands import main
 
 RATES = {
     ("rendered", "TSAL", "step", "", 0): 50.0,
@@ -65,7 +66,7 @@ ALONE = (
 
 def run_quick(tmp_path, capsys, *options: str) -> tuple[dict, str]:
     out = tmp_path / "results" / "bench.json"
-    assert bench.main(["--quick", "--out", str(out), *options]) == 0
+    assert main(["bench", "--quick", "--out", str(out), *options]) == 0
     assert [path.name for path in out.parent.iterdir()] == ["bench.json"]  # the crops that it kept are gone
     return json.loads(out.read_text()), capsys.readouterr().out
 
@@ -102,6 +103,6 @@ def test_real_faces_get_rows_of_their_own(tmp_path, capsys, realdata):
 @pytest.mark.parametrize("folder", ["nowhere", "."])
 def test_a_folder_without_the_lists_is_told_of_in_a_line(tmp_path, capsys, folder):
     out = tmp_path / "bench.json"
-    assert bench.main(["--quick", "--out", str(out), "--realdata", str(tmp_path / folder)]) == 2
+    assert main(["bench", "--quick", "--out", str(out), "--realdata", str(tmp_path / folder)]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert lines and "no such" in lines[0] and list(tmp_path.iterdir()) == []

@@ -92,7 +92,7 @@ def test_settings_are_fixed_when_the_run_is_made(smoke_run, capsys):
     assert main(["train", *options, "--set", "supervised.steps=21"]) == 2
     assert "supervised.steps = 20, not 21" in capsys.readouterr().err
     assert main(["train", *options, "--profile", "smoke", "--seed", "0"]) == 0  # the same ones: skipped
-    assert "start: 20 steps" in capsys.readouterr().out
+    assert "init: 20 steps" in capsys.readouterr().out
 
 
 def test_a_stage_without_a_run_says_how_to_make_one(tmp_path, capsys):
@@ -150,7 +150,7 @@ def test_predict_writes_every_row_in_order(mixed_list, tmp_path):
         assert (np.abs(points - middle) <= reach).all()
 
 
-def test_predict_agrees_with_the_predictions_table_for_each_member_and_source(smoke_run, tmp_path):
+def test_predict_agrees_with_the_predictions_table_for_each_model_and_source(smoke_run, tmp_path):
     run, table = Run.open(smoke_run), read_arrays(smoke_run / "predictions.npz")
     for model in ("teacher", "student"):
         for source in ("heatmap", "centre", "fused"):

@@ -12,7 +12,7 @@ import pytest
 from drawn_run import named, overhang, words_of
 
 from tsal.cli.commands import main
-from tsal.config import Config, load_method
+from tsal.config import Config
 from tsal.figures.compare import compare_runs, comparison_tables, draw_comparison, method_table
 from tsal.figures.comparison import read_runs
 from tsal.utils.errors import InputError
@@ -30,21 +30,22 @@ def make(
     overrides=(),
     *,
     labelled=40,
-    start=9.0,
+    init=9.0,
     supervised=8.0,
     teacher=7.0,
     student=6.5,
     digest="x",
     profile="smoke",
+    method="tsal",
 ):
     """The files of an evaluated run, with the given NME."""
-    config = Config.load(profile, list(overrides))
+    config = Config.resolve(profile, method=method, overrides=list(overrides))
     config.save(folder / "config.json")
     write_text(
         folder / "manifest.json",
         json.dumps({"labelled": labelled, "lists": {"val.txt": digest, "labelled.txt": str(labelled)}}),
     )
-    numbers = {"init": start, "supervised": supervised, "teacher": teacher, "student": student}
+    numbers = {"init": init, "supervised": supervised, "teacher": teacher, "student": student}
     rows = [
         {"list": "val.txt", "model": m, "source": s, "NME": nme + (s == "centre")}
         for m, nme in numbers.items()
@@ -56,7 +57,7 @@ def make(
 
 @pytest.fixture
 def study(tmp_path):
-    """Two seeds of TSAL and of TSAL without its calm source, at two budgets; a third of TSAL alone at the first."""
+    """Seeds of TSAL (three, then two) and of TSAL without the teacher's learning (two) at two budgets of labels."""
     runs = []
     for labelled in (40, 10):
         for seed in (0, 1, 2) if labelled == 40 else (0, 1):
@@ -67,7 +68,7 @@ def study(tmp_path):
             if seed < 2:
                 options["teacher"] = base + 0.3 + 0.2 * seed
                 runs.append(
-                    make(tmp_path / f"calm-{labelled}-{seed}", [*settings, "tsal.teacher_consistency=false"], **options)
+                    make(tmp_path / f"without-{labelled}-{seed}", settings, method="tsal-no-consistency", **options)
                 )
     return runs
 
@@ -80,15 +81,20 @@ def test_nothing_is_cut_off_at_the_edges_of_a_comparison(study):
 
 def test_runs_are_told_apart_by_settings_that_decide_a_result(study):
     found = read_runs(study)
-    assert found.full == "TSAL" and set(found.scores.method) == {"init", "supervised only", "TSAL", "tsal-no-calm"}
+    assert found.full == "TSAL" and set(found.scores.method) == {
+        "supervised init",
+        "supervised only",
+        "TSAL",
+        "tsal-no-consistency",
+    }
     table = method_table(found).set_index(["labelled", "method"])
-    assert table.seeds[40, "TSAL"] == 3 and table.seeds[10, "tsal-no-calm"] == 2
+    assert table.seeds[40, "TSAL"] == 3 and table.seeds[10, "tsal-no-consistency"] == 2
     assert table["mean"][40, "TSAL"] == pytest.approx(7.2) and table["std"][40, "TSAL"] == pytest.approx(0.2)
     # what was trained on labels alone is one training a seed and budget, however many runs share it
     assert table.seeds[40, "supervised only"] == 3 and table["mean"][10, "supervised only"] == pytest.approx(9.1)
     assert (
         found.scores.query("method == 'supervised only' and labelled == 40 and seed == 0").runs.item()
-        == "full-40-0, calm-40-0"
+        == "full-40-0, without-40-0"
     )
 
 
@@ -96,19 +102,22 @@ def test_a_part_is_measured_against_the_full_method_seed_by_seed(study):
     found = read_runs(study)
     table = method_table(found).set_index(["labelled", "method"])
     # not its mean less that of three
-    assert table.difference[40, "tsal-no-calm"] == pytest.approx(0.4) and table.pairs[40, "tsal-no-calm"] == 2
+    assert (
+        table.difference[40, "tsal-no-consistency"] == pytest.approx(0.4)
+        and table.pairs[40, "tsal-no-consistency"] == 2
+    )
     assert np.isnan(table.difference[40, "TSAL"])
     axes = named(draw_comparison(found), "compare-ablation").axes[0]
     names = [label.get_text() for label in axes.get_yticklabels()]
     bars = {name: container[0].get_width() for name, container in zip(names, axes.containers)}
-    assert bars == pytest.approx({"supervised only": 1.0, "tsal-no-calm": 0.4})
-    assert len(axes.get_lines()[names.index("tsal-no-calm")].get_xdata()) == 4  # two seeds at two budgets
+    assert bars == pytest.approx({"supervised only": 1.0, "tsal-no-consistency": 0.4})
+    assert len(axes.get_lines()[names.index("tsal-no-consistency")].get_xdata()) == 4  # two seeds at two budgets
 
 
 def test_the_first_run_names_the_full_method(study):
-    calm_first = sorted(study, key=lambda folder: "full" in folder.name)
-    found = read_runs(calm_first)
-    assert found.full == "tsal-no-calm"
+    without_first = sorted(study, key=lambda folder: "full" in folder.name)
+    found = read_runs(without_first)
+    assert found.full == "tsal-no-consistency"
     assert method_table(found).query("method == 'TSAL' and labelled == 10").difference.item() == pytest.approx(-0.4)
 
 
@@ -134,18 +143,29 @@ def test_settings_without_a_name_are_written_out_and_what_all_share_is_not(tmp_p
         make(tmp_path / "a", [*shared, "data.workers=1"]),
         make(tmp_path / "b", [*shared, "semi.ema_decay=0.9", "tsal.heatmap_share=0.5", "data.workers=2"]),
         make(tmp_path / "c", [*shared, "semi.steps=50"]),
-        make(tmp_path / "norm_px", [*shared, *load_method("stld")[0]], student=5.0),
+        make(tmp_path / "d", shared, method="stld", student=5.0),
     ]
     scores = read_runs(runs).scores
     named = scores.set_index("runs").method
-    assert named["a, b, c, d"] == "init" and named["a, b, d"] == "supervised only"
+    assert named["a, b, c, d"] == "supervised init" and named["a, b, d"] == "supervised only"
     assert (
-        set(named["b"].split(", ")) == {"TSAL", "tsal.heatmap_share=0.5", "semi.ema_decay=0.9"}
-        and named["norm_px"] == "stld"
+        set(named["b"].split(", ")) == {"TSAL", "tsal.heatmap_share=0.5", "semi.ema_decay=0.9"} and named["d"] == "stld"
     )
     assert sorted(named["c"]) == ["TSAL, semi.steps=50", "supervised only, semi.steps=50"]
-    assert scores.set_index("runs").NME["norm_px"] == 5.0  # the student is what that method makes
+    assert scores.set_index("runs").NME["d"] == 5.0  # the student is what that method makes
     assert named["a"] == "TSAL"
+
+
+def test_a_method_is_told_apart_where_a_setting_of_its_file_is_set_to_the_full_method_s(tmp_path):
+    runs = [
+        make(tmp_path / "a"),
+        make(tmp_path / "b", method="tsal-no-consistency"),
+        make(tmp_path / "c", ["tsal.teacher_lr=0.1"], method="tsal-no-consistency"),
+        make(tmp_path / "d", ["tsal.heatmap_share=0.5"]),
+    ]
+    methods = read_runs(runs).scores.set_index("runs").method
+    assert methods["b"] == "tsal-no-consistency" and methods["c"] == "tsal-no-consistency, tsal.teacher_lr=0.1"
+    assert methods["a"] == "TSAL" and methods["d"] == "TSAL, tsal.heatmap_share=0.5"
 
 
 def test_one_run_is_shown_and_what_it_cannot_tell_is_said(tmp_path):
@@ -162,7 +182,7 @@ def test_one_run_is_shown_and_what_it_cannot_tell_is_said(tmp_path):
 
 def test_runs_without_a_seed_in_common_are_not_subtracted(tmp_path):
     found = read_runs(
-        [make(tmp_path / "a", ["seed=0"]), make(tmp_path / "b", ["seed=1", "tsal.teacher_consistency=false"])]
+        [make(tmp_path / "a", ["seed=0"]), make(tmp_path / "b", ["seed=1"], method="tsal-no-consistency")]
     )
     assert "no run of another method has a seed and a budget" in comparison_tables(found)["No ablation"]
     assert "nothing to show" in words_of(named(draw_comparison(found), "compare-ablation"))

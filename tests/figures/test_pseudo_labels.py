@@ -60,7 +60,7 @@ def test_calibration_takes_two_clips_whose_landmarks_are_known():
     assert found.off == 0 and np.isnan(found.rank)
 
 
-def test_the_size_of_the_error_is_told_by_an_agreement_that_is_its_size(run):
+def test_the_size_of_the_error_is_told_by_a_disagreement_that_is_its_size(run):
     found = analysis.calibrations(Audit.open(run.folder / "audit"))
     one, blind = found["teacher", "landmark"], found["teacher", "flow"]
     assert one.rank > 0.4 and abs(blind.rank) < 0.15  # the fixture's flow error is noise
@@ -96,7 +96,7 @@ def test_every_step_is_measured_on_the_same_frames(copied):
     clips = copied.clips[:2]
     frames = np.arange(sum(len(clip.faces) for clip in clips))
     early = frames[: len(clips[0].faces)]
-    error = np.where(frames < len(early), 1.0, 50.0)  # what only the start and the end see is far worse
+    error = np.where(frames < len(early), 1.0, 50.0)  # what only the init and the end see is far worse
     audit, truth = write_audit(
         copied,
         clips,
@@ -177,10 +177,10 @@ def test_the_mean_face_takes_each_face_in_its_box():
 def test_bars_are_the_mean_errors_of_the_lines(run):
     audit = Audit.open(run.folder / "audit")
     bars = named(figures.draw_breakdown(run), "pseudo-landmarks").axes[2]
-    start, teacher = bars.containers
+    init, teacher = bars.containers
     for place, (name, indices, _) in enumerate(run.scheme.lines):
         assert bars.get_yticklabels()[place].get_text() == name
-        for model, container in (("init", start), ("teacher", teacher)):
+        for model, container in (("init", init), ("teacher", teacher)):
             error = np.nanmean(np.nanmean(audit.errors(model, "heatmap"), 0)[list(indices)])
             assert container[place].get_width() == pytest.approx(error)
 
@@ -221,7 +221,7 @@ def test_photographs_alone_are_drawn_and_the_missing_flow_is_said(copied, count)
 
 
 @pytest.mark.filterwarnings("error")
-def test_one_family_that_speaks_alone_has_no_agreement_to_tell_the_error(copied):
+def test_one_family_that_speaks_alone_has_no_disagreement_to_tell_the_error(copied):
     frames = np.arange(sum(len(clip.faces) for clip in copied.clips))
     parts = [
         (model, step, frames, np.ones(len(frames))) for model, step in (("init", 0), ("teacher", 5), ("student", 5))

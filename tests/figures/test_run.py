@@ -76,14 +76,14 @@ def test_legends_hold_the_numbers_of_the_table(run):
     assert f"{numbers.NME['teacher']:.2f} % NME, 20 + 10 steps, 60 + 90 s" in words_of(figures.draw_summary(run))
 
 
-def test_table_adds_the_start_to_what_followed(run):
+def test_table_adds_the_init_to_what_followed(run):
     numbers = figures.table(run).query("source == 'heatmap'").set_index("model")
     assert numbers.steps.to_dict() == {"init": 20, "supervised": 30, "teacher": 30, "student": 30}
     assert numbers.seconds.to_dict() == {"init": 60, "supervised": 90, "teacher": 150, "student": 150}
     assert np.isnan(numbers.tracker_seconds["teacher"]) and numbers.tracker_seconds["supervised"] == 0
 
 
-def test_table_counts_a_second_start_and_the_tracker(copied):
+def test_table_counts_a_second_init_and_the_tracker(copied):
     report = json.loads((copied.folder / "metrics.json").read_text())
     report["times"] |= {"init-2": {"steps": 20, "seconds": 61.0}, "tracker": {"steps": 5, "seconds": 7.0}}
     write_text(copied.folder / "metrics.json", json.dumps(report))
@@ -159,7 +159,7 @@ def test_no_pyplot_is_needed_and_notebooks_get_a_picture(run):
         assert "pyplot" not in vars(module) and "seaborn" not in vars(module)
 
 
-def test_without_truth_the_audit_shows_agreement(copied):
+def test_without_truth_the_audit_shows_disagreement(copied):
     unmeasured(copied)
     assert [figure.name for figure in figures.draw_pseudo_labels(copied)] == [
         "pseudo-disagreement",

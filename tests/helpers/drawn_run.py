@@ -34,12 +34,12 @@ def run(tmp_path_factory):
     rng = np.random.default_rng(0)
     _write_evaluation(run, rng)
     _write_audit(run, rng)
-    for name in ("init", "supervised", "tsal"):
+    for name in ("init", "supervised", "semi"):
         steps = np.arange(1, 6) * 10
         terms = ["points", "heatmap", "centre", "offset"]
         columns = (
             terms
-            if name != "tsal"
+            if name != "semi"
             else [f"{m}_{t}" for m in ("teacher", "student") for t in [*terms, "sic"]]
             + [
                 "teacher_consistency",
@@ -86,7 +86,7 @@ def _write_evaluation(run, rng):
         "scores": np.ones(shape[:-1], np.float32),
     }
     write_arrays(run.folder / "predictions.npz", **predictions)
-    parts = (("init", 20, 60.0), ("supervised", 10, 30.0), ("tsal", 10, 90.0))
+    parts = (("init", 20, 60.0), ("supervised", 10, 30.0), ("semi", 10, 90.0))
     times = {name: {"steps": steps, "seconds": seconds} for name, steps, seconds in parts}
     report = {"normaliser": "ocular", "rows": metrics_rows(predictions), "degenerate": [], "times": times}
     write_text(run.folder / "metrics.json", json.dumps(report))
@@ -140,7 +140,7 @@ def unmeasured(copied):
     audit = Audit.open(copied.folder / "audit")
     audit.frames.assign(d=np.nan).to_csv(copied.folder / "audit/frames.csv", index_label="frame")
     write_arrays(
-        copied.folder / "audit/truth.npz",
+        copied.folder / "audit/ground_truth.npz",
         points=np.full_like(audit.truth, np.nan),
         visible=np.zeros_like(audit.visible),
     )

@@ -15,7 +15,7 @@ from tsal.tracker.losses import (
     smoothness,
     supervised_flow_loss,
 )
-from tsal.tracker.lucas_kanade import refine_lk
+from tsal.tracker.lucas_kanade import LucasKanade, refine_lk
 from tsal.tracker.network import FlowNet, both_directions, cost_volume, enlarge, expected_displacement, track_frames
 from tsal.tracker.points import forward_backward_error, occlusion_mask, reconstruct_next, track_points
 from tsal.tracker.training import synthetic_flow_loss, video_loss
@@ -284,7 +284,7 @@ def shifted_pair(shift: tuple[float, float], n: int = 4) -> tuple[torch.Tensor, 
     return warp(second, flow), second, flow
 
 
-def test_polish_takes_half_a_pixel_of_error_away():
+def test_lucas_kanade_takes_half_a_pixel_of_error_away():
     first, second, truth = shifted_pair((1.3, -0.6))
     start = truth + torch.tensor([0.4, -0.3]).view(1, 2, 1, 1)
     inner = torch.zeros(4, 32, 32, dtype=torch.bool)
@@ -293,14 +293,12 @@ def test_polish_takes_half_a_pixel_of_error_away():
     assert endpoint_error(refine_lk(first, second, start), truth, inner) < 0.1
 
 
-def test_track_frames_is_the_network_and_then_the_polish():
-    first, second, _ = shifted_pair((0.8, -0.5))
-    net = tiny_net().eval()
-    forward, backward = track_frames(net, first, second, polish_steps=0)
-    assert (forward == 0).all() and (backward == 0).all()
-    forward, backward = track_frames(net, first, second)
-    assert torch.equal(forward, refine_lk(first, second, torch.zeros_like(forward)))
-    assert torch.equal(backward, refine_lk(second, first, torch.zeros_like(backward)))
+def test_track_frames_gives_the_flow_there_and_back_in_the_input_s_pixels():
+    first, second, truth = shifted_pair((1.3, -0.6))
+    forward, backward = track_frames(LucasKanade(levels=1), first, second)
+    still = torch.zeros_like(truth)
+    assert torch.equal(forward, refine_lk(first, second, still, 5))
+    assert torch.equal(backward, refine_lk(second, first, still, 5))
 
 
 # from random weights the photometric loss has more minima than one: a start, rate and shift whose way down rounding

@@ -4,11 +4,11 @@ into.
 ``<run>/audit/`` holds
 
 - ``labels.parquet``, a row for each model, step, source, frame and landmark: ``model``, ``step`` (of TSAL's run; 0:
-  the start), ``source``, ``frame`` (row of frames.csv), ``image``, ``landmark``, ``x``, ``y`` (px of the image),
+  the init), ``source``, ``frame`` (row of frames.csv), ``image``, ``landmark``, ``x``, ``y`` (px of the image),
   ``score`` (of the source; the target's weight for ``fused``), ``valid`` (the source says something), ``disagreement``
-  (px of the network's input between heatmap and centre sources), ``forward_backward_error`` (px of the input), ``gate``
-  (weight of the landmark in the student's target), ``error`` (% of the normaliser, where the data's truth lists have
-  labels). One row group a model and step.
+  (px of the network's input between heatmap and centre sources), ``forward_backward_error`` (px of the input),
+  ``target_weight`` (weight of the landmark in the student's target), ``error`` (% of the normaliser, where the data's
+  truth lists have labels). One row group a model and step.
 - ``frames.csv``: clip, place in it, image, box, normaliser d (px), zoom (input px a px of the image).
 - ``ground_truth.npz``: labels of the frames, where there are any; for measuring only.
 - ``views/<clip's number>.npz``: the crops, flow and heatmaps that the explorer shows.
@@ -39,7 +39,7 @@ from tsal.data import Clip, FaceStore, plain_affine, plain_views, to_float
 from tsal.evaluation import BATCH, GroundTruth
 from tsal.geometry import apply_affine, invert_affine
 from tsal.model import Detector
-from tsal.pseudo import SOURCES, PseudoLabeller, Source
+from tsal.pseudo import SOURCES, PseudoLabeller
 from tsal.tracker import forward_backward_error, occlusion_mask, track_frames
 from tsal.utils import InputError, read_arrays, write_arrays
 
@@ -90,11 +90,11 @@ def audit_model(
         images = to_float(crops.to(device))
         place = np.concatenate([np.arange(len(clip.faces)) for clip in group])
         following = torch.as_tensor(np.flatnonzero(place > 0), device=device)
-        previous, flows = following - 1, None
-        if len(following):
-            flows = track_frames(tracker, images[previous], images[following])
+        previous = following - 1
+        nothing = images.new_zeros((0, 2, *images.shape[-2:]))  # photographs alone are not tracked
+        flows = track_frames(tracker, images[previous], images[following]) if len(following) else (nothing, nothing)
         labels = labeller(detector, images, labeller.detect(detector, images), flows, previous, following)
-        sources, fused = labels.sources | _silent(labels.sources), labels.fused
+        sources, fused = labels.sources, labels.fused
         back = invert_affine(affines)
         points = [apply_affine(back, sources[n].points.double().cpu().numpy()) for n in SOURCES]
         points.append(apply_affine(back, fused.points.double().cpu().numpy()))
@@ -108,13 +108,6 @@ def audit_model(
         parts["score"].append(np.stack(scores).astype(np.float32))
     axis = {"points": 1, "score": 1, "valid": 1}
     return Labels(**{name: np.concatenate(rows, axis.get(name, 0)) for name, rows in parts.items()})
-
-
-def _silent(sources: dict[str, Source]) -> dict[str, Source]:
-    """Sources that say nothing, for those that these frames have not: photographs alone are not tracked."""
-    one = sources["heatmap"]
-    nothing = torch.zeros_like(one.valid), torch.full_like(one.score, torch.nan)
-    return {name: Source(one.points, one.score, *nothing) for name in SOURCES if name not in sources}
 
 
 @torch.no_grad()
@@ -277,7 +270,7 @@ class Audit:
 
     @property
     def names(self) -> list[str]:
-        """Members by name, each once."""
+        """Models by name, each once."""
         return list(dict.fromkeys(name for name, _ in self.models))
 
     def steps(self, model: str) -> list[int]:

@@ -153,7 +153,7 @@ class Bench:
 
         def track() -> int:
             frames = [to_float(pictures.to(self.run.device)) for pictures in (first, second)]
-            forward, backward = track_frames(self.tracker, *frames, self.run.config.tracker.refine_lk)
+            forward, backward = track_frames(self.tracker, *frames)
             return len(torch.cat([forward, backward]).cpu()) // 2
 
         def dense_search() -> int:

@@ -115,12 +115,11 @@ def _name_methods(configs: Sequence[Config]) -> list[dict[str, str]]:
     for one in settings:
         alone = [key for key in differing if not key.startswith(("tsal.", "tracker.")) and key not in unseen]
         method, result, told = _known_method(one)
-        untold = [key for key in differing if key not in told]
         names.append(
             {
                 _called(INIT, [key for key in alone if key not in FURTHER], one, usual): "init",
                 _called(SUPERVISED, alone, one, usual): "supervised",
-                _called(method, untold, one, usual): result,
+                _called(method, differing, one, usual | told): result,
             }
         )
     return names
@@ -131,8 +130,7 @@ def _called(name: str, keys: Sequence[str], settings: dict, usual: dict) -> str:
     return ", ".join([name, *words])
 
 
-def _known_method(settings: dict[str, Any]) -> tuple[str, str, set[str]]:
-    """Title and result of a run's method, and the settings of its file that ``--set`` left as they were."""
+def _known_method(settings: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
+    """Title and result of a run's method, and the settings of its file."""
     method = load_method(settings["method"])
-    told = {key for key, value in method.settings.items() if settings[key] == value}
-    return TSAL if method.name == "tsal" else method.name, method.result, told
+    return TSAL if method.name == "tsal" else method.name, method.result, method.settings

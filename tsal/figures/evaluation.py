@@ -227,7 +227,7 @@ def draw_summary(run: Run) -> Picture:
 
 
 def _headline(run: Run, name: str) -> str:
-    """Supervised and TSAL, each with its steps and its time: start + what followed."""
+    """Supervised and TSAL, each with its steps and its time: init + what followed."""
     rows = table(run).query("list == @name and source == 'heatmap'").set_index("model")
     return "\n".join(
         f"{label}: {row.NME:.2f} % NME, {row.init_steps:.0f} + {row.semi_steps:.0f} steps, "

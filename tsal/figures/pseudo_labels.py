@@ -37,7 +37,7 @@ def draw_pseudo_labels(run: Run) -> list[Picture]:
     audit = Audit.open(run_file(run, "audit/labels.parquet").parent)
     always = [_draw_steps(run, audit), _draw_examples(run, audit)]
     if not is_measured(audit):
-        return [_draw_agreement(audit), *always]
+        return [_draw_disagreement(audit), *always]
     return [_draw_source_errors(run, audit), _draw_reliability(run, audit), _draw_calibration(run, audit), *always]
 
 
@@ -173,13 +173,13 @@ def _off(model: str, one: Calibration) -> str:
 
 
 def _draw_steps(run: Run, audit: Audit) -> Picture:
-    """Sources, disagreement, flow and gate over TSAL's steps, of the same frames at every step; step 0 is the start."""
+    """Sources, disagreement, flow and gate over TSAL's steps, of the same frames at every step; step 0 is the init."""
     table = step_table(audit)
     measured = is_measured(audit)
     figure = Picture("pseudo-steps", TEXT, 4.2 if measured else 2.3, layout="constrained")
     panels = figure.subplots(2 if measured else 1, 6 if measured else 3, squeeze=False)
     models = [name for name in audit.names if name != "init"]
-    start = table[table.model == "init"]
+    init = table[table.model == "init"]
     titles = {
         "disagreement": "median disagreement\n(px of the input)",
         "flow_error": "median forward-backward\nerror (px of the input)",
@@ -187,7 +187,7 @@ def _draw_steps(run: Run, audit: Audit) -> Picture:
     }
 
     def line(axes, rows, column: str, **options) -> None:
-        """The start is a hollow dot: the student's weights need not begin with it."""
+        """The init is a hollow dot: the student's weights need not begin with it."""
         if rows[column].notna().any():
             axes.plot(rows.step, rows[column], marker="o", markersize=2.5, **options)
             begun = {
@@ -197,8 +197,8 @@ def _draw_steps(run: Run, audit: Audit) -> Picture:
                 "label": "init" if column in titles else "",
             }
             axes.plot(
-                start.step,
-                start[column],
+                init.step,
+                init[column],
                 marker="o",
                 color=MODELS["init"] if column in titles else options["color"],
                 **begun,
@@ -250,13 +250,13 @@ def _draw_steps(run: Run, audit: Audit) -> Picture:
                 if column == "flow_error"
                 else "nothing to show:\none family speaks alone",
             )
-    named = dict(zip(*reversed(last[-1].get_legend_handles_labels())))  # the start's dot is drawn with every model
+    named = dict(zip(*reversed(last[-1].get_legend_handles_labels())))  # the init's dot is drawn with every model
     named = {model: named[model] for model in MODELS if model in named}
     last[-1].legend(named.values(), named, loc="lower right")
     return figure
 
 
-def _draw_agreement(audit: Audit) -> Picture:
+def _draw_disagreement(audit: Audit) -> Picture:
     figure = Picture("pseudo-disagreement", COLUMN, 1.9, layout="constrained")
     names = {
         "disagreement": "disagreement of heatmap\nand centre sources",

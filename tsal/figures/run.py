@@ -164,7 +164,7 @@ def _draw_tracker_errors(run: Run) -> Picture:
     report = json.loads(run_file(run, "tracker/metrics.json").read_text())
     titles = {
         "endpoint_error": "pixels seen in both\n(end-point error)",
-        "transfer": "labelled points carried\nto the next frame",
+        "transfer": "labelled points propagated\nto the next frame",
     }
     kinds = [kind for kind in titles if any(kind in row for row in report.values())]
     figure = Picture("tracker-error", COLUMN, 1.9, layout="constrained")
@@ -186,7 +186,7 @@ def _draw_tracker_errors(run: Run) -> Picture:
 
 @styled
 def draw_history(run: Run) -> list[Picture]:
-    """Loss terms and what training notes of its targets, over optimiser steps; the start's steps come first."""
+    """Loss terms and what training notes of its targets, over optimiser steps; the init's steps come first."""
     histories = {name: pd.read_csv(run_file(run, f"{name}/history.csv")) for name in ("init", "supervised", "semi")}
     offset = histories["init"].step.iloc[-1]
     figure = Picture("history", TEXT, 4.9, layout="constrained")

@@ -25,7 +25,7 @@ Tables = Mapping[str, pd.DataFrame | str]  # title -> cells that are text, or a 
 def table(run: Run) -> pd.DataFrame:
     """The run's numbers, a row for each list, model and source; NME in %, FR a share.
 
-    Every method goes on from the start: ``steps`` and ``seconds`` are of all that made the model, ``init_*``,
+    Every method goes on from the init: ``steps`` and ``seconds`` are of all that made the model, ``init_*``,
     ``semi_*`` and ``tracker_seconds`` their parts (NaN for a part whose time the run did not keep).
     """
     report = json.loads(run_file(run, "metrics.json").read_text())

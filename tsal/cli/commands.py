@@ -35,9 +35,10 @@ if TYPE_CHECKING:  # torch takes seconds to import: --help does without
 # threads wait by spinning for a tenth of a millisecond: right where cores are free, bearable where they are shared
 os.environ.setdefault("GOMP_SPINCOUNT", "100000")
 SETTINGS_ARE_FIXED = (
-    "Settings are fixed when 'data' makes the run and are read from its config.json afterwards; options "
-    "given here must agree with it. Where there is no run yet, or an earlier stage is missing or was done with "
-    "other settings, it is done first. What is done already is skipped, and a killed training goes on from its last checkpoint."
+    "Settings are fixed when 'data' makes the run and are read from its config.json afterwards; options given "
+    "here must agree with it. Where there is no run yet, or an earlier stage is missing or was done with other "
+    "settings, it is done first. What is done already is skipped, and a killed training goes on from its last "
+    "checkpoint."
 )
 
 

@@ -197,13 +197,13 @@ def frame_means(audit: Audit, model: str, source: str = "heatmap") -> np.ndarray
 
 
 def changes(audit: Audit, source: str = "heatmap") -> pd.DataFrame:
-    """A row a measured frame (its index: ``frame``): clip, image, ``start``, ``teacher`` (mean errors), ``change``;
+    """A row a measured frame (its index: ``frame``): clip, image, ``init``, ``teacher`` (mean errors), ``change``;
     worst first.
     """
     table = audit.frames[["clip", "image"]].copy()
     for model in ("init", "teacher"):
         table[model] = frame_means(audit, model, source)
-    table["change"] = table.teacher - table.start
+    table["change"] = table.teacher - table.init
     return table.dropna(subset="change").sort_values("change", ascending=False, kind="stable")
 
 

@@ -105,7 +105,7 @@ def _draw_landmarks(run: Run, audit: Audit) -> Picture:
         axes.grid(False)
         figure.colorbar(dots, ax=axes, orientation="horizontal", shrink=0.8, aspect=25, pad=0.02)
     before.set_title("teacher: mean error, %" if is_measured(audit) else "teacher: mean disagreement, px")
-    change.set_title(f"teacher less start (blue: {'better' if is_measured(audit) else 'closer'})")
+    change.set_title(f"teacher less init (blue: {'better' if is_measured(audit) else 'closer'})")
     for place, (model, values) in enumerate((("init", means[0]), ("teacher", means[1]))):
         bars.barh(np.arange(len(means)) + 0.4 * (place - 0.5), values, height=0.38, color=MODELS[model], label=model)
     bars.set_yticks(range(len(means)), [str(name) for name in means.index])
@@ -162,23 +162,23 @@ def _draw_changes(run: Run, audit: Audit) -> list[Picture]:
     scatter = Picture("pseudo-changes", COLUMN, 2.9, layout="constrained")
     axes = scatter.subplots()
     if not len(table):
-        empty(axes, "nothing to show: no frame is measured\nfor both the start and the teacher")
+        empty(axes, "nothing to show: no frame is measured\nfor both the init and the teacher")
         return [scatter]
     worst = one_a_clip(table[table.change > 0], 5)
     low, high = (float(f(table[["init", "teacher"]].to_numpy())) for f in (np.min, np.max))
     low, high = max(low, high / 1000) / 1.15, 1.15 * high
     axes.plot((low, high), (low, high), color="#b0b0b0", linewidth=0.7)
-    axes.scatter(table.start, table.teacher, s=6, color=MODELS["teacher"], alpha=0.5, linewidths=0)
-    axes.scatter(worst.start, worst.teacher, s=22, facecolors="none", edgecolors="black", linewidths=0.7)
+    axes.scatter(table.init, table.teacher, s=6, color=MODELS["teacher"], alpha=0.5, linewidths=0)
+    axes.scatter(worst.init, worst.teacher, s=22, facecolors="none", edgecolors="black", linewidths=0.7)
     for number, (_, row) in enumerate(worst.iterrows(), 1):
-        axes.annotate(str(number), (row.start, row.teacher), (-7, 3), textcoords="offset points", fontsize=6.5)
+        axes.annotate(str(number), (row.init, row.teacher), (-7, 3), textcoords="offset points", fontsize=6.5)
     axes.set(xscale="log", yscale="log", aspect="equal", xlim=(low, high), ylim=(low, high))
     plain_log_ticks(axes)
     axes.xaxis.set_major_locator(axes.yaxis.get_major_locator())
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("")
     quantity = _quantity(run, audit)
-    axes.set(xlabel=f"start: {quantity}", ylabel=f"teacher: {quantity}")
+    axes.set(xlabel=f"init: {quantity}", ylabel=f"teacher: {quantity}")
     share = 100 * float((table.change > 0).mean())
     worsened = "got worse" if is_measured(audit) else "agree less"
     axes.set_title(

@@ -27,7 +27,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup reproduce data tracker train pseudo evaluate figures report one-step test bench bench-methods pretrain explore clean-run FORCE
+.PHONY: help setup reproduce data tracker train pseudo evaluate figures report one-step gallery test bench bench-methods pretrain explore clean-run FORCE
 
 help:
 	@echo "make setup       .venv from requirements.txt, and what the operating system must have"
@@ -36,6 +36,7 @@ help:
 	@echo "make report      the table of a run again"
 	@echo "make explore     JupyterLab on notebook 04, whose end is the explorer of pseudo-labels of every run in outputs/"
 	@echo "make one-step    notebook 00 on a trained run: one step of the method by hand"
+	@echo "make gallery     a run's executed notebooks as HTML in outputs/gallery, and six of its figures in docs/gallery"
 	@echo "make test        every test"
 	@echo "make bench-methods   compare METHODS over SEEDS, JOBS at a time (configs/methods); results in docs/results"
 	@echo "make bench       speed of loader, training, detector and tracker on this machine (TSAL_REALDATA=<folder>: real faces too)"
@@ -142,6 +143,9 @@ report: | .venv/.done
 # no stages: they show what a run has
 one-step: notebooks/00_one_step.ipynb | .venv/.done
 	$(run_notebook)
+
+gallery: | .venv/.done
+	$(PY) -m tsal gallery --run $(call quote,$(RUN))
 
 # --- the rest --------------------------------------------------------------------------------------------------------------
 

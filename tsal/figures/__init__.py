@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = exports(
     comparison="Comparison",
     dataset="draw_dataset list_table manifest_table read_lists",
     evaluation="draw_evaluation draw_summary",
+    gallery="write_gallery",
     step="one_step draw_views draw_sources draw_flow draw_target sources_table losses_table",
     pseudo_labels="draw_pseudo_labels",
     report="comparison_tables tracker_table run_report",

@@ -34,12 +34,12 @@ def run(tmp_path_factory):
     rng = np.random.default_rng(0)
     _write_evaluation(run, rng)
     _write_audit(run, rng)
-    for name in ("init", "supervised", "tsal"):
+    for name in ("init", "supervised", "semi"):
         steps = np.arange(1, 6) * 10
         terms = ["points", "heatmap", "centre", "offset"]
         columns = (
             terms
-            if name != "tsal"
+            if name != "semi"
             else [f"{m}_{t}" for m in ("teacher", "student") for t in [*terms, "sic"]]
             + [
                 "teacher_consistency",

@@ -36,15 +36,17 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup reproduce data tracker train pseudo evaluate figures report test bench bench-gpu bench-methods pretrain explore clean-run FORCE
+.PHONY: help setup reproduce data tracker train pseudo evaluate figures report one-step gallery test bench bench-methods pretrain explore clean-run FORCE
 
 help:
 	@echo "make setup       .venv from requirements.txt, and what the operating system must have"
 	@echo "make reproduce   every stage in order, then the table and the figures"
 	@echo "make data | tracker | train | pseudo | evaluate | figures     up to that stage"
 	@echo "make report      the table of a run again"
-	@echo "make explore     JupyterLab on notebook 04, which opens with the explorer of pseudo-labels of every run in outputs/"
-	@echo "make test        style, and every test"
+	@echo "make explore     JupyterLab on notebook 04, whose end is the explorer of pseudo-labels of every run in outputs/"
+	@echo "make one-step    notebook 00 on a trained run: one step of the method by hand"
+	@echo "make gallery     a run's executed notebooks as HTML in outputs/gallery, and six of its figures in docs/gallery"
+	@echo "make test        every test"
 	@echo "make bench-methods   compare METHODS over SEEDS, JOBS at a time (configs/methods); results in docs/results"
 	@echo "make bench       speed of loader, training, detector and tracker on this machine (TSAL_REALDATA=<folder>: real faces too)"
 	@echo "make bench-gpu   one GPU in eight minutes (ROOT=<folder>: a training on real faces too)"
@@ -143,6 +145,13 @@ reproduce: $(S)/reported
 
 report: | .venv/.done
 	@$(PY) -m tsal report --run $(call quote,$(RUN))
+
+# no stages: they show what a run has
+one-step: notebooks/00_one_step.ipynb | .venv/.done
+	$(run_notebook)
+
+gallery: | .venv/.done
+	$(PY) -m tsal gallery --run $(call quote,$(RUN))
 
 # --- the rest --------------------------------------------------------------------------------------------------------------
 

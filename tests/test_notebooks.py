@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 
 import nbformat
 import numpy as np
 import pytest
 import torch
-from toys import NOTEBOOKS
+from toys import ASIDE, NOTEBOOKS
 
 from tsal import stages, trainings
 from tsal.audit.store import Audit
@@ -32,7 +33,7 @@ MODELS = ["init", "supervised", "teacher", "student"]
 # --- as committed ---
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.parametrize("name", [*ASIDE, *NOTEBOOKS])
 def test_a_committed_notebook_has_no_outputs_and_holds_nothing_but_calls(name):
     path = REPOSITORY / "notebooks" / f"{name}.ipynb"
     notebook = nbformat.read(path, 4)
@@ -48,13 +49,32 @@ def test_a_committed_notebook_has_no_outputs_and_holds_nothing_but_calls(name):
     assert "authors" not in notebook.metadata and len(code.splitlines()) <= (45 if name == "01_data" else 39)
 
 
+@pytest.mark.parametrize("name", [*ASIDE, *NOTEBOOKS])
+def test_a_notebook_asks_runs_and_says_what_you_should_see(name):
+    notebook = nbformat.read(REPOSITORY / "notebooks" / f"{name}.ipynb", 4)
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    title, *parts = re.split(r"^## ", text, flags=re.M)
+    assert "**Question.**" in title and parts
+    for part in parts:
+        places = [part.find(f"**{word}") for word in ("Question.", "What you should see.", "Try next.")]
+        assert -1 < places[0] < places[1] < places[2], part
+        assert "**Run" in part or "**Look" in part, part
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    assert len(re.findall(r"^from tsal", code, re.M)) == 1 and not re.search(r"^import tsal|from tsal\.", code, re.M)
+    imported = re.search(r"^from tsal import (.+)$", code, re.M)[1].split(", ")
+    unused = [word for word in imported if len(re.findall(rf"\b{word}\b", code)) < 2]
+    assert imported == sorted(imported) and not unused
+    assert all(len(line) <= 120 for cell in notebook.cells for line in cell.source.splitlines())
+
+
 def test_there_are_no_other_notebooks():
-    assert sorted(path.stem for path in (REPOSITORY / "notebooks").glob("*.ipynb")) == sorted(NOTEBOOKS)
+    assert sorted(path.stem for path in (REPOSITORY / "notebooks").glob("*.ipynb")) == sorted([*ASIDE, *NOTEBOOKS])
 
 
 def test_default_parameters_open_the_default_run():
     folders = {
-        nbformat.read(REPOSITORY / "notebooks" / f"{name}.ipynb", 4).cells[2].source.split('"')[1] for name in NOTEBOOKS
+        nbformat.read(REPOSITORY / "notebooks" / f"{name}.ipynb", 4).cells[2].source.split('"')[1]
+        for name in [*ASIDE, *NOTEBOOKS]
     }
     assert folders == {"outputs/rendered-demo-s0"}
 
@@ -85,9 +105,23 @@ def test_the_folder_of_executed_notebooks_holds_no_failed_or_half_written_one(sm
     )
 
 
+@pytest.mark.parametrize("name", ASIDE)
+def test_a_notebook_aside_shows_a_run_and_changes_nothing_of_it(smoke_run, tmp_path, name):
+    run = tmp_path / "run"
+    shutil.copytree(smoke_run, run)
+    before = {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
+    assert main(["notebook", str(REPOSITORY / "notebooks" / f"{name}.ipynb"), "--run", str(run)]) == 0
+    executed = run / "executed" / f"{name}.ipynb"
+    assert {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file() and path != executed} == before
+    cells = [cell for cell in nbformat.read(executed, 4).cells if cell.cell_type == "code"]
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 4
+    assert "text/html" in cells[-1].outputs[-1].data  # the table of the last cell
+
+
 def test_data_keeps_the_resolved_config_and_a_manifest_of_every_row(smoke_run):
     run = opened(smoke_run)
-    assert run.config == Config.load("smoke", ["seed=0"])
+    assert run.config == Config.resolve("smoke", overrides=["seed=0"])
     manifest, data = run.manifest(), run.config.data
     rows = {name: read_list(find_list(run.root, name)) for name in (*data.labelled, *data.unlabelled, *data.evaluate)}
     assert manifest["labelled"] == len(rows[data.labelled[0]]) > 0
@@ -109,7 +143,7 @@ def test_the_tracker_is_measured_beside_zero_motion_and_dis(smoke_run):
 def test_a_training_runs_its_steps_and_keeps_a_checkpoint_of_plain_types(smoke_run, name):
     config = opened(smoke_run).config
     steps = {
-        "tracker": config.tracker.synthetic_steps + config.tracker.video_steps + config.tracker.tune_steps,
+        "tracker": config.tracker.video_steps,  # those on pairs with exact flow have a history of their own
         "init": config.supervised.steps,
     }.get(name, config.semi.steps)
     with open(smoke_run / name / "history.csv") as file:
@@ -131,9 +165,9 @@ def test_supervised_and_semi_have_equal_steps_and_the_same_init(smoke_run):
     times = {name: json.loads((smoke_run / name / "time.json").read_text()) for name in ("init", "supervised", "semi")}
     assert times["supervised"]["steps"] == times["semi"]["steps"] == opened(smoke_run).config.semi.steps
     assert all(time["seconds"] > 0 for time in times.values())
-    init = load_checkpoint(smoke_run / "init/model.pt")["fingerprint"]
-    assert load_checkpoint(smoke_run / "supervised/model.pt")["fingerprint"]["init"] == init
-    assert load_checkpoint(smoke_run / "semi/model.pt")["fingerprint"]["init"] == [init]
+    start = load_checkpoint(smoke_run / "init/model.pt")["fingerprint"]
+    assert load_checkpoint(smoke_run / "supervised/model.pt")["fingerprint"]["init"] == start
+    assert load_checkpoint(smoke_run / "semi/model.pt")["fingerprint"]["init"] == [start]
 
 
 def test_teacher_and_student_are_two_detectors(smoke_run):

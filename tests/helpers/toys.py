@@ -20,6 +20,7 @@ from tsal.schemes import Scheme, centre_point
 PAIRED = Scheme("paired", 4, flip=(1, 0, 2, 3), centre=2)  # landmarks 0 and 1 are left and right
 
 NOTEBOOKS = ("01_data", "02_tracker", "03_train", "04_pseudo_labels", "05_evaluate", "06_figures")
+ASIDE = ("00_one_step",)  # notebooks that are no stage: they show a run that is there
 
 
 def dot_image(width: int, height: int, x: float, y: float, sigma: float) -> np.ndarray:

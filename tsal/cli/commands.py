@@ -96,6 +96,10 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add_run(made)
     add_settings(made)
+    text = "write a run's executed notebooks as HTML to outputs/gallery, and six of its figures to docs/gallery"
+    made = command("gallery", text, run_gallery)
+    add_run(made)
+    add_names(made)
     made = command("run-folder", "print the folder that a run of these options has", print_run_folder)
     add_run(made)
     add_names(made)
@@ -244,6 +248,13 @@ def run_report(arguments: argparse.Namespace) -> None:
     from tsal.run import Run
 
     print(report(Run.open(run_folder(arguments)), arguments.source))
+
+
+def run_gallery(arguments: argparse.Namespace) -> None:
+    from tsal.figures import write_gallery
+    from tsal.run import Run
+
+    print("\n".join(str(path) for path in write_gallery(Run.open(run_folder(arguments)))))
 
 
 def print_run_folder(arguments: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from tsal.data import BatchMaker, Face, group_clips, plain_views, spread, to_float
 from tsal.figures.breakdown import draw_breakdown
@@ -42,8 +43,9 @@ from tsal.figures.style import (
 )
 from tsal.figures.tables import run_tables, table, write_tables
 from tsal.run import Run
+from tsal.schemes import Scheme
 from tsal.tracker import both_directions, reconstruct_next
-from tsal.trainer import Context
+from tsal.trainer import Context, Views, make_views
 from tsal.trainings import load_tracker
 
 __all__ = [
@@ -91,20 +93,30 @@ def _draw_views(run: Run) -> Picture:
     batch = BatchMaker(run.store, *pools, run.config.augment, seed=seed, sizes=sizes, frames=2)(0)
 
     context = Context(run.config, run.scheme, torch.device("cpu"))
-    labelled, points = context.labelled(batch)
-    rows = {
-        "labelled": labelled,
-        "unlabelled,\nweak view": to_float(batch.weak),
-        "unlabelled,\nstrong view": context.strong(to_float(batch.strong), batch.seed + 1, occlude=True),
-    }
-    figure, axes = picture_grid("samples-views", len(rows), 8, left=0.3, top=0.02)
-    for (name, images), row in zip(rows.items(), axes):
-        row_name(row[0], name)
+    views = make_views(batch, context)
+    return view_grid("samples-views", view_rows(views), views.points, batch.visible, run.scheme)
+
+
+def view_grid(name: str, rows: dict[str, Tensor], points: Tensor, visible: Tensor, scheme: Scheme) -> Picture:
+    """A row of at most 8 images (N, 3, S, S) for each name; the first row's have their labels (N, K, 2) px."""
+    columns = max(1, min(8, max(map(len, rows.values()))))
+    figure, axes = picture_grid(name, len(rows), columns, width=min(TEXT, 0.3 + 1.2 * columns), left=0.3, top=0.02)
+    for number, ((label, images), row) in enumerate(zip(rows.items(), axes)):
+        row_name(row[0], label)
         for index, (image, place) in enumerate(zip(images, row)):
             draw_face(place, image.permute(1, 2, 0).numpy())
-            if name == "labelled":
-                draw_landmarks(place, points[index].numpy(), run.scheme, LABELS, visible=batch.visible[index].numpy())
+            if number == 0:
+                draw_landmarks(place, points[index].numpy(), scheme, LABELS, visible=visible[index].numpy())
     return figure
+
+
+def view_rows(views: Views) -> dict[str, Tensor]:
+    """The images of a batch by what the figures call them."""
+    return {
+        "labelled": views.labelled,
+        "unlabelled,\nweak view": views.weak,
+        "unlabelled,\nstrong view": views.strong,
+    }
 
 
 # --- tracker ---

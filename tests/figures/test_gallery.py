@@ -1,0 +1,53 @@
+"""The gallery: executed notebooks as pages, and pictures that are small enough for a repository."""
+
+from __future__ import annotations
+
+import re
+
+import cv2
+import numpy as np
+import pytest
+from toys import NOTEBOOKS
+
+from tsal.cli.commands import main
+from tsal.figures import gallery
+from tsal.run import Run
+from tsal.utils import InputError
+
+
+def test_pages_have_an_index_with_the_question_of_each_notebook(smoke_run, tmp_path):
+    paths = gallery.write_pages(Run.open(smoke_run), tmp_path / "pages")
+    assert [path.name for path in paths] == ["index.html", *(f"{name}.html" for name in NOTEBOOKS)]
+    index = paths[0].read_text()
+    assert re.findall(r'href="(.+?)"', index) == [path.name for path in paths[1:]]
+    assert "1. Data" in index and "Which faces does the run have, and are they in order?" in index
+    page = paths[3].read_text()
+    assert "data:image/png;base64" in page and "<title>3. Training</title>" in page
+
+
+def test_pictures_are_within_the_limit(smoke_run, tmp_path):
+    run = Run.open(smoke_run)
+    for limit in (gallery.LIMIT, 60_000):
+        paths = gallery.write_pictures(run, tmp_path / "pictures", limit)
+        assert [path.stem for path in paths] == list(gallery.CHOSEN)
+        assert all(path.stat().st_size <= limit and cv2.imread(str(path)).std() > 1 for path in paths)
+
+
+def test_a_picture_within_the_limit_stays_as_it_is(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    size = (tmp_path / "a.png").stat().st_size
+    kept = gallery._write_within(tmp_path / "a.png", tmp_path / "b.png", size)
+    assert kept.read_bytes() == (tmp_path / "a.png").read_bytes()
+    assert gallery._write_within(tmp_path / "a.png", tmp_path / "c.png", size - 1).stat().st_size < size
+
+
+def test_the_command_says_what_it_wrote_or_what_is_missing(smoke_run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gallery, "write_gallery", lambda run: [run.folder / "x.html"])
+    assert main(["gallery", "--run", str(smoke_run)]) == 0
+    assert capsys.readouterr().out == f"{smoke_run / 'x.html'}\n"
+    (tmp_path / "config.json").write_bytes((smoke_run / "config.json").read_bytes())
+    with pytest.raises(InputError, match="no executed notebook"):
+        gallery.write_pages(Run.open(tmp_path), tmp_path / "pages")
+    with pytest.raises(InputError, match="no samples-views.png, .* yet; run 'python -m tsal figures"):
+        gallery.write_pictures(Run.open(tmp_path), tmp_path / "pictures")

@@ -1,0 +1,64 @@
+"""One step by hand is the step that training makes, and its pictures are drawn for every kind of method."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tsal.figures.step import (
+    HALFWAY,
+    draw_flow,
+    draw_sources,
+    draw_target,
+    draw_views,
+    one_step,
+    sources_table,
+    trained_pair,
+    training_batch,
+)
+from tsal.run import Run
+from tsal.trainer import Context, asynchronous_step
+from tsal.utils import InputError
+
+METHODS = {
+    "tsal": [],
+    "without tracking": ["data.consecutive=false"],
+    "own targets": ["tsal.targets_from=self", "tsal.sources=heatmap"],
+    "a teacher that only averages": ["tsal.teacher_lr=0", "tsal.bn_stats=average", "tsal.labels_after=0.9"],
+}
+
+
+@pytest.mark.parametrize("overrides", METHODS.values(), ids=METHODS)
+def test_one_step_is_the_step_that_training_makes(smoke_run, overrides):
+    run = Run.open(smoke_run, overrides)
+    made, pair = one_step(run, 3), trained_pair(run)
+    context = Context(run.config, run.scheme, torch.device("cpu"))
+    report = asynchronous_step(pair, training_batch(run, 3), context, HALFWAY)
+    assert made.loss == float(report["loss"]) and made.losses.adds.sum() == pytest.approx(made.loss, rel=1e-5)
+    for name in ("teacher", "student"):
+        ours, theirs = (getattr(which, name).detector.state_dict() for which in (made.after, pair))
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    drawn = [draw(made) for draw in (draw_views, draw_sources, draw_flow, draw_target)]
+    assert len({figure.name for figure in drawn}) == 4 and all(figure._repr_png_() for figure in drawn)
+
+
+def test_the_average_brings_the_teacher_nearer_and_leaves_the_student(smoke_run):
+    weights = one_step(Run.open(smoke_run)).weights
+    assert weights.iloc[0, 1:].tolist() == [0, 0]
+    assert weights["model distance"].iloc[2] < weights["model distance"].iloc[1]
+    assert weights["student from its start"].iloc[2] == weights["student from its start"].iloc[1] > 0
+
+
+def test_the_table_of_sources_measures_what_has_labels(smoke_run):
+    made = one_step(Run.open(smoke_run))
+    table = sources_table(made)
+    assert {"heatmap", "centre", "tracked_heatmap", "tracked_centre", "fused"} <= set(table.index)
+    apart = (made.labels.sources["heatmap"].points - made.batch.truth).norm(dim=-1) / made.batch.size[:, None]
+    assert table.iloc[0, 1] == pytest.approx(100 * np.nanmean(apart.numpy()), rel=1e-5)
+
+
+def test_a_run_that_is_not_trained_says_so(smoke_run, tmp_path):
+    (tmp_path / "config.json").write_bytes((smoke_run / "config.json").read_bytes())
+    with pytest.raises(InputError, match="not trained yet; run 'python -m tsal train"):
+        one_step(Run.open(tmp_path))

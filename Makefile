@@ -36,7 +36,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup reproduce data tracker train pseudo evaluate figures report one-step gallery test bench bench-methods pretrain explore clean-run FORCE
+.PHONY: help setup reproduce data tracker train pseudo evaluate figures report one-step gallery test bench bench-gpu bench-methods pretrain explore clean-run FORCE
 
 help:
 	@echo "make setup       .venv from requirements.txt, and what the operating system must have"

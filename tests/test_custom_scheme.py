@@ -110,7 +110,7 @@ def test_hidden_landmarks_are_left_out_of_the_nme_and_faces_that_cannot_be_measu
 
 def test_training_mirrors_faces_and_swaps_the_pairs(made):
     run = Run.open(made[0])
-    make = batch_maker(run, 1, labelled=8, clips=3, single_images=0, frames=2)
+    make = batch_maker(run, 1, labelled=8, clips=3, images=0, frames=2)
     batches = [make(step) for step in range(4)]
     assert torch.cat([batch.flipped for batch in batches]).float().mean().item() == pytest.approx(0.5, abs=0.4)
     points, visible = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("points", "visible"))

@@ -161,7 +161,7 @@ class Method:
 
 
 def load_method(name: str) -> Method:
-    """A semi-supervised method by name."""
+    """A method by name, semi-supervised or labels alone."""
     values = _read("methods", name)
     result, times = values.pop("result"), values.pop("steps_times", 1)
     return Method(name, result, times, flatten("", values))

@@ -97,8 +97,8 @@ def tracking_sources(
         error = sample(error_map, points)[:, 0]
         origin = points + sample(flow_backward, points).transpose(1, 2)
         sources[f"tracked_{name}"] = (points, found[name].score, inside(origin, height, width), error)
-    carried = track_points(heatmap.points[previous], flow_forward, flow_backward)
-    sources["propagated"] = (carried.points, heatmap.score[previous], carried.inside, carried.error)
+    moved = track_points(heatmap.points[previous], flow_forward, flow_backward)
+    sources["propagated"] = (moved.points, heatmap.score[previous], moved.inside, moved.error)
     return {name: _scatter(count, following, *parts, max_fb_error) for name, parts in sources.items()}
 
 

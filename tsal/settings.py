@@ -91,7 +91,9 @@ class AugmentConfig:
     noise: float = setting(0.03, "largest standard deviation, in [0, 1] intensities")
     occlude: float = setting(0.5, "probability of a patch over the student's view", "unlabelled")
     weak_geometry: float = setting(0.3, "share of scale, rotation and shift that the target's view gets", "unlabelled")
-    strong_geometry: float = setting(1.0, "and the student's view of an unlabelled face", "unlabelled")
+    strong_geometry: float = setting(
+        1.0, "share of them that the student's view of an unlabelled face gets", "unlabelled"
+    )
     shape_transfer: float = setting(
         0.0, "probability that a labelled face moves part of the way to the shape of another one of its step"
     )
@@ -145,7 +147,7 @@ class TrainConfig:
     offset_radius: int = setting(1, "cells around the centre cell that also learn their offsets; 0: as in the paper")
     checkpoint_every: int = setting(100, "steps", "machine")
     snapshots: int = setting(
-        4, "even stages of the semi-supervised training whose models are kept for the audit", "machine"
+        4, "equal parts of the semi-supervised training; models are kept at their borders for the audit", "machine"
     )
     amp: Literal["auto", "none", "bf16"] = setting("auto", "auto: bfloat16 where the processor has it in hardware")
     device: str = setting("auto", "auto: cuda where there is one", "machine")
@@ -160,12 +162,12 @@ class TrackerConfig:
     finest: int = setting(1, "level of the finest estimated flow, at stride 2^finest")
     width: int = setting(32, "of the flow estimator")
     flow: Literal["learned", "lucas-kanade"] = setting(
-        "learned", "of the tracking sources; the latter needs no network"
+        "learned", "flow of the tracking sources; lucas-kanade needs no network"
     )
     init: str = setting("tsal/weights/tracker.pt", "trained tracker to start from, in the repository; empty: none")
     synthetic_steps: int = setting(0, "on pairs with exact flow; from scratch, 1500 at lr 4e-3 are of use")
     rendered_share: float = setting(
-        0.0, "share of them on the embedded rendered clips; the others are warps of own frames"
+        0.0, "share of the synthetic pairs that are rendered clips; the others are warps of own frames"
     )
     video_steps: int = setting(50, "on real pairs, without labels")
     tune_steps: int = setting(0, "on real pairs with the initial detector: adds detection consistency")
@@ -185,7 +187,9 @@ class TsalConfig:
     """
 
     inits: Literal[1, 2] = setting(1, "one supervised init for both models, or two with different seeds")
-    trackers: Literal["shared", "own"] = setting("shared", "one tuned tracker, or one for each model")
+    trackers: Literal["shared", "own"] = setting(
+        "shared", "one tracker for both models, or one for each (where tracker.tune_steps is above 0)"
+    )
     sources: tuple[str, ...] = setting(
         ("heatmap", "centre", "tracked_heatmap", "tracked_centre"), "fused into the student's target"
     )
@@ -205,14 +209,18 @@ class TsalConfig:
     labels_after: float = setting(
         0.0, "share of the run after which the student sees labels; before, pseudo-labels alone"
     )
-    ema_direction: Literal["student_to_teacher", "mutual", "none"] = setting("student_to_teacher", "of the averaging")
+    ema_direction: Literal["student_to_teacher", "mutual", "none"] = setting(
+        "student_to_teacher", "direction of the averaging"
+    )
     bn_stats: Literal["own", "average"] = setting(
         "own", "batch statistics: each model's own, or averaged like the weights"
     )
-    sic_weight: float = setting(30.0, "of the facial structure invariance; the paper's 0.01 is not felt")
+    sic_weight: float = setting(
+        30.0, "of the facial structure invariance; the paper's 0.01 is too small to have an effect"
+    )
     fallback: bool = setting(True, "where tracking gives nothing, take the sources of the real frame")
     ramp_up: float = setting(0.1, "share of the run in which the unlabelled losses rise")
-    ramp_down: float = setting(0.9, "and after which they fall")
+    ramp_down: float = setting(0.9, "share of the run after which the unlabelled losses fall")
     max_fb_error: float = setting(0.5, "largest forward-backward error of a tracked point, px; 0: no gate")
     drift_correction: bool = setting(
         True, "subtract the running mean of the offset between targets and the student's points"

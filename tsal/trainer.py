@@ -143,7 +143,8 @@ def supervised_step(learner: Learner, batch: Batch, context: Context, fraction: 
 def asynchronous_step(pair: TeacherStudent, batch: Batch, context: Context, fraction: float) -> dict[str, Tensor]:
     """One step of Teacher-Student Asynchronous Learning (arXiv 2012.06711), and of every method that is a part of it.
 
-    Each image goes once through each detector; targets are detached.
+    Each view goes once through its detector, reconstructed frames through the one that makes the targets. Targets are
+    detached.
     """
     tsal, semi, train = context.config.tsal, context.config.semi, context.config.train
     weight, scale = semi.unlabelled_weight * ramp(fraction, tsal.ramp_up, tsal.ramp_down), rate_at(fraction, train)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 from tsal.cli.options import add_run, add_settings, resolved
 from tsal.utils import InputError
@@ -89,8 +90,7 @@ Made from the code: `python -m tsal config page > docs/configuration.md` (a test
 Settings come from four places; the later wins: a **profile** (scale: model, steps, batch, rendering, tracker) < a
 **budget** (data: lists, and faces of each kind a step) < a **method** (targets: every `tsal.*` setting) < `--set
 section.name=value`. The defaults are the profile `demo` with the method `tsal`. `python -m tsal config show`
-prints the resolved settings of any options, each with where it came from, and `python -m tsal config diff
-method=mean-teacher` what another choice changes. Lengths called px are pixels of the network's input.
+prints the resolved settings of any options, each with where it came from, and `python -m tsal config diff --method mean-teacher` what another choice changes. Lengths called px are pixels of the network's input.
 
 Roles: a *machine* setting changes how a run goes and never what comes out of it; a *measuring* one is not seen by
 training; an *unlabelled* one touches no labelled face, so supervised trainings do not depend on it.
@@ -112,7 +112,8 @@ def configuration_page() -> str:
     defaults, sections = Config().flat(), {}
     for name, item in fields_of():
         section, _, own = name.rpartition(".")
-        row = (f"`{own}`", f"`{text_of(defaults[name])}`", item.metadata["text"], item.metadata["role"])
+        text = item.metadata["text"] + (f" ({', '.join(choices)})" if (choices := choices_of(item.type)) else "")
+        row = (f"`{own}`", f"`{text_of(defaults[name])}`", text, item.metadata["role"])
         sections.setdefault(section, []).append(row)
     parts = [PAGE.format(**kinds)]
     for section, rows in sections.items():
@@ -120,3 +121,8 @@ def configuration_page() -> str:
         head = ("setting", "default", "what it is", "role")
         parts.append(f"## {section or 'names and seed'}\n\n{' '.join(about.split())}\n\n{markdown_table(head, rows)}\n")
     return "\n".join(parts)
+
+
+def choices_of(kind: str) -> list[str]:
+    """The values that a setting may have, where they are a few: of its annotation ``Literal["a", "b"]``."""
+    return re.findall(r"[\w-]+", kind.removeprefix("Literal")) if kind.startswith("Literal") else []

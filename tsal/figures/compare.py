@@ -25,7 +25,7 @@ def compare_runs(folders: Sequence[Path], out: Path) -> list[Path]:
     return paths + write_tables(comparison_tables(found), out, "compare")
 
 
-# --- told ---
+# --- tables ---
 
 
 def method_table(found: Comparison) -> pd.DataFrame:

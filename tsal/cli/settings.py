@@ -90,7 +90,8 @@ Made from the code: `python -m tsal config page > docs/configuration.md` (a test
 Settings come from four places; the later wins: a **profile** (scale: model, steps, batch, rendering, tracker) < a
 **budget** (data: lists, and faces of each kind a step) < a **method** (targets: every `tsal.*` setting) < `--set
 section.name=value`. The defaults are the profile `demo` with the method `tsal`. `python -m tsal config show`
-prints the resolved settings of any options, each with where it came from, and `python -m tsal config diff --method mean-teacher` what another choice changes. Lengths called px are pixels of the network's input.
+prints the resolved settings of any options, each with where it came from, and `python -m tsal config diff --method
+mean-teacher` what another choice changes. Lengths called px are pixels of the network's input.
 
 Roles: a *machine* setting changes how a run goes and never what comes out of it; a *measuring* one is not seen by
 training; an *unlabelled* one touches no labelled face, so supervised trainings do not depend on it.

@@ -33,7 +33,6 @@ from tsal.settings import (
 from tsal.utils import CONFIG_FOLDER, ConfigError, nearest, write_text
 
 Overrides = Iterable[str] | Mapping[str, Any]
-BUDGET_KEYS = {"semi.clips", "semi.images", "semi.frames", "semi.unlabelled_weight"}  # and all of data.*
 
 
 @dataclass(frozen=True)
@@ -122,11 +121,6 @@ def settings_of(*roles: str) -> frozenset[str]:
 def names_of(kind: str) -> list[str]:
     """The files of ``configs/profiles``, ``configs/budgets`` or ``configs/methods``, by name."""
     return sorted(path.stem for path in (CONFIG_FOLDER / kind).glob("*.yaml"))
-
-
-def profile_for(data: str | None) -> str:
-    """The profile that was chosen on faces of this kind."""
-    return "demo" if data in (None, "rendered") else "faces"
 
 
 def _read(kind: str, name: str) -> dict[str, Any]:

@@ -43,8 +43,7 @@ def average_models(teacher: nn.Module, student: nn.Module, decay: float, directi
     """One step of the moving average.
 
     ``student_to_teacher``: the teacher alone changes. ``mutual``: then the student moves towards the new teacher as
-    well, as in the
-    released code: the two soon are one network. ``none``: the two never meet.
+    well, as in the released code: the two soon are one network. ``none``: the two never meet.
     """
     if direction in ("student_to_teacher", "mutual"):
         average_into(teacher, student, decay, bn_stats=bn_stats)

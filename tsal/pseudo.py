@@ -139,9 +139,8 @@ def fuse(
     """heatmap_share * heatmap family + (1 - heatmap_share) * centre family, in px; a silent family leaves the other
     alone.
 
-    A family of which ``names`` has none takes no part. How far the other is from it, as the detector has it on the real
-    frame, is
-    measured all the same: disagreement predicts errors, whatever is learned from.
+    A family of which ``names`` has none takes no part in the points. Its distance from the other family, on the real
+    frame, is still measured: disagreement predicts errors.
 
     Args:
         names: the sources that are fused.

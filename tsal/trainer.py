@@ -87,8 +87,8 @@ class Context:
 
     def labelled(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The labelled images, augmented, in [0, 1], and their points (L, K, 2) px, after shape transfer and aligned
-        mixup between
-        them. The same batch draws the same."""
+        mixup between them. The same batch draws the same.
+        """
         augment, images, points = self.config.augment, to_float(batch.labelled), batch.points
         whole = batch.visible.all(1)
         others, shapes = images[whole], points[whole]
@@ -299,8 +299,8 @@ def describe(target: PseudoLabels, pair: TeacherStudent, context: Context) -> di
 def measure(labels: LabelledFrames, batch: Batch) -> dict[str, Tensor]:
     """Mean error of each source and of the fused target where the batch has labels to measure by, in % of the face's
     size; and the ``spread`` of the heatmap source's shapes over the faces, in % too: 0 once all faces get the same
-    shape. Nothing of it is learned
-    from."""
+    shape. Nothing of it is learned from.
+    """
     shape = labels.sources["heatmap"].points / batch.size[:, None, None]
     spread = 100 * (shape - shape.mean(1, keepdim=True)).std(0).mean()
     if batch.truth is None:

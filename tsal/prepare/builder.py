@@ -3,8 +3,7 @@ end.
 
 ``data/prepared/<name>/`` holds lists/ (see :mod:`tsal.data.lists`), images.csv (subject, clip, frame and content of
 each picture), rejected.csv (every row left out, and why) and manifest.json (source, options, box policy, counts). The
-release itself is never
-changed: rows reach it through the link ``release``.
+release itself is never changed: rows reach it through the link ``release``.
 """
 
 from __future__ import annotations

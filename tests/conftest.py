@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-# before torch is imported: on pictures of 64 px threads cost more than they bring, and far more where cores are shared
+# before torch is imported: on images of 64 px threads cost more than they bring, and far more where cores are shared
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from pathlib import Path

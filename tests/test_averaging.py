@@ -1,4 +1,4 @@
-"""Who takes in whom, and when the unlabelled losses count."""
+"""Which model is averaged into which, and when the unlabelled losses count."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_distance_is_relative_to_the_first():
 UP, DOWN = 0.4, 0.73
 
 
-def test_the_ramp_rises_stands_and_falls_as_in_the_paper():
+def test_the_ramp_rises_stays_and_falls_as_in_the_paper():
     assert ramp(0.0, UP, DOWN) == pytest.approx(math.exp(-5))
     assert ramp(0.2, UP, DOWN) == pytest.approx(math.exp(-5 / 4))
     assert ramp(0.4, UP, DOWN) == ramp(0.6, UP, DOWN) == ramp(0.73, UP, DOWN) == 1.0

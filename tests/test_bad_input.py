@@ -13,7 +13,7 @@ from tsal.cli.commands import main
 BOX = "10 10 50 50"
 
 
-def write_picture(path: Path, seed: int) -> None:
+def write_image(path: Path, seed: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), np.random.default_rng(seed).integers(0, 255, (64, 64, 3), np.uint8))
 
@@ -38,7 +38,7 @@ def root(tmp_path) -> Path:
     """Two labelled photographs, one clip of two frames, one photograph to measure on; nothing is wrong with them."""
     root = tmp_path / "faces"
     for seed, name in enumerate(("a", "b", "v", "clip/0", "clip/1")):
-        write_picture(root / f"{name}.png", seed)
+        write_image(root / f"{name}.png", seed)
     for name in ("a", "b", "v"):
         write_annotation(root / f"{name}.pts")
     write_rows(root, "labelled.txt", f"a.png a.pts {BOX}", f"b.png b.pts {BOX} 40")
@@ -65,12 +65,12 @@ def test_good_input_is_taken(root, capsys):
 CASES = {
     "a missing image": (lambda r: (r / "b.png").unlink(), ["labelled.txt:2: the image b.png does not exist"]),
     "an unreadable image": (
-        lambda r: (r / "clip/1.png").write_bytes(b"no picture"),
-        ["unlabelled.txt:2: the image clip/1.png cannot be read as a picture"],
+        lambda r: (r / "clip/1.png").write_bytes(b"no image"),
+        ["unlabelled.txt:2: the image clip/1.png cannot be decoded"],
     ),
     "an empty image": (
         lambda r: (r / "v.png").write_bytes(b""),
-        ["val.txt:1: the image v.png cannot be read as a picture"],
+        ["val.txt:1: the image v.png cannot be decoded"],
     ),
     "a .pts that is not there": (
         lambda r: (r / "a.pts").unlink(),
@@ -112,11 +112,11 @@ CASES = {
     ),
     "an image in a training and an evaluation list": (
         lambda r: write_rows(r, "val.txt", f"v.png v.pts {BOX}", f"./clip/1.png None {BOX}"),
-        ["val.txt:2: ./clip/1.png also stands in a training list (unlabelled.txt:2)"],
+        ["val.txt:2: ./clip/1.png is also in a training list (unlabelled.txt:2)"],
     ),
     "a copy of a training image in an evaluation list": (
         lambda r: (r / "v.png").write_bytes((r / "a.png").read_bytes()),
-        ["val.txt:1: v.png is the same picture as a.png of labelled.txt:1"],
+        ["val.txt:1: v.png is the same image as a.png of labelled.txt:1"],
     ),
 }
 
@@ -132,7 +132,7 @@ def test_one_line_names_file_and_row(root, capsys, case):
     assert not (run / "manifest.json").exists()
 
 
-def test_all_problems_of_lists_and_files_are_told_at_once(root, capsys):
+def test_all_problems_of_lists_and_files_are_reported_at_once(root, capsys):
     for case in ("a missing image", "an unreadable image", "a .pts with a non-number"):
         CASES[case][0](root)
     with open(root / "labelled.txt", "a") as file:
@@ -185,7 +185,7 @@ def test_a_clip_is_needed_to_track_in(root, capsys):
         (["--root", "/no/such/folder"], "/no/such/folder: no such folder"),
     ],
 )
-def test_a_wrong_setting_is_told_in_one_line_with_the_nearest_right_one(root, capsys, options, said):
+def test_a_wrong_setting_is_reported_in_one_line_with_the_nearest_right_one(root, capsys, options, said):
     assert data(root, *options)[0] == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and said in lines[0]

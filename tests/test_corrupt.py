@@ -15,12 +15,12 @@ from releases import (
     append_row,
     coco,
     landmarks,
-    picture,
     release_300vw,
     release_300w,
     release_aflw,
     release_youtube,
     scene,
+    write_image,
     write_pts,
     write_video,
 )
@@ -92,7 +92,7 @@ WAYS = {
 
 def photographs_csv(root):
     for i in range(3):
-        picture(root / f"{i}.png", i)
+        write_image(root / f"{i}.png", i)
     path = root / "faces.csv"
     rows = [",".join(["image", *(f"{axis}{i}" for i in range(5) for axis in "xy")])]
     rows += [",".join([f"{i}.png", *map(str, landmarks(5, i).ravel())]) for i in range(3)]
@@ -102,7 +102,7 @@ def photographs_csv(root):
 
 def photographs_folder(root):
     for i in range(3):
-        picture(root / f"{i}.jpg", i)
+        write_image(root / f"{i}.jpg", i)
         write_pts(root / f"{i}.pts", landmarks(5, i))
     return root
 
@@ -122,8 +122,8 @@ FOLLOW = ("video", "--name", "mine", "--boxes-file", "RELEASE/boxes.csv")
 KINDS = {  # what is broken: the stand-in, the file in it, the builder and its options
     "boxes of 300-W (.mat)": (release_300w, "Bounding Boxes/bounding_boxes_ibug.mat", ("300w",)),
     "landmarks of 300-W (.pts)": (release_300w, "ibug/image_003_1.pts", ("300w",)),
-    "picture of 300-W (.jpg)": (release_300w, "ibug/image_003_1.jpg", ("300w",)),
-    "picture of 300-W (.png)": (release_300w, "lfpw/testset/image_0001.png", ("300w",)),
+    "image of 300-W (.jpg)": (release_300w, "ibug/image_003_1.jpg", ("300w",)),
+    "image of 300-W (.png)": (release_300w, "lfpw/testset/image_0001.png", ("300w",)),
     "video of 300-VW (.avi)": (release_300vw, "001/vid.avi", ("300vw",)),
     "landmarks of 300-VW (.pts)": (release_300vw, "001/annot/000003.pts", ("300vw",)),
     "AFLWinfo_release.mat": (release_aflw, "AFLWinfo_release.mat", ("aflw",)),
@@ -131,7 +131,7 @@ KINDS = {  # what is broken: the stand-in, the file in it, the builder and its o
     "table of one's own (.csv)": (photographs_csv, "faces.csv", MINE),
     "COCO keypoints (.json)": (coco, "people.json", MINE),
     "landmarks of one's own (.pts)": (photographs_folder, "1.pts", MINE),
-    "picture of one's own (.jpg)": (photographs_folder, "1.jpg", MINE),
+    "image of one's own (.jpg)": (photographs_folder, "1.jpg", MINE),
     "video of one's own (.avi)": (own_videos, "a.avi", FOLLOW),
     "boxes of one's own (.csv)": (own_videos, "boxes.csv", FOLLOW),
 }
@@ -149,9 +149,9 @@ def check(status: int, error: str) -> None:
     """A clear line, if anything: what progress bars write ends in a carriage return."""
     assert status in (0, 2) and "Traceback" not in error
     lines = [line.rpartition("\r")[2] for line in error.splitlines()]
-    told = [line for line in lines if line.startswith("error: ")]
-    assert bool(told) == (status == 2), error
-    # libraries tell no file
+    reported = [line for line in lines if line.startswith("error: ")]
+    assert bool(reported) == (status == 2), error
+    # libraries name no file
     noise = ("error: ", "Corrupt JPEG data", "Premature end of JPEG", "Invalid JPEG", "Unsupported marker", "libpng ")
     assert all(
         line.startswith(noise) or not line.strip() or re.search(r"\[[\d:]+[<,]", line) or "?" in line for line in lines
@@ -171,7 +171,7 @@ def check_lists(folder) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_broken_source_is_told_in_a_line_or_left_out(tmp_path, prepared, capfd, kind):
+def test_a_broken_source_is_reported_in_a_line_or_left_out(tmp_path, prepared, capfd, kind):
     stand_in, name, (builder, *options) = KINDS[kind]
     stand_in(tmp_path / "whole")
     whole = (tmp_path / "whole" / name).read_bytes()
@@ -192,10 +192,10 @@ def test_a_broken_source_is_told_in_a_line_or_left_out(tmp_path, prepared, capfd
 
 
 @pytest.mark.parametrize("name", ["lists/train.txt", "images.csv", "manifest.json", "annotations/000000.pts"])
-def test_a_broken_prepared_dataset_is_told_in_a_line(tmp_path, prepared, capfd, name):
+def test_a_broken_prepared_dataset_is_reported_in_a_line(tmp_path, prepared, capfd, name):
     """A run on it: lists are read, checked, and rejected as a whole."""
     for i in range(4):
-        picture(tmp_path / "whole" / f"{i}.png", i)
+        write_image(tmp_path / "whole" / f"{i}.png", i)
         append_row(tmp_path / "whole" / "faces.csv", f"{i}.png", landmarks(5, i))
     table = tmp_path / "whole" / "faces.csv"
     rows = table.read_text().splitlines()
@@ -204,7 +204,7 @@ def test_a_broken_prepared_dataset_is_told_in_a_line(tmp_path, prepared, capfd, 
     assert main(["data", "photographs", str(table), "--name", "mine", "--points", "5", "--val", "0.25"]) == 0
     folder = prepared / "mine"
     for frame in (0, 1):
-        picture(folder / "clip" / f"{frame}.png", 50 + frame)
+        write_image(folder / "clip" / f"{frame}.png", 50 + frame)
     (folder / "lists" / "clips.txt").write_text("".join(f"clip/{frame}.png None 5 5 50 50\n" for frame in (0, 1)))
     whole = (folder / name).read_bytes()
     for way, change in [("whole", lambda c: c), *WAYS.items()]:

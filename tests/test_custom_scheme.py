@@ -87,7 +87,7 @@ def test_every_stage_has_seven_landmarks_and_finite_numbers(made):
     assert audit.visible.all() and np.isfinite(audit.frames.norm_px).all()
     for name in ("init", "supervised", "semi"):
         rows = np.genfromtxt(folder / name / "history.csv", delimiter=",", names=True)
-        assert np.isfinite(rows["loss"]).all() and (rows["loss"] < 1e4).all(), name  # a hidden point at 1e6 would tell
+        assert np.isfinite(rows["loss"]).all() and (rows["loss"] < 1e4).all(), name  # a hidden point at 1e6 would show
     assert len(list((folder / "figures").glob("*.png"))) >= 8
 
 

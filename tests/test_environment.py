@@ -48,7 +48,7 @@ def test_the_package_says_the_same():
 def test_every_import_is_a_pinned_package():
     provided = {"cv2": "opencv-python", "yaml": "pyyaml", "IPython": "ipykernel"}
     pinned = {pin.partition("==")[0] for pin in pins()}
-    # a test module is none of them: what two share stands in a module of its own
+    # a test module is none of them: what two share is in a module of its own
     own = {"tsal", *(path.stem for path in (REPOSITORY / "tests" / "helpers").glob("*.py"))}
     for path in [*(REPOSITORY / "tsal").rglob("*.py"), *(REPOSITORY / "tests").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
@@ -176,7 +176,7 @@ def test_every_file_of_the_core_makes_make_train(make):
     assert make("-W", "tsal/figures/style.py", "train")[0] == []
 
 
-def test_a_stage_s_own_rooms_are_watched(make):
+def test_a_stage_s_own_packages_are_watched(make):
     make("reproduce")
     for path, notebook in {
         "tsal/prepare/video.py": "01_data",

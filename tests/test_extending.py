@@ -1,4 +1,4 @@
-"""The recipes of docs/extending.md, followed word by word: their code blocks are run as they stand on the page."""
+"""The recipes of docs/extending.md, followed word by word: their code blocks are run as printed on the page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from toys import save_picture
+from toys import save_image
 
 from tsal import config as config_module
 from tsal import pseudo
@@ -59,7 +59,7 @@ def test_a_dataset_is_a_builder_that_rejects_what_has_no_landmarks(tmp_path):
     rows = [SimpleNamespace(path=f"{n}.png", points=p, person=f"p{n}", **seen) for n, p in enumerate((points, None))]
     for row in rows:
         row.points = [] if row.points is None else Landmarks(row.points)
-        save_picture(tmp_path / "release" / row.path, np.full((40, 40, 3), 90 + 60 * rows.index(row), np.uint8))
+        save_image(tmp_path / "release" / row.path, np.full((40, 40, 3), 90 + 60 * rows.index(row), np.uint8))
     names = {"Path": Path, "DatasetBuilder": DatasetBuilder, "Origin": Origin, "write_points": write_points}
     names |= {"landmark_box": landmark_box, "rows_of": lambda source: rows}
     exec(blocks("A dataset", "python")[0], names)

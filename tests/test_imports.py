@@ -1,4 +1,4 @@
-"""Imports run one way, from what knows little to what knows much; rooms show what their __init__ exports."""
+"""Layout rules: imports go one way, from basic modules to dependent ones, and packages are used by their exports."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tsal.utils.paths import PACKAGE, REPOSITORY
 
-# a module or room imports from those above it
+# a module or subpackage imports only from those above it
 ORDER = (
     "utils",
     "settings", "config", "geometry", "schemes", "codecs", "averaging", "optimiser",
@@ -24,7 +24,7 @@ PLACE = {name: place for place, name in enumerate(ORDER)}
 
 
 def modules() -> dict[str, Path]:
-    """Every module of the package by its dotted name, ``__init__`` files by their room's."""
+    """Every module of the package by its dotted name, ``__init__`` files by their package's."""
     found = {}
     for path in PACKAGE.rglob("*.py"):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
@@ -48,38 +48,38 @@ def imports(path: Path) -> set[tuple[str, tuple[str, ...]]]:
     return found
 
 
-def room(module: str) -> str:
+def top(module: str) -> str:
     return module.partition(".")[0]
 
 
 def test_every_module_has_its_place_and_imports_from_none_below_it():
     found = {name: path for name, path in modules().items() if name not in ("", "__main__")}
-    assert {room(name) for name in found} == set(ORDER)
+    assert {top(name) for name in found} == set(ORDER)
     wrong = [
         f"{name} imports {other}"
         for name, path in found.items()
         for other, _ in imports(path)
-        if PLACE[room(other)] > PLACE[room(name)]
+        if PLACE[top(other)] > PLACE[top(name)]
     ]
     assert not wrong
 
 
-def test_a_room_is_entered_by_its_door():
-    rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+def test_a_subpackage_is_imported_by_its_init():
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     wrong = [
         f"{name} imports tsal.{other}"
         for name, path in modules().items()
         for other, _ in imports(path)
-        if "." in other and other != "utils.lazy" and room(other) in rooms and room(other) != room(name)
+        if "." in other and other != "utils.lazy" and top(other) in packages and top(other) != top(name)
     ]
     assert not wrong
 
 
-def test_no_module_imports_itself_by_a_detour():
+def test_there_is_no_import_cycle():
     found, done = {name: {other for other, _ in imports(path)} for name, path in modules().items()}, set()
 
     def visit(name: str, way: tuple[str, ...]) -> None:
-        assert name not in way, f"a circle: {' -> '.join((*way, name))}"
+        assert name not in way, f"a cycle: {' -> '.join((*way, name))}"
         if name not in done and name in found:
             for other in found[name]:
                 visit(other, (*way, name))
@@ -90,22 +90,22 @@ def test_no_module_imports_itself_by_a_detour():
 
 
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py")))
-def test_a_door_shows_what_is_there(name):
-    code = f"import tsal.{name} as room\n[getattr(room, name) for name in getattr(room, '__all__', [])]"
+def test_a_subpackage_exports_names_that_exist(name):
+    code = f"import tsal.{name} as package\n[getattr(package, name) for name in getattr(package, '__all__', [])]"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)
 
 
-def test_evaluation_does_not_know_training():
+def test_evaluation_does_not_import_training():
     found = {name: {other for other, _ in imports(path)} for name, path in modules().items()}
-    rooms = {
-        path.parent.name: [n for n in found if room(n) == path.parent.name] for path in PACKAGE.glob("*/__init__.py")
+    packages = {
+        path.parent.name: [n for n in found if top(n) == path.parent.name] for path in PACKAGE.glob("*/__init__.py")
     }
-    seen, ahead = set(), list(rooms["evaluation"])
+    seen, ahead = set(), list(packages["evaluation"])
     while ahead:
         name = ahead.pop()
         if name not in seen:
             seen.add(name)
-            ahead += [m for other in found.get(name, ()) for m in rooms.get(other, [other]) if other != "data"]
+            ahead += [m for other in found.get(name, ()) for m in packages.get(other, [other]) if other != "data"]
     assert not {"trainer", "trainings", "supervision", "losses"} & seen
 
 

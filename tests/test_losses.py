@@ -1,4 +1,4 @@
-"""Losses by hand, and deaf to whatever stands in masked entries: unlabelled rows hold NaN."""
+"""Losses against values computed by hand; masked entries have no influence: unlabelled rows hold NaN."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_mse_by_hand_sums_a_map_and_averages_maps():
 
 
 def each_masked_loss():
-    """(name, loss as a function of prediction, target and weights, prediction, target): two pictures, two landmarks."""
+    """(name, loss as a function of prediction, target and weights, prediction, target): two images, two landmarks."""
     generator = torch.Generator().manual_seed(0)
     draw = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
     return [
@@ -164,7 +164,7 @@ def test_focal_loss_refuses_shapes_that_would_broadcast(target, weights):
 
 
 @pytest.mark.parametrize("rubbish", [0.0, 1.0, 1e8, NAN])
-def test_a_picture_without_a_known_centre_adds_neither_positives_nor_negatives(rubbish):
+def test_an_image_without_a_known_centre_adds_neither_positives_nor_negatives(rubbish):
     score = torch.randn(2, 1, 3, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
     target = torch.zeros(2, 1, 3, 3)
     target[:, 0, 1, 1] = 1
@@ -200,7 +200,7 @@ def test_only_landmarks_visible_in_both_frames_count():
 
 
 @pytest.mark.parametrize("rubbish", [1e8, NAN, math.inf])
-def test_what_stands_in_an_invisible_landmark_changes_neither_sic_nor_its_gradient(rubbish):
+def test_the_value_of_an_invisible_landmark_changes_neither_sic_nor_its_gradient(rubbish):
     visible = torch.tensor([[True, True], [True, False]])
     spoiled = POINTS.clone()
     spoiled[1, 1] = rubbish

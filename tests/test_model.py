@@ -83,7 +83,7 @@ def test_rows_and_detached_copies_of_a_detection():
     assert found.centre.requires_grad and not any(t.requires_grad for t in (*whole.stages, whole.centre, whole.offsets))
 
 
-def test_a_picture_s_detection_does_not_depend_on_its_batch():
+def test_an_image_s_detection_does_not_depend_on_its_batch():
     detector = light()
     images = torch.rand(3, 3, 64, 64)
     with torch.no_grad():

@@ -92,8 +92,8 @@ def test_an_executed_notebook_ends_without_an_error_and_shows_its_numbers(smoke_
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert not any(output.output_type == "error" for output in outputs)
     assert any(output.output_type == "execute_result" for output in outputs)  # the table of the last cell
-    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
-    assert pictures or name == "06_figures"
+    figures = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert figures or name == "06_figures"
     assert any("injected-parameters" in cell.metadata.get("tags", []) for cell in notebook.cells)
     kernel = notebook.metadata.get("language_info", {}).get("version", "")
     assert kernel == ".".join(map(str, __import__("sys").version_info[:3]))
@@ -164,9 +164,9 @@ def test_supervised_and_semi_have_equal_steps_and_the_same_init(smoke_run):
     times = {name: json.loads((smoke_run / name / "time.json").read_text()) for name in ("init", "supervised", "semi")}
     assert times["supervised"]["steps"] == times["semi"]["steps"] == opened(smoke_run).config.semi.steps
     assert all(time["seconds"] > 0 for time in times.values())
-    start = load_checkpoint(smoke_run / "init/model.pt")["fingerprint"]
-    assert load_checkpoint(smoke_run / "supervised/model.pt")["fingerprint"]["init"] == start
-    assert load_checkpoint(smoke_run / "semi/model.pt")["fingerprint"]["init"] == [start]
+    init = load_checkpoint(smoke_run / "init/model.pt")["fingerprint"]
+    assert load_checkpoint(smoke_run / "supervised/model.pt")["fingerprint"]["init"] == init
+    assert load_checkpoint(smoke_run / "semi/model.pt")["fingerprint"]["init"] == [init]
 
 
 def test_teacher_and_student_are_two_detectors(smoke_run):
@@ -213,7 +213,7 @@ def test_metrics_are_what_the_predictions_table_says(smoke_run):
     assert row["AUC@0.08"] == pytest.approx(np.mean(np.maximum(0, 1 - np.array(shares) / 0.08)), abs=1e-6)
 
 
-def test_the_figures_are_pictures(smoke_run):
+def test_the_figures_are_image_files(smoke_run):
     import cv2
 
     paths = list((smoke_run / "figures").glob("*.png"))
@@ -314,7 +314,7 @@ def test_parameters_are_yaml_and_plain_text_stays_as_it_is(tmp_path, capsys):
     assert "'clip #1: x.mp4', [1, 2], '7']" in executed.cells[-1].outputs[0].text
 
 
-def test_an_input_error_in_a_notebook_is_told_as_the_command_line_tells_it(tmp_path, capsys):
+def test_an_input_error_in_a_notebook_is_reported_as_on_the_command_line(tmp_path, capsys):
     write_notebook(
         tmp_path / "bad.ipynb", "from tsal.utils import DataError\nraise DataError(['a.txt:1: wrong', 'a.txt:2: too'])"
     )

@@ -71,7 +71,7 @@ def test_the_valid_sources_of_a_family_count_alike():
 
 
 @pytest.mark.parametrize("rubbish", [math.nan, 1e6])
-def test_what_stands_in_a_point_that_is_not_valid_is_never_fused(rubbish):
+def test_the_value_of_a_point_that_is_not_valid_is_never_fused(rubbish):
     names = ("tracked_heatmap", "propagated", "tracked_centre")
     clean, spoiled = (fused(names, all_sources(propagated=source(x, False, flow_error=2.5))) for x in (40.0, rubbish))
     assert torch.equal(spoiled.points, clean.points) and torch.equal(spoiled.disagreement, clean.disagreement)

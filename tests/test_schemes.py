@@ -144,7 +144,7 @@ def test_the_protocols_eye_corners():
     assert {name: get_scheme(name).ocular for name in scheme_names()} == corners | {"5": None}
 
 
-def test_the_eyes_of_each_scheme_stand_for_its_pupils():
+def test_the_eyes_of_each_scheme_give_its_pupils():
     assert get_scheme("68").pupil == (tuple(range(36, 42)), tuple(range(42, 48)))
     pupils = {"98": (96, 97), "106": (104, 105), "29": (16, 17), "19": (7, 10), "5": (0, 1)}
     assert all(get_scheme(name).pupil == ((left,), (right,)) for name, (left, right) in pupils.items())
@@ -285,8 +285,8 @@ MORE = OWN + "centre: 4\n"
         ("- 68\n- 51", "not a landmark scheme"),
         ("points: [3", "not valid YAML: .*line 1"),
         ("points: 2001-02-31", "not valid YAML"),
-        ("points: 7\npoints: 8", "not valid YAML: the key 'points' stands twice"),
-        (OWN + "  mouth: 4", "not valid YAML: the key 'mouth' stands twice"),
+        ("points: 7\npoints: 8", "not valid YAML: the key 'points' is given twice"),
+        (OWN + "  mouth: 4", "not valid YAML: the key 'mouth' is given twice"),
         (MORE.replace("ocular", "oculars"), r"oculars: unknown key \(did you mean 'ocular'\?\)"),
         (MORE.replace("points: 7", ""), "points: missing"),
         ("points: seven", "points: 'seven'; want the number"),
@@ -297,8 +297,8 @@ MORE = OWN + "centre: 4\n"
         (MORE.replace("centre: 4", "centre: 3-4"), "centre: '3-4' are 2 landmarks; want 1"),
         (MORE.replace("centre: 4", "centre: 5"), "centre: 5 is no landmark of the middle line: flip pairs it with 6"),
         (MORE.replace("[5, 6]]", "[5, 7]]"), "flip: 7 is none of the 7 landmarks"),
-        (MORE.replace("[5, 6]]", "[2, 6]]"), "flip: 2 stands in two pairs"),
-        (MORE.replace("[5, 6]]", "[5, 6], [5, 6]]"), "flip: 5 stands in two pairs"),
+        (MORE.replace("[5, 6]]", "[2, 6]]"), "flip: 2 is in two pairs"),
+        (MORE.replace("[5, 6]]", "[5, 6], [5, 6]]"), "flip: 5 is in two pairs"),
         (MORE.replace("[5, 6]]", "[4, 5, 6]]"), r"flip: \[4, 5, 6\] is no pair"),
         (MORE.replace("[5, 6]]", "5-6]"), "flip: '5-6' is no pair"),
         ("points: 3\nflip: 0", "flip: 0 is no list"),
@@ -309,7 +309,7 @@ MORE = OWN + "centre: 4\n"
         (MORE.replace("[0-1, 2 3]", "[1-0, 2 3]"), "pupil: the range 1-0 goes backwards"),
         (MORE.replace("left eye: 0 1", "left eye: 0 one"), "lines: left eye: 'one' is no landmark"),
         (MORE.replace("left eye: 0 1", "left eye: 0-999999999999"), "lines: left eye: 999999999999 is none of the 7"),
-        (MORE.replace("left eye: 0 1", "left eye: 0 1 0"), "lines: left eye: 0 stands there twice"),
+        (MORE.replace("left eye: 0 1", "left eye: 0 1 0"), "lines: left eye: 0 is given twice"),
         (
             MORE.replace("left eye: 0 1", "left eye: closed"),
             r"lines: left eye: \[\] are 0 landmarks; want at least one",
@@ -317,7 +317,7 @@ MORE = OWN + "centre: 4\n"
         (MORE.replace("left eye: 0 1", "left eye:"), "lines: left eye: 'None' is no landmark"),
         ("points: 3\nlines: [0-2]", "lines: want a name and landmarks"),
         ("points: 3\nnames: [a, b]", "names: 2 names for 3 landmarks"),
-        ("points: 3\nnames: [a, b, a]", "names: 'a' stands there twice"),
+        ("points: 3\nnames: [a, b, a]", "names: 'a' is given twice"),
         ("points: 3\nnames: [a, b, 3]", "names: want a list of texts"),
         ("subset_of: '68'", "keep: missing"),
         ("keep: 0-3", "subset_of: missing"),
@@ -328,7 +328,7 @@ MORE = OWN + "centre: 4\n"
         ("subset_of: other.yaml\nkeep: 0-3", "subset_of: other.yaml: no such landmark scheme"),
     ],
 )
-def test_a_wrong_file_is_told_in_one_line_with_file_and_key(tmp_path, text, says):
+def test_a_wrong_file_is_reported_in_one_line_with_file_and_key(tmp_path, text, says):
     path = write(tmp_path, text)
     with pytest.raises(ConfigError, match=says) as error:
         get_scheme(path)
@@ -336,13 +336,13 @@ def test_a_wrong_file_is_told_in_one_line_with_file_and_key(tmp_path, text, says
     assert str(error.value).startswith(f"{path}: ")
 
 
-def test_a_file_that_is_no_text_is_told(tmp_path):
+def test_a_file_that_is_no_text_is_reported(tmp_path):
     (tmp_path / "own.yaml").write_bytes(b"\x89PNG\xff\xfe")
     with pytest.raises(ConfigError, match="own.yaml: cannot read the scheme: it is no text"):
         get_scheme(str(tmp_path / "own.yaml"))
 
 
-def test_schemes_that_are_parts_of_each_other_are_told(tmp_path):
+def test_schemes_that_are_parts_of_each_other_are_reported(tmp_path):
     first = write(tmp_path, f"subset_of: {tmp_path / 'b.yaml'}\nkeep: 0-3", "a.yaml")
     write(tmp_path, f"subset_of: {first}\nkeep: 0-3", "b.yaml")
     with pytest.raises(ConfigError, match="subset_of: goes in a circle: a.yaml -> b.yaml -> a.yaml"):
@@ -373,7 +373,7 @@ def test_the_face_centre_is_the_centre_landmark_or_the_mean_of_the_visible_ones(
 
 @pytest.mark.parametrize("kind", [np.array, torch.tensor])
 @pytest.mark.parametrize("rubbish", [np.nan, np.inf, 1e6])
-def test_what_stands_in_a_hidden_landmark_is_never_in_the_centre(kind, rubbish):
+def test_the_value_of_a_hidden_landmark_is_never_in_the_centre(kind, rubbish):
     points = kind([[[6.0, 2.0], [rubbish, rubbish], [2.0, 4.0]]] * 2)
     visible = kind([[True, False, True], [False, False, False]])
     assert centre_point(points, NOSE, visible).tolist() == [[0.0, 0.0], [0.0, 0.0]]  # nobody knows

@@ -169,7 +169,7 @@ def test_rows_without_labels_add_nothing(kind, rubbish, dtype):
 @pytest.mark.parametrize("scheme", [PAIRED, generic_scheme(4)], ids=["centre landmark", "centroid"])
 @pytest.mark.parametrize("rubbish", [math.nan, math.inf, 1e6, -3.0, 55.0])
 @pytest.mark.parametrize("hidden", [[0], [2], [0, 2], [1, 3]])
-def test_what_stands_in_a_hidden_landmark_changes_neither_loss_nor_gradient(kind, scheme, rubbish, hidden):
+def test_the_value_of_a_hidden_landmark_changes_neither_loss_nor_gradient(kind, scheme, rubbish, hidden):
     chosen = settings(kind)
     detector = a_detector(chosen)
     found = noisy_detection(detector, 2)
@@ -524,7 +524,7 @@ def test_a_scheme_that_knows_nothing_makes_a_step():
     assert finite(report) and vector(teacher).isfinite().all()
 
 
-def test_a_teacher_without_its_calm_source_has_no_such_term():
+def test_a_teacher_without_consistency_has_no_such_term():
     assert "teacher_consistency" not in step("tsal.teacher_consistency=false")[2]
 
 
@@ -571,7 +571,7 @@ def test_without_weight_the_unlabelled_targets_change_nothing():
 @pytest.fixture
 def given(monkeypatch):
     """What the labelled faces were given: (what, how much, the others' shapes) of each call; points move by 1 px,
-    pictures stay.
+    images stay.
     """
     calls = []
 

@@ -72,7 +72,7 @@ class RunningMean(nn.Module):
 
     @torch.no_grad()
     def update(self, value: Tensor) -> Tensor:
-        """Take in one more -> the mean with it."""
+        """Add one more vector (C,) and return the mean that includes it."""
         self.count += 1
         self.mean += (value - self.mean) / self.count.clamp_max(self.span)
         return self.mean.clone()

@@ -100,6 +100,6 @@ def warp(images: Tensor, flow: Tensor, *, padding: str = "border") -> Tensor:
 
 
 def inside(points: Tensor, height: int, width: int, margin: float = 0.0) -> Tensor:
-    """Whether points ``(..., 2)`` px lie in the picture, at least ``margin`` px from its border -> bool ``(...)``."""
+    """Whether points ``(..., 2)`` px lie in the image, at least ``margin`` px from its border -> bool ``(...)``."""
     x, y = points[..., 0], points[..., 1]
     return (x >= margin) & (y >= margin) & (x <= width - 1 - margin) & (y <= height - 1 - margin)

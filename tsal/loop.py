@@ -20,7 +20,7 @@ from tsal.config import Config
 from tsal.data import Batch, prefetch
 from tsal.utils import load_checkpoint, save_checkpoint, write_text
 
-LOG_EVERY = 10  # steps that one row of the history stands for
+LOG_EVERY = 10  # steps per row of the history
 
 
 def fit(
@@ -58,7 +58,7 @@ def fit(
     for step, batch in zip(range(start, steps), batches):
         for name, value in step_function(batch.to(device), step / steps).items():
             value = value.detach().float()
-            known = ~value.isnan() | (name == "loss")  # a term may have nothing to say, the loss may not
+            known = ~value.isnan() | (name == "loss")  # a term may be undefined (NaN), the loss may not
             sums[name] = sums.get(name, 0.0) + torch.where(known, value, 0.0)
             counts[name] = counts.get(name, 0) + known
         bar.update()

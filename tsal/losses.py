@@ -51,7 +51,7 @@ def focal_loss(score: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     Args:
         score: (N, 1, h, w), logits.
         target: the same shape, exactly 1 at each positive cell.
-        weights: (N,): 0 for a picture without a known centre, which then adds neither positives nor negatives; its
+        weights: (N,): 0 for an image without a known centre, which then adds neither positives nor negatives; its
             target may be NaN.
     """
     if score.shape != target.shape or weights.shape != score.shape[:1]:
@@ -69,7 +69,7 @@ def focal_loss(score: Tensor, target: Tensor, weights: Tensor) -> Tensor:
 
 
 def offset_loss(offsets: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """L1 of offsets (N, M, K, 2), in cells, summed over x and y, at M cells of each picture; weights (N, M, K)."""
+    """L1 of offsets (N, M, K, 2), in cells, summed over x and y, at M cells of each image; weights (N, M, K)."""
     target = torch.where(weights[..., None] > 0, target, offsets.detach())
     return weighted_mean((offsets - target).abs().sum(-1), weights)
 

@@ -19,14 +19,14 @@ IMAGE_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Detection:
-    """Raw outputs for N pictures, on a map of h x w cells."""
+    """Raw outputs for N images, on a map of h x w cells."""
 
     stages: list[Tensor]  # of (N, K + 1, h, w): K landmarks and the background; logits or values
     centre: Tensor  # (N, 1, h, w) logits
     offsets: Tensor  # (N, 2K, h, w) cells
 
     def rows(self, index) -> Detection:
-        """The detection of some of the pictures (a slice, or indices)."""
+        """The detection of some of the images (a slice, or indices)."""
         return Detection([stage[index] for stage in self.stages], self.centre[index], self.offsets[index])
 
     def detach(self) -> Detection:
@@ -34,7 +34,7 @@ class Detection:
 
 
 class Detector(nn.Module):
-    """Pictures (N, 3, S, S) in [0, 1] -> :class:`Detection`, on cells of ``stride`` px."""
+    """Images (N, 3, S, S) in [0, 1] -> :class:`Detection`, on cells of ``stride`` px."""
 
     stride = 8
 

@@ -42,8 +42,8 @@ class PseudoLabels:
     """Fused targets of U frames and why to trust them."""
 
     points: Tensor  # (U, K, 2) px
-    weight: Tensor  # (U, K), 1 where a source says something, else 0
-    disagreement: Tensor  # (U, K) px between the families, fused or not; NaN where only one speaks
+    weight: Tensor  # (U, K), 1 where a source is valid, else 0
+    disagreement: Tensor  # (U, K) px between the families, fused or not; NaN where only one is valid
     tracked: Tensor  # (U, K) bool: a tracking source took part
     flow_error: Tensor  # (U, K) px; NaN where there is no tracking source
 

@@ -22,7 +22,7 @@ from tsal.data import Clip, CropFolder, FaceLists, FaceStore, find_list, group_c
 from tsal.schemes import Scheme, get_scheme, read_scheme
 from tsal.utils import PACKAGE, PREPARED, REPOSITORY, ConfigError, InputError, describe_environment, write_text
 
-# what decides what a training makes: the rule of the house
+# layout rule: all code that decides the result of a training is in these files
 CORE = ("*.py", "data/*.py", "tracker/*.py")
 
 
@@ -38,7 +38,7 @@ class Run:
     def create(folder: Path, config: Config) -> Run:
         """A run with ``config`` resolved: written to the folder, with versions and commit."""
         run = Run(REPOSITORY / folder, config)
-        _ = run.scheme, run.device  # a wrong name is told before anything is written
+        _ = run.scheme, run.device  # a wrong name raises before anything is written
         # of other data, perhaps: a run is not ready before it is checked
         (run.folder / "manifest.json").unlink(missing_ok=True)
         config.save(run.folder / "config.json")
@@ -48,8 +48,8 @@ class Run:
 
     @staticmethod
     def open(folder: Path, overrides=()) -> Run:
-        """A run that :meth:`create` made; ``overrides`` hold for this process alone. A relative folder stands in the
-        repository.
+        """A run that :meth:`create` made; ``overrides`` hold for this process alone. A relative folder is taken
+        relative to the repository.
 
         Its scheme is the one that it was made with: a scheme's file may have changed since, or be gone.
         """
@@ -101,7 +101,7 @@ class Run:
         """The folder of the embedded rendered faces."""
         if self.config.data.name == "rendered" and self.config.data.root:
             return REPOSITORY / self.config.data.root
-        # other settings, another folder: two runs never take each other's pictures away
+        # other settings, another folder: two runs never overwrite each other's images
         settings = json.dumps(dataclasses.asdict(self.config.render), sort_keys=True)
         return PREPARED / f"rendered-{self.config.profile}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
 
@@ -155,7 +155,7 @@ class Run:
         """What a checkpoint must agree on to be taken up: settings under ``parts`` that decide a result, training data,
         code.
 
-        ``scheme`` is what data.scheme stood for, written out: a file that says other things makes other trainings.
+        ``scheme`` is the content of the scheme that data.scheme named: a file with other content makes other trainings.
 
         Args:
             parts: sections or settings; seed and data always take part.
@@ -172,12 +172,12 @@ class Run:
         return kept | more
 
 
-def code_fingerprint(*rooms: str) -> str:
-    """Hash of all code that decides what a training makes, and of further rooms: a change of any file makes another
-    one.
+def code_fingerprint(*packages: str) -> str:
+    """Hash of all code that decides the result of a training, and of further subpackages: a change of any file changes
+    it.
     """
     digest = hashlib.sha256()
-    for pattern in (*CORE, *(f"{room}/*.py" for room in rooms)):
+    for pattern in (*CORE, *(f"{package}/*.py" for package in packages)):
         for path in sorted(PACKAGE.glob(pattern)):
             digest.update(f"{path.relative_to(PACKAGE)}\0".encode() + path.read_bytes())
     return digest.hexdigest()

@@ -7,7 +7,7 @@ Keys of a file (indices are 0-based; ``0-16`` is a range, both ends in it):
     flip: [[0, 16], [1, 15]]        pairs that a mirror swaps; any other landmark stays itself
     centre: 30                      the landmark that is the face's centre; without it: the mean of all
     ocular: [36, 45]                the two outer eye corners
-    pupil: [36-41, 42-47]           two groups of landmarks, whose means stand for the pupils
+    pupil: [36-41, 42-47]           two groups of landmarks, whose means are taken as the pupils
     lines: {left eye: 36-41 closed} what a figure joins: a name, its landmarks in order, and whether the line is closed
     names: [chin, ...]              of all landmarks; without it they are made from the lines: "left eye 1"
 
@@ -34,7 +34,7 @@ class Scheme:
     """What the indices of K landmarks mean (0-based).
 
     ``centre`` is the landmark that the centre source takes as the face's centre, or -1 for the mean of all.
-    ``ocular``: the two outer eye corners. ``pupil``: the index groups whose means stand for the two pupils.
+    ``ocular``: the two outer eye corners. ``pupil``: the index groups whose means are taken as the two pupils.
     """
 
     name: str
@@ -133,12 +133,12 @@ def _read(path: Path, name: str, way: tuple[Path, ...]) -> Scheme:
 
 
 class _OneKeyLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice; PyYAML would silently take the last."""
+    """Rejects a key that is given twice; PyYAML would silently use the last."""
 
     def construct_mapping(self, node, deep=False):
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         if twice := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.YAMLError(f"the key {twice[0]!r} stands twice")
+            raise yaml.YAMLError(f"the key {twice[0]!r} is given twice")
         return super().construct_mapping(node, deep)
 
 
@@ -228,7 +228,7 @@ def _indices(value: Any, points: int, where: str, count: int | None = None) -> t
             raise ConfigError(f"{where}: {last} is none of the {points} landmarks (0-{points - 1})")
         found += range(first, last + 1)
     if len(set(found)) < len(found):
-        raise ConfigError(f"{where}: {next(i for i in found if found.count(i) > 1)} stands there twice")
+        raise ConfigError(f"{where}: {next(i for i in found if found.count(i) > 1)} is given twice")
     if not found or count not in (None, len(found)):
         raise ConfigError(f"{where}: {value!r} are {len(found)} landmarks; want {count or 'at least one'}")
     return tuple(found)
@@ -243,7 +243,7 @@ def _flip(pairs: Any, points: int, where: str) -> tuple[int, ...]:
             raise ConfigError(f"{where}: {pair!r} is no pair; want pairs such as [[0, 16], [1, 15]]")
         a, b = (_indices(i, points, where, count=1)[0] for i in pair)
         if both := paired & {a, b}:
-            raise ConfigError(f"{where}: {min(both)} stands in two pairs")
+            raise ConfigError(f"{where}: {min(both)} is in two pairs")
         paired |= {a, b}
         order[a], order[b] = b, a
     return tuple(order)
@@ -272,7 +272,7 @@ def _names(names: Any, lines: tuple, points: int, where: str) -> tuple[str, ...]
     if len(names) != points:
         raise ConfigError(f"{where}: {len(names)} names for {points} landmarks")
     if len(set(names)) < points:
-        raise ConfigError(f"{where}: {next(name for name in names if names.count(name) > 1)!r} stands there twice")
+        raise ConfigError(f"{where}: {next(name for name in names if names.count(name) > 1)!r} is given twice")
     return tuple(names)
 
 
@@ -296,7 +296,7 @@ def centre_point(points, scheme: Scheme, visible=None):
     landmarks.
 
     Where the centre landmark, or every one of them, is hidden (``visible`` (..., K) bool), nothing is known and (0, 0)
-    is given: what stands in a hidden point never comes out.
+    is given: the coordinates of a hidden point are never used.
     """
     chosen = slice(None) if scheme.centre < 0 else [scheme.centre]
     points = points[..., chosen, :]

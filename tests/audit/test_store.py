@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from toys import DotDetector, Shift, config, dot_image, face, save_picture
+from toys import DotDetector, Shift, config, dot_image, face, save_image
 
 from tsal import stages
 from tsal.audit.store import AUDITED, Audit, AuditWriter, audit_model, clip_view
@@ -38,7 +38,7 @@ def moving_clip(root, frames: int = 3) -> tuple[Clip, np.ndarray, float]:
     box, zoom = (20.0, 20.0, 80.0, 80.0), 63 / (1.35 * 60)
     places = np.array([[40.0 + 2 / zoom * t, 52.0] for t in range(frames)])
     for t, place in enumerate(places):
-        save_picture(root / "clip" / f"{t}.png", dot_image(100, 100, *place, 3))
+        save_image(root / "clip" / f"{t}.png", dot_image(100, 100, *place, 3))
     return Clip("clip", tuple(face(f"clip/{t}.png", box, row=t + 1) for t in range(frames))), places, zoom
 
 

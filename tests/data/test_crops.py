@@ -57,7 +57,7 @@ def test_a_crop_comes_back_bit_for_bit_in_this_process_and_the_next(tmp_path):
     assert read(kept, 2) is None
 
 
-def test_a_part_of_a_picture_is_kept_as_the_part(tmp_path):
+def test_a_part_of_an_image_is_kept_as_the_part(tmp_path):
     kept, whole = folder(tmp_path), np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     kept.write(key(1), whole[5:25, 10:30])  # not contiguous in memory
     assert np.array_equal(read(kept, 1), whole[5:25, 10:30])
@@ -65,15 +65,15 @@ def test_a_part_of_a_picture_is_kept_as_the_part(tmp_path):
 
 def test_every_part_of_what_a_crop_is_made_from_makes_another_key():
     keys = [
-        crop_key(b"picture", "code", (1.0, 2.0, 3.0, 4.0), 168, 1.36),
-        crop_key(b"picturE", "code", (1.0, 2.0, 3.0, 4.0), 168, 1.36),
-        crop_key(b"picture", "Code", (1.0, 2.0, 3.0, 4.0), 168, 1.36),
-        crop_key(b"picture", "code", (1.0, 2.0, 3.0, 4.0000001), 168, 1.36),
-        crop_key(b"picture", "code", (1.0, 2.0, 3.0, 4.0), 169, 1.36),
-        crop_key(b"picture", "code", (1.0, 2.0, 3.0, 4.0), 168, 1.360000001),
+        crop_key(b"image", "code", (1.0, 2.0, 3.0, 4.0), 168, 1.36),
+        crop_key(b"imagE", "code", (1.0, 2.0, 3.0, 4.0), 168, 1.36),
+        crop_key(b"image", "Code", (1.0, 2.0, 3.0, 4.0), 168, 1.36),
+        crop_key(b"image", "code", (1.0, 2.0, 3.0, 4.0000001), 168, 1.36),
+        crop_key(b"image", "code", (1.0, 2.0, 3.0, 4.0), 169, 1.36),
+        crop_key(b"image", "code", (1.0, 2.0, 3.0, 4.0), 168, 1.360000001),
     ]
     assert len(set(keys)) == len(keys)
-    assert keys[0] == crop_key(b"picture", "code", (1.0, 2.0, 3.0, 4.0), 168, 1.36)
+    assert keys[0] == crop_key(b"image", "code", (1.0, 2.0, 3.0, 4.0), 168, 1.36)
 
 
 DAMAGE = {
@@ -84,7 +84,7 @@ DAMAGE = {
     "one bit flipped": lambda content: content[:100] + bytes([content[100] ^ 1]) + content[101:],
     "zeros, as after a power cut": lambda content: bytes(len(content)),
     "garbage": lambda content: os.urandom(len(content)),
-    "a picture": lambda content: b"\x89PNG\r\n\x1a\n" + content,
+    "an image": lambda content: b"\x89PNG\r\n\x1a\n" + content,
 }
 
 
@@ -175,11 +175,11 @@ def test_what_a_killed_process_left_goes_and_files_of_others_stay(tmp_path):
 def test_a_folder_that_cannot_be_made_is_warned_of_once(tmp_path):
     (tmp_path / "file").write_text("no folder")
     kept = folder(tmp_path / "file" / "cache")
-    with pytest.warns(RuntimeWarning, match="cannot keep crops.*anew") as told:
+    with pytest.warns(RuntimeWarning, match="cannot keep crops.*anew") as warned:
         for number in range(5):
             kept.write(key(number), crop(number))
             assert read(kept, number) is None
-    assert len(told) == 1
+    assert len(warned) == 1
 
 
 @pytest.mark.parametrize("problem", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES])
@@ -198,10 +198,10 @@ def test_a_full_or_read_only_disk_is_warned_of_once_and_what_is_kept_is_still_re
 
     monkeypatch.setattr(Path, "write_bytes", half)
     monkeypatch.setattr(os, "utime", reject)
-    with pytest.warns(RuntimeWarning, match=os.strerror(problem)) as told:
+    with pytest.warns(RuntimeWarning, match=os.strerror(problem)) as warned:
         kept.write(key(2), crop(2))
         kept.write(key(3), crop(3))
-    assert len(told) == 1
+    assert len(warned) == 1
     assert np.array_equal(read(kept, 1), crop(1)) and read(kept, 2) is None
     assert [file.name for file in tmp_path.iterdir()] == [f"{key(1)}.crop"]  # nothing half-written is left
 

@@ -1,11 +1,11 @@
-"""Nothing of an evaluation list is trained on unseen: pictures, clips, copies."""
+"""Nothing of an evaluation list is trained on unseen: images, clips, copies."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 import pytest
-from toys import save_picture
+from toys import save_image
 
 from tsal.data.images import perceptual_hash
 from tsal.data.leaks import LOOK_ALIKE, check_files
@@ -17,7 +17,7 @@ BOX = (0, 0, 40, 40)
 
 
 def scene(seed: int, side: int = 96) -> np.ndarray:
-    """A smooth random RGB picture: photographs have little at high frequencies."""
+    """A smooth random RGB image: photographs have little at high frequencies."""
     noise = np.random.default_rng(seed).uniform(0, 255, (9, 9, 3)).astype(np.float32)
     return cv2.resize(noise, (side, side), interpolation=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
 
@@ -26,7 +26,7 @@ def scene(seed: int, side: int = 96) -> np.ndarray:
 def root(tmp_path):
     """One labelled photograph, a clip of two frames, another clip to measure on: six scenes, nothing shared."""
     for seed, name in enumerate(("a", "one/1", "one/2", "two/1", "two/2", "v")):
-        save_picture(tmp_path / f"{name}.png", scene(seed))
+        save_image(tmp_path / f"{name}.png", scene(seed))
         write_points(tmp_path / f"{name}.pts", np.array([[3.0, 4.0], [5.0, 6.0]]))
     write_list(tmp_path / "labelled.txt", [("a.png", "a.pts", BOX)])
     write_list(tmp_path / "unlabelled.txt", [(f"one/{i}.png", None, BOX) for i in (1, 2)])
@@ -46,18 +46,18 @@ def test_lists_that_share_nothing_give_no_word(root):
 
 
 def test_other_frames_of_an_evaluated_clip_are_refused(root):
-    save_picture(root / "two/3.png", scene(7))
-    save_picture(root / "two/4.png", scene(8))
+    save_image(root / "two/3.png", scene(7))
+    save_image(root / "two/4.png", scene(8))
     write_list(root / "unlabelled.txt", [(f"two/{i}.png", None, BOX) for i in (3, 4)])
     with pytest.raises(
-        DataError, match=r"val.txt:1: clip two also stands in a training list \(unlabelled.txt:1\).*transductive"
+        DataError, match=r"val.txt:1: clip two is also in a training list \(unlabelled.txt:1\).*transductive"
     ):
         check(root)
 
 
-def test_a_builder_s_clip_counts_where_folders_do_not_tell(root):
+def test_a_builder_s_clip_counts_where_folders_do_not_show_it(root):
     origins = {"one/1.png": Origin("Ann", "Ann_3", 1), "two/1.png": Origin("Ann", "Ann_3", 7)}
-    with pytest.raises(DataError, match="clip Ann_3 also stands in a training list"):
+    with pytest.raises(DataError, match="clip Ann_3 is also in a training list"):
         check(root, origins)
 
 
@@ -67,7 +67,7 @@ def test_faces_of_one_photograph_are_no_clip(root):
 
 def test_a_shared_subject_is_a_warning_that_names_it(root):
     [line] = check(root, {"one/1.png": Origin("Ann", "Ann_0", 1), "two/1.png": Origin("Ann", "Ann_1", 1)})[1]
-    assert line == "val.txt: 1 of its subjects also stand in a training list (Ann)"
+    assert line == "val.txt: 1 of its subjects are also in a training list (Ann)"
 
 
 @pytest.mark.parametrize("change", ["saved anew", "resized", "brighter"])
@@ -97,26 +97,26 @@ def test_transductive_use_is_for_those_who_ask_for_it(root):
     assert set(facts) == {"a.png", "two/1.png", "two/2.png", "v.png"} and warnings == []
 
 
-def test_labels_of_an_evaluated_picture_are_refused_even_then(root):
+def test_labels_of_an_evaluated_image_are_refused_even_then(root):
     write_list(root / "labelled.txt", [("a.png", "a.pts", BOX), ("v.png", "v.pts", BOX)])
     with pytest.raises(
-        DataError, match=r"val.txt:3: v.png also stands in a training list \(labelled.txt:2\); remove one of them$"
+        DataError, match=r"val.txt:3: v.png is also in a training list \(labelled.txt:2\); remove one of them$"
     ):
         check(root, transductive=True)
     (root / "copy.png").write_bytes((root / "v.png").read_bytes())
     write_list(root / "labelled.txt", [("copy.png", "v.pts", BOX)])
-    with pytest.raises(DataError, match="val.txt:3: v.png is the same picture as copy.png of labelled.txt:1"):
+    with pytest.raises(DataError, match="val.txt:3: v.png is the same image as copy.png of labelled.txt:1"):
         check(root, transductive=True)
 
 
 @pytest.mark.parametrize(
-    "how, said", [("the file", "also stand in"), ("a copy", "are the same as"), ("saved anew", "look like")]
+    "how, said", [("the file", "are also in"), ("a copy", "are the same as"), ("saved anew", "look like")]
 )
-def test_thousands_of_shared_frames_are_told_in_a_few_lines(root, how, said):
+def test_thousands_of_shared_frames_are_reported_in_a_few_lines(root, how, said):
     (root / "one").rename(root / "former")
     train, val = [], []
     for i in range(1, 31):
-        save_picture(root / f"long/{i}.png", scene(100 + i))
+        save_image(root / f"long/{i}.png", scene(100 + i))
         train.append((f"long/{i}.png", None, BOX))
         if how == "a copy":
             (root / f"v{i}x.png").write_bytes((root / f"long/{i}.png").read_bytes())
@@ -133,4 +133,4 @@ def test_thousands_of_shared_frames_are_told_in_a_few_lines(root, how, said):
         with pytest.raises(DataError) as caught:
             check(root)
         lines = caught.value.problems
-    assert len(lines) == 21 and lines[-1].startswith("val.txt: 10 more of its pictures") and said in lines[-1]
+    assert len(lines) == 21 and lines[-1].startswith("val.txt: 10 more of its images") and said in lines[-1]

@@ -1,4 +1,4 @@
-"""Lists and .pts files: read exactly, and every fault of them told at once, by file and row."""
+"""Lists and .pts files: read exactly, and all their errors reported at once, by file and row."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toys import face, save_picture
+from toys import face, save_image
 
 from tsal.data.images import read_image
 from tsal.data.leaks import check_files
@@ -102,7 +102,7 @@ def test_empty_lines_and_comments_are_left_out_but_counted(tmp_path):
     assert [f.row for f in read_list(tmp_path / "l.txt")] == [3]
 
 
-def test_every_bad_row_of_a_list_is_told_at_once_with_list_and_row(tmp_path):
+def test_every_bad_row_of_a_list_is_reported_at_once_with_list_and_row(tmp_path):
     rows = [
         "a.jpg None 0 0 9",
         "a.jpg None 0 0 9 9",
@@ -197,9 +197,9 @@ def test_other_rows_begin_a_new_clip(rows, groups):
 
 @pytest.fixture
 def root(tmp_path):
-    """Four different pictures with two landmarks each, and lists that are right."""
+    """Four different images with two landmarks each, and lists that are right."""
     for i, name in enumerate(("train", "other", "frame", "val")):
-        save_picture(tmp_path / f"{name}.png", np.full((20, 30, 3), 40 * i, np.uint8))
+        save_image(tmp_path / f"{name}.png", np.full((20, 30, 3), 40 * i, np.uint8))
         write_points(tmp_path / f"{name}.pts", np.array([[3.0, 4.0], [5.0, 6.0]]))
     write_list(tmp_path / "labelled.txt", [("train.png", "train.pts", (0, 0, 9, 9)), ("other.png", None, (0, 0, 9, 9))])
     write_list(tmp_path / "unlabelled.txt", [("frame.png", None, (0, 0, 9, 9))])
@@ -226,28 +226,28 @@ def test_truth_of_unlabelled_rows_is_kept_apart(root):
 
 
 @pytest.mark.parametrize("which", ["labelled.txt", "unlabelled.txt"])
-def test_a_picture_in_a_training_and_an_evaluation_list_is_an_error(root, which):
+def test_an_image_in_a_training_and_an_evaluation_list_is_an_error(root, which):
     image, points = ("train.png", "train.pts") if which == "labelled.txt" else ("frame.png", None)
     write_list(root / "val.txt", [("val.png", "val.pts", (0, 0, 9, 9)), (f"./{image}", points, (0, 0, 9, 9))])
-    with pytest.raises(DataError, match=rf"val.txt:2: .*{image} also stands in a training list \({which}:1\)"):
+    with pytest.raises(DataError, match=rf"val.txt:2: .*{image} is also in a training list \({which}:1\)"):
         load(root)
 
 
-def test_a_link_to_a_training_picture_is_a_leak_too(root):
+def test_a_link_to_a_training_image_is_a_leak_too(root):
     os.symlink(root / "train.png", root / "alias.png")
     write_list(root / "val.txt", [("alias.png", "val.pts", (0, 0, 9, 9))])
-    with pytest.raises(DataError, match="val.txt:1: alias.png also stands in a training list"):
+    with pytest.raises(DataError, match="val.txt:1: alias.png is also in a training list"):
         load(root)
 
 
-def test_a_copy_of_a_training_picture_is_a_leak_by_content(root):
+def test_a_copy_of_a_training_image_is_a_leak_by_content(root):
     (root / "copy.png").write_bytes((root / "frame.png").read_bytes())
     write_list(root / "val.txt", [("val.png", "val.pts", (0, 0, 9, 9)), ("copy.png", "val.pts", (0, 0, 9, 9))])
-    with pytest.raises(DataError, match="val.txt:2: copy.png is the same picture as frame.png of unlabelled.txt:1"):
+    with pytest.raises(DataError, match="val.txt:2: copy.png is the same image as frame.png of unlabelled.txt:1"):
         check_files(load(root), 2, workers=1, progress=False)
 
 
-def test_the_faults_of_all_lists_are_told_together(root):
+def test_the_errors_of_all_lists_are_reported_together(root):
     (root / "labelled.txt").write_text("train.png train.pts 0 0 9\n")
     (root / "unlabelled.txt").write_text("frame.png None 9 9 0 0\n")
     with pytest.raises(DataError) as caught:
@@ -271,24 +271,24 @@ def test_a_root_that_is_not_there_is_an_error(root):
         load(root / "nowhere")
 
 
-def test_checked_pictures_are_known_by_content_and_size(root):
+def test_checked_images_are_known_by_content_and_size(root):
     facts, _ = check_files(load(root), 2, workers=1, progress=False)
     assert set(facts) == {"train.png", "other.png", "frame.png", "val.png"}
     assert all((fact["width"], fact["height"]) == (30, 20) for fact in facts.values())
     assert len({fact["sha256"] for fact in facts.values()}) == 4
 
 
-def test_every_bad_file_of_a_run_is_told_at_once_with_list_and_row(root):
+def test_every_bad_file_of_a_run_is_reported_at_once_with_list_and_row(root):
     (root / "train.pts").write_text("nothing")
     (root / "other.png").unlink()
-    (root / "frame.png").write_bytes(b"no picture")
+    (root / "frame.png").write_bytes(b"no image")
     write_list(root / "val.txt", [("val.png", "none.pts", (0, 0, 9, 9)), ("val.png", "val.pts", (40, 0, 50, 9))])
     with pytest.raises(DataError) as caught:
         check_files(load(root), 2, workers=1, progress=False)
     said = [
         ("labelled.txt:1", "no { ... }"),
         ("labelled.txt:2", "other.png does not exist"),
-        ("unlabelled.txt:1", "frame.png cannot be read as a picture"),
+        ("unlabelled.txt:1", "frame.png cannot be decoded"),
         ("val.txt:1", "none.pts"),
         ("val.txt:2", "lies wholly outside"),
     ]
@@ -297,14 +297,14 @@ def test_every_bad_file_of_a_run_is_told_at_once_with_list_and_row(root):
     assert len(caught.value.problems) == len(said)
 
 
-def test_pictures_are_read_as_rgb(tmp_path):
+def test_images_are_read_as_rgb(tmp_path):
     image = np.zeros((4, 5, 3), np.uint8)
     image[..., 0] = 200
-    save_picture(tmp_path / "red.png", image)
+    save_image(tmp_path / "red.png", image)
     assert np.array_equal(read_image(tmp_path / "red.png"), image)
 
 
-def test_a_picture_that_cannot_be_read_is_an_error_that_names_it(tmp_path):
+def test_an_image_that_cannot_be_read_is_an_error_that_names_it(tmp_path):
     (tmp_path / "bad.png").write_text("text")
     with pytest.raises(DataError, match="bad.png: the image cannot be read"):
         read_image(tmp_path / "bad.png")

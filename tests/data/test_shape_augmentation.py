@@ -25,9 +25,9 @@ def drawn(seed: int = 0) -> torch.Generator:
 
 
 def dots(points: torch.Tensor) -> torch.Tensor:
-    """A picture (1, 3, S, S) in [0, 1] for each point (K, 2) px: one bright dot there."""
-    pictures = [torch.from_numpy(dot_image(SIDE, SIDE, x, y, 1.5)).permute(2, 0, 1) / 255 for x, y in points.tolist()]
-    return torch.stack(pictures)[:, None].float()
+    """An image (1, 3, S, S) in [0, 1] for each point (K, 2) px: one bright dot there."""
+    images = [torch.from_numpy(dot_image(SIDE, SIDE, x, y, 1.5)).permute(2, 0, 1) / 255 for x, y in points.tolist()]
+    return torch.stack(images)[:, None].float()
 
 
 def test_a_turned_grown_and_moved_copy_is_laid_exactly_on_the_face():
@@ -80,12 +80,12 @@ def test_a_landmark_that_is_not_known_pulls_nothing():
     )
 
 
-def test_the_label_is_where_the_picture_went_to():
+def test_the_label_is_where_the_image_went_to():
     """One dot a landmark: each is found, by its centre of mass, where the changed label says."""
     flow = spline_flow(FACE[None], WIDER[None], seen(1), SIDE)
     after, _ = follow(FACE[None], WIDER[None], flow)
-    for picture, place, origin in zip(dots(FACE), after[0], FACE):
-        found = torch.from_numpy(dot_place(warp(picture, flow)[0]))
+    for image, place, origin in zip(dots(FACE), after[0], FACE):
+        found = torch.from_numpy(dot_place(warp(image, flow)[0]))
         assert (place - origin).norm() > 1 and (found - place).norm() < 0.3
 
 
@@ -98,7 +98,7 @@ def test_following_says_how_far_it_is_from_the_truth():
     assert follow(torch.tensor([[[41.0, 41.0]]]), torch.tensor([[[41.0, 41.0]]]), torn)[1].item() > 1
 
 
-def test_a_picture_that_would_lie_on_itself_is_known():
+def test_an_image_that_would_lie_on_itself_is_known():
     still = torch.zeros(1, 2, SIDE, SIDE)
     back = still.clone()
     back[0, 0, :, 40:60] = torch.linspace(0, -40, 20)  # two px to the left a px to the right
@@ -167,8 +167,8 @@ def test_the_other_face_lies_landmark_on_landmark_wherever_it_was():
     turn = 0.7 * torch.tensor([[0.9, -0.436], [0.436, 0.9]])
     other = WIDER @ turn.T + torch.tensor([38.0, -8.0])
     black, missed = torch.zeros(1, 3, SIDE, SIDE), []
-    for picture, place in zip(dots(other), FACE):
-        found = aligned_mixup(black, FACE[None], seen(1), picture, other[None], 1.0, drawn())
+    for image, place in zip(dots(other), FACE):
+        found = aligned_mixup(black, FACE[None], seen(1), image, other[None], 1.0, drawn())
         assert found.max() > 0.1
         missed.append((torch.from_numpy(dot_place(found[0])) - place).norm())
     plain = (align_shapes(other[None], FACE[None], seen(1))[0] - FACE).norm(dim=-1)  # what an alignment alone leaves

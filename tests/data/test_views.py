@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from toys import PAIRED, dot_image, dot_place, face, save_picture
+from toys import PAIRED, dot_image, dot_place, face, save_image
 
 from tsal.config import AugmentConfig
 from tsal.data import views
@@ -26,7 +26,7 @@ from tsal.schemes import generic_scheme
 from tsal.utils.errors import DataError
 
 SIDE = 64
-CALM = AugmentConfig(scale=0.0, rotation=0.0, shift=0.0, flip=0.0)
+UNAUGMENTED = AugmentConfig(scale=0.0, rotation=0.0, shift=0.0, flip=0.0)
 LIVELY = AugmentConfig(scale=0.1, rotation=20.0, shift=0.05, flip=0.5, weak_geometry=0.5)
 
 
@@ -42,7 +42,7 @@ def maker(
     )
 
 
-# --- pictures and points agree ---
+# --- images and points agree ---
 
 
 @pytest.mark.parametrize(
@@ -57,29 +57,29 @@ def maker(
 def test_the_cut_has_no_half_pixel_shift_at_any_scale(tmp_path, width, height, box):
     zoom = (SIDE - 1) / (1.35 * max(box[2] - box[0], box[3] - box[1]))
     x, y = (box[0] + box[2]) / 2 + 3.3 / zoom, (box[1] + box[3]) / 2 - 2.6 / zoom
-    save_picture(tmp_path / "dot.png", dot_image(width, height, x, y, max(1.5, 2 / zoom)))
+    save_image(tmp_path / "dot.png", dot_image(width, height, x, y, max(1.5, 2 / zoom)))
     images, affines = plain_views(store(tmp_path), [[face("dot.png", box)]])
     assert images.shape == (1, 3, SIDE, SIDE) and images.dtype == torch.uint8
     assert np.abs(dot_place(images[0]) - apply_affine(affines[0], np.array([[x, y]]))[0]).max() < 0.1
 
 
-def test_a_strongly_shrunk_picture_does_not_alias(tmp_path):
+def test_a_strongly_shrunk_image_does_not_alias(tmp_path):
     x = np.arange(800)
     # every other column is white
     stripes = np.repeat(np.tile((x % 2 * 255).astype(np.uint8), (800, 1))[..., None], 3, 2)
-    save_picture(tmp_path / "stripes.png", stripes)
+    save_image(tmp_path / "stripes.png", stripes)
     images, _ = plain_views(store(tmp_path), [[face("stripes.png", (200, 200, 600, 600))]])
     assert images.float().std() < 12 and abs(images.float().mean() - 127.5) < 3  # even grey, no moire
 
 
 @pytest.mark.parametrize("size", [(120, 100), (1300, 1000)])
 @pytest.mark.parametrize("mirrored", [0.0, 1.0])
-def test_the_points_of_a_labelled_view_lie_where_the_picture_shows_them(tmp_path, size, mirrored):
+def test_the_points_of_a_labelled_view_lie_where_the_image_shows_them(tmp_path, size, mirrored):
     width, height = size
     box = (0.3 * width, 0.3 * height, 0.7 * width, 0.8 * height)
     zoom = (SIDE - 1) / (1.35 * max(box[2] - box[0], box[3] - box[1]))
     marked = np.array([box[0] + 0.4 * (box[2] - box[0]) + 0.37, box[1] + 0.55 * (box[3] - box[1])])
-    save_picture(tmp_path / "dot.png", dot_image(width, height, *marked, max(1.5, 2 / zoom)))
+    save_image(tmp_path / "dot.png", dot_image(width, height, *marked, max(1.5, 2 / zoom)))
     points = np.array([marked, marked + 9, [1, 1], [2, 2]])
     write_points(tmp_path / "dot.pts", points)
     make = maker(
@@ -93,11 +93,11 @@ def test_the_points_of_a_labelled_view_lie_where_the_picture_shows_them(tmp_path
 
 
 def test_a_mirrored_view_swaps_visibility_with_the_landmarks(tmp_path):
-    save_picture(tmp_path / "a.png", dot_image(40, 40, 20, 20, 3))
+    save_image(tmp_path / "a.png", dot_image(40, 40, 20, 20, 3))
     (tmp_path / "a.pts").write_text("{\n10 10 0\n20 10 1\n15 20 1\n15 25 0\n}\n")
     faces = [face("a.png", (5, 5, 35, 35), "a.pts")]
-    plain = maker(tmp_path, faces, augment=CALM, sizes=(1, 0, 0))(0)
-    mirrored = maker(tmp_path, faces, augment=dataclasses.replace(CALM, flip=1.0), sizes=(1, 0, 0))(0)
+    plain = maker(tmp_path, faces, augment=UNAUGMENTED, sizes=(1, 0, 0))(0)
+    mirrored = maker(tmp_path, faces, augment=dataclasses.replace(UNAUGMENTED, flip=1.0), sizes=(1, 0, 0))(0)
     assert plain.visible.tolist() == [[False, True, True, False]]
     assert mirrored.visible.tolist() == [[True, False, True, False]]
     expected = plain.points[:, list(PAIRED.flip)] * torch.tensor([-1.0, 1.0]) + torch.tensor([SIDE - 1.0, 0.0])
@@ -108,8 +108,8 @@ def test_a_mirrored_view_swaps_visibility_with_the_landmarks(tmp_path):
 
 
 @pytest.mark.parametrize("mirrored", [0.0, 1.0])
-def test_what_stands_in_a_hidden_landmark_moves_neither_picture_nor_other_landmarks(tmp_path, mirrored):
-    save_picture(tmp_path / "a.png", dot_image(40, 40, 20, 20, 3))
+def test_the_value_of_a_hidden_landmark_moves_neither_image_nor_other_landmarks(tmp_path, mirrored):
+    save_image(tmp_path / "a.png", dot_image(40, 40, 20, 20, 3))
     faces, augment = [face("a.png", (5, 5, 35, 35), "a.pts")], dataclasses.replace(LIVELY, flip=mirrored)
     batches = []
     for hidden in ("10 10", "1000000 -1000000"):
@@ -123,7 +123,7 @@ def test_what_stands_in_a_hidden_landmark_moves_neither_picture_nor_other_landma
 
 
 def test_a_scheme_without_pairs_is_never_mirrored(tmp_path):
-    save_picture(tmp_path / "a.png", dot_image(40, 40, 20, 20, 3))
+    save_image(tmp_path / "a.png", dot_image(40, 40, 20, 20, 3))
     photograph = Clip("a", (face("a.png", (5, 5, 35, 35)),))
     make = maker(
         tmp_path,
@@ -137,7 +137,7 @@ def test_a_scheme_without_pairs_is_never_mirrored(tmp_path):
 
 @pytest.mark.parametrize("mirrored", [0.0, 1.0])
 def test_a_point_of_the_weak_view_is_found_again_in_the_strong_view(tmp_path, mirrored):
-    save_picture(tmp_path / "dot.png", dot_image(120, 100, 52.3, 47.8, 2.0))
+    save_image(tmp_path / "dot.png", dot_image(120, 100, 52.3, 47.8, 2.0))
     photograph = Clip("dot", (face("dot.png", (30, 25, 85, 75)),))
     augment = dataclasses.replace(LIVELY, flip=mirrored)
     batch = maker(tmp_path, single_images=[photograph], augment=augment, sizes=(0, 0, 8))(3)
@@ -155,16 +155,16 @@ def test_a_point_of_the_weak_view_is_found_again_in_the_strong_view(tmp_path, mi
 
 
 def still_clip(root, frames: int) -> Clip:
-    """Frames that show the same picture in boxes that jump about."""
+    """Frames that show the same image in boxes that jump about."""
     rng = np.random.default_rng(0)
     for i in range(frames):
-        save_picture(root / "clip" / f"{i}.png", dot_image(100, 90, 48.4, 44.7, 2.0))
+        save_image(root / "clip" / f"{i}.png", dot_image(100, 90, 48.4, 44.7, 2.0))
     boxes = np.array([30, 25, 75, 70]) + rng.uniform(-6, 6, (frames, 4))
     return Clip("clip", tuple(face(f"clip/{i}.png", boxes[i], row=i + 1) for i in range(frames)))
 
 
 def test_truth_for_measuring_lies_in_the_weak_view_and_changes_nothing_else(tmp_path):
-    save_picture(tmp_path / "dot.png", dot_image(100, 100, 47.0, 55.0, 2.0))
+    save_image(tmp_path / "dot.png", dot_image(100, 100, 47.0, 55.0, 2.0))
     write_points(tmp_path / "dot.pts", np.array([[47.0, 55.0]] * 4))
     photographs = [Clip("dot", (face("dot.png", (20, 20, 80, 80)),))]
     options = dict(augment=LIVELY, seed=3, sizes=(0, 0, 1), frames=1)
@@ -190,7 +190,7 @@ def test_a_clip_gets_one_crop_and_one_augmentation(tmp_path, step):
     assert len(batch.weak) == 4 and batch.clip.tolist() == [0, 0, 0, 0]
     for view in (batch.weak, batch.strong):
         places = np.stack([dot_place(image) for image in view])
-        assert np.abs(places - places[0]).max() < 0.1  # what stands still in the video stands still in the view
+        assert np.abs(places - places[0]).max() < 0.1  # what is still in the video is still in the view
     assert torch.equal(batch.to_strong, batch.to_strong[:1].expand(4, 2, 3))
     assert len(set(batch.flipped.tolist())) == 1
 
@@ -227,7 +227,7 @@ def test_a_step_takes_a_window_of_consecutive_frames_and_a_short_clip_whole(tmp_
 
 
 def test_the_views_of_an_unlabelled_face_draw_from_their_shares_of_the_ranges(tmp_path):
-    save_picture(tmp_path / "a.png", dot_image(100, 100, 50, 50, 5))
+    save_image(tmp_path / "a.png", dot_image(100, 100, 50, 50, 5))
     photograph = Clip("a", (face("a.png", (30, 30, 70, 70)),))
     augment = AugmentConfig(scale=0.0, rotation=40.0, shift=0.0, flip=0.0, weak_geometry=0.0, strong_geometry=0.5)
     make = maker(tmp_path, single_images=[photograph], augment=augment, sizes=(0, 0, 1))
@@ -248,13 +248,13 @@ def test_one_pair_of_frames_has_one_number_and_another_has_another(tmp_path):
                 (batch.weak[before].numpy().tobytes(), batch.weak[after].numpy().tobytes())
             )
     assert len(seen) == 2 * 3 + 2  # pairs of three windows and of one
-    assert all(len(pictures) == 1 for pictures in seen.values())
+    assert all(len(images) == 1 for images in seen.values())
 
 
 def test_the_face_size_is_that_of_the_box_in_the_weak_view(tmp_path):
-    save_picture(tmp_path / "a.png", dot_image(100, 100, 50, 50, 5))
+    save_image(tmp_path / "a.png", dot_image(100, 100, 50, 50, 5))
     photograph = Clip("a", (face("a.png", (30, 40, 70, 50)),))  # 40 x 10: size 20 px of the image
-    batch = maker(tmp_path, single_images=[photograph], augment=CALM, sizes=(0, 0, 1))(0)
+    batch = maker(tmp_path, single_images=[photograph], augment=UNAUGMENTED, sizes=(0, 0, 1))(0)
     assert batch.size.tolist() == [pytest.approx(20 * (SIDE - 1) / (1.35 * 40), rel=1e-5)]
 
 
@@ -285,7 +285,7 @@ def busy(tmp_path):
     """A way to make batch makers over the same labelled faces, clips and photographs."""
     rng = np.random.default_rng(0)
     for i in range(5):
-        save_picture(tmp_path / f"{i}x.png", rng.integers(0, 255, (40, 50, 3), dtype=np.uint8))
+        save_image(tmp_path / f"{i}x.png", rng.integers(0, 255, (40, 50, 3), dtype=np.uint8))
         write_points(tmp_path / f"{i}x.pts", rng.uniform(5, 35, (4, 2)))
     labelled = [face(f"{i}x.png", (5, 5, 35, 35), f"{i}x.pts", row=i) for i in range(3)]
     photographs = [Clip(str(i), (face(f"{i}x.png", (5, 5, 35, 35), row=i),)) for i in (3, 4)]
@@ -310,7 +310,7 @@ def test_a_batch_is_a_function_of_seed_and_step_alone(busy):
 @pytest.mark.parametrize("cache_mb", [0, 0.005, 50], ids=["no memory", "memory for two crops", "memory"])
 @pytest.mark.parametrize("workers", [0, 1, 2, 5])
 def test_batches_do_not_depend_on_threads_nor_on_what_is_kept_where(busy, tmp_path, workers, cache_mb, disk_mb):
-    small = {"side": 16}  # crops of 28 x 28: all pictures are larger, so all may be kept on disk
+    small = {"side": 16}  # crops of 28 x 28: all images are larger, so all may be kept on disk
     alone = [busy(**small)(step) for step in range(2, 8)]
     disk = CropFolder(tmp_path / "kept", disk_mb) if disk_mb else None
     cold = busy(**small, cache_mb=cache_mb, disk=disk)
@@ -343,7 +343,7 @@ class Watching(FaceStore):
 
 
 def test_every_labelled_face_clip_and_photograph_comes_once_an_epoch(tmp_path):
-    save_picture(tmp_path / "a.png", dot_image(40, 40, 20, 20, 3))
+    save_image(tmp_path / "a.png", dot_image(40, 40, 20, 20, 3))
     write_points(tmp_path / "a.pts", np.full((4, 2), 20.0))
     labelled = [face("a.png", (5, 5, 35, 35), "a.pts", row=i, list_name="labelled") for i in range(7)]
     clips = [
@@ -407,8 +407,8 @@ def test_an_error_while_making_a_batch_reaches_the_trainer_and_leaves_no_thread(
 
 def test_the_store_keeps_the_latest_crops_within_its_bound(tmp_path, monkeypatch):
     read = []
-    picture = dot_image(50, 50, 25, 25, 4)
-    monkeypatch.setattr(views, "read_image", lambda path: read.append(path.name) or picture)
+    image = dot_image(50, 50, 25, 25, 4)
+    monkeypatch.setattr(views, "read_image", lambda path: read.append(path.name) or image)
     kept = store(tmp_path, side=224, cache_mb=1)  # a crop of 392 x 392 x 3 bytes: two fit into 1 MB
     faces = {name: face(f"{name}.png", (5, 5, 45, 45)) for name in "abc"}
     for name in "abab":
@@ -423,7 +423,7 @@ def test_the_store_keeps_the_latest_crops_within_its_bound(tmp_path, monkeypatch
 
 
 def test_a_store_without_room_still_gives_crops(tmp_path):
-    save_picture(tmp_path / "a.png", dot_image(50, 50, 25, 25, 4))
+    save_image(tmp_path / "a.png", dot_image(50, 50, 25, 25, 4))
     kept = store(tmp_path, cache_mb=0)
     # 64 px with its margin
     assert all(kept.crop(face("a.png", (5 + i, 5, 45, 45)))[0].shape == (112, 112, 3) for i in range(3))
@@ -435,8 +435,8 @@ def test_a_face_without_labels_has_no_point_and_none_visible(tmp_path):
     assert points.shape == (4, 2) and np.isnan(points).all() and not visible.any()
 
 
-def test_two_faces_of_one_picture_have_crops_of_their_own(tmp_path):
-    save_picture(tmp_path / "a.png", dot_image(90, 40, 20, 20, 3))
+def test_two_faces_of_one_image_have_crops_of_their_own(tmp_path):
+    save_image(tmp_path / "a.png", dot_image(90, 40, 20, 20, 3))
     kept = store(tmp_path)
     left, right = kept.crop(face("a.png", (5, 5, 35, 35)))[0], kept.crop(face("a.png", (55, 5, 85, 35)))[0]
     assert left.max() > 200 and right.max() < 20
@@ -454,7 +454,7 @@ def cuts(monkeypatch) -> list:
 
 
 def noise(path, seed: int, size=(90, 70)) -> None:
-    save_picture(path, np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+    save_image(path, np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
 
 
 WIDE = face("a.png", (10, 5, 75, 60))
@@ -471,14 +471,14 @@ def test_a_crop_is_cut_once_for_all_runs_and_stays_the_same_bit_for_bit(tmp_path
     assert len(cuts) == 1
 
 
-def test_a_copy_under_another_name_is_the_same_picture(tmp_path, cuts):
+def test_a_copy_under_another_name_is_the_same_image(tmp_path, cuts):
     noise(tmp_path / "a.png", 0)
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes())
     kept = store(tmp_path, side=16, disk=CropFolder(tmp_path / "kept", 50))
     assert np.array_equal(kept.crop(WIDE)[0], kept.crop(dataclasses.replace(WIDE, image="b.png"))[0]) and len(cuts) == 1
 
 
-def test_a_changed_picture_box_or_setting_meets_no_former_crop(tmp_path):
+def test_a_changed_image_box_or_setting_meets_no_former_crop(tmp_path):
     disk = CropFolder(tmp_path / "kept", 50)
     noise(tmp_path / "a.png", 0)
     former = store(tmp_path, side=16, disk=disk).crop(WIDE)[0]
@@ -517,16 +517,16 @@ def test_damaged_entries_are_cut_anew(tmp_path, cuts):
 
 
 @pytest.mark.parametrize("size, kept", [((28, 28), 0), ((28, 29), 1)])
-def test_crops_with_as_many_pixels_as_their_picture_are_not_kept_on_disk(tmp_path, size, kept):
+def test_crops_with_as_many_pixels_as_their_image_are_not_kept_on_disk(tmp_path, size, kept):
     noise(tmp_path / "a.png", 0, size)
     disk = CropFolder(tmp_path / "kept", 50)
     store(tmp_path, side=16, disk=disk).crop(face("a.png", (5, 5, 20, 20)))  # a crop of 28 x 28
     assert (len(list(disk.folder.iterdir())) if disk.folder.exists() else 0) == kept
 
 
-def test_a_picture_that_lies_on_its_side_stands_up_with_and_without_the_disk(tmp_path):
-    picture = np.random.default_rng(0).integers(0, 256, (12, 9, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
-    content = cv2.imencode(".jpg", picture)[1].tobytes()
+def test_a_rotated_image_is_upright_with_and_without_the_disk(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (12, 9, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    content = cv2.imencode(".jpg", image)[1].tobytes()
     # EXIF: turned by 90 degrees
     orientation = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
     turned = content[:2] + b"\xff\xe1" + (len(orientation) + 2).to_bytes(2, "big") + orientation + content[2:]
@@ -543,9 +543,9 @@ def test_a_picture_that_lies_on_its_side_stands_up_with_and_without_the_disk(tmp
 
 
 @pytest.mark.parametrize(
-    "content, problem", [(None, "does not exist"), (b"", "cannot be read"), (b"no picture", "cannot be read")]
+    "content, problem", [(None, "does not exist"), (b"", "cannot be read"), (b"no image", "cannot be read")]
 )
-def test_a_picture_that_cannot_be_read_is_told_of_with_the_disk_too(tmp_path, content, problem):
+def test_an_image_that_cannot_be_read_is_reported_with_the_disk_too(tmp_path, content, problem):
     if content is not None:
         (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(DataError, match=f"a.png: the image {problem}"):

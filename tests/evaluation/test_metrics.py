@@ -84,7 +84,7 @@ def test_nme_is_the_mean_distance_over_visible_points_by_d():
 
 
 @pytest.mark.parametrize("rubbish", [np.nan, np.inf, 1e30])
-def test_what_stands_in_an_invisible_point_is_ignored(rubbish):
+def test_the_value_of_an_invisible_point_is_ignored(rubbish):
     truth, points = np.zeros((1, 2, 2)), np.array([[[3.0, 4.0], [8.0, 8.0]]])
     truth[0, 1] = rubbish
     assert face_nme(points, truth, np.array([[True, False]]), np.array([10.0])).tolist() == [0.5]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from toys import DotDetector, config, dot_image, face, save_picture
+from toys import DotDetector, config, dot_image, face, save_image
 
 from tsal.data.lists import write_points
 from tsal.data.views import FaceStore
@@ -90,23 +90,23 @@ def test_a_wrong_member_or_file_is_an_error_that_names_it(kept, tmp_path):
 
 @pytest.fixture
 def dots(tmp_path):
-    """Pictures of different sizes with one dot each, in boxes of different sizes; labels say where it is."""
+    """Images of different sizes with one dot each, in boxes of different sizes; labels say where it is."""
     faces, places = [], []
     for i, (width, height, box) in enumerate(
         [(80, 60, (20, 10, 60, 50)), (900, 700, (200, 100, 700, 640)), (120, 120, (40, 30, 70, 75))]
     ):
         place = np.array([0.45 * box[0] + 0.55 * box[2], 0.6 * box[1] + 0.4 * box[3]])
-        save_picture(tmp_path / f"{i}.png", dot_image(width, height, *place, max(1.5, (box[2] - box[0]) / 30)))
+        save_image(tmp_path / f"{i}.png", dot_image(width, height, *place, max(1.5, (box[2] - box[0]) / 30)))
         write_points(tmp_path / f"{i}.pts", place[None])
         faces.append(face(f"{i}.png", box, f"{i}.pts", row=i + 1, list_name="val"))
         places.append(place)
     return FaceStore(tmp_path, ONE, 64, 1.35, 50), faces, np.array(places)
 
 
-def test_predictions_are_in_pixels_of_the_original_pictures(dots):
+def test_predictions_are_in_pixels_of_the_original_images(dots):
     store, faces, places = dots
     found = predict(DotDetector(), store, faces, torch.device("cpu"))
-    # a px of the input, in the picture
+    # a px of the input, in the image
     pixel = np.array([1.35 * max(f.box[2] - f.box[0], f.box[3] - f.box[1]) / 63 for f in faces])
     assert set(found) == {"heatmap", "centre", "fused"}
     for name, off in (("heatmap", 0.0), ("centre", 2.0), ("fused", 1.0)):

@@ -1,5 +1,5 @@
-"""Faces are found, carried, linked and smoothed; cuts are told from flashes and motion; a boxes file's faults are told
-by row.
+"""Faces are found, propagated, linked and smoothed; cuts are distinguished from flashes and motion; errors of a
+boxes file are reported by row.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from tsal.faces import detect as finder
 from tsal.faces import follow as faces
 from tsal.faces.boxes_file import read_boxes
 from tsal.faces.detect import find_faces, iou, shared
-from tsal.faces.follow import carry
+from tsal.faces.follow import propagate
 from tsal.faces.shots import mark_cuts
 from tsal.faces.smooth import smooth_boxes
 from tsal.synthetic.dataset import render_clip
 from tsal.utils.errors import DataError
 
 
-def moved(picture: np.ndarray, zoom: float, x: float, y: float) -> np.ndarray:
+def moved(image: np.ndarray, zoom: float, x: float, y: float) -> np.ndarray:
     return cv2.warpAffine(
-        picture, np.array([[zoom, 0, x], [0, zoom, y]]), picture.shape[::-1], borderMode=cv2.BORDER_REFLECT
+        image, np.array([[zoom, 0, x], [0, zoom, y]]), image.shape[::-1], borderMode=cv2.BORDER_REFLECT
     )
 
 
@@ -58,15 +58,15 @@ def test_very_short_tracks_can_be_smoothed(count):
 # --- flow ---
 
 
-def test_a_carried_box_moves_and_grows_with_what_is_in_it():
-    picture = scenery(0)
+def test_a_propagated_box_moves_and_grows_with_what_is_in_it():
+    image = scenery(0)
     box = np.array([40.0, 30, 90, 80])
-    carried = carry(picture, moved(picture, 1.05, 3, -2), box[None])[0]
-    assert carried == pytest.approx(box * 1.05 + [3, -2, 3, -2], abs=0.5)
+    propagated = propagate(image, moved(image, 1.05, 3, -2), box[None])[0]
+    assert propagated == pytest.approx(box * 1.05 + [3, -2, 3, -2], abs=0.5)
 
 
 def test_flow_into_another_scene_is_lost_and_said_so():
-    assert np.isnan(carry(scenery(0), scenery(1), np.array([[40.0, 30, 90, 80]]))).all()
+    assert np.isnan(propagate(scenery(0), scenery(1), np.array([[40.0, 30, 90, 80]]))).all()
 
 
 # --- cuts ---
@@ -120,16 +120,16 @@ def follow(found: list, cut_at: int = -1, interval: float = 40) -> list[faces.Tr
     """Tracks of hand-made finds in a still scene; ``found``: a list of boxes for each frame, or None where nobody
     searched.
     """
-    picture = scenery(0)
+    image = scenery(0)
     boxes = [None if each is None else np.array(each, float).reshape(-1, 4) for each in found]
-    frames = [(t, interval * t, picture, each, t == cut_at) for t, each in enumerate(boxes)]
+    frames = [(t, interval * t, image, each, t == cut_at) for t, each in enumerate(boxes)]
     return [faces._trimmed(track) for track in faces._follow(frames)]
 
 
 ONE, TWO = (20, 20, 60, 60), (90, 40, 130, 80)
 
 
-def test_two_faces_are_two_tracks_and_frames_without_a_find_are_carried():
+def test_two_faces_are_two_tracks_and_frames_without_a_find_are_propagated():
     tracks = follow([[ONE, TWO], None, [TWO, ONE], [ONE], [ONE, TWO]])
     assert [(t.first, t.detected) for t in tracks] == [
         (0, [True, False, True, True, True]),
@@ -189,7 +189,7 @@ def test_a_rendered_face_is_found_about_where_its_landmarks_are():
 
 
 def test_a_profile_box_of_the_mirrored_cascade_is_the_mirrored_box():
-    picture = np.zeros((90, 101), np.uint8)
+    image = np.zeros((90, 101), np.uint8)
 
     class Finds:  # one hit at the left in whatever it is given
         def detectMultiScale2(self, *_, **__):
@@ -201,7 +201,7 @@ def test_a_profile_box_of_the_mirrored_cascade_is_the_mirrored_box():
 
     finder._of_thread.cascades = (FindsNothing(), Finds())
     try:
-        one, other = find_faces(picture)
+        one, other = find_faces(image)
     finally:
         del finder._of_thread.cascades
     assert np.allclose(sorted([one[0], other[0]]), sorted([one[0], 100 - one[2]])) and np.allclose(
@@ -210,7 +210,7 @@ def test_a_profile_box_of_the_mirrored_cascade_is_the_mirrored_box():
     assert np.allclose((one[0] + one[2]) / 2, 10 + 19.5 - 0.08 * 40) and np.allclose(one[2] - one[0], 0.77 * 40)
 
 
-def test_an_opencv_without_the_cascades_is_told_in_one_line(monkeypatch, tmp_path):
+def test_an_opencv_without_the_cascades_is_reported_in_one_line(monkeypatch, tmp_path):
     if hasattr(finder._of_thread, "cascades"):
         monkeypatch.delattr(finder._of_thread, "cascades")
     monkeypatch.setattr(cv2.data, "haarcascades", str(tmp_path) + "/")
@@ -263,7 +263,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("content, said", BAD)
-def test_a_bad_boxes_file_is_told_by_file_and_row(tmp_path, content, said):
+def test_a_bad_boxes_file_is_reported_by_file_and_row(tmp_path, content, said):
     path = tmp_path / "b.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataError) as caught:
@@ -271,7 +271,7 @@ def test_a_bad_boxes_file_is_told_by_file_and_row(tmp_path, content, said):
     assert len(caught.value.problems) == 1 and str(path) in str(caught.value) and said in str(caught.value)
 
 
-def test_all_bad_rows_are_told_at_once_and_a_missing_file_too(tmp_path):
+def test_all_bad_rows_are_reported_at_once_and_a_missing_file_too(tmp_path):
     (tmp_path / "b.csv").write_text("frame,x1,y1,x2,y2\n0,1,2,3,x\n0,1,2,3,4\nx,1,2,3,4\n")
     with pytest.raises(DataError) as caught:
         read_boxes(tmp_path / "b.csv")

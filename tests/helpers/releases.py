@@ -13,8 +13,8 @@ import numpy as np
 from scipy.io import savemat
 
 
-def picture(path: Path, seed: int, side: int = 64) -> None:
-    """A smooth random picture: no two look alike."""
+def write_image(path: Path, seed: int, side: int = 64) -> None:
+    """A smooth random image: no two look alike."""
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(seed).uniform(0, 255, (8, 8, 3)).astype(np.float32)
     assert cv2.imwrite(
@@ -54,7 +54,7 @@ def release_300w(root: Path) -> Path:
         entries = []
         for number, name in enumerate(names):
             seed = 100 * list(NAMES_300W).index(subset) + number
-            picture(root / subset / name, seed)
+            write_image(root / subset / name, seed)
             points = landmarks(68, seed)
             write_pts((root / subset / name).with_suffix(".pts"), points)
             entries.append(
@@ -114,7 +114,7 @@ def release_aflw(root: Path, faces: int = 6, **changes) -> Path:
     visible[2] = 0
     names = [f"{(0, 2, 3)[i % 3]}/image{i:05d}.jpg" for i in range(faces)]
     for i, name in enumerate(names):
-        picture(root / "data" / "flickr" / name, 500 + i)
+        write_image(root / "data" / "flickr" / name, 500 + i)
     names[3] = names[3].replace(".jpg", ".png")  # the ending is not the one on disk
     names[4] = f"9/{Path(names[4]).name}"  # nor is the folder
     cells = np.empty((faces, 1), object)
@@ -141,7 +141,7 @@ def release_youtube(root: Path, subjects: int = 10) -> Path:
         for clip, frames in ((0, (1, 0)), (5, (2,))):
             for frame in frames:
                 name = f"Jane_Doe-{chr(65 + number)}_{clip}{frame}.jpg"
-                picture(root / part / name, 1000 + 20 * number + 2 * clip + frame)
+                write_image(root / part / name, 1000 + 20 * number + 2 * clip + frame)
                 append_row(root / f"{part}_frames_keypoints.csv", name, landmarks(68, number + 100 * clip + frame))
     return root
 
@@ -162,7 +162,7 @@ def coco(root: Path, points: int = 5, faces: int = 4) -> Path:
     """Keypoints with v = 2, 1 (hidden) and 0 (not labelled); the last face has a box alone."""
     images, annotations = [], []
     for i in range(faces):
-        picture(root / f"{i}.jpg", 2000 + i)
+        write_image(root / f"{i}.jpg", 2000 + i)
         images.append({"id": 7 + i, "file_name": f"{i}.jpg", "width": 64, "height": 64})
         found = landmarks(points, i)
         flags = [2] * (points - 2) + [1, 0]

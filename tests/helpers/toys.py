@@ -1,4 +1,4 @@
-"""Small things that several tests build: pictures with one bright dot, faces on disk, perfect network outputs."""
+"""Small things that several tests build: images with one bright dot, faces on disk, perfect network outputs."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ ASIDE = ("00_one_step",)  # notebooks that are no stage: they show a run that is
 
 
 def dot_image(width: int, height: int, x: float, y: float, sigma: float) -> np.ndarray:
-    """A black RGB picture (height, width, 3) uint8 with one Gaussian dot at (x, y) px."""
+    """A black RGB image (height, width, 3) uint8 with one Gaussian dot at (x, y) px."""
     column = np.exp(-0.5 * ((np.arange(width) - x) / sigma) ** 2)
     row = np.exp(-0.5 * ((np.arange(height) - y) / sigma) ** 2)
     return np.repeat(np.round(255 * row[:, None] * column)[..., None], 3, 2).astype(np.uint8)
 
 
 def dot_place(image) -> np.ndarray:
-    """Centre of mass (x, y) px of the light of a picture (3, H, W) or (H, W, 3)."""
+    """Centre of mass (x, y) px of the light of an image (3, H, W) or (H, W, 3)."""
     light = np.asarray(image, float)
     light = light.mean(0 if light.shape[0] == 3 else 2)
     y, x = np.mgrid[: light.shape[0], : light.shape[1]]
     return np.array([(light * x).sum(), (light * y).sum()]) / light.sum()
 
 
-def save_picture(path: Path, image: np.ndarray) -> None:
+def save_image(path: Path, image: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
@@ -91,17 +91,17 @@ def random_batch(labelled: int, clips: list[int], landmarks: int, side: int = 64
     generator = torch.Generator().manual_seed(seed)
     frames = sum(clips)
 
-    def pictures(count: int) -> torch.Tensor:
+    def random_images(count: int) -> torch.Tensor:
         return torch.randint(0, 256, (count, 3, side, side), generator=generator, dtype=torch.uint8)
 
     place = [p for length in clips for p in range(length)]
     following = torch.tensor([i for i, p in enumerate(place) if p > 0], dtype=torch.long)
     return Batch(
-        labelled=pictures(labelled),
+        labelled=random_images(labelled),
         points=torch.rand(labelled, landmarks, 2, generator=generator) * (side - 20) + 10,
         visible=torch.ones(labelled, landmarks, dtype=torch.bool),
-        weak=pictures(frames),
-        strong=pictures(frames),
+        weak=random_images(frames),
+        strong=random_images(frames),
         to_strong=torch.tensor([[1.0, 0.0, 2.0], [0.0, 1.0, -1.0]]).expand(frames, 2, 3).clone(),
         flipped=torch.zeros(frames, dtype=torch.bool),
         size=torch.full((frames,), 40.0),
@@ -114,7 +114,7 @@ def random_batch(labelled: int, clips: list[int], landmarks: int, side: int = 64
 
 
 class DotDetector(nn.Module):
-    """Sees the one bright dot of a picture, in both of its sources."""
+    """Sees the one bright dot of an image, in both of its sources."""
 
     stride = 8
 
@@ -150,6 +150,6 @@ class Shift(nn.Module):
 
 
 def scenery(seed: int, height: int = 120, width: int = 160) -> np.ndarray:
-    """A smooth random grey picture, rich enough for flow."""
+    """A smooth random grey image, rich enough for flow."""
     noise = np.random.default_rng(seed).uniform(0, 255, (height, width)).astype(np.float32)
     return cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 3), None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)

@@ -15,7 +15,7 @@ from tsal.utils.errors import DataError
 
 @pytest.fixture
 def prepared(tmp_path, monkeypatch):
-    # the stand-in has six faces; ra turns their order round: 5, 4, 3, 2 train, 1, 0 test
+    # the stand-in has six faces; ra reverses their order: 5, 4, 3, 2 train, 1, 0 test
     monkeypatch.setattr(aflw, "TRAIN", 4)
     release = release_aflw(tmp_path / "release")
     folder = tmp_path / "AFLW"
@@ -53,21 +53,21 @@ def test_points_visibility_box_and_face_size_are_the_mat_s(prepared):
     assert visible.tolist() == [True] * 4 + [False] * 15
 
 
-def test_faces_with_few_visible_points_are_told_and_those_with_none_left_out(prepared):
+def test_faces_with_few_visible_points_are_reported_and_those_with_none_left_out(prepared):
     folder, manifest = prepared
     assert counts(manifest)["faces with fewer than 6 visible points (kept; a metric counts the visible ones)"] == 1
     assert "no landmark is visible" in (folder / "rejected.csv").read_text()
 
 
-def test_pictures_with_another_ending_or_folder_are_found_and_told(prepared):
+def test_images_with_another_ending_or_folder_are_found_and_reported(prepared):
     folder, manifest = prepared
-    assert counts(manifest)["pictures found by another name: another ending"] == 1
-    assert counts(manifest)["pictures found by another name: another folder"] == 1
+    assert counts(manifest)["images found by another name: another ending"] == 1
+    assert counts(manifest)["images found by another name: another folder"] == 1
     rows = {row.annotation: row.image for row in read_list(folder / "lists" / "AFLW.train.GTB")}
     assert rows["annotations/00004.pts"] == "release/data/flickr/0/image00003.jpg"
 
 
-def test_a_picture_that_is_not_there_is_told(tmp_path, monkeypatch):
+def test_an_image_that_is_not_there_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(aflw, "TRAIN", 4)
     release = release_aflw(tmp_path / "release")
     (release / "data" / "flickr" / "0" / "image00000.jpg").unlink()
@@ -94,7 +94,7 @@ def test_variables_that_do_not_fit_are_refused(tmp_path, changes, said):
 
 def test_frontal_faces_that_leave_their_box_are_counted_apart(tmp_path, monkeypatch):
     """Most papers' AFLW-frontal wants visible points alone, the paper's list points inside the box too: both numbers
-    are told.
+    are reported.
     """
     monkeypatch.setattr(aflw, "TRAIN", 4)
     boxes = np.stack([[10, 60, 8, 58]] * 6).astype(float)

@@ -65,7 +65,7 @@ def test_a_clip_is_one_clip_and_keeps_its_end(release):
     assert read_origins(folder)["frames/001/000007.jpg"] == videos.Origin("001", "001", 7)
 
 
-def test_frames_and_annotations_without_a_partner_are_told_and_left_out(release):
+def test_frames_and_annotations_without_a_partner_are_reported_and_left_out(release):
     (release / "001" / "annot" / "000002.pts").unlink()
     write_pts(release / "001" / "annot" / "000009.pts", landmarks(68, 1))
     (release / "114" / "annot" / "000005.pts").write_text("version: 1\n{\n1 2\n}\n")
@@ -92,7 +92,7 @@ def test_a_stopped_extraction_goes_on_with_what_is_missing(release, monkeypatch)
 def test_a_stop_within_a_clip_leaves_nothing_half_written(release, monkeypatch):
     seen = []
 
-    def stop(content, picture):
+    def stop(content, image):
         seen.append(1)
         if len(seen) == 4:
             raise KeyboardInterrupt
@@ -123,7 +123,7 @@ def test_boxes_of_lists_without_labels_come_from_the_finder(release, monkeypatch
     assert "the face finder" in manifest["boxes"]
 
 
-def test_what_cannot_be_read_is_told_and_the_rest_goes_on(release):
+def test_what_cannot_be_read_is_reported_and_the_rest_goes_on(release):
     (release / "203" / "vid.avi").write_bytes(b"no video")
     write_video(release / "999" / "vid.avi", [np.zeros((64, 96, 3), np.uint8)] * 2)
     folder, manifest = prepare(release)
@@ -147,7 +147,7 @@ def test_a_folder_that_is_no_release_and_a_bad_step_are_refused(tmp_path, releas
         prepare(release, every=0)
 
 
-def test_lists_with_and_without_labels_stand_side_by_side(release, monkeypatch):
+def test_lists_with_and_without_labels_are_side_by_side(release, monkeypatch):
     """To learn from the training clips without labels and to measure on the test clips takes one extraction."""
     track = Track(first=0, boxes=[(1, 2, 31, 42)] * 7, detected=[True] * 7)
     monkeypatch.setattr(videos, "follow_video", lambda video, **_: Followed(96, 64, [0.0] * 7, [], [track], 0, []))

@@ -1,4 +1,4 @@
-"""300-W: every list of the release, its oddities handled, its faults told."""
+"""300-W: every list of the release, its oddities handled, its errors reported."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_the_release_stays_as_it_is(release):
     assert {path: path.read_bytes() for path in release.rglob("*") if path.is_file()} == before
 
 
-def test_counts_stand_beside_the_release_s_own_and_say_why_they_differ(release):
+def test_counts_are_shown_beside_the_release_s_own_and_say_why_they_differ(release):
     _, manifest = prepare(release)
     assert count(manifest, "300W.train.GTB") == {
         "what": "300W.train.GTB",
@@ -108,12 +108,12 @@ def test_without_box_files_the_boxes_come_from_the_landmarks_and_det_lists_are_n
     assert any("bounding_boxes_ibug.mat is missing" in note for note in manifest["notes"])
 
 
-def test_a_picture_without_landmarks_is_told_and_left_out(release):
+def test_an_image_without_landmarks_is_reported_and_left_out(release):
     (release / "afw" / "134212_1.pts").unlink()
     folder, manifest = prepare(release)
     assert len(read_list(folder / "lists" / "300W.train.GTB")) == 5
     assert "134212_1.pts: cannot read the annotation" in rejected(folder)
-    assert count(manifest, "afw, faces")["why"] == "1 pictures have no usable .pts"
+    assert count(manifest, "afw, faces")["why"] == "1 images have no usable .pts"
 
 
 def test_faces_of_one_photograph_are_known_to_be_that(release):

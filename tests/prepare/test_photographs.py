@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from releases import coco, landmarks, picture, tight, write_pts
+from releases import coco, landmarks, tight, write_image, write_pts
 
 from tsal.data import lists
 from tsal.data.lists import group_clips, read_list, read_points
@@ -28,7 +28,7 @@ def table(path, rows, points=2, more=()):
 
 def test_a_folder_with_pts_files(tmp_path):
     for i in range(10):
-        picture(tmp_path / "mine" / "trip one" / f"{i}.jpg", i)
+        write_image(tmp_path / "mine" / "trip one" / f"{i}.jpg", i)
         write_pts(tmp_path / "mine" / "trip one" / f"{i}.pts", landmarks(5, i))
     manifest = prepare(tmp_path / "mine", tmp_path / "out", val=0.2)
     assert {name: found["rows"] for name, found in manifest["lists"].items()} == {"train.txt": 8, "val.txt": 2}
@@ -42,7 +42,7 @@ def test_a_folder_with_pts_files(tmp_path):
 
 def test_a_table_with_hidden_points_boxes_and_bare_rows(tmp_path):
     for name in ("a", "b"):
-        picture(tmp_path / f"{name}.png", ord(name))
+        write_image(tmp_path / f"{name}.png", ord(name))
     source = table(
         tmp_path / "faces.csv",
         [
@@ -64,8 +64,8 @@ def test_a_table_with_hidden_points_boxes_and_bare_rows(tmp_path):
 
 
 @pytest.mark.parametrize("one_based, expected", [(False, [10.0, 20.0]), (True, [9.0, 19.0])])
-def test_pixels_count_from_0_or_from_1_as_told(tmp_path, one_based, expected):
-    picture(tmp_path / "a.png", 1)
+def test_pixels_count_from_0_or_from_1_as_given(tmp_path, one_based, expected):
+    write_image(tmp_path / "a.png", 1)
     source = table(tmp_path / "faces.csv", [("a.png", 10, 20, 30, 40)])
     prepare(source, tmp_path / "out", points=2, val=0, one_based=one_based)
     [row] = read_list(tmp_path / "out" / "lists" / "train.txt")
@@ -82,10 +82,10 @@ def test_coco_keypoints(tmp_path):
     assert row.box == (10, 10, 50, 52)  # COCO has x, y, width, height
 
 
-def test_faces_of_one_picture_stay_in_one_split(tmp_path):
+def test_faces_of_one_image_stay_in_one_split(tmp_path):
     rows = []
     for i in range(8):
-        picture(tmp_path / f"{i}.png", i)
+        write_image(tmp_path / f"{i}.png", i)
         rows += [(f"{i}.png", 10, 20, 30, 40), (f"{i}.png", 20, 20, 50, 40)]
     prepare(table(tmp_path / "faces.csv", rows), tmp_path / "out", points=2, val=0.5, seed=3)
     images = [{row.image for row in read_list(tmp_path / "out" / "lists" / name)} for name in ("train.txt", "val.txt")]
@@ -93,7 +93,7 @@ def test_faces_of_one_picture_stay_in_one_split(tmp_path):
 
 
 BROKEN_TABLES = {
-    "no picture": ("none.png,1,2,3,4", "the picture none.png does not exist"),
+    "no image": ("none.png,1,2,3,4", "the image none.png does not exist"),
     "letters": ("a.png,1,two,3,4", "'two' is not a number"),
     "infinite": ("a.png,1,inf,3,4", "'inf' is not finite"),
     "too few columns": ("a.png,1,2", "want 5 columns"),
@@ -101,15 +101,15 @@ BROKEN_TABLES = {
     "no points, no box": ("a.png,,,,", "no landmarks, no box, and no face is found"),
     "one point": ("a.png,7,7,,", "the box is empty or inverted"),
     "far outside": ("a.png,900,900,950,950", "lies wholly outside the image"),
-    "beyond all pictures": ("a.png,1e200,2,3,4", "point 1 wants"),
+    "beyond all images": ("a.png,1e200,2,3,4", "point 1 wants"),
     "a name that is too long": ("x" * 5000 + ".png,1,2,3,4", "does not exist"),
     "no name": (",1,2,3,4", "does not exist"),
 }
 
 
 @pytest.mark.parametrize("row, said", BROKEN_TABLES.values(), ids=BROKEN_TABLES)
-def test_a_wrong_row_of_a_table_is_told_and_the_rest_goes_on(tmp_path, row, said):
-    picture(tmp_path / "a.png", 1)
+def test_a_wrong_row_of_a_table_is_reported_and_the_rest_goes_on(tmp_path, row, said):
+    write_image(tmp_path / "a.png", 1)
     source = table(tmp_path / "faces.csv", [("a.png", 10, 20, 30, 40)])
     source.write_text(source.read_text() + row + "\n")
     manifest = prepare(source, tmp_path / "out", points=2, val=0)
@@ -123,7 +123,7 @@ BROKEN_FILES = {
     "another kind": ("faces.txt", "want a folder, a .csv or a .json"),
     "no columns": ("faces.csv", "has no column image, x0, y0, x1"),
     "other separators": ("parted.csv", "are its columns parted by commas"),
-    "a column twice": ("twice.csv", "column x0 stands there twice"),
+    "a column twice": ("twice.csv", "column x0 is given twice"),
     "no json": ("faces.json", "cannot be read as JSON"),
     "endless json": ("deep.json", "cannot be read as JSON"),
     "no coco": ("list.json", "is no COCO file"),
@@ -165,7 +165,7 @@ BROKEN_COCO = {
 
 
 @pytest.mark.parametrize("change, said", BROKEN_COCO.values(), ids=BROKEN_COCO)
-def test_a_wrong_annotation_is_told_and_the_rest_goes_on(tmp_path, change, said):
+def test_a_wrong_annotation_is_reported_and_the_rest_goes_on(tmp_path, change, said):
     source = coco(tmp_path / "mine")
     content = json.loads(source.read_text())
     content["annotations"][0] |= change
@@ -175,19 +175,19 @@ def test_a_wrong_annotation_is_told_and_the_rest_goes_on(tmp_path, change, said)
     assert said in (tmp_path / "out" / "rejected.csv").read_text()
 
 
-def test_where_no_row_is_right_nothing_is_written_and_the_reasons_are_told(tmp_path):
+def test_where_no_row_is_right_nothing_is_written_and_the_reasons_are_reported(tmp_path):
     (tmp_path / "mine").mkdir()
     for i in range(3):
-        (tmp_path / "mine" / f"{i}.jpg").write_text("no picture")
+        (tmp_path / "mine" / f"{i}.jpg").write_text("no image")
         write_pts(tmp_path / "mine" / f"{i}.pts", landmarks(5, i))
     with pytest.raises(DataError, match="nothing is left to make a list of") as caught:
         prepare(tmp_path / "mine", tmp_path / "out")
     assert len(caught.value.problems) == 4 and not (tmp_path / "out" / "lists").exists()
 
 
-def test_pictures_without_labels_get_the_box_of_the_largest_face_that_is_seen(tmp_path, monkeypatch):
+def test_images_without_labels_get_the_box_of_the_largest_face_that_is_seen(tmp_path, monkeypatch):
     for i in range(3):
-        picture(tmp_path / "mine" / f"{i}.jpg", i)
+        write_image(tmp_path / "mine" / f"{i}.jpg", i)
     write_pts(tmp_path / "mine" / "0.pts", landmarks(5, 0))
     boxes = {"1.jpg": (5.0, 6.0, 40.0, 41.0), "2.jpg": None}
     monkeypatch.setattr(photographs, "largest_face", lambda path: boxes[path.name])
@@ -199,22 +199,22 @@ def test_pictures_without_labels_get_the_box_of_the_largest_face_that_is_seen(tm
 
 
 @pytest.mark.parametrize("labelled, val, held", [(3, 0.1, 1), (1, 0.5, 0), (3, 0.9, 2), (3, 0.0, 0)])
-def test_the_share_for_val_is_of_labelled_pictures_and_leaves_some_to_learn_from(
+def test_the_share_for_val_is_of_labelled_images_and_leaves_some_to_learn_from(
     tmp_path, monkeypatch, labelled, val, held
 ):
     monkeypatch.setattr(photographs, "largest_face", lambda path: (5, 6, 40, 41))
     for i in range(8):
-        picture(tmp_path / "mine" / f"{i}.jpg", i)
+        write_image(tmp_path / "mine" / f"{i}.jpg", i)
     for i in range(labelled):
         write_pts(tmp_path / "mine" / f"{i}.pts", landmarks(5, i))
     lists = prepare(tmp_path / "mine", tmp_path / "out", val=val)["lists"]
     assert lists.get("val.txt", {"rows": 0})["rows"] == held and lists["train.txt"]["rows"] == labelled - held
 
 
-def test_pictures_whose_names_differ_by_white_space_stay_apart(tmp_path):
+def test_images_whose_names_differ_by_white_space_stay_apart(tmp_path):
     names = ["trip 1/1.png", "trip1/1.png", "a b.png", "ab .png"]
     for number, name in enumerate(names):
-        picture(tmp_path / name, number)
+        write_image(tmp_path / name, number)
     source = table(tmp_path / "faces.csv", [(name, 10, 20, 30, 40) for name in names])
     for _ in range(2):  # building again gives the same
         prepare(source, tmp_path / "out", points=2, val=0)
@@ -224,9 +224,9 @@ def test_pictures_whose_names_differ_by_white_space_stay_apart(tmp_path):
         assert found == [tmp_path / name for name in names]
 
 
-def test_pictures_beside_the_table_s_folder_are_linked(tmp_path):
-    picture(tmp_path / "far" / "a b.png", 1)
-    picture(tmp_path / "c.png", 2)
+def test_images_beside_the_table_s_folder_are_linked(tmp_path):
+    write_image(tmp_path / "far" / "a b.png", 1)
+    write_image(tmp_path / "c.png", 2)
     (tmp_path / "tables").mkdir()
     source = table(
         tmp_path / "tables" / "faces.csv",
@@ -246,7 +246,7 @@ def test_a_json_that_begins_with_a_byte_order_mark_is_read(tmp_path):
 
 def test_what_is_prepared_below_the_source_is_no_material(tmp_path):
     for i in range(2):
-        picture(tmp_path / "mine" / f"{i}.jpg", i)
+        write_image(tmp_path / "mine" / f"{i}.jpg", i)
         write_pts(tmp_path / "mine" / f"{i}.pts", landmarks(5, i))
     for _ in range(2):
         manifest = prepare(tmp_path / "mine", tmp_path / "mine" / "out", val=0)
@@ -256,7 +256,7 @@ def test_what_is_prepared_below_the_source_is_no_material(tmp_path):
 @pytest.mark.parametrize("last", ["annotations/000001.pts", "lists/train.txt", "rejected.csv"])
 def test_a_build_that_was_killed_can_be_done_again(tmp_path, monkeypatch, last):
     for i in range(3):
-        picture(tmp_path / "mine" / f"{i}.jpg", i)
+        write_image(tmp_path / "mine" / f"{i}.jpg", i)
         write_pts(tmp_path / "mine" / f"{i}.pts", landmarks(5, i))
     out = tmp_path / "out"
     for module in (photographs, building, lists):

@@ -6,7 +6,7 @@ import json
 import shutil
 
 import pytest
-from releases import coco, landmarks, picture, release_300vw, release_300w, release_aflw, release_youtube, write_pts
+from releases import coco, landmarks, release_300vw, release_300w, release_aflw, release_youtube, write_image, write_pts
 
 from tsal import run as run_module
 from tsal.cli.commands import main
@@ -43,7 +43,7 @@ def test_a_release_is_prepared_by_one_command(tmp_path, prepared, capsys, builde
     manifest = json.loads((prepared / name / "manifest.json").read_text())
     assert (
         manifest["builder"] == builder and manifest["rejected"] == {"300w": 0, "300vw": 110, "youtube": 24}[builder]
-    )  # missing clips; pictures without a face
+    )  # missing clips; images without a face
 
 
 def test_aflw_and_coco_take_their_options(tmp_path, prepared, monkeypatch):
@@ -82,7 +82,7 @@ def test_a_run_takes_lists_of_several_datasets(tmp_path, prepared):
     assert (frame["subject"], frame["clip"], frame["frame"]) == ("001", "001", 2) and len(frame["sha256"]) == 64
 
 
-def test_frames_of_one_clip_never_stand_on_both_sides(tmp_path, prepared, capsys):
+def test_frames_of_one_clip_are_never_on_both_sides(tmp_path, prepared, capsys):
     assert main(["data", "300vw", str(release_300vw(tmp_path / "b"))]) == 0
     rows = (prepared / "300VW" / "lists" / "300VW.train.GTB").read_text().splitlines()
     (prepared / "300VW" / "lists" / "early.txt").write_text("\n".join(rows[:3]) + "\n")
@@ -99,7 +99,7 @@ def test_frames_of_one_clip_never_stand_on_both_sides(tmp_path, prepared, capsys
     )
     assert make_run(tmp_path, *options) == 2
     assert (
-        "late.txt:1: clip 001 also stands in a training list (early.txt:1); remove one of them, or, to learn"
+        "late.txt:1: clip 001 is also in a training list (early.txt:1); remove one of them, or, to learn"
         in capsys.readouterr().err
     )
     assert make_run(tmp_path, *options, "--set", "data.transductive=true") == 0
@@ -178,7 +178,7 @@ def test_the_first_notebook_prepares_and_shows_a_dataset(tmp_path):
     release = tmp_path / "release"
     for i in range(3):
         write_pts(release / f"{i}.pts", landmarks(68, i))
-        picture(release / f"{i}.jpg", i)
+        write_image(release / f"{i}.jpg", i)
     name = f"test-{tmp_path.parent.name}-{tmp_path.name}"
     folder = REPOSITORY / "data" / "prepared" / name
     try:

@@ -38,7 +38,7 @@ def write_video(path: Path, frames, fps: float = 25, codec: str = "MJPG") -> Pat
 
 
 def scene(seed: int, count: int, width: int = WIDTH, height: int = HEIGHT) -> list[np.ndarray]:
-    """A still BGR picture of smooth noise; a blue column moves by 2 px a frame: each frame tells its number."""
+    """A still BGR image of smooth noise; a blue column moves by 2 px a frame: each frame shows its number."""
     noise = np.random.default_rng(seed).uniform(0, 255, (height, width, 3)).astype(np.float32)
     still = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 4), None, 30, 220, cv2.NORM_MINMAX).astype(np.uint8)
     frames = [still.copy() for _ in range(count)]
@@ -121,10 +121,10 @@ def test_a_written_frame_is_the_video_s_frame_cut_to_the_track_s_window(tmp_path
     assert [int(track[n]) for n in ("first", "last", "frames", "x1", "y1", "x2", "y2")] == [3, 11, 9, 20, 10, 121, 111]
     assert float(track["interval_ms"]) == pytest.approx(40)
     for face in listed(tmp_path):
-        picture = read_image(tmp_path / "made" / face.image)
+        image = read_image(tmp_path / "made" / face.image)
         number = int(Path(face.image).stem)
-        assert picture.shape == (101, 101, 3) and face.box == pytest.approx((30, 30, 70, 70), abs=0.3)
-        difference = np.abs(picture.astype(int) - frames[number][10:111, 20:121, ::-1])
+        assert image.shape == (101, 101, 3) and face.box == pytest.approx((30, 30, 70, 70), abs=0.3)
+        difference = np.abs(image.astype(int) - frames[number][10:111, 20:121, ::-1])
         assert difference.mean() < 8  # two JPEG codings; a frame further on differs by far more where the column is
 
 
@@ -150,7 +150,7 @@ def test_frames_are_taken_by_count_or_by_time(tmp_path, options, frames):
     assert [int(Path(face.image).stem) for face in listed(tmp_path)] == frames
 
 
-def test_other_options_replace_the_pictures_without_finding_the_faces_again(tmp_path, monkeypatch):
+def test_other_options_replace_the_images_without_finding_the_faces_again(tmp_path, monkeypatch):
     path = write_video(tmp_path / "v.avi", scene(0, 20))
     made(tmp_path, path, every_frame(20), every=1)
     monkeypatch.setattr(module, "follow_video", lambda *_, **__: pytest.fail("the first reading is done again"))
@@ -206,11 +206,9 @@ def test_a_changed_video_is_read_again(tmp_path):
     made(tmp_path, write_video(tmp_path / "v.avi", scene(0, 8)), every_frame(8))
     made(tmp_path, write_video(tmp_path / "v.avi", scene(1, 12)), every_frame(12))
     assert len(listed(tmp_path)) == 12
-    picture = read_image(tmp_path / "made" / "clips/v-s000-f00/000000.jpg")
+    image = read_image(tmp_path / "made" / "clips/v-s000-f00/000000.jpg")
     x1, y1 = (int(table(tmp_path, "tracks.csv")[0][n]) for n in ("x1", "y1"))
-    assert (
-        np.abs(picture.astype(int) - scene(1, 1)[0][y1:, x1:, ::-1][: picture.shape[0], : picture.shape[1]]).mean() < 8
-    )
+    assert np.abs(image.astype(int) - scene(1, 1)[0][y1:, x1:, ::-1][: image.shape[0], : image.shape[1]]).mean() < 8
 
 
 # --- given boxes ---
@@ -271,7 +269,7 @@ def test_boxes_for_a_folder_name_their_video(tmp_path):
         ((0, 35, 5, 5, 35), "inverted"),
     ],
 )
-def test_a_given_box_that_has_no_place_in_the_video_is_told_by_row(tmp_path, row, said):
+def test_a_given_box_that_has_no_place_in_the_video_is_reported_by_row(tmp_path, row, said):
     path = write_video(tmp_path / "v.avi", scene(0, 8))
     with pytest.raises(DataError, match=said) as caught:
         made(tmp_path, path, [*every_frame(8), row])
@@ -283,7 +281,7 @@ def test_a_given_box_that_has_no_place_in_the_video_is_told_by_row(tmp_path, row
 
 
 def rotate_tag(path: Path, degrees: int) -> None:
-    """Set the matrix of the track header (tkhd) of an .mp4, as phones do: the picture is to be turned clockwise."""
+    """Set the matrix of the track header (tkhd) of an .mp4, as phones do: the image is to be turned clockwise."""
     content = bytearray(path.read_bytes())
     place = content.index(b"tkhd") + 4
     matrix = place + (40 if content[place] == 0 else 52)
@@ -304,9 +302,9 @@ def test_a_phone_s_rotated_video_is_upright(tmp_path, degrees, turn):
     upright = cv2.rotate(frames[0], turn)
     height, width = upright.shape[:2]
     made(tmp_path, path, every_frame(8, (0, 0, width - 1, height - 1)))
-    picture = read_image(tmp_path / "made" / listed(tmp_path)[0].image)
-    assert picture.shape == upright.shape
-    assert np.abs(picture[..., ::-1].astype(int) - upright).mean() < 10
+    image = read_image(tmp_path / "made" / listed(tmp_path)[0].image)
+    assert image.shape == upright.shape
+    assert np.abs(image[..., ::-1].astype(int) - upright).mean() < 10
 
 
 @pytest.mark.parametrize(
@@ -331,10 +329,8 @@ def test_a_grey_video_is_a_video(tmp_path):
         writer.write(np.ascontiguousarray(frame))
     writer.release()
     made(tmp_path, path, every_frame(6, (0, 0, WIDTH - 1, HEIGHT - 1)))
-    picture = read_image(tmp_path / "made" / listed(tmp_path)[0].image)
-    assert np.abs(picture[..., 0].astype(int) - frames[0]).mean() < 4 and np.array_equal(
-        picture[..., 0], picture[..., 2]
-    )
+    image = read_image(tmp_path / "made" / listed(tmp_path)[0].image)
+    assert np.abs(image[..., 0].astype(int) - frames[0]).mean() < 4 and np.array_equal(image[..., 0], image[..., 2])
 
 
 def test_names_with_spaces_and_letters_of_all_kinds_and_equal_stems_stay_apart(tmp_path):
@@ -365,7 +361,7 @@ def make_uneven(path: Path, lengths: list[int]) -> None:
     entries = b"".join(number.to_bytes(4, "big") for length in lengths for number in (1, length * step))
     table = bytes(4) + len(lengths).to_bytes(4, "big") + entries
     content[place - 4 : place - 4 + size] = (8 + len(table)).to_bytes(4, "big") + b"stts" + table
-    for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):  # the boxes around it grow; the data stand before them
+    for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):  # the boxes around it grow; the data are before them
         at = content.index(name) - 4
         grown = int.from_bytes(content[at : at + 4], "big") + 8 + len(table) - size
         content[at : at + 4] = grown.to_bytes(4, "big")
@@ -386,7 +382,7 @@ def test_frames_of_uneven_length_keep_their_times_and_a_rate_is_taken_by_time(mo
     times = [0, 10, 20, 500, 510, 1000, 1010, 1020]
     read = second.read_frames
     monkeypatch.setattr(
-        "tsal.faces.follow.read_frames", lambda p: ((n, float(times[n]), picture) for n, _, picture in read(p))
+        "tsal.faces.follow.read_frames", lambda p: ((n, float(times[n]), image) for n, _, image in read(p))
     )
     made(tmp_path, path, [(*row, 1) for row in every_frame(8)], "frame,x1,y1,x2,y2,track", fps=2)
     assert [(int(row["frame"]), float(row["time_ms"])) for row in table(tmp_path, "frames.csv")] == [
@@ -399,7 +395,7 @@ def test_frames_of_uneven_length_keep_their_times_and_a_rate_is_taken_by_time(mo
 def test_times_that_do_not_rise_are_replaced_and_noted(monkeypatch, tmp_path):
     path = write_video(tmp_path / "v.avi", scene(0, 4))
     read = second.read_frames
-    monkeypatch.setattr("tsal.faces.follow.read_frames", lambda p: ((n, 0.0, picture) for n, _, picture in read(p)))
+    monkeypatch.setattr("tsal.faces.follow.read_frames", lambda p: ((n, 0.0, image) for n, _, image in read(p)))
     manifest = made(tmp_path, path, every_frame(4))
     assert [float(row["time_ms"]) for row in table(tmp_path, "frames.csv")] == [0, 40, 80, 120]
     assert "3 frames have no time of their own; 25 frames a second" in manifest["notes"][0]
@@ -452,7 +448,7 @@ def broken(kind: str, path: Path) -> Path:
         "text": b"this is no video\n" * 50,
         "noise": np.random.default_rng(0).bytes(5000),
         "zeros": bytes(5000),
-        "picture": cv2.imencode(".png", scene(0, 1)[0])[1].tobytes(),
+        "image": cv2.imencode(".png", scene(0, 1)[0])[1].tobytes(),
         "no index": whole[: len(whole) // 2],
         "first bytes": whole[:40],
         "no data": whole[index - 4 :] if index > data else whole[: data + 4],
@@ -462,7 +458,7 @@ def broken(kind: str, path: Path) -> Path:
     return path
 
 
-KINDS = ["empty", "text", "noise", "zeros", "picture", "no index", "first bytes", "no data"]
+KINDS = ["empty", "text", "noise", "zeros", "image", "no index", "first bytes", "no data"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -491,7 +487,7 @@ def test_broken_videos_of_a_folder_are_refused_and_the_rest_goes_on(tmp_path, re
     assert manifest["counts"][0] == {"what": "videos", "found": 1, "expected": 10, "why": "rejected.csv says why"}
 
 
-def test_only_broken_videos_in_a_folder_are_an_error_that_tells_each(tmp_path):
+def test_only_broken_videos_in_a_folder_are_an_error_that_names_each(tmp_path):
     (tmp_path / "all").mkdir()
     for number, kind in enumerate(KINDS[:3]):
         broken(kind, tmp_path / "all" / f"b{number}.mp4")
@@ -535,8 +531,8 @@ def test_wrong_options_are_one_line(tmp_path, options, said):
 # --- windows and the contact sheet ---
 
 
-def test_a_window_holds_every_box_with_room_and_stays_in_the_picture():
+def test_a_window_holds_every_box_with_a_margin_and_stays_in_the_image():
     boxes = np.array([[100, 100, 140, 140], [120, 100, 160, 140]], float)
-    # 0.75 * 40 px of room; the last column and row are within
+    # 0.75 * 40 px of margin; the last column and row are within
     assert window_of(boxes, 1000, 1000) == (70, 70, 191, 171)
     assert window_of(boxes, 150, 160) == (70, 70, 150, 160)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from releases import append_row, landmarks, picture, release_youtube
+from releases import append_row, landmarks, release_youtube, write_image
 
 from tsal.data.lists import group_clips, read_list, read_points
 from tsal.data.origins import read_origins
@@ -44,7 +44,7 @@ def test_the_table_counts_pixels_from_1(release):
     assert visible.all() and np.allclose(points, landmarks(68, 1) - 1, atol=1e-3)
 
 
-def test_no_subject_stands_in_two_splits(release):
+def test_no_subject_is_in_two_splits(release):
     folder, _ = prepare(release, val=0.3, test=0.2)
     origins = read_origins(folder)
     subjects = {
@@ -80,18 +80,18 @@ def test_unlabelled_rows_are_training_frames_whose_boxes_are_found_in_the_pixels
     assert item["found"] == len(bare) and item["expected"] == len(train)
 
 
-def test_a_frame_without_a_face_is_told(release):
+def test_a_frame_without_a_face_is_reported(release):
     folder, manifest = prepare(release, val=0, test=0)  # noise has no face
     assert "YTF.train.unlabelled.DET" not in manifest["lists"]
     assert (folder / "rejected.csv").read_text().count("no face is found") == 30
 
 
-def test_what_is_wrong_with_a_row_is_told_and_the_rest_goes_on(release):
+def test_what_is_wrong_with_a_row_is_reported_and_the_rest_goes_on(release):
     table = release / "training_frames_keypoints.csv"
     append_row(table, "Nobody_00.jpg", landmarks(68, 1))
     append_row(table, "Jane_Doe-A_01.jpg", landmarks(68, 1))
     append_row(table, "strange.jpg", landmarks(68, 1))
-    picture(release / "training" / "strange.jpg", 1)
+    write_image(release / "training" / "strange.jpg", 1)
     append_row(table, "Jane_Doe-A_00.jpg", landmarks(67, 1))
     append_row(table, "Jane_Doe-A_00.jpg", np.full((68, 2), np.nan))
     with table.open("a") as file:
@@ -99,9 +99,9 @@ def test_what_is_wrong_with_a_row_is_told_and_the_rest_goes_on(release):
     folder, manifest = prepare(release, val=0, test=0)
     said = (folder / "rejected.csv").read_text()
     for line in (
-        "17,the picture",
-        "18,Jane_Doe-A_01.jpg stands in the tables twice",
-        "19,the picture's name 'strange.jpg'",
+        "17,the image",
+        "18,Jane_Doe-A_01.jpg is in the tables twice",
+        "19,the image's name 'strange.jpg'",
         '20,"135 columns, want 137',
         "21,a coordinate is not finite",
         "22,a coordinate is not a number",

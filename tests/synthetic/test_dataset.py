@@ -72,7 +72,7 @@ def test_shapes_and_a_photograph():
     assert photograph.images.shape[0] == 1 and photograph.flow_forward.shape == (0, 2, SIDE, SIDE)
 
 
-def test_flow_carries_landmarks_both_ways():
+def test_flow_propagates_landmarks_both_ways():
     errors, spreads = [], []
     for clip in clips():
         for flow, _, here, there, both in both_ways(clip):
@@ -167,7 +167,7 @@ def test_the_far_jaw_is_hidden_at_large_yaw():
     scene = Scene(head, projected[None], 0.5, None, None, {})
     points = landmarks(projected)
     hidden = is_hidden(points[:, :2], points[:, 2], rasterise(scene, 0, SIDE, 2), SIDE)
-    # A face that looks to the picture's right hides its side at the picture's right.
+    # A face that looks to the image's right hides its side at the image's right.
     assert hidden[13:17].all() and not hidden[0:6].any() and not hidden[[30, 36, 39, 48]].any()
 
 
@@ -195,11 +195,11 @@ def test_lists_name_files_that_exist_and_truth_agrees_with_the_oracle(dataset):
     for name, count in counts.items():
         rows = rows_of(root, name)
         assert len(rows) == count and all(len(row) == 6 for row in rows)
-        for picture, annotation, *box in rows:
-            image = cv2.imread(str(root / picture))
+        for image_path, annotation, *box in rows:
+            image = cv2.imread(str(root / image_path))
             x1, y1, x2, y2 = map(float, box)
             assert image.shape == (64, 64, 3) and x1 < x2 and y1 < y2
-            assert (root / picture).stem.isdigit() == (name != "labelled")
+            assert (root / image_path).stem.isdigit() == (name != "labelled")
             if name == "unlabelled":
                 assert annotation == "None"
                 continue
@@ -209,8 +209,10 @@ def test_lists_name_files_that_exist_and_truth_agrees_with_the_oracle(dataset):
             assert np.abs(tight - [x1, y1, x2, y2]).max() < (0.01 if name == "labelled" else 0.15 * (x2 - x1))
             if name != "labelled":
                 split = "val" if name == "val" else "unlabelled"
-                ground_truth = load_ground_truth(root / "ground_truth" / split / f"{(root / picture).parent.name}.npz")
-                assert np.abs(points - ground_truth["points"][int((root / picture).stem)]).max() < 0.0006
+                ground_truth = load_ground_truth(
+                    root / "ground_truth" / split / f"{(root / image_path).parent.name}.npz"
+                )
+                assert np.abs(points - ground_truth["points"][int((root / image_path).stem)]).max() < 0.0006
     assert [row[0] for row in rows_of(root, "unlabelled")] == [row[0] for row in rows_of(root, "unlabelled-truth")]
     assert not list(root.parent.glob(".*"))  # nothing temporary is left
 

@@ -32,7 +32,7 @@ def difference(pairs) -> torch.Tensor:
     return torch.stack([(one - first).abs().mean(1)[pairs.valid].mean() for one in (second, warp(second, pairs.flow))])
 
 
-def test_a_flow_is_cut_as_its_picture_is():
+def test_a_flow_is_cut_as_its_image_is():
     flow = np.zeros((2, 20, 20), np.float32)
     flow[0], flow[1] = 3.0, 1.0
     hidden = np.zeros((20, 20), bool)

@@ -39,7 +39,7 @@ def one_thread():
 
 
 def textured(n: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
-    """Smooth random pictures (n, 3, height, width) in [0, 1]."""
+    """Smooth random images (n, 3, height, width) in [0, 1]."""
     generator = torch.Generator().manual_seed(seed)
     knots = torch.rand(n, 3, height // 4, width // 4, generator=generator)
     return F.interpolate(knots, (height, width), mode="bicubic", align_corners=True).clamp(0, 1)
@@ -107,7 +107,7 @@ def test_cost_volume_is_the_mean_product_at_every_displacement():
     assert (costs[:, 0, 0] == 0).all()  # two rows up from the first row lies outside
 
 
-def test_cost_volume_peaks_at_the_shift_of_the_picture():
+def test_cost_volume_peaks_at_the_shift_of_the_image():
     features = F.normalize(torch.randn(1, 16, 14, 14), dim=1)
     moved = features.roll((1, -2), dims=(2, 3))  # one down, two to the left
     costs = cost_volume(features, moved, 3)[:, :, 4:10, 4:10]
@@ -179,7 +179,7 @@ def test_track_points_moves_by_the_flow_and_gates_points_that_leave():
 # --- losses ---
 
 
-def test_census_loss_is_zero_for_equal_pictures_and_blind_to_brightness():
+def test_census_loss_is_zero_for_equal_images_and_blind_to_brightness():
     image = textured(1, 20, 24) * 0.8
     assert census_loss(image, image).item() == pytest.approx(0, abs=1e-6)
     assert census_distance(image, image + 0.1)[..., 3:-3, 3:-3].max() < 1e-6
@@ -301,8 +301,8 @@ def test_track_frames_gives_the_flow_there_and_back_in_the_input_s_pixels():
     assert torch.equal(backward, refine_lk(second, first, still, 5))
 
 
-# from random weights the photometric loss has more minima than one: a start, rate and shift whose way down rounding
-# does not turn
+# from random weights the photometric loss has more minima than one: an initialisation, rate and shift whose
+# descent rounding does not change
 @pytest.mark.parametrize(
     "phase, steps, remains, seed, rate, shift",
     [("known flow", 80, 0.6, 0, 5e-3, (2.5, -1.5)), ("video", 30, 0.2, 1, 2e-3, (1.2, -0.8))],

@@ -42,11 +42,11 @@ def test_training_goes_on_from_the_tracker_that_is_named(opened, tmp_path):
 
 
 @pytest.mark.parametrize("content", [{"tracker": {"levels.0.0.0.weight": torch.zeros(1)}}, {"models": {}}])
-def test_a_tracker_of_another_shape_is_told_in_a_line(tmp_path, content):
+def test_a_tracker_of_another_shape_is_reported_in_a_line(tmp_path, content):
     save_checkpoint(tmp_path / "other.pt", content)
-    with pytest.raises(ConfigError, match=r"tracker\.init=.*other\.pt: holds no tracker of these channels") as told:
+    with pytest.raises(ConfigError, match=r"tracker\.init=.*other\.pt: holds no tracker of these channels") as caught:
         initial_tracker(Config.load("smoke", [f"tracker.init={tmp_path / 'other.pt'}"]))
-    assert len(str(told.value).splitlines()) == 1
+    assert len(str(caught.value).splitlines()) == 1
     with pytest.raises(InputError, match="none.pt: no such tracker"):
         initial_tracker(Config.load("smoke", [f"tracker.init={tmp_path / 'none.pt'}"]))
 

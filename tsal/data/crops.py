@@ -102,10 +102,10 @@ class CropFolder:
                     self._size -= size
 
 
-def crop_key(picture: bytes, *made_with: object) -> str:
-    """Name of a crop: a hash of the picture file's bytes and of everything that decides what is cut from it."""
+def crop_key(image: bytes, *made_with: object) -> str:
+    """Name of a crop: a hash of the image file's bytes and of everything that decides what is cut from it."""
     digest = hashlib.sha256(repr(made_with).encode() + b"\0")
-    digest.update(picture)
+    digest.update(image)
     return digest.hexdigest()
 
 

@@ -1,6 +1,6 @@
-"""What training must not share with evaluation: pictures, by name and by content, and clips; and what looks the same.
+"""What training must not share with evaluation: images, by name and by content, and clips; and what looks the same.
 
-A perceptual hash finds pictures that were saved anew or resized. On 300 photographs of 300-W, copies (JPEG quality 30,
+A perceptual hash finds images that were saved anew or resized. On 300 photographs of 300-W, copies (JPEG quality 30,
 a quarter of the size, brighter, 1.7 times larger) differ in at most 6 of its 63 bits, distinct photographs in more than
 10; frames of one shot, and other shots of one interview, in 4 and more. So it warns, and does not forbid.
 """
@@ -31,7 +31,7 @@ def check_files(
     """Open every image and annotation of a run, and compare training with evaluation.
 
     Returns:
-        what is known of each image (see :func:`tsal.data.pictures.look_at_image`), and warnings.
+        what is known of each image (see :func:`tsal.data.images.look_at_image`), and warnings.
 
     Raises:
         DataError: all problems at once.
@@ -44,7 +44,7 @@ def check_files(
 
 
 def clip_names(faces: Iterable[Face], origins: Mapping[str, Origin]) -> dict[str, Face]:
-    """Clips of two frames or more -> their first row: as the builder named them, or a folder of numbered pictures."""
+    """Clips of two frames or more -> their first row: as the builder named them, or a folder of numbered images."""
     names: dict[str, Face] = {}
     for clip in group_clips(list(faces)):
         for face in clip.faces:
@@ -59,11 +59,11 @@ def clip_names(faces: Iterable[Face], origins: Mapping[str, Origin]) -> dict[str
 def find_leaks(
     lists: FaceLists, facts: Mapping[str, dict | str], origins: Mapping[str, Origin], transductive: bool
 ) -> tuple[list[str], list[str]]:
-    """Problems (pictures by content, and clips, that stand in training and in evaluation lists) and warnings (subjects,
+    """Problems (images by content, and clips, that are in training and in evaluation lists) and warnings (subjects,
     look-alikes).
 
     Args:
-        facts: of each image: ``sha256`` and ``look``, its perceptual hash; text for a picture that cannot be read.
+        facts: of each image: ``sha256`` and ``look``, its perceptual hash; text for an image that cannot be read.
         transductive: unlabelled rows may share with evaluation lists; labelled ones never.
     """
     problems, warnings = [], []
@@ -78,19 +78,19 @@ def find_leaks(
         copies = []
         for face in faces:
             other = contents.get(known[face.image]["sha256"]) if face.image in known else None
-            if other and not same_file(lists.root, other, face):  # of one file, load_lists tells
+            if other and not same_file(lists.root, other, face):  # the same file: reported by load_lists
                 copies.append(
-                    f"{face.where}: {face.image} is the same picture as {other.image} of {other.where}; "
+                    f"{face.where}: {face.image} is the same image as {other.image} of {other.where}; "
                     f"remove one of them{_hint(other)}"
                 )
-        problems += first_lines(copies, f"{name}: {{}} more of its pictures are the same as ones of a training list")
+        problems += first_lines(copies, f"{name}: {{}} more of its images are the same as images of a training list")
         shared = [
-            f"{face.where}: clip {clip} also stands in a training list ({clips[clip].where}); "
+            f"{face.where}: clip {clip} is also in a training list ({clips[clip].where}); "
             f"remove one of them{_hint(clips[clip])}"
             for clip, face in clip_names(faces, origins).items()
             if clip in clips
         ]
-        problems += first_lines(shared, f"{name}: {{}} more of its clips also stand in a training list")
+        problems += first_lines(shared, f"{name}: {{}} more of its clips are also in a training list")
     if not problems:
         warnings += _shared_subjects(lists, origins)
         warnings += _look_alikes(lists, known, transductive)
@@ -109,12 +109,12 @@ def _shared_subjects(lists: FaceLists, origins: Mapping[str, Origin]) -> list[st
     for name, faces in lists.evaluate.items():
         if shared := sorted({origins[face.image].subject for face in faces if face.image in origins} & trained):
             shown = ", ".join(shared[:5]) + (" ..." if len(shared) > 5 else "")
-            warnings.append(f"{name}: {len(shared)} of its subjects also stand in a training list ({shown})")
+            warnings.append(f"{name}: {len(shared)} of its subjects are also in a training list ({shown})")
     return warnings
 
 
 def _look_alikes(lists: FaceLists, known: Mapping[str, dict], transductive: bool) -> list[str]:
-    """A line for each evaluation picture that looks like a training picture: the nearest one."""
+    """A line for each evaluation image that looks like a training image: the nearest one."""
     train = {
         face.image: face
         for face in (lists.labelled if transductive else lists.labelled + lists.unlabelled)
@@ -125,13 +125,13 @@ def _look_alikes(lists: FaceLists, known: Mapping[str, dict], transductive: bool
     images = list(train)
     hashes = np.array([known[image]["look"] for image in images], np.uint64)
     warnings: list[str] = []
-    told: set[str] = set()  # pictures: a list may be a part of another
+    compared: set[str] = set()  # images: a list may be a part of another
     for name, faces in lists.evaluate.items():
         found = []
         for image, face in {
-            face.image: face for face in faces if face.image in known and face.image not in told
+            face.image: face for face in faces if face.image in known and face.image not in compared
         }.items():
-            told.add(image)
+            compared.add(image)
             bits = np.bitwise_count(hashes ^ np.uint64(known[image]["look"]))
             nearest = int(bits.argmin())
             if bits[nearest] <= LOOK_ALIKE:
@@ -140,5 +140,5 @@ def _look_alikes(lists: FaceLists, known: Mapping[str, dict], transductive: bool
                     f"{face.where}: {image} looks like {other.image} of {other.where} "
                     f"({int(bits[nearest])} of 63 bits differ)"
                 )
-        warnings += first_lines(found, f"{name}: {{}} more of its pictures look like ones of a training list")
+        warnings += first_lines(found, f"{name}: {{}} more of its images look like images of a training list")
     return warnings

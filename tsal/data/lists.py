@@ -3,8 +3,7 @@
 A list has one face a row: ``path_of_img path_of_annotation x1 y1 x2 y2 [face_size]``, paths relative to a root, the
 annotation ``None`` for a face without labels. Boxes are in 0-based pixels; a .pts file (iBUG) is 1-based and becomes
 0-based here. Rows whose image name is a number and that follow one another in one folder, in rising order, are the
-frames of one clip; every
-other row is a photograph: a clip of one frame.
+frames of one clip; every other row is a photograph: a clip of one frame.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from tsal.utils import PREPARED, DataError, write_text
 
 NO_LABELS = "None"
 SHOWN = 20  # lines of one kind about one list
-TRANSDUCTIVE = ", or, to learn from unlabelled test pictures on purpose, set data.transductive=true"
+TRANSDUCTIVE = ", or, to learn from unlabelled test images on purpose, set data.transductive=true"
 ROW_FORMAT = "path_of_img path_of_annotation x1 y1 x2 y2 [face_size]"
 
 
@@ -214,7 +213,7 @@ def load_lists(
     """Read every list of a run; all problems of all lists are raised together.
 
     With ``points`` (of an annotation), where a list is wrong, the files that its other rows name are checked too:
-    nothing is left to be found in a second try. ``transductive``: unlabelled rows may also stand in an evaluation list.
+    nothing is left to be found in a second try. ``transductive``: unlabelled rows may also be in an evaluation list.
     """
     problems: list[str] = []
 
@@ -257,10 +256,9 @@ def load_lists(
             if other := seen.get(_file(root, face)):
                 hint = "" if other.annotation else TRANSDUCTIVE
                 leaks.append(
-                    f"{face.where}: {face.image} also stands in a training list ({other.where}); "
-                    f"remove one of them{hint}"
+                    f"{face.where}: {face.image} is also in a training list ({other.where}); remove one of them{hint}"
                 )
-        problems += first_lines(leaks, f"{name}: {{}} more of its pictures also stand in a training list")
+        problems += first_lines(leaks, f"{name}: {{}} more of its images are also in a training list")
     truths = {face.image: face.annotation for faces in sets["truth"].values() for face in faces if face.annotation}
     # a labelled list may hold frames without labels (a clip labelled in part): they are unlabelled data
     rest = rest + [face for face in train if not face.annotation]
@@ -312,7 +310,7 @@ def find_problems(
     with ThreadPoolExecutor(workers) as pool:
         looks = pool.map(lambda image: look_at_image(lists.root / image, image), images)
         facts = dict(
-            zip(images, tqdm(looks, total=len(images), desc="checking pictures", disable=not progress, mininterval=1))
+            zip(images, tqdm(looks, total=len(images), desc="checking images", disable=not progress, mininterval=1))
         )
     problems = []
     for faces in groups.values():
@@ -324,7 +322,7 @@ def find_problems(
 
 
 def face_problems(face: Face, fact: dict | str, root: Path, points: int) -> list[str]:
-    """What is wrong with a row, whose picture :func:`look_at_image` told of; one line each."""
+    """What is wrong with a row, one line each; ``fact``: what :func:`look_at_image` returned for its image."""
     problems = []
     if isinstance(fact, str):
         problems.append(fact)

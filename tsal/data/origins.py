@@ -1,4 +1,4 @@
-"""What a prepared dataset knows of its images: subject, clip and frame, and its manifest."""
+"""What a prepared dataset records about its images: subject, clip and frame, and its manifest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tsal.utils import DataError
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a picture comes from: none of this can be told from its pixels. ``None``: not known."""
+    """Where an image comes from: none of this can be derived from its pixels. ``None``: not known."""
 
     subject: str | None = None
     clip: str | None = None  # one shot
@@ -28,7 +28,7 @@ def read_json(path: Path) -> dict:
 
 
 def read_origins(root: Path) -> dict[str, Origin]:
-    """What a prepared folder's images.csv knows of each picture; empty for a folder that no builder made."""
+    """What a prepared folder's images.csv records about each image; empty for a folder that no builder made."""
     path = Path(root) / "images.csv"
     if not path.exists():
         return {}

@@ -11,14 +11,14 @@ from tsal.geometry import pixel_grid
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 pictures -> float32 in [0, 1], channels last in memory."""
+    """uint8 images -> float32 in [0, 1], channels last in memory."""
     return images.to(torch.float32).div_(255).contiguous(memory_format=torch.channels_last)
 
 
 def photometric_augmentation(
     images: Tensor, augment: AugmentConfig, generator: torch.Generator, *, occlude: bool = False
 ) -> Tensor:
-    """Colour, grey, blur, noise and (if asked for) an occluder on pictures (N, 3, S, S) in [0, 1]; each picture draws
+    """Colour, grey, blur, noise and (if asked for) an occluder on images (N, 3, S, S) in [0, 1]; each image draws
     its own.
     """
     count, device = len(images), images.device
@@ -46,7 +46,7 @@ def photometric_augmentation(
 
 
 def _blur(images: Tensor) -> Tensor:
-    """A fixed 5x5 binomial blur, twice; mixed with the sharp picture it stands for every smaller one."""
+    """A fixed 5x5 binomial blur, twice; mixed with the sharp image it gives every weaker blur."""
     row = images.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
     channels = images.shape[1]
     for _ in range(2):
@@ -57,7 +57,7 @@ def _blur(images: Tensor) -> Tensor:
 
 
 def _occluder(side: int, uniform) -> Tensor:
-    """A turned rectangle a picture, its sides 15 to 50 % of the picture's -> mask (N, 1, S, S)."""
+    """A rotated rectangle for each image, its sides 15 to 50 % of the image's -> mask (N, 1, S, S)."""
     centre, half = uniform(2, 1, 1) * side, uniform(2, 1, 1, low=0.075, high=0.25) * side
     angle = uniform(1, 1, 1, high=torch.pi)
     x, y = (pixel_grid(side, side, device=centre.device)[None] - centre).unbind(1)

@@ -1,7 +1,7 @@
 """New labelled faces from few: one that wears the shape of another, and one that another shows through, landmark on
 landmark.
 
-Both are warps by a thin-plate spline between the landmarks of two faces. The label follows the picture, to a quarter
+Both are warps by a thin-plate spline between the landmarks of two faces. The label follows the image, to a quarter
 of a pixel at worst, however near the spline comes to the other shape. Fifty photographs have 2450 pairs of shape and
 look.
 """
@@ -17,7 +17,7 @@ from tsal.geometry import inside, pixel_grid, sample, warp
 CELL = 4  # px between the places where the spline is worked out; between them the flow is bilinear
 SMOOTH = 1e-2  # of the spline: landmarks are drawn to their places, not torn there (closed lips to an open mouth)
 ITERATIONS = 20
-TOLERANCE = 0.25  # px by which a landmark may miss its place before the picture is left as it was
+TOLERANCE = 0.25  # px by which a landmark may miss its place before the image is left as it was
 
 
 def align_shapes(shapes: Tensor, to: Tensor, known: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ def align_shapes(shapes: Tensor, to: Tensor, known: Tensor) -> Tensor:
 def spline_flow(before: Tensor, after: Tensor, known: Tensor, side: int, *, hold_border: bool = True) -> Tensor:
     """The flow (N, 2, S, S) px of a thin-plate spline (Bookstein, 1989), for :func:`tsal.geometry.warp`.
 
-    The picture that is warped by it has near ``after`` what it had at ``before`` (N, K, 2) px, for landmarks ``known``
+    The image that is warped by it has near ``after`` what it had at ``before`` (N, K, 2) px, for landmarks ``known``
     (N, K). Its border is held by eight points, or goes along. Worked out every 4 px.
     """
     edge = torch.tensor([0.0, 0.5, 1.0], device=before.device, dtype=torch.float64)
@@ -76,9 +76,10 @@ def _kernel(first: Tensor, second: Tensor) -> Tensor:
 
 
 def follow(before: Tensor, wanted: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-    """Where landmarks at ``before`` (N, K, 2) px lie in the picture that is warped by ``flow`` (N, 2, S, S), near
-    ``wanted``, and how
-    many px (N, K) that is from the truth: the place whose flow leads back to them, by fixed-point iteration."""
+    """Where landmarks at ``before`` (N, K, 2) px lie in the image that is warped by ``flow`` (N, 2, S, S), near
+    ``wanted``, and how many px (N, K) that is from the truth: the place whose flow leads back to them, by fixed-point
+    iteration.
+    """
     after = wanted
     for _ in range(ITERATIONS):
         after = before - sample(flow, after).transpose(1, 2)
@@ -86,7 +87,7 @@ def follow(before: Tensor, wanted: Tensor, flow: Tensor) -> tuple[Tensor, Tensor
 
 
 def folds(flow: Tensor) -> Tensor:
-    """Whether a picture warped by the flow (N, 2, S, S) would lie on itself somewhere -> (N,) bool."""
+    """Whether an image warped by the flow (N, 2, S, S) would lie on itself somewhere -> (N,) bool."""
     place = pixel_grid(*flow.shape[-2:], device=flow.device, dtype=flow.dtype) + flow
     across, down = place.diff(dim=3)[:, :, :-1], place.diff(dim=2)[..., :-1]
     return (across[:, 0] * down[:, 1] - across[:, 1] * down[:, 0]).flatten(1).amin(1) <= 0
@@ -95,7 +96,7 @@ def folds(flow: Tensor) -> Tensor:
 def transfer_shapes(
     images: Tensor, points: Tensor, visible: Tensor, shapes: Tensor, share: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """A share of the faces goes part of the way, from none to all of it, to a shape drawn from others -> pictures and
+    """A share of the faces goes part of the way, from none to all of it, to a shape drawn from others -> images and
     their points.
 
     Args:
@@ -134,7 +135,7 @@ def aligned_mixup(
     most: float,
     generator: torch.Generator,
 ) -> Tensor:
-    """Through each face shows another one, drawn from ``others``, with its landmarks on the face's own -> pictures (N,
+    """Through each face shows another one, drawn from ``others``, with its landmarks on the face's own -> images (N,
     C, S, S).
 
     Args:

@@ -31,7 +31,7 @@ CROP_MARGIN = 1.75  # side of a stored crop over the network's input: room for r
 class FaceStore:
     """Decoded, anti-aliased crops around each face, kept in memory up to a bound (least recently used first out).
 
-    With ``disk``, crops are kept there too where the picture has more pixels than its crop. Of smaller ones (enlarged
+    With ``disk``, crops are kept there too where the image has more pixels than its crop. Of smaller ones (enlarged
     faces, the rendered clips) the crop would take more of the disk's bound than it saves: decoding and cutting take 0.2
     ms, not 1 ms.
     """
@@ -74,11 +74,11 @@ class FaceStore:
         key = crop_key(content, self._code, tuple(map(float, face.box)), side, float(box_scale))
         crop = self.disk.read(key, (side, side, 3))
         if crop is None:
-            picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-            if picture is None:
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+            if image is None:
                 return cut_crop(read_image(path), face.box, side, box_scale)  # which says what is wrong
-            crop = cut_crop(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), face.box, side, box_scale)
-            if picture.size > crop.size:
+            crop = cut_crop(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), face.box, side, box_scale)
+            if image.size > crop.size:
                 self.disk.write(key, crop)
         return crop
 
@@ -91,12 +91,12 @@ class FaceStore:
         return self._points[face.annotation]
 
     def view(self, face: Face, affine: np.ndarray) -> np.ndarray:
-        """The input picture (S, S, 3) uint8 that ``affine`` (image px -> input px) asks for."""
+        """The input image (S, S, 3) uint8 that ``affine`` (image px -> input px) asks for."""
         return cut_view(self.crop(face), affine, self.side)
 
 
 def cut_view(entry: tuple[np.ndarray, np.ndarray], affine: np.ndarray, side: int) -> np.ndarray:
-    """The picture (side, side, 3) that ``affine`` (image px -> its px) asks for, from a crop and its affine."""
+    """The image (side, side, 3) that ``affine`` (image px -> its px) asks for, from a crop and its affine."""
     crop, to_crop = entry
     step = compose_affine(affine, invert_affine(to_crop))
     return cv2.warpAffine(crop, step, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -111,7 +111,7 @@ def _cutting_code() -> str:
 
 
 def cut_crop(image: np.ndarray, box, side: int, box_scale: float) -> np.ndarray:
-    """Crop by a box; first shrunk by area where the picture is larger than needed, so that nothing aliases."""
+    """Crop by a box; first shrunk by area where the image is larger than needed, so that nothing aliases."""
     affine = crop_affine(box, side, box_scale)
     zoom = float(np.sqrt(abs(np.linalg.det(affine[:, :2]))))
     shrink = np.array([[1.0, 0, 0], [0, 1.0, 0]])
@@ -166,7 +166,7 @@ def stack_numbers(values: Sequence, shape: tuple[int, ...]) -> Tensor:
 
 
 def plain_views(store: FaceStore, groups: Sequence[Sequence[Face]]) -> tuple[Tensor, np.ndarray]:
-    """Crops without augmentation, one box a group: pictures (N, 3, S, S) uint8 and affines (N, 2, 3) image px -> input
+    """Crops without augmentation, one box a group: images (N, 3, S, S) uint8 and affines (N, 2, 3) image px -> input
     px.
     """
     affines = [plain_affine(faces, store.side, store.box_scale) for faces in groups for _ in faces]

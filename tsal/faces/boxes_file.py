@@ -84,6 +84,6 @@ def check_boxes(given: Mapping[int, list[GivenBox]], size: Sequence[int], count:
             if number >= count:
                 problems.append(f"{row.where}: frame {number}, but the video's last is {count - 1} (counted from 0)")
             elif x2 < 0 or y2 < 0 or x1 > size[0] - 1 or y1 > size[1] - 1:
-                problems.append(f"{row.where}: the box lies wholly outside the video's picture ({size[0]} x {size[1]})")
+                problems.append(f"{row.where}: the box lies wholly outside the video's frame ({size[0]} x {size[1]})")
     if problems:
         raise DataError(problems)

@@ -1,9 +1,8 @@
-"""Faces in a picture, without labels and without a download; and overlaps of boxes.
+"""Faces in an image, without labels and without a download; and overlaps of boxes.
 
 The finder is OpenCV's boosted Haar cascades (Viola and Jones 2001; Lienhart and Maydt 2002), frontal and profile,
 because their files ship inside the opencv-python wheel: a neural finder would need a weights file of its own. Its boxes
-become those that the
-detector is trained on: tight around the 68 landmarks.
+become those that the detector is trained on: tight around the 68 landmarks.
 """
 
 from __future__ import annotations
@@ -18,16 +17,13 @@ import numpy as np
 
 from tsal.utils import DataError
 
-MIN_FACE = 0.1  # side of the smallest face found over the picture's shorter side
-FINDER_FACE = 30  # px: pictures are shrunk until the smallest face is this large; the cascades are trained at 20 and 24
+MIN_FACE = 0.1  # side of the smallest face found over the image's shorter side
+FINDER_FACE = 30  # px: images are shrunk until the smallest face is this large; the cascades are trained at 20 and 24
 NEIGHBOURS = 5  # raw hits that make a face: of 3, 5 and 8: near the recall of 3 with fewer false faces
 # From a Haar box to the box of the landmarks: shift of the centre (x, y), width and height, in shares of the Haar box's
-# side.
-# Medians over 1536 frontal and 1120 profile hits (mirrored to one side) on 300-W's AFW and HELEN and YouTube Faces'
-# training
-# subjects; frontal x is 0 by symmetry (measured -0.01). On other subjects (575 pictures of YouTube Faces) the median
-# IoU with the
-# landmark box rises from 0.60 to 0.76 for frontal, from 0.51 to 0.74 for profile hits.
+# side. Medians over 1536 frontal and 1120 profile hits (mirrored to one side) on 300-W's AFW and HELEN and YouTube
+# Faces' training subjects; frontal x is 0 by symmetry (measured -0.01). On other subjects (575 images of YouTube Faces)
+# the median IoU with the landmark box rises from 0.60 to 0.76 for frontal, from 0.51 to 0.74 for profile hits.
 FRONTAL = (0.0, 0.15, 0.90, 0.86)
 PROFILE = (-0.08, 0.15, 0.77, 0.74)  # the cascade's own side; mirrored for the other
 SAME = 0.5  # overlap over the smaller box from which two boxes claim one face
@@ -51,9 +47,9 @@ def _cascades() -> tuple:
     return _of_thread.cascades
 
 
-def shrunk(picture: np.ndarray, min_face: float) -> tuple[np.ndarray, float]:
-    """A grey picture small enough for the finder, and its size over the given one's."""
-    grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) if picture.ndim == 3 else picture
+def shrunk(image: np.ndarray, min_face: float) -> tuple[np.ndarray, float]:
+    """A grey image small enough for the finder, and its size over the given one's."""
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if image.ndim == 3 else image
     shorter = min(grey.shape)
     zoom = min(1.0, max(FINDER_FACE / min_face, 2 * FINDER_FACE) / shorter)
     if zoom == 1:
@@ -63,10 +59,10 @@ def shrunk(picture: np.ndarray, min_face: float) -> tuple[np.ndarray, float]:
 
 
 def find_faces(grey: np.ndarray, min_face: float = MIN_FACE, profiles: bool = True) -> np.ndarray:
-    """Faces in a grey picture, best first -> boxes (n, 4) px as tight as a landmark box.
+    """Faces in a grey image, best first -> boxes (n, 4) px as tight as a landmark box.
 
     Args:
-        min_face: side of the smallest Haar box over the picture's shorter side.
+        min_face: side of the smallest Haar box over the image's shorter side.
         profiles: look for profiles even where a frontal face is found.
     """
     frontal, profile = _cascades()
@@ -87,11 +83,11 @@ def find_faces(grey: np.ndarray, min_face: float = MIN_FACE, profiles: bool = Tr
 
 
 def largest_face(path: Path, min_face: float = MIN_FACE) -> tuple[float, ...] | None:
-    """The box of the largest face that is seen in a picture file, px; None where there is none, or no picture."""
-    picture = cv2.imread(str(path))
-    if picture is None:
+    """The box of the largest face that is seen in an image file, px; None where there is none, or no readable image."""
+    image = cv2.imread(str(path))
+    if image is None:
         return None
-    grey, zoom = shrunk(picture, min_face)
+    grey, zoom = shrunk(image, min_face)
     boxes = find_faces(grey, min_face)
     if not len(boxes):
         return None

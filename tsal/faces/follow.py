@@ -1,8 +1,8 @@
 """Faces of a video, found and followed: no labels, no download, and memory that does not grow with the video but by its
 boxes.
 
-Faces are found by :mod:`tsal.faces.detect`, or given as a file (:mod:`tsal.faces.boxes_file`), and carried from frame
-to frame by median flow (Kalal, Mikolajczyk, Matas: "Forward-Backward Error", ICPR 2010), within the shots of
+Faces are found by :mod:`tsal.faces.detect`, or given as a file (:mod:`tsal.faces.boxes_file`), and propagated from
+frame to frame by median flow (Kalal, Mikolajczyk, Matas: "Forward-Backward Error", ICPR 2010), within the shots of
 :mod:`tsal.faces.shots`.
 """
 
@@ -23,9 +23,9 @@ from tsal.faces.detect import MIN_FACE, SAME, find_faces, iou, shared, shrunk
 from tsal.faces.shots import CUT_FLOOR, mark_cuts, read_frames, read_header, thumbnail, unlikeness
 from tsal.faces.smooth import smooth_boxes
 
-SEARCHES_A_SECOND = 15.0  # more only repeats what flow carries as well
+SEARCHES_A_SECOND = 15.0  # more only repeats what propagation by flow finds as well
 LINKED = 0.3  # IoU from which a found box is a followed face
-CARRIED_SECONDS = 1.0  # a face lives on flow alone for so long
+PROPAGATED_SECONDS = 1.0  # longest time that a face is propagated by flow alone
 MIN_SEARCHES = 6  # found so often a track is a face, and not a false hit
 MIN_SHARE = 0.3  # of the searches between a track's ends that found it
 # searches: profiles cost three times the frontal one, so they run where that finds nothing, and now and then
@@ -38,7 +38,7 @@ class Track:
 
     first: int
     boxes: list  # x1, y1, x2, y2 px of the video, one a frame
-    detected: list  # bool, one a frame: found there (or given), not carried by flow
+    detected: list  # bool, one a frame: found there (or given), not propagated by flow
     shot: int = 0
     searched: list = field(default_factory=list)  # bool, one a frame: the finder ran
 
@@ -49,7 +49,7 @@ class Track:
 
 @dataclass
 class Followed:
-    """What :func:`follow_video` knows of a video. ``times``: ms, one a frame. ``cuts``: the frames with which a new
+    """What :func:`follow_video` found in a video. ``times``: ms, one a frame. ``cuts``: the frames with which a new
     shot begins.
     """
 
@@ -65,15 +65,15 @@ class Followed:
 # --- following ---
 
 
-def carry(previous: np.ndarray, grey: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Boxes (n, 4) of one grey picture in the next one, by median flow; a row of NaN where the flow is lost.
+def propagate(previous: np.ndarray, grey: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Boxes (n, 4) of one grey image in the next one, by median flow; a row of NaN where the flow is lost.
 
     Lucas-Kanade on a 10 x 10 grid in each box, there and back; the better half by forward-backward error gives the
     median shift and the median change of distances.
     """
-    carried = np.full((len(boxes), 4), np.nan)
+    propagated = np.full((len(boxes), 4), np.nan)
     if not len(boxes) or previous.shape != grey.shape:
-        return carried
+        return propagated
     steps = np.linspace(0.1, 0.9, 10)
     unit = np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2)
     starts = np.stack([box[:2] + unit * (box[2:] - box[:2]) for box in boxes]).astype(np.float32)
@@ -102,8 +102,8 @@ def carry(previous: np.ndarray, grey: np.ndarray, boxes: np.ndarray) -> np.ndarr
         if middle > max(1.0, 0.05 * size) or spread > 0.15 * size or not 0.8 < scale < 1.25 or gone:
             continue
         half = (box[2:] - box[:2]) / 2 * scale
-        carried[number] = np.concatenate([centre - half, centre + half])
-    return carried
+        propagated[number] = np.concatenate([centre - half, centre + half])
+    return propagated
 
 
 @dataclass
@@ -115,11 +115,11 @@ class _Live:
 def _follow(
     frames: Iterable[tuple[int, float, np.ndarray, np.ndarray | None, bool]], live: list[_Live] | None = None
 ) -> Iterator[Track]:
-    """Tracks of (number, ms, grey picture, boxes found or None where nobody searched, whether a shot begins).
+    """Tracks of (number, ms, grey image, boxes found or None where nobody searched, whether a shot begins).
 
     ``live``: an empty list, which then holds the tracks that go on.
 
-    Where two faces come to claim one place, neither can be told from flow: both tracks end, and what is found later
+    Where two faces come to claim one place, flow cannot distinguish them: both tracks end, and what is found later
     begins anew; only a track that is not yet sure to be a face gives way alone.
     """
     live = [] if live is None else live
@@ -129,14 +129,14 @@ def _follow(
             shot += 1
             yield from (each.track for each in live)
             live.clear()
-        carried = carry(previous, grey, np.array([each.track.boxes[-1] for each in live])) if live else ()
+        propagated = propagate(previous, grey, np.array([each.track.boxes[-1] for each in live])) if live else ()
         previous = grey
-        pairs = [] if found is None else _pairs(carried, found)
-        for index, (each, box) in enumerate(zip(live, carried)):
+        pairs = [] if found is None else _pairs(propagated, found)
+        for index, (each, box) in enumerate(zip(live, propagated)):
             detection = next((found[other] for own, other in pairs if own == index), None)
             if detection is not None:
                 box, each.found_at = detection, time
-            if not np.isnan(box[0]) and time - each.found_at <= 1000 * CARRIED_SECONDS:
+            if not np.isnan(box[0]) and time - each.found_at <= 1000 * PROPAGATED_SECONDS:
                 each.track.boxes.append(box)
                 each.track.detected.append(detection is not None)
                 each.track.searched.append(found is not None)
@@ -153,11 +153,11 @@ def _follow(
     yield from (each.track for each in live)
 
 
-def _pairs(carried: Sequence[np.ndarray], found: np.ndarray) -> list[tuple[int, int]]:
-    """(carried, found) boxes that overlap most, each used once."""
+def _pairs(propagated: Sequence[np.ndarray], found: np.ndarray) -> list[tuple[int, int]]:
+    """(propagated, found) boxes that overlap most, each used once."""
     overlaps = [
         (iou(one, other), i, j)
-        for i, one in enumerate(carried)
+        for i, one in enumerate(propagated)
         if not np.isnan(one[0])
         for j, other in enumerate(found)
     ]
@@ -192,8 +192,8 @@ def _is_settled(live: Sequence[_Live]) -> bool:
 
 
 def _trimmed(track: Track, keep_unsearched: bool = False) -> Track:
-    """A track without the carried frames at its ends; those up to the next search, which says that it is gone, may be
-    kept.
+    """A track without the propagated frames at its ends; those up to the next search, which says that it is gone, may
+    be kept.
     """
     found = np.flatnonzero(track.detected)
     end = int(found[-1]) + 1
@@ -215,7 +215,7 @@ def follow_video(
     """Find the shots of a video and every face in them, in one reading.
 
     Args:
-        min_face: smallest face over the picture's shorter side. The landmark box of such a face is a little smaller
+        min_face: smallest face over the image's shorter side. The landmark box of such a face is a little smaller
             (0.88).
         given: boxes of another finder, see :func:`tsal.faces.read_boxes`; used as they are.
         settled: searches a second while every face is sure and was found last time; fewer take less time, and a face
@@ -238,18 +238,18 @@ def follow_video(
         due, count, latest, former = -math.inf, 0, -math.inf, None
         name = f"{Path(path).name}: finding faces"
         bar = tqdm(read_frames(path), total=total or None, desc=name, unit="frame", disable=not progress, mininterval=1)
-        for number, time, picture in bar:
-            size[:] = picture.shape[1], picture.shape[0]
+        for number, time, image in bar:
+            size[:] = image.shape[1], image.shape[0]
             if not math.isfinite(time) or (times and time <= times[-1]):  # no time, or none that rises
                 time, guessed[0] = (times[-1] + 1000 / (rate or 25.0) if times else 0.0), guessed[0] + 1
             times.append(time)
-            grey, zoom = shrunk(picture, min_face)
+            grey, zoom = shrunk(image, min_face)
             found: Future | np.ndarray | None = None
             if given is not None:
                 rows = given.get(number, []) if not linked else []
-                # centres of the shrunk picture's pixels lie between those of the video's
+                # centres of the shrunk image's pixels lie between those of the video's
                 found = _zoomed(np.array([row.box for row in rows]).reshape(-1, 4), zoom) if rows else None
-            thumb = thumbnail(picture)
+            thumb = thumbnail(image)
             if given is None and time >= due:
                 # what is known of faces is a few frames old: they may be of another shot
                 jumps = former is not None and unlikeness(former, thumb) > CUT_FLOOR
@@ -297,7 +297,7 @@ def follow_video(
 
 
 def _zoomed(boxes: np.ndarray, zoom: float) -> np.ndarray:
-    """Boxes in a picture that is ``zoom`` times as large (0-based pixel centres)."""
+    """Boxes in an image that is ``zoom`` times as large (0-based pixel centres)."""
     return (boxes + 0.5) * zoom - 0.5
 
 
@@ -319,7 +319,7 @@ def _given_tracks(given: Mapping[int, list[GivenBox]], times: Sequence[float], c
         track: Track | None = None
         for number, box in places:
             shot = int(np.searchsorted(cuts, number, side="right"))
-            if track is None or shot != track.shot or times[number] - times[track.last] > 1000 * CARRIED_SECONDS:
+            if track is None or shot != track.shot or times[number] - times[track.last] > 1000 * PROPAGATED_SECONDS:
                 track = Track(number, [box], [True], shot)
                 tracks.append(track)
                 continue

@@ -1,4 +1,4 @@
-"""A video's frames, read in order, and the shots that they make: where the camera's picture is cut to another."""
+"""A video's frames, read in order, and the shots that they make, from one cut to the next."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from tsal.utils import DataError
 
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what a broken video means is told by errors and notes
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # broken videos are reported by errors and notes
 
 THUMB = (32, 18)  # cells, for cuts
 CUT_FLOOR, CUT_RATIO = 12.0, 4.0  # grey levels, and over the local level
@@ -35,11 +35,11 @@ def read_frames(path: Path) -> Iterator[tuple[int, float, np.ndarray]]:
         reader.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # a phone's rotation tag
         number, size = 0, None
         while True:
-            there, picture = reader.read()
-            if not there or (size and picture.shape[:2] != size):
+            there, image = reader.read()
+            if not there or (size and image.shape[:2] != size):
                 break
-            size = picture.shape[:2]
-            upright = picture if picture.ndim == 3 else cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
+            size = image.shape[:2]
+            upright = image if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
             yield number, reader.get(cv2.CAP_PROP_POS_MSEC), upright
             number += 1
         if not number:
@@ -61,9 +61,9 @@ def read_header(path: Path) -> tuple[int, float]:
 # --- cuts ---
 
 
-def thumbnail(picture: np.ndarray) -> np.ndarray:
-    """A small float32 BGR picture to compare frames by."""
-    return cv2.resize(picture, THUMB, interpolation=cv2.INTER_AREA).astype(np.float32)
+def thumbnail(image: np.ndarray) -> np.ndarray:
+    """A small float32 BGR image to compare frames by."""
+    return cv2.resize(image, THUMB, interpolation=cv2.INTER_AREA).astype(np.float32)
 
 
 def unlikeness(one: np.ndarray, other: np.ndarray, reach: int = 2) -> float:

@@ -1,4 +1,4 @@
-"""AFLW with 19 points and visibility: ``AFLWinfo_release.mat`` (Zhu et al., CVPR 2016) and AFLW's pictures.
+"""AFLW with 19 points and visibility: ``AFLWinfo_release.mat`` (Zhu et al., CVPR 2016) and AFLW's images.
 
 Koestinger et al., "Annotated Facial Landmarks in the Wild", 2011. 24386 faces: the first 20000 of the .mat's order
 ``ra`` are for training, 4386 for testing. Frontal test faces have all 19 points visible and, as in the lists of the
@@ -20,9 +20,9 @@ from tsal.utils import DataError
 POINTS, TRAIN, FACES = 19, 20000, 24386
 SIZES = {"train": 20000, "test": 4386, "test.front": None}
 ALL_VISIBLE = 1314  # test faces with all 19 points visible: what most papers call AFLW-frontal
-FEW = 6  # visible points; a face with fewer is told of
+FEW = 6  # visible points; a face with fewer is reported
 BOXES = "GTB: the .mat's face rectangle; the seventh column (face_size) is sqrt(w h) of it"
-PICTURES = (".jpg", ".jpeg", ".png")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def prepare_aflw(source: Path, folder: Path, *, workers: int = 2, progress: bool = True) -> dict:
@@ -32,15 +32,15 @@ def prepare_aflw(source: Path, folder: Path, *, workers: int = 2, progress: bool
     made = DatasetBuilder(folder, "aflw", source, POINTS, BOXES, {"coordinates": "counted from 1, as MATLAB does"})
     info = _read(made)
     total = len(info["names"])
-    pictures, fixes = _Pictures(made.source), {}
+    images, fixes = _Images(made.source), {}
     few, whole = 0, 0
     used = dict.fromkeys(SIZES, 0)
     for place, index in enumerate(info["order"]):
         where = f"{info['path']} face {index + 1}"
         name, visible, points, box = (info[key][index] for key in ("names", "visible", "points", "boxes"))
-        path, fix = pictures.find(name)
+        path, fix = images.find(name)
         if path is None:
-            made.reject(where, f"the picture {name} does not exist under {made.source}")
+            made.reject(where, f"the image {name} does not exist under {made.source}")
             continue
         if not visible.any():
             made.reject(where, f"{name}: no landmark is visible")
@@ -65,7 +65,7 @@ def prepare_aflw(source: Path, folder: Path, *, workers: int = 2, progress: bool
     made.count(f"faces with fewer than {FEW} visible points (kept; a metric counts the visible ones)", few)
     for fix, number in fixes.items():
         if fix:
-            made.count(f"pictures found by another name: {fix}", number)
+            made.count(f"images found by another name: {fix}", number)
     for split, number in used.items():
         made.count(f"AFLW.{split}.GTB", number, SIZES[split], "rejected.csv says why")
     made.count(
@@ -99,17 +99,17 @@ def _read(made: DatasetBuilder) -> dict:
     return {"path": path, "names": names, "visible": visible, "points": points, "boxes": boxes, "order": order}
 
 
-class _Pictures:
-    """Finds AFLW's pictures: the .mat names some with an ending or in a folder that is not the one on disk."""
+class _Images:
+    """Finds AFLW's images: the .mat names some with an ending or in a folder that is not the one on disk."""
 
     def __init__(self, source: Path):
         self.by_stem: dict[str, list[Path]] = {}
         for path in sorted(source.rglob("*")):
-            if path.suffix.lower() in PICTURES:
+            if path.suffix.lower() in IMAGE_SUFFIXES:
                 self.by_stem.setdefault(path.stem, []).append(path)
 
     def find(self, name: str) -> tuple[Path | None, str]:
-        """The picture and, where it is not found as it is named, what was changed."""
+        """The image and, where it is not found as it is named, what was changed."""
         named = Path(re.sub(r"\\", "/", name.strip()))
         same = self.by_stem.get(named.stem, [])
         folder = [path for path in same if path.parent.name == named.parent.name or not named.parent.name]

@@ -2,7 +2,7 @@
 end.
 
 ``data/prepared/<name>/`` holds lists/ (see :mod:`tsal.data.lists`), images.csv (subject, clip, frame and content of
-each picture), rejected.csv (every row left out, and why) and manifest.json (source, options, box policy, counts). The
+each image), rejected.csv (every row left out, and why) and manifest.json (source, options, box policy, counts). The
 release itself is never changed: rows reach it through the link ``release``.
 """
 
@@ -31,7 +31,7 @@ from tsal.utils import DataError, replacing, write_text
 RELEASE = "release"  # the link to the source, in the prepared folder
 # what a stopped build leaves: it goes on from there
 UNFINISHED = ("work", "annotations", "clips", "frames", "renamed", RELEASE)
-PICTURE_COLUMNS = ("image", "subject", "clip", "frame", "sha256", "width", "height")
+IMAGE_COLUMNS = ("image", "subject", "clip", "frame", "sha256", "width", "height")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Row:
 
 @dataclass
 class DatasetBuilder:
-    """A dataset in the making: collect, then :meth:`write`. Nothing stands in lists/ before all is known to be right.
+    """A dataset in the making: collect, then :meth:`write`. Nothing is written to lists/ before every row is checked.
 
     Args:
         folder: the prepared folder.
@@ -139,7 +139,7 @@ class DatasetBuilder:
         return name
 
     def drop_lists(self) -> None:
-        """Remove the lists of a former build, before pictures that they name are replaced."""
+        """Remove the lists of a former build, before images that they name are replaced."""
         for path in (self.folder / "lists").glob("*"):
             path.unlink(missing_ok=True)
 
@@ -171,13 +171,11 @@ class DatasetBuilder:
                 "labelled": labelled,
                 "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
             }
-        pictures = [
+        images = [
             {"image": image, **vars(self.origins.get(image, Origin())), **self.facts[image]}
             for image in dict.fromkeys(row.image for row in kept)
         ]
-        write_text(
-            self.folder / "images.csv", _csv(PICTURE_COLUMNS, [[p[c] for c in PICTURE_COLUMNS] for p in pictures])
-        )
+        write_text(self.folder / "images.csv", _csv(IMAGE_COLUMNS, [[p[c] for c in IMAGE_COLUMNS] for p in images]))
         write_text(self.folder / "rejected.csv", _csv(("where", "why"), self.rejected))
         manifest = {
             "builder": self.builder,
@@ -186,7 +184,7 @@ class DatasetBuilder:
             "boxes": self.boxes,
             "options": self.options,
             "lists": lists,
-            "pictures": len(pictures),
+            "pictures": len(images),
             "counts": self.counts,
             "rejected": len(self.rejected),
             "notes": self.notes,
@@ -210,12 +208,12 @@ class DatasetBuilder:
         return [f"{where}: {why}{more[kind]}" for kind, (where, why) in first.items()][:20]
 
     def _checked(self, workers: int, progress: bool) -> list[Row]:
-        """The rows whose picture, box and annotation are right; the others are rejected."""
+        """The rows whose image, box and annotation are right; the others are rejected."""
         images = [image for image in dict.fromkeys(row.image for row in self.rows) if image not in self.facts]
         found: dict[str, dict | str] = dict(self.facts)
         with ThreadPoolExecutor(workers) as pool:
             looks = pool.map(lambda image: look_at_image(self.folder / image, image), images)
-            bar = tqdm(looks, total=len(images), desc="checking pictures", disable=not progress, mininterval=1)
+            bar = tqdm(looks, total=len(images), desc="checking images", disable=not progress, mininterval=1)
             found |= dict(zip(images, bar))
         kept = []
         for row in self.rows:

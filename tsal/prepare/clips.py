@@ -57,13 +57,13 @@ def clips_of(name: str, followed: Followed, every: int, fps: float | None) -> li
 
 
 def window_of(boxes: np.ndarray, width: int, height: int) -> tuple[int, int, int, int]:
-    """The one window of a track: the union of boxes (n, 4), generously larger, in the picture; without its last column
+    """The one window of a track: the union of boxes (n, 4), generously larger, in the image; without its last column
     and row.
     """
     boxes = np.asarray(boxes)
-    room = MARGIN * float(np.median(np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))))
-    x1, y1 = np.maximum(np.floor(boxes[:, :2].min(0) - room), 0)
-    x2, y2 = np.minimum(np.ceil(boxes[:, 2:].max(0) + room) + 1, [width, height])
+    margin = MARGIN * float(np.median(np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))))
+    x1, y1 = np.maximum(np.floor(boxes[:, :2].min(0) - margin), 0)
+    x2, y2 = np.minimum(np.ceil(boxes[:, 2:].max(0) + margin) + 1, [width, height])
     return int(x1), int(y1), int(x2), int(y2)
 
 
@@ -77,7 +77,7 @@ def write_clips(made: DatasetBuilder, video: Path, name: str, clips: Sequence[Fa
     ).hexdigest()
     if not record.exists() or record.read_text() != key:
         former = [path for path in root.glob(f"{name}-s*") if re.fullmatch(re.escape(name) + r"-s\d+-f\d+", path.name)]
-        if former:  # a list must not name pictures that are gone
+        if former:  # a list must not name images that are gone
             (made.folder / "lists" / LIST).unlink(missing_ok=True)
         for path in former:
             shutil.rmtree(path)
@@ -96,13 +96,13 @@ def write_clips(made: DatasetBuilder, video: Path, name: str, clips: Sequence[Fa
         label = f"{video.name}: cutting"
         bar = tqdm(read_frames(video), total=end + 1, desc=label, unit="frame", disable=not progress, mininterval=1)
         with bar:
-            for reached, _, picture in bar:
+            for reached, _, image in bar:
                 for clip in takers.get(reached, ()):
                     temporary[clip.name].mkdir(parents=True)
                     running.append((clip, set(clip.frames)))
                 for clip, wanted in running:
                     if reached in wanted:
-                        _write_frame(temporary[clip.name] / f"{reached:06d}.jpg", picture, clip.window)
+                        _write_frame(temporary[clip.name] / f"{reached:06d}.jpg", image, clip.window)
                 for clip, _ in running:
                     if clip.frames[-1] == reached:
                         shutil.rmtree(root / clip.name, ignore_errors=True)
@@ -119,6 +119,6 @@ def write_clips(made: DatasetBuilder, video: Path, name: str, clips: Sequence[Fa
         )
 
 
-def _write_frame(path: Path, picture: np.ndarray, window: tuple[int, int, int, int]) -> None:
+def _write_frame(path: Path, image: np.ndarray, window: tuple[int, int, int, int]) -> None:
     x1, y1, x2, y2 = window
-    path.write_bytes(cv2.imencode(".jpg", picture[y1:y2, x1:x2], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes())
+    path.write_bytes(cv2.imencode(".jpg", image[y1:y2, x1:x2], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes())

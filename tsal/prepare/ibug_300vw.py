@@ -147,14 +147,14 @@ def extract(video: Path, made: DatasetBuilder, name: str, every: int, stop: Even
     temporary.mkdir(parents=True)
     frames, total = {}, 0
     try:
-        for index, _, picture in read_frames(video):
+        for index, _, image in read_frames(video):
             if stop.is_set():
                 raise DataError(f"{video}: stopped")
             total = index + 1
             if index % every == 0:
-                content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+                content = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
                 (temporary / f"{total:06d}.jpg").write_bytes(content)
-                frames[f"{total:06d}"] = describe_image(content, picture)
+                frames[f"{total:06d}"] = describe_image(content, image)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(temporary, target)
     finally:
@@ -175,7 +175,7 @@ def _recorded(record: Path, key: list) -> dict | None:
 
 def _take(made: DatasetBuilder, clip: str, number: str, fact: dict) -> str:
     image = f"frames/{clip}/{number}.jpg"
-    made.origins[image] = Origin(clip, clip, int(number))  # the release names no persons: a clip stands for one
+    made.origins[image] = Origin(clip, clip, int(number))  # the release names no subjects: each clip counts as one
     made.facts[image] = fact
     return image
 

@@ -1,7 +1,7 @@
-"""300-W as iBUG releases it: folders afw, helen, ibug, lfpw of pictures with .pts, and detector boxes in .mat files.
+"""300-W as iBUG releases it: folders afw, helen, ibug, lfpw of images with .pts, and detector boxes in .mat files.
 
 Sagonas et al., "300 Faces in-the-Wild Challenge: database and results", IVC 2016. The usual split: train is afw and the
-trainsets of helen and lfpw (3148 pictures); common is their testsets (554), challenging is ibug (135), full is both
+trainsets of helen and lfpw (3148 images); common is their testsets (554), challenging is ibug (135), full is both
 (689).
 """
 
@@ -32,28 +32,28 @@ SPLITS = {
     "challenging": ("ibug",),
     "full": ("helen/testset", "lfpw/testset", "ibug"),
 }
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 BOXES = "DET: the release's face detector; GTB: tight around the labelled landmarks, as the release gives it"
 
 
 def prepare_300w(source: Path, folder: Path, *, workers: int = 2, progress: bool = True) -> dict:
     """Lists ``300W.{train,common,challenging,full}.{DET,GTB}`` of the release at ``source``; returns the manifest.
 
-    A face without a box of a kind is left out of that kind's lists alone, and told.
+    A face without a box of a kind is left out of that kind's lists only, and reported.
     """
     made = DatasetBuilder(folder, "300w", source, POINTS, BOXES)
-    found = {subset: _pictures(made.source / subset) for subset in SIZES}
+    found = {subset: _images(made.source / subset) for subset in SIZES}
     if not any(found.values()):
         raise DataError(
             f"{made.source}: holds none of {', '.join(SIZES)}; unpack 300-W's archives there, each in its folder"
         )
-    boxes = {subset: _boxes(made, subset) for subset, pictures in found.items() if pictures}
-    faces = {subset: _faces(made, subset, pictures) for subset, pictures in found.items()}
+    boxes = {subset: _boxes(made, subset) for subset, images in found.items() if images}
+    faces = {subset: _faces(made, subset, images) for subset, images in found.items()}
     for subset, expected in SIZES.items():
-        missing = "" if found[subset] else "the folder is missing or holds no pictures"
+        missing = "" if found[subset] else "the folder is missing or holds no images"
         left_out = len(found[subset]) - len(faces[subset])
         why = missing or (
-            f"{left_out} pictures have no usable .pts" if left_out else "not the release's own number of pictures"
+            f"{left_out} images have no usable .pts" if left_out else "not the release's own number of images"
         )
         made.count(f"{subset}, faces", len(faces[subset]), expected, why)
     several = sum(len(group) > 1 for group in _by_photograph(faces).values())
@@ -71,19 +71,19 @@ def prepare_300w(source: Path, folder: Path, *, workers: int = 2, progress: bool
     return made.write(workers=workers, progress=progress)
 
 
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob("*") if p.suffix.lower() in PICTURES)
+def _images(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def _key(name: str) -> str:
-    """A picture's name without what the release writes in two ways: ibug's ``image_092 _01.jpg`` has no space in the
+    """An image's name without what the release writes in two ways: ibug's ``image_092 _01.jpg`` has no space in the
     .mat.
     """
     return re.sub(r"\s+", "", Path(name).stem)
 
 
 def _boxes(made: DatasetBuilder, subset: str) -> dict[str, dict[str, np.ndarray]] | None:
-    """{picture: {"DET", "GTB"}} 0-based px of a subset, or None where its .mat is not there."""
+    """{image: {"DET", "GTB"}} 0-based px of a subset, or None where its .mat is not there."""
     name = f"bounding_boxes_{subset.replace('/', '_')}.mat"
     folders = [
         p for p in made.source.iterdir() if p.is_dir() and re.sub(r"[ _]", "", p.name).lower() == "boundingboxes"
@@ -106,10 +106,10 @@ def _boxes(made: DatasetBuilder, subset: str) -> dict[str, dict[str, np.ndarray]
     return found
 
 
-def _faces(made: DatasetBuilder, subset: str, pictures: list[Path]) -> list[tuple[str, str, str, np.ndarray]]:
-    """(key, image, annotation, landmark box) of each picture with a right .pts."""
+def _faces(made: DatasetBuilder, subset: str, images: list[Path]) -> list[tuple[str, str, str, np.ndarray]]:
+    """(key, image, annotation, landmark box) of each image with a right .pts."""
     faces = []
-    for path in pictures:
+    for path in images:
         annotation = path.with_suffix(".pts")
         try:
             points, visible = read_points(annotation, POINTS)

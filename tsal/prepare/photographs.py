@@ -1,4 +1,4 @@
-"""Photographs of one's own: a folder of pictures with .pts files beside them, a CSV table, or COCO keypoints."""
+"""Photographs of one's own: a folder of images with .pts files beside them, a CSV table, or COCO keypoints."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from tsal.faces import largest_face
 from tsal.prepare.builder import DatasetBuilder, landmark_box
 from tsal.utils import DataError
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 BOXES = (
     "the source's own where it has one, else tight around the labelled landmarks; without either, "
-    "the largest face that "
-    "the finder sees"
+    "the largest face that the finder sees"
 )
 BOX_COLUMNS = ("x1", "y1", "x2", "y2")
 
@@ -40,21 +39,20 @@ def prepare_photographs(
 ) -> dict:
     """Lists ``train.txt``, ``val.txt`` (labelled) and ``unlabelled.txt`` (faces without labels).
 
-    A picture without labels and without a box is searched for a face: the largest one is taken.
-
+    An image without labels and without a box is searched for a face: the largest one is taken.
 
     Args:
         source: a folder; or a .csv with the columns ``image``, ``x0, y0, x1, y1 ...`` (and ``v0 ...``: 0 for a hidden
             or missing point; ``box_x1, box_y1, box_x2, box_y2``); or a .json of COCO keypoints.
         points: landmarks a face, of the scheme.
-        images: folder that the pictures' names are relative to; by default the source's own.
+        images: folder that the images' names are relative to; by default the source's own.
         one_based: pixels of the .csv or .json count from 1, not from 0 (.pts files always count from 1).
-        val: share of the labelled pictures whose faces go to ``val.txt``, drawn by ``seed``; at least one of several.
+        val: share of the labelled images whose faces go to ``val.txt``, drawn by ``seed``; at least one of several.
     """
     source = Path(source).expanduser().resolve()
     root = Path(images).expanduser().resolve() if images else source if source.is_dir() else source.parent
     if not 0 <= val < 1:
-        raise DataError(f"--val {val:g}: want a share of the pictures, from 0 to under 1")
+        raise DataError(f"--val {val:g}: want a share of the images, from 0 to under 1")
     if not source.exists() or not root.is_dir():
         raise DataError(f"{source if not source.exists() else root}: no such file or folder")
     options = {"labels": str(source), "one_based": one_based, "val": val, "seed": seed}
@@ -68,7 +66,7 @@ def prepare_photographs(
         if _is_file(root / image):
             faces.append(face)
         else:
-            made.reject(where, f"the picture {image[:200]} does not exist in {root}")
+            made.reject(where, f"the image {image[:200]} does not exist in {root}")
     held = _held_out(sorted({image for image, found, visible, *_ in faces if _is_labelled(found, visible)}), val, seed)
     bare = [root / image for image, found, visible, box, _ in faces if box is None and not _is_labelled(found, visible)]
     with ThreadPoolExecutor(workers) as pool:
@@ -98,11 +96,11 @@ def prepare_photographs(
         made.add(
             "val.txt" if image in held else "train.txt", name, annotation, box or landmark_box(found, visible), where
         )
-    made.count("pictures", len({image for image, *_ in faces}))
+    made.count("images", len({image for image, *_ in faces}))
     made.count("faces", len(faces))
     if bare:
         made.count(
-            "pictures without labels whose face is found in the pixels",
+            "images without labels whose face is found in the pixels",
             sum(box is not None for box in seen.values()),
             len(seen),
             "rejected.csv names the others",
@@ -121,11 +119,11 @@ def _is_labelled(found: np.ndarray | None, visible: np.ndarray) -> bool:
     return found is not None and bool(visible.any())
 
 
-def _held_out(pictures: list[str], val: float, seed: int) -> set[str]:
-    """The pictures for val.txt: where a share is wanted and there are several, one at least, and never all."""
-    order = np.random.default_rng(seed).permutation(len(pictures))
-    number = min(max(1, round(val * len(pictures))), len(pictures) - 1) if val and pictures else 0
-    return {pictures[i] for i in order[:number]}
+def _held_out(images: list[str], val: float, seed: int) -> set[str]:
+    """The images for val.txt: where a share is wanted and there are several, one at least, and never all."""
+    order = np.random.default_rng(seed).permutation(len(images))
+    number = min(max(1, round(val * len(images))), len(images) - 1) if val and images else 0
+    return {images[i] for i in order[:number]}
 
 
 def _named(made: DatasetBuilder, image: str) -> str:
@@ -137,11 +135,11 @@ def _named(made: DatasetBuilder, image: str) -> str:
 
 
 def _read_folder(made: DatasetBuilder, source: Path, first: float):
-    """(image, points (K, 2) 0-based px or None, visible (K,), box or None, where) of each picture; labelled by the .pts
+    """(image, points (K, 2) 0-based px or None, visible (K,), box or None, where) of each image; labelled by the .pts
     beside it.
     """
     own = made.folder.resolve()  # may lie below the source: what it holds is no material
-    for path in sorted(p for p in source.rglob("*") if p.suffix.lower() in PICTURES and own not in p.parents):
+    for path in sorted(p for p in source.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and own not in p.parents):
         annotation, image = path.with_suffix(".pts"), str(path.relative_to(source))
         if not annotation.exists():
             yield image, None, np.zeros(0, bool), None, str(path)
@@ -171,7 +169,7 @@ def _read_csv(made: DatasetBuilder, source: Path, first: float):
             f"y{made.points - 1} (and v0 ..., box_x1 ...){separators}"
         )
     if twice := [name for name in wanted if columns.count(name) > 1]:
-        raise DataError(f"{source}: its column {twice[0]} stands there twice")
+        raise DataError(f"{source}: its column {twice[0]} is given twice")
     has_box = all(f"box_{name}" in columns for name in BOX_COLUMNS)
     for number, row in enumerate(rows, 2):
         where = f"{source}:{number}"
@@ -191,7 +189,7 @@ def _read_csv(made: DatasetBuilder, source: Path, first: float):
 
 
 def _number(text: str) -> float:
-    """A number; NaN for an empty field, which stands for a missing point."""
+    """A number; NaN for an empty field, which means a missing point."""
     if not text.strip():
         return math.nan
     try:

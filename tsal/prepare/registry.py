@@ -14,7 +14,7 @@ from tsal.utils import PREPARED, ConfigError, nearest
 BUILDERS = {  # builder: module and function of tsal.prepare, the name that a dataset gets by itself, what it reads
     "300w": ("ibug_300w", "prepare_300w", "300W", "300-W as released: afw, helen, ibug, lfpw and Bounding_Boxes"),
     "300vw": ("ibug_300vw", "prepare_300vw", "300VW", "300-VW as released: 300VW_Dataset_2015_12_14"),
-    "aflw": ("aflw", "prepare_aflw", "AFLW", "AFLW: AFLWinfo_release.mat and the pictures, 19 points"),
+    "aflw": ("aflw", "prepare_aflw", "AFLW", "AFLW: AFLWinfo_release.mat and the images, 19 points"),
     "youtube": (
         "youtube_faces",
         "prepare_youtube",
@@ -37,7 +37,7 @@ BUILDERS = {  # builder: module and function of tsal.prepare, the name that a da
 
 SOURCES = {
     "video": "a video, or a folder of videos",
-    "photographs": "a folder of pictures with .pts beside them, a .csv, or a .json of COCO keypoints",
+    "photographs": "a folder of images with .pts beside them, a .csv, or a .json of COCO keypoints",
 }
 
 

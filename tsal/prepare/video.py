@@ -45,7 +45,7 @@ VERSION = 2  # of what work/ holds: raise it when the finder or the cuts change
 FOUND = (
     "of the face finder (OpenCV's Haar cascades), followed by median flow, smoothed; made as tight as a landmark box"
 )
-GIVEN = "given as a file; carried by median flow or interpolated between rows, smoothed"
+GIVEN = "given as a file; propagated by median flow or interpolated between rows, smoothed"
 TRACK_COLUMNS = ("clip", "video", "shot", "first", "last", "frames", "interval_ms", "x1", "y1", "x2", "y2", "detected")
 FRAME_COLUMNS = ("clip", "frame", "time_ms", "x1", "y1", "x2", "y2", "state")
 
@@ -70,7 +70,7 @@ def prepare_video(
         boxes_file: boxes of another finder, see :func:`tsal.faces.read_boxes`; for a folder its column
             ``video`` names the file.
         every: write each n-th frame. ``fps``: instead, at most so many frames a second, by the frames' own times.
-        min_face: side of the smallest face that is found, over the picture's shorter side.
+        min_face: side of the smallest face that is found, over the image's shorter side.
 
     Raises:
         DataError: no video, none that can be read, or no face in them; wrong options; each wrong row of the boxes file.
@@ -125,7 +125,7 @@ def _check_options(every: int, fps: float | None, min_face: float) -> None:
     if fps is not None and every != 1:
         raise DataError(f"every = {every} and fps = {fps:g}: give one of them")
     if not 0.02 <= min_face <= 1:
-        raise DataError(f"min_face = {min_face:g}: want a share of the picture's shorter side, from 0.02 to 1")
+        raise DataError(f"min_face = {min_face:g}: want a share of the image's shorter side, from 0.02 to 1")
 
 
 def _videos(source: Path) -> list[Path]:
@@ -150,7 +150,7 @@ def _names(source: Path, videos: Sequence[Path]) -> list[str]:
     for video in videos:
         plain = unicodedata.normalize("NFKD", video.stem).encode("ascii", "ignore").decode()
         words.append(re.sub(r"[^A-Za-z0-9_-]+", "_", plain).strip("_-")[:80] or "video")
-    lower = [word.lower() for word in words]  # some file systems do not tell A from a
+    lower = [word.lower() for word in words]  # some file systems do not distinguish A from a
     marks = [
         hashlib.sha256(_relative(source, video).encode("utf-8", "surrogateescape")).hexdigest()[:8] for video in videos
     ]

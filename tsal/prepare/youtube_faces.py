@@ -1,7 +1,7 @@
 """YouTube Faces with 68 keypoints, as the public repository udacity/P1_Facial_Keypoints releases them.
 
-``training`` and ``test`` hold pictures named ``<subject>_<clip><frame>.jpg``; ``*_frames_keypoints.csv`` gives 136
-numbers a picture, x then y, counted from 1. Faces: Wolf, Hassner, Maoz, CVPR 2011. The release's own two folders are
+``training`` and ``test`` hold images named ``<subject>_<clip><frame>.jpg``; ``*_frames_keypoints.csv`` gives 136
+numbers per image, x then y, counted from 1. Faces: Wolf, Hassner, Maoz, CVPR 2011. The release's own two folders are
 pooled and split by subject.
 """
 
@@ -27,7 +27,7 @@ BOXES = (
     "GTB: tight around the labelled landmarks; DET: the largest face that the finder sees (OpenCV's Haar cascades), no "
     "label behind it"
 )
-MIN_FACE = 0.2  # of the picture's shorter side: the release's pictures are cut around a face
+MIN_FACE = 0.2  # of the image's shorter side: the release's images are cut around a face
 
 
 def prepare_youtube(
@@ -43,7 +43,7 @@ def prepare_youtube(
     """Lists ``YTF.{train,val,test}.GTB`` and ``YTF.train.unlabelled.DET``, clip by clip; returns the manifest.
 
     Args:
-        val, test: shares of the subjects; no subject stands in two splits.
+        val, test: shares of the subjects; no subject is in two splits.
         seed: of the split.
     """
     if not (val >= 0 and test >= 0 and val + test < 1):
@@ -60,11 +60,11 @@ def prepare_youtube(
     for table in tables:
         for where, name, points in _read(made, table):
             rows += 1
-            picture = table.parent / table.name.replace("_frames_keypoints.csv", "") / name
-            if picture.exists():
-                _take(made, faces, where, name, picture, points)
+            path = table.parent / table.name.replace("_frames_keypoints.csv", "") / name
+            if path.exists():
+                _take(made, faces, where, name, path, points)
             else:
-                made.reject(where, f"the picture {picture} does not exist")
+                made.reject(where, f"the image {path} does not exist")
     split = split_subjects(sorted({subject for subject, _, _ in faces}), val, test, seed)
     for (subject, _clip, _frame), (image, annotation, box) in sorted(faces.items()):
         made.add(f"YTF.{split[subject]}.GTB", image, annotation, box, image)
@@ -89,7 +89,7 @@ def prepare_youtube(
 
 
 def _read(made: DatasetBuilder, table: Path):
-    """(where, picture's name, points (68, 2) 0-based px) of each right row of a table."""
+    """(where, image's name, points (68, 2) 0-based px) of each right row of a table."""
     try:
         with table.open(newline="") as file:
             rows = list(csv.reader(file))
@@ -99,7 +99,7 @@ def _read(made: DatasetBuilder, table: Path):
         where = f"{table}:{number}"
         if len(row) != 2 * POINTS + 1:
             made.reject(
-                where, f"{len(row)} columns, want {2 * POINTS + 1}: the picture's name, then x and y of {POINTS} points"
+                where, f"{len(row)} columns, want {2 * POINTS + 1}: the image's name, then x and y of {POINTS} points"
             )
             continue
         try:
@@ -113,17 +113,17 @@ def _read(made: DatasetBuilder, table: Path):
         yield where, row[0], np.array(values).reshape(POINTS, 2) - 1
 
 
-def _take(made: DatasetBuilder, faces: dict, where: str, name: str, picture: Path, points: np.ndarray) -> None:
+def _take(made: DatasetBuilder, faces: dict, where: str, name: str, path: Path, points: np.ndarray) -> None:
     match = NAME.fullmatch(name)
     if not match:
-        made.reject(where, f"the picture's name {name!r} is not <subject>_<clip><frame>.jpg")
+        made.reject(where, f"the image's name {name!r} is not <subject>_<clip><frame>.jpg")
         return
     subject, clip, frame = re.sub(r"\s+", "_", match["subject"]), match["clip"], int(match["frame"])
     if (subject, clip, frame) in faces:
-        made.reject(where, f"{name} stands in the tables twice; the first row is taken")
+        made.reject(where, f"{name} is in the tables twice; the first row is used")
         return
-    # frames of a clip are numbered pictures of one folder
-    image = made.link(f"clips/{subject}_{clip}/{frame}{picture.suffix.lower()}", picture)
+    # frames of a clip are numbered images of one folder
+    image = made.link(f"clips/{subject}_{clip}/{frame}{path.suffix.lower()}", path)
     annotation = f"clips/{subject}_{clip}/{frame}.pts"
     write_points(made.folder / annotation, points)
     made.origins[image] = Origin(subject, f"{subject}_{clip}", frame)

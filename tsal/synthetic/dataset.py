@@ -21,7 +21,7 @@ from tsal.synthetic.drawing import expose, ground_truth_flow, is_hidden, rasteri
 from tsal.synthetic.mesh import landmarks
 from tsal.synthetic.scene import draw_scene, drift
 
-VERSION = 2  # of the renderer: raise it when its pictures change
+VERSION = 2  # of the renderer: raise it when its output changes
 SPLITS = {"labelled": 0, "unlabelled": 1, "val": 2}
 
 
@@ -89,14 +89,14 @@ def _write_clip(job: tuple[Path, RenderConfig, str, int]) -> tuple[str, int, lis
     rows = []
     for t, (image, points, box) in enumerate(zip(clip.images, clip.points, boxes)):
         stem = _name(split, index) if single else str(t)
-        picture, annotation = f"images/{folder}/{stem}.jpg", f"{truth}/{folder}/{stem}.pts"
+        image_path, annotation = f"images/{folder}/{stem}.jpg", f"{truth}/{folder}/{stem}.pts"
         written = cv2.imwrite(
-            str(root / picture), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92]
+            str(root / image_path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92]
         )
         if not written:
-            raise OSError(f"{root / picture}: could not be written")
+            raise OSError(f"{root / image_path}: could not be written")
         write_points(root / annotation, points)
-        rows.append(" ".join([picture, annotation, *(f"{v:.2f}" for v in box)]))
+        rows.append(" ".join([image_path, annotation, *(f"{v:.2f}" for v in box)]))
     if not single:
         path = root / "ground_truth" / f"{folder}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -182,7 +182,7 @@ def _all_written(jobs: list, workers: int | None, progress: bool):
 def _write_lists(folder: Path, counts: dict, rows: dict) -> None:
     folder.mkdir()
     lines = {split: [line for i in range(count) for line in rows[split, i]] for split, count in counts.items()}
-    bare = [" ".join([picture, "None", *box]) for picture, _, *box in map(str.split, lines["unlabelled"])]
+    bare = [" ".join([image_path, "None", *box]) for image_path, _, *box in map(str.split, lines["unlabelled"])]
     lists = {
         "labelled": lines["labelled"],
         "unlabelled": bare,

@@ -89,7 +89,7 @@ def _depth(triangle: np.ndarray, weights: np.ndarray, vertices: np.ndarray) -> n
 
 
 def _moved(image: np.ndarray, affine: np.ndarray, size: int, finer: int, border=cv2.BORDER_REFLECT_101) -> np.ndarray:
-    """A plane's picture on the finer raster (size, size), by its affine into the frame's pixels."""
+    """A plane's image on the finer raster (size, size), by its affine into the frame's pixels."""
     affine = affine * finer + np.array([[0, 0, (finer - 1) / 2]] * 2)
     return cv2.warpAffine(image, affine, (size, size), flags=cv2.INTER_LINEAR, borderMode=border)
 
@@ -168,19 +168,19 @@ def ground_truth_flow(
     y, x = np.mgrid[:side, :side].astype(float)
     pixels = np.stack([x, y], -1)
 
-    def carried(plane: Plane) -> np.ndarray:
+    def propagated(plane: Plane) -> np.ndarray:
         to_texture = cv2.invertAffineTransform(plane.moves[here])
         texture = pixels @ to_texture[:, :2].T + to_texture[:, 2]
         return texture @ plane.moves[there][:, :2].T + plane.moves[there][:, 2]
 
-    target, depth = carried(scene.background), np.full((side, side), BEHIND)
+    target, depth = propagated(scene.background), np.full((side, side), BEHIND)
     shown = buffer.face >= 0
     triangle, weights = buffer.face[shown], buffer.weights[shown]
     target[shown] = _mix(scene.projected[there][:, :2], mesh.faces[triangle], weights)
     depth[shown] = _depth(triangle, weights, scene.projected[there])
     if scene.occluder is not None:
         before = buffer.occluded > 0.5
-        target[before], depth[before] = carried(scene.occluder)[before], BEFORE
+        target[before], depth[before] = propagated(scene.occluder)[before], BEFORE
     hidden = is_hidden(target.reshape(-1, 2), depth.ravel(), fine_there, side).reshape(side, side)
     return (target - pixels).transpose(2, 0, 1).astype(np.float32), hidden
 

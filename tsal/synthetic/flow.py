@@ -33,9 +33,9 @@ class SyntheticFlowMaker:
         rng = np.random.default_rng([self.seed, step])
         chosen = positions(len(self.clips), self.seed, step * self.pairs, self.pairs)
         first, second, flow, valid = map(np.stack, zip(*(self._pair(self.clips[i], rng) for i in chosen)))
-        pictures = (torch.from_numpy(frames).permute(0, 3, 1, 2) for frames in (first, second))
+        images = (torch.from_numpy(frames).permute(0, 3, 1, 2) for frames in (first, second))
         return FlowBatch(
-            *pictures, torch.from_numpy(flow).permute(0, 3, 1, 2), torch.from_numpy(valid), int(rng.integers(2**31))
+            *images, torch.from_numpy(flow).permute(0, 3, 1, 2), torch.from_numpy(valid), int(rng.integers(2**31))
         )
 
     def _pair(self, clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
@@ -52,7 +52,7 @@ class SyntheticFlowMaker:
 
 
 def ground_truth_path(root: Path, clip: Clip) -> Path:
-    """Where the truth of a rendered clip stands; nothing is there for any other clip."""
+    """The ground-truth file of a rendered clip; for any other clip it does not exist."""
     return Path(root) / "ground_truth" / f"{clip.name.removeprefix('images/')}.npz"
 
 
@@ -67,11 +67,11 @@ def _truth(path: Path, *, backward: bool) -> tuple[np.ndarray, np.ndarray]:
 
 
 def cut_flow(flow: np.ndarray, hidden: np.ndarray, affine: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """The flow of a picture, in its crop.
+    """The flow of an image, in its crop.
 
     Args:
-        flow: (2, H, W) px of the picture.  hidden: (H, W) bool, where it does not count.
-        affine: (2, 3), picture px -> crop px.
+        flow: (2, H, W) px of the image.  hidden: (H, W) bool, where it does not count.
+        affine: (2, 3), image px -> crop px.
 
     Returns:
         flow (side, side, 2) float32 px of the crop, and where it counts (side, side) bool: where all that it was

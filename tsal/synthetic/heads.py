@@ -84,7 +84,7 @@ def _identity_warp(rng: np.random.Generator):
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """Rotation (3, 3) by degrees: positive yaw turns the face to the picture's right, pitch down, roll clockwise as
+    """Rotation (3, 3) by degrees: positive yaw turns the face to the image's right, pitch down, roll clockwise as
     seen.
     """
     (cy, cp, cr), (sy, sp, sr) = np.cos(np.radians([yaw, pitch, roll])), np.sin(np.radians([yaw, pitch, roll]))

@@ -1,10 +1,10 @@
 """The canonical mesh of a parametric 3-D head, analytic: its surface, its 68 landmarks, what its expressions move.
 
-Head space is millimetres: x right in the picture, y down, z towards the camera, the eyes at y = 2.5, the ears near z =
+Head space is millimetres: x right in the image, y down, z towards the camera, the eyes at y = 2.5, the ears near z =
 0. The surface is a grid of angles about the vertical axis by heights, so a grid vertex is also a place in the texture.
-Canonically the eyes stand open and the lips apart: the inside of an eye and of the mouth is a hole in the surface,
-whose rim the expressions move. A surface point (and so a landmark) is a triangle and three weights, whatever the head
-does.
+In the canonical mesh the eyes are open and the lips apart: the inside of an eye and of the mouth is a hole in the
+surface, whose rim the expressions move. A surface point (and so a landmark) is a triangle and three weights, whatever
+the head does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 TEXELS = 3  # texels between neighbouring grid vertices
-EYE = np.array([32.0, 2.5])  # centre of the eye at the picture's right
+EYE = np.array([32.0, 2.5])  # centre of the eye at the image's right
 EYE_HALF, MOUTH_HALF = 14.0, 22.0
 EYE_MID, MOUTH_MID = 3.3, 71.0  # heights of the corners of eyes and mouth
 BALL = 15.5  # radius of an eyeball
@@ -184,8 +184,7 @@ def _expressions(x, y, front) -> dict:
     corner, cheek = bump(ax, y, (26, 71), (14, 12)), bump(ax, y, (44, 42), (16, 14))
     upper, lower = eye_lids(x)
     # A lid follows its rim fully at the rim and not at all 11 mm away. Inside a hole the field only has to be flat by
-    # the
-    # rims, so that the triangles that hold a rim follow it: the hole's floor lies behind whatever it folds over.
+    # the rims, so that the triangles that hold a rim follow it: the hole's floor lies behind whatever it folds over.
     inside = np.clip((y - upper) / np.maximum(lower - upper, 1e-6), 0, 1)
     lid = np.where(y < upper, smoothstep(y, upper - 11, upper), 1 - smoothstep(inside, 0.4, 1)) * (lower - upper)
     low_lid = np.where(y > lower, 1 - smoothstep(y, lower, lower + 10), inside) * (lower - upper)
@@ -208,7 +207,7 @@ def _expressions(x, y, front) -> dict:
 
 
 def _glasses(z: float) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices (G, 3) mm and triangles of a pair of glasses whose front stands at depth z."""
+    """Vertices (G, 3) mm and triangles of a pair of glasses whose front is at depth z."""
     vertices, faces, count = [], [], 0
     turn = np.linspace(0, 2 * np.pi, 29)
     squared = (np.abs(np.cos(turn)) ** 3 + np.abs(np.sin(turn)) ** 3) ** (-1 / 3)  # between a circle and a square

@@ -17,7 +17,7 @@ from tsal.synthetic.skin import noise
 
 @dataclass(frozen=True)
 class Plane:
-    """A picture moved by one affine a frame: the background, or an occluder."""
+    """An image moved by one affine map per frame: the background, or an occluder."""
 
     texture: np.ndarray  # (h, w, 3) float32 in [0, 1]
     alpha: np.ndarray  # (h, w) float32
@@ -70,7 +70,7 @@ def _faces_over_time(rng: np.random.Generator, frames: int) -> list[dict]:
 
 
 def _project(rng: np.random.Generator, head: Head, frames: int, side: int) -> tuple[np.ndarray, float, np.ndarray]:
-    """Vertices (T, V, 3) in px and mm, px a mm, and the camera's shift (T, 2) px: the face stays in the picture."""
+    """Vertices (T, V, 3) in px and mm, px a mm, and the camera's shift (T, 2) px: the face stays in the image."""
     wave = drift(rng, frames, 6)
     mean = np.clip(rng.normal(0, [30, 9, 7]), [-52, -18, -16], [52, 18, 16])
     poses = np.clip(mean + wave[:, :3] * rng.uniform([3, 2, 2], [13, 6, 6]), [-60, -25, -25], [60, 25, 25])

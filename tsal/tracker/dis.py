@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def dis_flow(first: Tensor, second: Tensor) -> Tensor:
-    """OpenCV's dense inverse search between uint8 pictures (N, 3, H, W) -> (N, 2, H, W) px, cpu."""
+    """OpenCV's dense inverse search between uint8 images (N, 3, H, W) -> (N, 2, H, W) px, cpu."""
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     grey = [
         [cv2.cvtColor(p.permute(1, 2, 0).numpy(), cv2.COLOR_RGB2GRAY) for p in frames.cpu()]

@@ -65,7 +65,7 @@ def census_distance(first: Tensor, second: Tensor, radius: int = 3) -> Tensor:
     """Soft Hamming distance of two ternary census transforms, as in DDFlow, UFlow and ARFlow.
 
     It compares the signs of a pixel's differences to the neighbours of its 7x7 patch (radius 3), so that brightness
-    does not matter. Of two opposite neighbours it looks at one: the sum over a picture sees each pair of pixels once,
+    does not matter. Of two opposite neighbours it looks at one: the sum over an image sees each pair of pixels once,
     from one end.
 
     Args:

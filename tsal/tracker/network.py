@@ -33,8 +33,8 @@ def cost_volume(first: Tensor, second: Tensor, search: int) -> Tensor:
     side = 2 * search + 1
     with float32_only(first):
         # A matrix product of whole rows and the band around its diagonal: 8 times faster on a CPU than a product for
-        # each of
-        # the displacements, 13 times faster than unfolding. (W x C) @ (C x W'), of which entry (x, x + dx) is wanted.
+        # each of the displacements, 13 times faster than unfolding. (W x C) @ (C x W'), of which entry (x, x + dx) is
+        # wanted.
         rows = first.float().permute(0, 2, 3, 1).contiguous() / channels
         others = F.pad(second.float(), (search,) * 4).permute(0, 2, 1, 3).contiguous()
         bands = []
@@ -68,7 +68,7 @@ def _zero_output(inputs: int) -> nn.Conv2d:
 
 
 def normalise(features: Tensor) -> Tensor:
-    """Features (N, C, h, w), each channel centred over the picture, of length sqrt(C) at every cell; float32.
+    """Features (N, C, h, w), each channel centred over the image, of length sqrt(C) at every cell; float32.
 
     The cost volume then holds correlation coefficients: without this (as in UFlow, sec. 3.3) training takes long to
     start.
@@ -192,9 +192,9 @@ class FlowNet(nn.Module):
         return [f[..., : -(-height // s), : -(-width // s)] for f, s in zip(reversed(flows), strides)]
 
     def _refine(self, here: Tensor, there: Tensor, coarser: Tensor | None, align: nn.Module) -> tuple[Tensor, Tensor]:
-        """Flow (N, 2, h, w) in cells of this level from the features of both frames and the flow of the coarser level,
-        and what
-        the enlargement is to know."""
+        """Flow (N, 2, h, w) in cells of this level from the features of both frames and the flow of the coarser level;
+        and the features that the enlargement needs.
+        """
         if coarser is None:
             flow = here.new_zeros(here.shape[0], 2, *here.shape[-2:], dtype=torch.float32)
         else:

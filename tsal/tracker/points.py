@@ -1,4 +1,4 @@
-"""What a flow says of points: where they are carried, how far a flow fails to return, what is occluded."""
+"""Points and flow: where points are propagated to, the forward-backward error, and what is occluded."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def occlusion_mask(flow_forward: Tensor, flow_backward: Tensor, alpha1: float = 
     occluded.
 
     Returns:
-        bool (N, H, W), True where occluded; it carries no gradient.
+        bool (N, H, W), True where occluded; without a gradient.
     """
     flow_forward, flow_backward = flow_forward.detach(), flow_backward.detach()
     returning = warp(flow_backward, flow_forward)
@@ -39,8 +39,8 @@ def occlusion_mask(flow_forward: Tensor, flow_backward: Tensor, alpha1: float = 
 
 
 class TrackedPoints(NamedTuple):
-    """Points carried to the next frame (N, K, 2) px, forward-backward error (N, K) px, and whether they stay in it (N,
-    K).
+    """Points propagated to the next frame (N, K, 2) px, forward-backward error (N, K) px, and whether they stay in it
+    (N, K).
     """
 
     points: Tensor
@@ -49,7 +49,7 @@ class TrackedPoints(NamedTuple):
 
 
 def track_points(points: Tensor, flow_forward: Tensor, flow_backward: Tensor) -> TrackedPoints:
-    """Carry points (N, K, 2) px of the previous frame by the forward flow at them.
+    """Propagate points (N, K, 2) px of the previous frame by the forward flow at them.
 
     ``inside`` needs the point to lie in both frames; the flow of a point outside is that of the nearest pixel.
     """

@@ -52,8 +52,8 @@ def video_loss(
     """Loss of a step on neighbouring frames (N, 3, H, W) in [0, 1], which needs no labels, and its detached parts.
 
     Args:
-        use_occlusion: leave occluded pixels out of the photometric term; off during a warm-up, while the flow is unfit
-            to tell them. Pixels that leave the frame are always left out.
+        use_occlusion: leave occluded pixels out of the photometric term; off during a warm-up, while the flow is too
+            poor to detect them. Pixels that leave the frame are always left out.
         detect: frozen detector in eval mode, images -> heatmaps (N, K, h, w), for the detection consistency.
     """
     forward, backward = both_directions(net, first, second)

@@ -15,7 +15,7 @@ from tsal.tracker.points import leaves_frame
 class Motion(NamedTuple):
     """Ranges of the motion that synthetic pairs show; rotation and scale are drawn evenly, small shifts more often."""
 
-    shift: float = 0.15  # of the picture's longer side
+    shift: float = 0.15  # of the image's longer side
     rotation: float = 6.0  # degrees
     scale: float = 0.06  # relative
     elastic: float = 0.015  # of the longer side; standard deviation, low-frequency
@@ -67,7 +67,7 @@ def _blob(n: int, height: int, width: int, generator: torch.Generator, device) -
 
 
 def photometric_change(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Images (N, 3, H, W) under random brightness, contrast, gamma and noise, each picture its own; stays in [0, 1]."""
+    """Images (N, 3, H, W) under random brightness, contrast, gamma and noise, each image its own; stays in [0, 1]."""
 
     def draw(scale: float) -> Tensor:
         return scale * _uniform((len(images), 1, 1, 1), generator, images.device)

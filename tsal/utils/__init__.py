@@ -1,4 +1,4 @@
-"""Errors, files, paths and versions: what every room uses and no training depends on."""
+"""Errors, files, paths and versions: what every subpackage uses and no training depends on."""
 
 from tsal.utils.lazy import exports
 

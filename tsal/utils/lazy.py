@@ -1,5 +1,5 @@
-"""What a package shows, loaded when it is asked for: importing a room costs nothing, and ``--help`` does not wait for
-torch.
+"""The public names of a package, loaded on first use: importing a package costs nothing, and ``--help`` does not wait
+for torch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ def exports(package: str, **modules: str) -> tuple[Callable[[str], Any], Callabl
 
     Args:
         package: its ``__name__``.
-        modules: module of the package -> the names that it lends, separated by white space.
+        modules: module of the package -> the names that it exports, separated by white space.
     """
     home = {name: module for module, names in modules.items() for name in names.split()}
 

@@ -1,4 +1,4 @@
-"""Where things stand: the repository, its configs, prepared data and outputs."""
+"""Paths: the repository, its configs, prepared data and outputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text that more than one room writes: tables in Markdown, and the name that a mistyped one may have meant."""
+"""Text that several subpackages write: tables in Markdown, and the name that a mistyped one may have meant."""
 
 from __future__ import annotations
 

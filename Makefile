@@ -81,19 +81,19 @@ setup: .venv/.done
 	@touch $@
 
 # --- stages ----------------------------------------------------------------------------------------------------------------
-# What a stage's result depends on, by the rule of the house: the core (tsal/*.py, tsal/data, tsal/tracker) and whole rooms, as
+# What a stage's result depends on, by the layout rule: the core (tsal/*.py, tsal/data, tsal/tracker) and whole packages, as
 # tsal/stages/table.py says. A stage reruns where a file of it changes; trainings whose settings, data and code are as before are
 # skipped then.
 
 core := $(wildcard tsal/*.py tsal/data/*.py tsal/tracker/*.py)
-room = $(wildcard $(patsubst %,tsal/%/*.py,$(1)))
+package = $(wildcard $(patsubst %,tsal/%/*.py,$(1)))
 
-data_code := $(core) $(call room,prepare synthetic) tsal/stages/data.py
-tracker_code := $(core) $(call room,synthetic) tsal/stages/tracker.py
+data_code := $(core) $(call package,prepare synthetic) tsal/stages/data.py
+tracker_code := $(core) $(call package,synthetic) tsal/stages/tracker.py
 train_code := $(core) tsal/stages/train.py
-pseudo_code := $(core) $(call room,audit evaluation) tsal/stages/pseudo.py
-evaluate_code := $(core) $(call room,evaluation) tsal/stages/evaluate.py
-figures_code := $(call room,figures audit) tsal/stages/figures.py
+pseudo_code := $(core) $(call package,audit evaluation) tsal/stages/pseudo.py
+evaluate_code := $(core) $(call package,evaluation) tsal/stages/evaluate.py
+figures_code := $(call package,figures audit) tsal/stages/figures.py
 
 run_notebook = $(PY) -m tsal notebook $< --run $(call quote,$(RUN))
 stamp = @mkdir -p $(S) && touch $@

@@ -1,4 +1,4 @@
-"""Alarms of a history: told when it goes wrong, silent when it goes well."""
+"""Alarms of a history: raised when it goes wrong, silent when it goes well."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def test_frames_are_told_with_their_clip_and_zoom(written):
     assert np.allclose(audit.frames.zoom, 63 / (1.35 * 60)) and audit.frames["view"].tolist() == [0, 0, 0, 1]
 
 
-def test_a_view_shows_pictures_flow_and_heatmaps_of_a_clip(written):
+def test_a_view_shows_frames_flow_and_heatmaps_of_a_clip(written):
     audit, clips, store = written
     view = audit.view(0)
     assert view["pictures"].shape == (3, 64, 64, 3) and view["pictures"].dtype == np.uint8

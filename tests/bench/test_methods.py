@@ -76,7 +76,7 @@ def test_an_unknown_method_names_the_nearest():
         load_method("meanteacher")
 
 
-def result(method: str, seed: int, faces: list[float], model: str = "teacher", start: float = 8.0) -> dict:
+def result(method: str, seed: int, faces: list[float], model: str = "teacher", init: float = 8.0) -> dict:
     numbers = {"NME": float(np.mean(faces)), "AUC@0.08": 0.5, "FR@0.08": 0.1}
     return {
         "method": method,
@@ -84,7 +84,7 @@ def result(method: str, seed: int, faces: list[float], model: str = "teacher", s
         "result": model,
         "steps": {"semi": 600},
         "seconds": {"semi": 100.0},
-        "lists": {"val": {model: numbers, "init": {"NME": start}, "faces": faces}},
+        "lists": {"val": {model: numbers, "init": {"NME": init}, "faces": faces}},
     }
 
 
@@ -110,15 +110,14 @@ def test_the_table_is_the_mean_over_seeds_and_the_paired_difference():
     assert lines[4].startswith("| tsal | 2 | 5.750 ± 0.354 |") and "-1.250 (-17.9 %)" in lines[4]
 
 
-def test_runs_from_different_starts_of_one_seed_are_not_paired():
+def test_runs_from_different_inits_of_one_seed_are_not_paired():
     found = [
         result("supervised", 0, [6.0, 8.0], "supervised"),
-        result("supervised", 1, [5.0, 9.0], "supervised", start=8.1),
+        result("supervised", 1, [5.0, 9.0], "supervised", init=8.1),
         result("tsal", 0, [5.0, 7.0]),
         result("tsal", 1, [1.0, 2.0]),
     ]
     row = {row["method"]: row for row in compare(found, {"val": 4.5})}["tsal"]
-    # of seed 0 alone
     assert (
         row["NME"] == pytest.approx(3.75) and row["difference"] == pytest.approx(-1) and row["gap"] == pytest.approx(40)
     )  # of seed 0 alone
@@ -157,7 +156,7 @@ def test_a_broken_result_is_an_error_that_names_it(tmp_path):
         read_results(tmp_path)
 
 
-def test_methods_share_their_start_and_nothing_is_computed_twice(tmp_path, capfd, monkeypatch):
+def test_methods_share_their_init_and_nothing_is_computed_twice(tmp_path, capfd, monkeypatch):
     arguments = [
         "bench-methods",
         "--profile",
@@ -180,7 +179,7 @@ def test_methods_share_their_start_and_nothing_is_computed_twice(tmp_path, capfd
     assert "| supervised | 1 |" in out and "| mean-teacher | 1 |" in out
     assert {path.suffix for path in (tmp_path / "results").glob("compare-methods.*")} == {".png", ".pdf"}
     runs = tmp_path / "runs"
-    start = load_checkpoint(runs / "base-s0" / "init" / "model.pt")
+    init = load_checkpoint(runs / "base-s0" / "init" / "model.pt")
     for method in ("supervised", "mean-teacher", "stld"):
         assert (runs / f"{method}-s0" / "init").resolve() == (runs / "base-s0" / "init").resolve()
         found = json.loads((tmp_path / "results" / f"{method}-s0.json").read_text())
@@ -188,7 +187,7 @@ def test_methods_share_their_start_and_nothing_is_computed_twice(tmp_path, capfd
         assert found["steps"] == {"init": 20, "semi": 4} and run.semi.steps == 4
         assert len(found["lists"]["val.txt"]["faces"]) > 0
     frozen = load_checkpoint(runs / "stld-s0" / "semi" / "model.pt")["models"]
-    first = start["models"]["init"]
+    first = init["models"]["init"]
     assert all(
         torch.equal(value, first[name]) for name, value in frozen["teacher"].items()
     )  # its labels were made once
@@ -243,7 +242,7 @@ def test_lucas_kanade_follows_a_shift_in_both_directions():
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand((1, 3, 20, 20), generator=generator)
     large = torch.nn.functional.interpolate(noise, (80, 80), mode="bicubic", align_corners=False).clamp(0, 1)
-    first, second = large[..., 8:72, 8:72], large[..., 8:72, 5:69]  # what stood at x stands at x + 3
+    first, second = large[..., 8:72, 8:72], large[..., 8:72, 5:69]  # what is at x moves to x + 3
     forward, backward = both_directions(LucasKanade(), first, second)
     inner = (slice(None), slice(None), slice(12, 52), slice(12, 52))
     assert (forward[0][inner] - torch.tensor([3.0, 0.0]).view(1, 2, 1, 1)).abs().mean() < 0.1

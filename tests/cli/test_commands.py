@@ -143,7 +143,7 @@ def test_predict_writes_every_row_in_order(mixed_list, tmp_path):
     assert (
         found["points"].shape == (4, 68, 2) and found["points"].dtype == np.float32 and found["scores"].shape == (4, 68)
     )
-    # pixels of the original picture: within the crop, which is the box with some margin
+    # pixels of the original image: within the crop, which is the box with some margin
     for face, points in zip(faces, found["points"]):
         x1, y1, x2, y2 = face.box
         middle, reach = np.array([x1 + x2, y1 + y2]) / 2, 0.75 * max(x2 - x1, y2 - y1)

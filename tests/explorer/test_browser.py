@@ -130,7 +130,7 @@ NOTEBOOK = "jupyterapp.shell.currentWidget"
 KERNEL = f"{NOTEBOOK}?.sessionContext?.session?.kernel?.status"
 CELLS = f"{NOTEBOOK}.content.model.sharedModel.toJSON().cells"
 ERRORS = f"{CELLS}.flatMap(cell => cell.outputs || []).filter(output => output.output_type == 'error')"
-OTHER_PICTURE = """
+OTHER_IMAGE = """
 async ([name, former]) => {
   const image = document.querySelector(`img.explorer-${name}`);
   if (!image || !image.complete || !image.naturalWidth) return '';
@@ -156,8 +156,8 @@ def error_cells(page) -> list[str]:
 
 
 def changed(page, name: str, former: str) -> str:
-    """The picture's digest, once it is another than the former."""
-    return page.wait_for_function(OTHER_PICTURE, arg=[name, former]).json_value()
+    """The image's digest, once it is another than the former."""
+    return page.wait_for_function(OTHER_IMAGE, arg=[name, former]).json_value()
 
 
 def test_the_explorer_runs_in_a_browser_and_follows_slider_and_toggle(lab, page):

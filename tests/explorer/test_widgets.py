@@ -106,21 +106,21 @@ def explorer(folder):
 def shown(explorer) -> dict[str, np.ndarray]:
     return {
         name: cv2.imdecode(np.frombuffer(image.value, np.uint8), cv2.IMREAD_COLOR)
-        for name, image in explorer.pictures.items()
+        for name, image in explorer.images.items()
     }
 
 
 def differing(explorer, change) -> set[str]:
-    """Names of the pictures that a change changes."""
-    before = {name: image.value for name, image in explorer.pictures.items()}
+    """Names of the images that a change changes."""
+    before = {name: image.value for name, image in explorer.images.items()}
     change()
-    return {name for name, image in explorer.pictures.items() if image.value != before[name]}
+    return {name for name, image in explorer.images.items() if image.value != before[name]}
 
 
 # --- lists ---
 
 
-def test_it_opens_on_the_teachers_last_step_with_every_picture_drawn(explorer, folder):
+def test_it_opens_on_the_teachers_last_step_with_every_image_drawn(explorer, folder):
     state = explorer.state
     assert (explorer.run.value, state.model, state.step, explorer.clip.value, state.frame) == (
         folder,
@@ -130,9 +130,9 @@ def test_it_opens_on_the_teachers_last_step_with_every_picture_drawn(explorer, f
         1,
     )
     assert state.shown == ("heatmap", "centre", "fused", TRUTH_NAME) and state.group == EVERY
-    pictures = shown(explorer)
-    assert len(pictures) == 7 and all(picture.std() > 5 for picture in pictures.values())
-    assert pictures["crop"].shape == (LARGE, LARGE, 3) and pictures["flow"].shape == (SMALL, SMALL, 3)
+    images = shown(explorer)
+    assert len(images) == 7 and all(image.std() > 5 for image in images.values())
+    assert images["crop"].shape == (LARGE, LARGE, 3) and images["flow"].shape == (SMALL, SMALL, 3)
 
 
 def test_frames_are_measured_by_the_mean_over_landmarks(explorer):
@@ -140,7 +140,7 @@ def test_frames_are_measured_by_the_mean_over_landmarks(explorer):
     assert np.allclose(table.error, 100 * np.array(OFF) / D, atol=1e-3)
     assert np.allclose(table.disagreement, APART) and np.allclose(table.gate, 0.5)
     assert np.isnan(table.flow_error[[0, 3, 4]]).all() and np.allclose(table.flow_error[[1, 2, 5, 6, 7]], 0.25)
-    # x is 0, 1, 4 over the first clip: a second difference of 2; the last one stands still
+    # x is 0, 1, 4 over the first clip: a second difference of 2; the last one does not move
     assert table.jitter[1] == pytest.approx(2, abs=1e-4) and np.allclose(table.jitter[[5, 6]], 0, atol=1e-4)
     assert np.isnan(table.jitter[[0, 2, 3, 4, 7]]).all()
 
@@ -177,7 +177,7 @@ def test_a_region_lists_the_frames_in_it_with_its_edges_worst_first(explorer):
 def test_a_frame_of_the_list_is_shown_when_it_is_clicked(explorer):
     changes = differing(explorer, lambda: setattr(explorer.frames, "value", 6))
     assert explorer.state.frame == 6 and (explorer.clip.value, explorer.frame.value) == (2, 2)
-    assert "talk/2.jpg" in explorer.about.value and changes == set(explorer.pictures)
+    assert "talk/2.jpg" in explorer.about.value and changes == set(explorer.images)
     explorer.frame.value = 1
     assert explorer.frames.value == 5  # the list follows
 
@@ -185,8 +185,8 @@ def test_a_frame_of_the_list_is_shown_when_it_is_clicked(explorer):
 # --- changes ---
 
 
-def test_the_slider_changes_the_frame_in_every_picture(explorer):
-    assert differing(explorer, lambda: setattr(explorer.frame, "value", 0)) == set(explorer.pictures)
+def test_the_slider_changes_the_frame_in_every_image(explorer):
+    assert differing(explorer, lambda: setattr(explorer.frame, "value", 0)) == set(explorer.images)
     assert (
         explorer.state.frame == 0 and "walk/0.jpg" in explorer.about.value and "error (%) 0.00" in explorer.about.value
     )
@@ -196,11 +196,11 @@ def test_the_slider_changes_the_frame_in_every_picture(explorer):
 def test_a_source_that_is_toggled_comes_and_goes_again(explorer, name):
     toggle = explorer.shown[name]
     there = toggle.value
-    before = {name: image.value for name, image in explorer.pictures.items()}
+    before = {name: image.value for name, image in explorer.images.items()}
     changes = differing(explorer, lambda: setattr(toggle, "value", not there))
     assert changes == {"crop", "heatmap"} | ({"series"} if name in AUDITED else set())
     toggle.value = there
-    assert all(image.value == before[name] for name, image in explorer.pictures.items())
+    assert all(image.value == before[name] for name, image in explorer.images.items())
 
 
 def test_a_group_of_landmarks_narrows_what_is_drawn_measured_and_offered(explorer):
@@ -303,24 +303,24 @@ def test_the_last_frame_of_a_clip_has_no_flow(explorer):
     assert "the clip&#x27;s last frame" in explorer.notes["flow"].value
 
 
-# --- pictures ---
+# --- images ---
 
 
-def test_points_and_lines_stand_where_they_are(tmp_path):
+def test_points_and_lines_are_drawn_where_they_are(tmp_path):
     explorer = Explorer(write_run(tmp_path / "run", scheme="1"))
     explorer.frame.value = 2  # the one landmark is at (46.5, 31.5) of the input; fused 4 px to its right
     view = explorer.audit.view(0)
     view["pictures"][:] = 128
     for name in explorer.shown:
         explorer.shown[name].value = name == "fused"
-    picture = panels.panels(explorer.audit, view, explorer.scheme, explorer.state)["crop"].picture.astype(int)
+    image = panels.panels(explorer.audit, view, explorer.scheme, explorer.state)["crop"].image.astype(int)
     zoom = LARGE / SIDE
     dot, truth = (np.round([(x + 0.5) * zoom - 0.5, 32 * zoom - 0.5]).astype(int) for x in (50.5, 46.5))
     dark = int(SOURCES["fused"][1:3], 16)
-    assert (picture[dot[1], dot[0]] == dark).all()
+    assert (image[dot[1], dot[0]] == dark).all()
     middle = (dot + truth) // 2
-    assert (picture[middle[1] - 1 : middle[1] + 2, middle[0]].min(0) < 100).all()  # the line between them
-    assert (picture[: middle[1] - 15] == 128).all() and (picture[middle[1] + 15 :] == 128).all()
+    assert (image[middle[1] - 1 : middle[1] + 2, middle[0]].min(0) < 100).all()  # the line between them
+    assert (image[: middle[1] - 15] == 128).all() and (image[middle[1] + 15 :] == 128).all()
 
 
 def test_the_heatmap_is_brightest_where_its_cell_is(explorer):
@@ -330,7 +330,7 @@ def test_the_heatmap_is_brightest_where_its_cell_is(explorer):
     view["heatmaps_teacher"][1, 0, 2, 5] = 255  # row 2, column 5 of 8
     for toggle in explorer.shown.values():
         toggle.value = False
-    light = panels.panels(explorer.audit, view, explorer.scheme, explorer.state)["heatmap"].picture.sum(-1)
+    light = panels.panels(explorer.audit, view, explorer.scheme, explorer.state)["heatmap"].image.sum(-1)
     cell = SMALL // 8
     bright = np.argwhere(light == light.max())
     assert np.allclose(bright.mean(0), [2.5 * cell - 0.5, 5.5 * cell - 0.5], atol=1)
@@ -344,14 +344,14 @@ def test_what_is_hidden_is_counted_and_tinted(explorer):
     view["occluded"][1, :16] = True
     panel = panels.panels(explorer.audit, view, explorer.scheme, explorer.state)["occlusion"]
     assert panel.note == "orange: 25 % of the crop"
-    assert (panel.picture[: SMALL // 4 - 1, :, 0] > 100).all() and not panel.picture[SMALL // 4 + 1 :].any()
+    assert (panel.image[: SMALL // 4 - 1, :, 0] > 100).all() and not panel.image[SMALL // 4 + 1 :].any()
 
 
 def test_curves_say_each_sources_error_and_mark_the_frame(explorer):
     state = explorer.state
     plot = views.draw_series(explorer.audit, explorer.scheme, state, explorer.table, explorer.unit)
-    errors, tells = plot.figure.axes
-    lines = {line.get_label(): line for axes in (errors, tells) for line in axes.get_lines()}
+    errors, disagreement = plot.figure.axes
+    lines = {line.get_label(): line for axes in (errors, disagreement) for line in axes.get_lines()}
     assert np.allclose(lines["heatmap"].get_ydata(), 100 * (np.array(OFF[:3]) + 1) / D, atol=1e-3)
     assert np.allclose(lines["centre"].get_ydata(), 100 * (np.array(OFF[:3]) + 2) / D, atol=1e-3)
     assert np.allclose(lines["disagreement"].get_ydata(), APART[:3])
@@ -372,10 +372,10 @@ def test_what_moves_on_the_screen_is_what_a_whole_drawing_shows(explorer):
 
 def test_every_view_has_a_twin_that_needs_no_kernel(explorer):
     explorer.ranges[1].value = (8, 10)
-    pictures, series, scatter = explorer.twins()
-    titles = [axes.get_title(loc="left") for axes in pictures.axes]
+    panels_figure, series, scatter = explorer.twins()
+    titles = [axes.get_title(loc="left") for axes in panels_figure.axes]
     assert len(titles) == 5 and "walk/1.jpg, teacher at step 10" in titles[0]
     region = next(patch for patch in scatter.axes[0].patches if isinstance(patch, Rectangle))
     assert (region.get_y(), region.get_height()) == (8, 2)
-    assert all(figure._repr_png_()[:4] == b"\x89PNG" for figure in (pictures, series, scatter))
+    assert all(figure._repr_png_()[:4] == b"\x89PNG" for figure in (panels_figure, series, scatter))
     assert len(series.axes) == 2

@@ -1,4 +1,4 @@
-"""The gallery: executed notebooks as pages, and pictures that are small enough for a repository."""
+"""The gallery: executed notebooks as pages, and figures that are small enough for a repository."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def test_pages_have_an_index_with_the_question_of_each_notebook(smoke_run, tmp_p
     assert "data:image/png;base64" in page and "<title>3. Training</title>" in page
 
 
-def test_pictures_are_within_the_limit(smoke_run, tmp_path):
+def test_figures_are_within_the_limit(smoke_run, tmp_path):
     run = Run.open(smoke_run)
     for limit in (gallery.LIMIT, 60_000):
-        paths = gallery.write_pictures(run, tmp_path / "pictures", limit)
+        paths = gallery.write_figures(run, tmp_path / "chosen", limit)
         assert [path.stem for path in paths] == list(gallery.CHOSEN)
         assert all(path.stat().st_size <= limit and cv2.imread(str(path)).std() > 1 for path in paths)
 
 
-def test_a_picture_within_the_limit_stays_as_it_is(tmp_path):
-    picture = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
-    cv2.imwrite(str(tmp_path / "a.png"), picture)
+def test_a_figure_within_the_limit_stays_as_it_is(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), image)
     size = (tmp_path / "a.png").stat().st_size
     kept = gallery._write_within(tmp_path / "a.png", tmp_path / "b.png", size)
     assert kept.read_bytes() == (tmp_path / "a.png").read_bytes()
@@ -50,4 +50,4 @@ def test_the_command_says_what_it_wrote_or_what_is_missing(smoke_run, tmp_path, 
     with pytest.raises(InputError, match="no executed notebook"):
         gallery.write_pages(Run.open(tmp_path), tmp_path / "pages")
     with pytest.raises(InputError, match="no samples-views.png, .* yet; run 'python -m tsal figures"):
-        gallery.write_pictures(Run.open(tmp_path), tmp_path / "pictures")
+        gallery.write_figures(Run.open(tmp_path), tmp_path / "chosen")

@@ -18,7 +18,7 @@ from tsal.figures import breakdown as figures_breakdown
 from tsal.figures import run as figures
 from tsal.schemes import Scheme, generic_scheme, get_scheme
 
-# --- what tells the error ---
+# --- what predicts the error ---
 
 
 def test_a_monotone_map_pools_what_falls():

@@ -95,7 +95,7 @@ def test_reliability_and_coverage_by_hand():
     kept, mean = figures_audit._coverage(np.array([3.0, 1.0, 2.0, 4.0]), np.array([30.0, 10.0, 20.0, 40.0]))
     np.testing.assert_allclose(kept, [0.25, 0.5, 0.75, 1])
     np.testing.assert_allclose(mean, [10, 15, 20, 25])
-    figure = style.Picture("x", 1, 1)
+    figure = style.NamedFigure("x", 1, 1)
     axes = figure.subplots()
     figures_audit.binned(axes, np.array([1.0, 2, 3, 4, np.nan]), np.array([5.0, 7, 9, 11, 0]), "black", "-", "", bins=2)
     (line,) = axes.get_lines()
@@ -152,7 +152,7 @@ def test_draw_all_writes_what_it_promises_and_the_same_bytes_in_another_process(
             assert path.stem in ("summary", "samples-clips") or round(width, 3) in (style.COLUMN, style.TEXT)
 
 
-def test_no_pyplot_is_needed_and_notebooks_get_a_picture(run):
+def test_no_pyplot_is_needed_and_notebooks_get_an_image(run):
     (figure,) = figures.draw_history(run)
     assert figure._repr_png_().startswith(b"\x89PNG")
     for module in (figures, figures_audit, figures_breakdown, figures_evaluation, style):
@@ -195,7 +195,7 @@ def test_landmarks_of_any_scheme(scheme, lines):
     """A scheme that knows no lines shows its points; one that does also joins them. What is unknown is left out."""
     points = np.arange(2.0 * scheme.points).reshape(-1, 2)
     points[0] = np.nan
-    axes = style.Picture("x", 1, 1).subplots()
+    axes = style.NamedFigure("x", 1, 1).subplots()
     style.draw_landmarks(axes, points, scheme, "#ffffff")
     drawn = axes.get_lines()
     assert len(drawn) == lines
@@ -204,7 +204,7 @@ def test_landmarks_of_any_scheme(scheme, lines):
 
 def test_a_hidden_landmark_breaks_its_line_and_has_no_dot():
     scheme = Scheme("three", 3, flip=(0, 1, 2), lines=(("brow", (0, 1, 2), True),))
-    axes = style.Picture("x", 1, 1).subplots()
+    axes = style.NamedFigure("x", 1, 1).subplots()
     points = np.array([[0.0, 0.0], [1e6, 1e6], [2.0, 0.0]])
     style.draw_landmarks(axes, points, scheme, "#ffffff", visible=np.array([True, False, True]))
     line, dots = (drawn.get_xydata() for drawn in axes.get_lines())

@@ -1,4 +1,4 @@
-"""One step by hand is the step that training makes, and its pictures are drawn for every kind of method."""
+"""One step by hand is the step that training makes, and its figures are drawn for every kind of method."""
 
 from __future__ import annotations
 

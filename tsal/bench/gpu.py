@@ -1,7 +1,7 @@
 """What one GPU does with this code: the paper's step, its share of the matrix rate, precision, a real training.
 
-One command, at most eight minutes; each row is kept in the JSON file as soon as it is known, a failure as a
-row that says why. Weights and pictures are random unless ``--realdata`` names faces: speed does not depend on them.
+One command, at most eight minutes; each row is kept in the JSON file as soon as it is known, a failure as a row
+that says why. Weights and images are random unless ``--realdata`` names faces: speed does not depend on them.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def measure_passes(report: Report, device: Device, config: Config, count: int, r
             run()
         flops, seconds = counter.get_total_flops(), device.seconds(run)
         limit = "bf16" if precision == "bf16" else "TF32" if tf32 else "fp32"
-        note = f"{count} pictures, {flops / count / 1e9:.1f} GFLOP each, in {1e3 * seconds:.1f} ms; share of {limit}"
+        note = f"{count} images, {flops / count / 1e9:.1f} GFLOP each, in {1e3 * seconds:.1f} ms; share of {limit}"
         share = flops / seconds / rates[limit] if limit in rates else None
         return {
             "value": flops / seconds / 1e12,
@@ -124,13 +124,13 @@ def measure_passes(report: Report, device: Device, config: Config, count: int, r
 
 
 def texture(count: int, side: int, seed: int) -> Tensor:
-    """Smooth random pictures (N, 3, S, S) in [0, 1]."""
+    """Smooth random images (N, 3, S, S) in [0, 1]."""
     coarse = torch.rand((count, 3, side // 8, side // 8), generator=torch.Generator().manual_seed(seed))
     return F.interpolate(coarse, (side, side), mode="bicubic", align_corners=True).clamp(0, 1)
 
 
 def small_networks(config: Config) -> dict[str, tuple[nn.Module, Callable[[nn.Module, Tensor], Tensor]]]:
-    """A light detector and the tracker, float64 on the CPU, each with how points (N, K, 2) come of pictures."""
+    """A light detector and the tracker, float64 on the CPU, each with how points (N, K, 2) come from images."""
     scheme, side = get_scheme(config.data.scheme), config.model.input
     torch.manual_seed(0)
     detector, tracker = Detector(scheme.points, config.model).double().eval(), initial_tracker(config).double().eval()

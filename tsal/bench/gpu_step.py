@@ -1,4 +1,4 @@
-"""A step of TSAL on random pictures with random weights: what the GPU's bench times. It needs no data."""
+"""A step of TSAL on random images with random weights: what the GPU's bench times. It needs no data."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def random_batch(config: Config, landmarks: int) -> Batch:
     following = torch.tensor([i for i, p in enumerate(place) if p > 0], dtype=torch.long)
     count, labelled = len(place), semi.batch
 
-    def pictures(number: int) -> Tensor:
+    def images(number: int) -> Tensor:
         return torch.randint(256, (number, side, side, 3), dtype=torch.uint8, generator=draw).permute(0, 3, 1, 2)
 
     return Batch(
-        labelled=pictures(labelled),
+        labelled=images(labelled),
         points=side * (0.2 + 0.6 * torch.rand((labelled, landmarks, 2), generator=draw)),
         visible=torch.ones((labelled, landmarks), dtype=torch.bool),
-        weak=pictures(count),
-        strong=pictures(count),
+        weak=images(count),
+        strong=images(count),
         to_strong=torch.eye(2, 3).repeat(count, 1, 1),
         flipped=torch.zeros(count, dtype=torch.bool),
         size=torch.full((count,), 0.7 * side),
@@ -55,7 +55,7 @@ def paper_step(config: Config, device: torch.device, layout: str, backend: str) 
     learners = []
     for _ in range(2):
         detector = Detector(scheme.points, config.model).to(device)
-        if layout == "plain":  # pictures come channels last
+        if layout == "plain":  # images come channels last
             detector.register_forward_pre_hook(lambda _, images: (images[0].contiguous(),))
         else:
             detector.to(memory_format=torch.channels_last)

@@ -33,7 +33,7 @@ COLUMNS = ("data", "what", "cache", "workers", "per second", "unit", "ratio", "r
 NOTES = (
     "\nA frame is one face of a batch: one view of a labelled face, two (weak and strong) of an unlabelled frame. "
     "Cache: nothing kept\n"
-    "(cold), every crop on disk, or in memory; crops no smaller than their picture, as of rendered frames, "
+    "(cold), every crop on disk, or in memory; crops no smaller than their image, as of rendered frames, "
     "are never kept on disk.\n"
     "feeds: frames that the loader gives over those that the training step takes; under 1, training waits for it. "
     "On a CPU both share\n"
@@ -139,20 +139,20 @@ class Bench:
                     )
 
     def network_jobs(self) -> dict[tuple, Job]:
-        """Inference alone: pictures of one batch, whatever is on them."""
+        """Inference alone: images of one batch, whatever is on them."""
         batch = self.maker("TSAL", "cold")(0)
-        pictures = torch.cat([batch.labelled, batch.weak])
+        crops = torch.cat([batch.labelled, batch.weak])
         first, second = batch.weak[batch.previous], batch.weak[batch.following]
 
         @torch.no_grad()
         def detect(count: int) -> int:
-            images = to_float(pictures[torch.arange(count) % len(pictures)].to(self.run.device))
+            images = to_float(crops[torch.arange(count) % len(crops)].to(self.run.device))
             detector = self.student.detector.eval()
             detection_sources(detector, detector(images))["heatmap"].points.cpu()
             return count
 
         def track() -> int:
-            frames = [to_float(pictures.to(self.run.device)) for pictures in (first, second)]
+            frames = [to_float(views.to(self.run.device)) for views in (first, second)]
             forward, backward = track_frames(self.tracker, *frames)
             return len(torch.cat([forward, backward]).cpu()) // 2
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from tsal.cli.options import add_finder
 from tsal.prepare import BUILDERS, SOURCES, build, option_names
 
 
@@ -53,29 +54,20 @@ def add_builders(parser: argparse.ArgumentParser) -> None:
 def _photograph_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--points", type=int, default=68, metavar="K", help="landmarks of a face (%(default)s)")
     parser.add_argument(
-        "--images", type=Path, metavar="DIR", help="folder of the pictures that a .csv or .json names (its own)"
+        "--images", type=Path, metavar="DIR", help="folder of the images that a .csv or .json names (its own)"
     )
     parser.add_argument("--one-based", action="store_true", help="pixels of the .csv or .json count from 1")
     parser.add_argument(
-        "--val", type=float, default=0.1, metavar="S", help="share of the pictures for val.txt (%(default)s)"
+        "--val", type=float, default=0.1, metavar="S", help="share of the images for val.txt (%(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the split (%(default)s)")
 
 
 def _video_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--boxes-file", type=Path, metavar="CSV", help="boxes of another finder: [video,]frame,x1,y1,x2,y2[,track]"
-    )
+    add_finder(parser)
     parser.add_argument("--every", type=int, default=1, metavar="N", help="each n-th frame (%(default)s)")
     parser.add_argument(
         "--fps", type=float, metavar="F", help="instead, at most so many frames a second, by the frames' own times"
-    )
-    parser.add_argument(
-        "--min-face",
-        type=float,
-        default=0.1,
-        metavar="S",
-        help="smallest face over the picture's shorter side (%(default)s)",
     )
 
 

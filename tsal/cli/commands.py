@@ -113,7 +113,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         metavar="RUN",
-        help="instead: compare these evaluated runs, told apart by their settings, over seeds, budgets and parts; "
+        help="instead: compare these evaluated runs, distinguished by their settings, over seeds, budgets and parts; "
         "the first run's method is the full one",
     )
     group.add_argument("--out", type=Path, metavar="DIR", help="folder of the comparison (outputs/compare)")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from tsal.cli.options import add_finder
+
 TRACK_NOTES = (
     "Faces are found and followed, so nothing but the video is needed. OUT.mp4 has the upright video's size "
     "(both: two side by side; an odd one gains a column or row), its mean frame rate and no sound. It is "
@@ -64,16 +66,7 @@ def add_track(made: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="sigma of a Gaussian over time; it looks as far ahead as back, so it has no lag (0: points as detected)",
     )
-    made.add_argument(
-        "--boxes-file", type=Path, metavar="CSV", help="boxes of another finder: [video,]frame,x1,y1,x2,y2[,track]"
-    )
-    made.add_argument(
-        "--min-face",
-        type=float,
-        default=0.1,
-        metavar="S",
-        help="smallest face over the picture's shorter side (%(default)s)",
-    )
+    add_finder(made)
     made.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
 
 

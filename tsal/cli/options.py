@@ -1,4 +1,4 @@
-"""Options that make a config and name a run's folder; the one place of their defaults."""
+"""Options of several commands: what makes a config, names a run's folder or finds faces; and their defaults."""
 
 from __future__ import annotations
 
@@ -52,7 +52,21 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="A.B=C",
-        help="any setting (see: config show); several may stand in one word, split on white space; the last one wins",
+        help="any setting (see: config show); several may be in one word, split on white space; the last one wins",
+    )
+
+
+def add_finder(parser: argparse.ArgumentParser) -> None:
+    """Options of how faces are found in videos."""
+    parser.add_argument(
+        "--boxes-file", type=Path, metavar="CSV", help="boxes of another finder: [video,]frame,x1,y1,x2,y2[,track]"
+    )
+    parser.add_argument(
+        "--min-face",
+        type=float,
+        default=0.1,
+        metavar="S",
+        help="smallest face over the image's shorter side (%(default)s)",
     )
 
 

@@ -1,6 +1,6 @@
-"""The pictures that the explorer of an audit shows of a frame: a state -> crop with points, heatmap, flow, occlusion.
+"""The images that the explorer of an audit shows of a frame: a state -> crop with points, heatmap, flow, occlusion.
 
-Pictures are RGB uint8; points and flow are in px of the network's input.
+Images are RGB uint8; points and flow are in px of the network's input.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgb
 
 from tsal.audit import AUDITED, Audit
 from tsal.explorer.views import EVERY, LARGE, SMALL, TRUTH_NAME, State, group_landmarks, landmark_name
-from tsal.figures import SOURCES, TRUTH, Picture, draw_face, flow_colours, styled
+from tsal.figures import SOURCES, TRUTH, NamedFigure, draw_face, flow_colours, styled
 from tsal.geometry import apply_affine
 from tsal.schemes import Scheme
 
@@ -22,13 +22,13 @@ HEAT = cv2.COLORMAP_INFERNO
 
 
 class Panel(NamedTuple):
-    picture: np.ndarray  # (side, side, 3)
+    image: np.ndarray  # (side, side, 3)
     title: str
     note: str
 
 
 def panels(audit: Audit, view: dict[str, np.ndarray], scheme: Scheme, state: State) -> dict[str, Panel]:
-    """The five pictures of a frame; ``view`` is the audit's view of its clip."""
+    """The five panels of a frame; ``view`` is the audit's view of its clip."""
     place = int(audit.frames.place.loc[state.frame])
     return {
         "crop": _crop_panel(audit, view, scheme, state, place),
@@ -57,7 +57,7 @@ def frame_points(
 
 
 def _crop_panel(audit: Audit, view: dict[str, np.ndarray], scheme: Scheme, state: State, place: int) -> Panel:
-    picture = _enlarged(view["pictures"][place], LARGE)
+    image = _enlarged(view["pictures"][place], LARGE)
     zoom = LARGE / view["pictures"].shape[1]
     points, truth = frame_points(audit, view, state)
     target = points["fused"] if truth is None else truth
@@ -66,14 +66,14 @@ def _crop_panel(audit: Audit, view: dict[str, np.ndarray], scheme: Scheme, state
     shown = [name for name in AUDITED if name in state.shown]
     for name in shown:  # beneath the points
         segments = _segments(points[name][landmarks], target[landmarks], zoom)
-        cv2.polylines(picture, segments, False, _rgb(SOURCES[name]), 1, cv2.LINE_AA, 4)
+        cv2.polylines(image, segments, False, _rgb(SOURCES[name]), 1, cv2.LINE_AA, 4)
     if truth is not None and TRUTH_NAME in state.shown:
-        _draw_points(picture, truth, zoom, lines, landmarks, TRUTH)
+        _draw_points(image, truth, zoom, lines, landmarks, TRUTH)
     for name in shown:
-        _draw_points(picture, points[name], zoom, lines, landmarks, SOURCES[name])
-    _ring(picture, target[state.landmark], zoom)
+        _draw_points(image, points[name], zoom, lines, landmarks, SOURCES[name])
+    _ring(image, target[state.landmark], zoom)
     goal = "the fused points" if truth is None else "the ground truth"
-    return Panel(picture, "points", f"thin lines lead to {goal}; ring: the landmark")
+    return Panel(image, "points", f"thin lines lead to {goal}; ring: the landmark")
 
 
 def _heatmap_panel(audit: Audit, view: dict[str, np.ndarray], scheme: Scheme, state: State, place: int) -> Panel:
@@ -84,15 +84,15 @@ def _heatmap_panel(audit: Audit, view: dict[str, np.ndarray], scheme: Scheme, st
         return Panel(_enlarged((0.35 * grey).astype(np.uint8), SMALL), title, "heatmap: last step alone")
     heat = cv2.resize(maps[place, state.landmark], (SMALL, SMALL), interpolation=cv2.INTER_LINEAR)
     share = np.sqrt(heat[..., None] / 255)  # faint parts stay in sight
-    picture = ((1 - share) * 0.6 * _enlarged(grey.astype(np.uint8), SMALL) + share * _colours(heat)).astype(np.uint8)
+    image = ((1 - share) * 0.6 * _enlarged(grey.astype(np.uint8), SMALL) + share * _colours(heat)).astype(np.uint8)
     points, truth = frame_points(audit, view, state)
     zoom = SMALL / grey.shape[0]
     for name in AUDITED:
         if name in state.shown:
-            _dot(picture, points[name][state.landmark], zoom, SOURCES[name])
+            _dot(image, points[name][state.landmark], zoom, SOURCES[name])
     if truth is not None and TRUTH_NAME in state.shown:
-        _dot(picture, truth[state.landmark], zoom, TRUTH)
-    return Panel(picture, title, "heatmap over its maximum")
+        _dot(image, truth[state.landmark], zoom, TRUTH)
+    return Panel(image, title, "heatmap over its maximum")
 
 
 def _flow_panel(view: dict[str, np.ndarray], place: int) -> Panel:
@@ -101,14 +101,14 @@ def _flow_panel(view: dict[str, np.ndarray], place: int) -> Panel:
         return Panel(missing[0], title, missing[1])
     length = np.hypot(view["flow"][:, 0].astype(np.float32), view["flow"][:, 1])
     longest = max(float(np.quantile(length, 0.99)), 0.1)
-    picture = _enlarged((255 * flow_colours(view["flow"][place].astype(np.float32), longest)).astype(np.uint8), SMALL)
+    image = _enlarged((255 * flow_colours(view["flow"][place].astype(np.float32), longest)).astype(np.uint8), SMALL)
     side = np.linspace(-1, 1, 43)
     wheel = np.stack(np.meshgrid(side, side))
     disc = (np.hypot(*wheel) <= 1)[..., None]
-    corner = picture[-47:-4, 4:47]
+    corner = image[-47:-4, 4:47]
     corner[:] = np.where(disc, 255 * flow_colours(wheel, 1.0), corner)
-    cv2.circle(picture, (25, SMALL - 26), 22, (90, 90, 90), 1, cv2.LINE_AA)
-    return Panel(picture, title, f"edge of the wheel: {longest:.1f} px")
+    cv2.circle(image, (25, SMALL - 26), 22, (90, 90, 90), 1, cv2.LINE_AA)
+    return Panel(image, title, f"edge of the wheel: {longest:.1f} px")
 
 
 def _occlusion_panel(view: dict[str, np.ndarray], place: int) -> Panel:
@@ -118,9 +118,9 @@ def _occlusion_panel(view: dict[str, np.ndarray], place: int) -> Panel:
     hidden = cv2.resize(view["occluded"][place].astype(np.float32), (SMALL, SMALL), interpolation=cv2.INTER_NEAREST)[
         ..., None
     ]
-    picture = _enlarged(view["pictures"][place], SMALL)
-    picture = np.where(hidden > 0, 0.3 * picture + 0.7 * np.array(_rgb(SOURCES["tracked_heatmap"])), picture)
-    return Panel(picture.astype(np.uint8), title, f"orange: {100 * view['occluded'][place].mean():.0f} % of the crop")
+    image = _enlarged(view["pictures"][place], SMALL)
+    image = np.where(hidden > 0, 0.3 * image + 0.7 * np.array(_rgb(SOURCES["tracked_heatmap"])), image)
+    return Panel(image.astype(np.uint8), title, f"orange: {100 * view['occluded'][place].mean():.0f} % of the crop")
 
 
 def _error_panel(view: dict[str, np.ndarray], place: int) -> Panel:
@@ -134,16 +134,16 @@ def _error_panel(view: dict[str, np.ndarray], place: int) -> Panel:
 
 
 def _without_next(view: dict[str, np.ndarray], place: int) -> tuple[np.ndarray, str] | None:
-    """What stands in place of the flow where there is none: the darkened picture, and why."""
-    pictures = view["pictures"]
+    """What is shown instead of the flow where there is none: the darkened frame, and why."""
+    frames = view["pictures"]
     if "flow" in view and place < len(view["flow"]):
         return None
-    why = "the clip's last frame" if len(pictures) > 1 else "a photograph"
-    return _enlarged((0.35 * pictures[place]).astype(np.uint8), SMALL), why
+    why = "the clip's last frame" if len(frames) > 1 else "a photograph"
+    return _enlarged((0.35 * frames[place]).astype(np.uint8), SMALL), why
 
 
-def _enlarged(picture: np.ndarray, side: int) -> np.ndarray:
-    return cv2.resize(picture, (side, side), interpolation=cv2.INTER_CUBIC)
+def _enlarged(image: np.ndarray, side: int) -> np.ndarray:
+    return cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC)
 
 
 def _colours(shade: np.ndarray) -> np.ndarray:
@@ -156,7 +156,7 @@ def _rgb(colour: str) -> tuple[int, ...]:
 
 
 def _fixed(points: np.ndarray, zoom: float) -> np.ndarray:
-    """Points of the input -> points of the enlarged picture in sixteenths of a px, as OpenCV draws them."""
+    """Points of the input -> points of the enlarged image in sixteenths of a px, as OpenCV draws them."""
     return np.round(16 * np.clip((points + 0.5) * zoom - 0.5, -2000, 2000)).astype(np.int32)
 
 
@@ -166,53 +166,53 @@ def _segments(start: np.ndarray, end: np.ndarray, zoom: float) -> list[np.ndarra
 
 
 def _draw_points(
-    picture: np.ndarray, points: np.ndarray, zoom: float, lines: list, landmarks: list[int], colour: str
+    image: np.ndarray, points: np.ndarray, zoom: float, lines: list, landmarks: list[int], colour: str
 ) -> None:
-    """As :func:`tsal.style.draw_landmarks` does on axes."""
+    """As :func:`tsal.figures.style.draw_landmarks` does on axes."""
     parts, width = [], 1 if colour == TRUTH else 2
     for indices, closed in lines:
         way = points[list(indices + indices[:closed])]
         parts += _segments(way[:-1], way[1:], zoom)
-    rims = cv2.polylines(picture.copy(), parts, False, _rim(colour), width + 2, cv2.LINE_AA, 4)
-    cv2.addWeighted(rims, 0.55, picture, 0.45, 0, dst=picture)
-    cv2.polylines(picture, parts, False, _rgb(colour), width, cv2.LINE_AA, 4)
+    rims = cv2.polylines(image.copy(), parts, False, _rim(colour), width + 2, cv2.LINE_AA, 4)
+    cv2.addWeighted(rims, 0.55, image, 0.45, 0, dst=image)
+    cv2.polylines(image, parts, False, _rgb(colour), width, cv2.LINE_AA, 4)
     for landmark in landmarks:
-        _dot(picture, points[landmark], zoom, colour, radius=2 if lines else 3)
+        _dot(image, points[landmark], zoom, colour, radius=2 if lines else 3)
 
 
-def _dot(picture: np.ndarray, point: np.ndarray, zoom: float, colour: str, radius: int = 3) -> None:
+def _dot(image: np.ndarray, point: np.ndarray, zoom: float, colour: str, radius: int = 3) -> None:
     if np.isfinite(point).all():
         centre = tuple(map(int, _fixed(point, zoom)))
-        cv2.circle(picture, centre, 16 * radius + 8, _rim(colour), -1, cv2.LINE_AA, 4)
-        cv2.circle(picture, centre, 16 * radius, _rgb(colour), -1, cv2.LINE_AA, 4)
+        cv2.circle(image, centre, 16 * radius + 8, _rim(colour), -1, cv2.LINE_AA, 4)
+        cv2.circle(image, centre, 16 * radius, _rgb(colour), -1, cv2.LINE_AA, 4)
 
 
 def _rim(colour: str) -> tuple[int, ...]:
     return (255, 255, 255) if colour == SOURCES["fused"] else (0, 0, 0)
 
 
-def _ring(picture: np.ndarray, point: np.ndarray, zoom: float) -> None:
+def _ring(image: np.ndarray, point: np.ndarray, zoom: float) -> None:
     if np.isfinite(point).all():
         centre = tuple(map(int, _fixed(point, zoom)))
-        cv2.circle(picture, centre, 16 * 11, (0, 0, 0), 3, cv2.LINE_AA, 4)
-        cv2.circle(picture, centre, 16 * 11, (255, 255, 255), 1, cv2.LINE_AA, 4)
+        cv2.circle(image, centre, 16 * 11, (0, 0, 0), 3, cv2.LINE_AA, 4)
+        cv2.circle(image, centre, 16 * 11, (255, 255, 255), 1, cv2.LINE_AA, 4)
 
 
-# --- the same, standing still ---
+# --- the same as a static figure ---
 
 
 @styled
-def draw_panels(drawn: dict[str, Panel], name: str) -> Picture:
+def draw_panels(drawn: dict[str, Panel], name: str) -> NamedFigure:
     """The panels as the explorer lays them out."""
     side, gap, head = 1.55, 0.08, 0.34  # inches
     large = 2 * side + gap + head
     width, height = large + 2 * (gap + side), large + head
-    figure = Picture("explorer-panels", width, height)
+    figure = NamedFigure("explorer-panels", width, height)
     small = [(large + gap + i * (side + gap), j * (side + head + gap), side) for j in (1, 0) for i in (0, 1)]
     for (x, y, size), panel in zip([(0.0, 0.0, large), *small], drawn.values()):
         axes = figure.add_axes((x / width, y / height, size / width, size / height))
         axes.set_axis_off()
-        draw_face(axes, panel.picture)
+        draw_face(axes, panel.image)
         title = f"{panel.title}: {name}" if size == large else panel.title
         axes.set_title(f"{title}\n{panel.note}", pad=2, fontsize=6.5, loc="left")
     return figure

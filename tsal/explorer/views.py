@@ -1,5 +1,5 @@
-"""What the explorer of an audit lists and plots, as plain functions of a state; its pictures are in
-:mod:`tsal.explorer_panels`.
+"""What the explorer of an audit lists and plots, as plain functions of a state; its images are in
+:mod:`tsal.explorer.panels`.
 
 Distances are in px of the network's input, errors in % of the normaliser.
 """
@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 
 from tsal.audit import AUDITED, Audit, known_mean
 from tsal.evaluation import jitter
-from tsal.figures import MODELS, SOURCE_DASHES, SOURCES, Picture, styled
+from tsal.figures import MODELS, SOURCE_DASHES, SOURCES, NamedFigure, styled
 from tsal.schemes import Scheme
 
 LARGE, SMALL = 396, 192  # px, sides of the crop and of the other panels: all fit where JupyterLab is 1280 px wide
@@ -139,7 +139,7 @@ def source_distances(
 class Plot(NamedTuple):
     """A figure, and those of its artists that move as one looks around."""
 
-    figure: Picture
+    figure: NamedFigure
     moving: tuple[Artist, ...]
 
 
@@ -158,7 +158,7 @@ class Screen:
         self.plot.figure.canvas.draw()
         self.background = self.plot.figure.canvas.copy_from_bbox(self.plot.figure.bbox)
 
-    def picture(self) -> np.ndarray:
+    def image(self) -> np.ndarray:
         canvas = self.plot.figure.canvas
         canvas.restore_region(self.background)
         for artist in self.plot.moving:
@@ -169,12 +169,12 @@ class Screen:
 @styled
 def draw_series(audit: Audit, scheme: Scheme, state: State, frames: pd.DataFrame, unit: str) -> Plot:
     """Over the clip of the state's frame: each shown source's error (distance from fused without labels), and what
-    tells of it.
+    predicts it.
 
     ``frames``: :func:`frame_table` of the model; ``unit`` of errors, "" where there are no labels.
     """
     clip = frames[frames["view"] == frames["view"].loc[state.frame]]
-    figure = Picture("explorer-series", WIDTH / SCREEN, 2.3)
+    figure = NamedFigure("explorer-series", WIDTH / SCREEN, 2.3)
     errors, disagreement = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     figure.subplots_adjust(left=0.075, right=0.765, top=0.965, bottom=0.16, hspace=0.12)
     place = clip.place.to_numpy()
@@ -212,7 +212,7 @@ def draw_scatter(frames: pd.DataFrame, unit: str) -> Plot:
     at.
     """
     x, y = scatter_axes(frames)
-    figure = Picture("explorer-frames", 3.9, 2.9)
+    figure = NamedFigure("explorer-frames", 3.9, 2.9)
     axes = figure.add_axes((0.15, 0.135, 0.83, 0.845))
     axes.plot(frames[x], frames[y], linestyle="", marker="o", markersize=3, color="#b5b5b5", markeredgewidth=0)
     axes.set(xlabel=measure_label(x, unit), ylabel=measure_label(y, unit))
@@ -225,7 +225,7 @@ def draw_scatter(frames: pd.DataFrame, unit: str) -> Plot:
 
 
 def move_scatter(plot: Plot, frames: pd.DataFrame, ranges: dict[str, tuple[float, float]], frame: int) -> None:
-    """Show the region ``ranges`` (of the two columns), the frames in it, and where ``frame`` stands."""
+    """Show the region ``ranges`` (of the two columns), the frames in it, and where ``frame`` is."""
     region, inside, current = plot.moving
     (x, y), ((left, right), (low, high)) = ranges, ranges.values()
     region.set_bounds(left, low, right - left, high - low)

@@ -1,6 +1,6 @@
-"""The explorer of pseudo-labels: widgets over what explorer_views and explorer_panels draw from a run's audit.
+"""The explorer of pseudo-labels: widgets over what ``views`` and ``panels`` draw from a run's audit.
 
-Nothing is computed but pictures: labels, flow and heatmaps are the audit's, read when they are looked at.
+Nothing is computed but images: labels, flow and heatmaps are the audit's, read when they are looked at.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from IPython.display import display
 from tsal.audit import AUDITED, LABELS, Audit, is_measured
 from tsal.explorer import panels, views
 from tsal.explorer.views import EVERY, TRUTH_NAME, State
-from tsal.figures import SOURCES, Picture, unit
+from tsal.figures import SOURCES, NamedFigure, unit
 from tsal.run import Run
 from tsal.utils import REPOSITORY, InputError
 
@@ -34,7 +34,7 @@ LEVELS = (
     "clip",
     "frame",
 )  # a change of one may change what those after it offer
-KEPT_VIEWS = 4  # clips whose pictures stay in memory
+KEPT_VIEWS = 4  # clips whose images stay in memory
 PLAY_MS = 300
 WHOLE = {"width": "calc(100% - 8px)"}
 
@@ -67,17 +67,17 @@ class Explorer:
         ]
         self.frames = widgets.Select(rows=9, layout=WHOLE)
         self.status, self.about, self.found = widgets.HTML(), widgets.HTML(), widgets.HTML()
-        self.notes, self.pictures = {}, {}
+        self.notes, self.images = {}, {}
         for name in ("crop", "heatmap", "flow", "occlusion", "forward-backward", "series", "scatter"):
             self.notes[name] = widgets.HTML()
-            self.pictures[name] = widgets.Image(
+            self.images[name] = widgets.Image(
                 format="png", layout={"max_width": "100%", "object_fit": "contain", "align_self": "flex-start"}
             )
-            self.pictures[name].add_class(f"explorer-{name}")
+            self.images[name].add_class(f"explorer-{name}")
         self._opened: Path | None = None
         self._screens: dict[str, tuple[object, views.Screen]] = {}
         self._busy = False
-        self._change("run")  # an audit that cannot be read is told as elsewhere
+        self._change("run")  # an audit that cannot be read raises the usual InputError
         for level in LEVELS:
             getattr(self, level).observe(lambda change, level=level: self._on(level), "value")
         for widget in (self.landmark, *self.shown.values(), *self.ranges):
@@ -86,7 +86,7 @@ class Explorer:
         self.widget = self._arranged()
 
     def _ipython_display_(self) -> None:
-        # else the collector looks through all of torch every now and then, and the picture stands still for 0.3 s
+        # else the collector looks through all of torch every now and then, and the display freezes for 0.3 s
         gc.freeze()
         display(self.widget)
 
@@ -99,7 +99,7 @@ class Explorer:
 
     @property
     def clips(self) -> pd.DataFrame:
-        """The clips as they are sorted; see :func:`tsal.explorer_views.clip_table`."""
+        """The clips as they are sorted; see :func:`tsal.explorer.views.clip_table`."""
         return views.clip_table(self.table, self.order.value)
 
     @property
@@ -111,7 +111,7 @@ class Explorer:
     def region(self) -> dict[str, tuple[float, float]]:
         return {name: slider.value for name, slider in zip(views.scatter_axes(self.table), self.ranges)}
 
-    def twins(self) -> list[Picture]:
+    def twins(self) -> list[NamedFigure]:
         """What is on the screen, as figures that need no kernel."""
         state = self.state
         series = views.draw_series(self.audit, self.scheme, state, self.table, self.unit)
@@ -240,7 +240,7 @@ class Explorer:
     def _draw(self) -> None:
         state = self.state
         for name, panel in panels.panels(self.audit, self._view(self.clip.value), self.scheme, state).items():
-            self._show(name, panel.picture)
+            self._show(name, panel.image)
             self.notes[name].value = _text(f"<b>{escape(panel.title)}</b><br>{escape(panel.note)}")
         part = (state.model, state.step, state.group)
         key = (*part, state.shown, self.clip.value)
@@ -249,7 +249,7 @@ class Explorer:
         scatter = self._screen("scatter", part, views.draw_scatter, self.table, self.unit)
         views.move_scatter(scatter.plot, self.table, self.region, state.frame)
         for name, screen in (("series", series), ("scatter", scatter)):
-            self._show(name, screen.picture())
+            self._show(name, screen.image())
         row = self.table.loc[state.frame]
         known = [name for name in ("error", "disagreement", "gate") if np.isfinite(row[name])]
         said = [f"{views.MEASURES[name]}{views.UNITS.get(name, '')} {row[name]:.2f}" for name in known]
@@ -263,12 +263,12 @@ class Explorer:
             self._screens[name] = key, views.Screen(draw(*arguments))
         return self._screens[name][1]
 
-    def _show(self, name: str, picture: np.ndarray) -> None:
-        self.pictures[name].value = encode(picture)
+    def _show(self, name: str, image: np.ndarray) -> None:
+        self.images[name].value = encode(image)
 
     def _arranged(self) -> widgets.Widget:
         def block(name: str, side: int) -> widgets.Widget:
-            return widgets.VBox([self.notes[name], self.pictures[name]], layout={"width": f"{side + 4}px"})
+            return widgets.VBox([self.notes[name], self.images[name]], layout={"width": f"{side + 4}px"})
 
         def row(*children: widgets.Widget) -> widgets.Widget:
             return widgets.Box(
@@ -277,7 +277,7 @@ class Explorer:
 
         small = [block(name, views.SMALL) for name in ("heatmap", "flow", "occlusion", "forward-backward")]
         beside = {"width": f"{2 * views.SMALL + 14}px", "flex_flow": "row wrap", "grid_gap": "2px 6px"}
-        pictures = row(block("crop", views.LARGE), widgets.Box(small, layout=beside))
+        images = row(block("crop", views.LARGE), widgets.Box(small, layout=beside))
         left = [
             row(self.run, self.model, self.step),
             row(self.order, self.clip),
@@ -286,19 +286,19 @@ class Explorer:
             row(self.group, self.landmark),
             self.status,
             self.about,
-            pictures,
-            self.pictures["series"],
+            images,
+            self.images["series"],
         ]
-        right = [self.pictures["scatter"], *self.ranges, self.found, self.frames]
+        right = [self.images["scatter"], *self.ranges, self.found, self.frames]
         columns = ((left, views.WIDTH + 14), (right, 530))
         return row(
             *(widgets.VBox(column, layout={"width": f"{width}px", "max_width": "100%"}) for column, width in columns)
         )
 
 
-def encode(picture: np.ndarray) -> bytes:
+def encode(image: np.ndarray) -> bytes:
     """RGB uint8 -> PNG."""
-    return cv2.imencode(".png", picture[..., ::-1], (cv2.IMWRITE_PNG_COMPRESSION, 1))[1].tobytes()
+    return cv2.imencode(".png", image[..., ::-1], (cv2.IMWRITE_PNG_COMPRESSION, 1))[1].tobytes()
 
 
 def _offer(widget: widgets.Dropdown, options: list, value, keep: bool = True) -> None:

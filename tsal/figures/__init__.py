@@ -1,4 +1,4 @@
-"""Pictures and tables, from the files of a run."""
+"""Figures and tables, from the files of a run."""
 
 from tsal.utils.lazy import exports
 
@@ -14,6 +14,6 @@ __getattr__, __dir__, __all__ = exports(
     pseudo_labels="draw_pseudo_labels",
     report="comparison_tables tracker_table run_report",
     run="draw_all draw_samples draw_tracker draw_history",
-    style="MODELS NORMALISERS Picture SOURCES SOURCE_DASHES TRUTH draw_face flow_colours save styled unit",
+    style="MODELS NORMALISERS NamedFigure SOURCES SOURCE_DASHES TRUTH draw_face flow_colours save styled unit",
     tables="table",
 )

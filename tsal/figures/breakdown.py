@@ -1,4 +1,4 @@
-"""Figures of a run's audit that tell where the error is: which landmarks, which poses, which faces got better and which
+"""Figures of a run's audit that show where the error is: which landmarks, which poses, which faces got better and which
 worse.
 """
 
@@ -29,14 +29,15 @@ from tsal.figures.style import (
     MODELS,
     TEXT,
     TRUTH,
-    Picture,
+    NamedFigure,
+    audited_faces,
     draw_crop,
     fine_store,
     headroom,
-    picture_grid,
+    image_grid,
+    open_audit,
     plain_log_ticks,
     row_name,
-    run_file,
     styled,
     under_name,
     unit,
@@ -48,9 +49,9 @@ SHOWN = 6  # faces a row
 
 
 @styled
-def draw_breakdown(run: Run) -> list[Picture]:
+def draw_breakdown(run: Run) -> list[NamedFigure]:
     """The error of the heatmap source by landmark, pose and face; without labels, the disagreement of the sources."""
-    audit = Audit.open(run_file(run, "audit/labels.parquet").parent)
+    audit = open_audit(run)
     return [_draw_landmarks(run, audit), _draw_poses(run, audit), *_draw_changes(run, audit)]
 
 
@@ -61,7 +62,7 @@ def _quantity(run: Run, audit: Audit) -> str:
 # --- landmarks ---
 
 
-def _draw_landmarks(run: Run, audit: Audit) -> Picture:
+def _draw_landmarks(run: Run, audit: Audit) -> NamedFigure:
     scheme = run.scheme
     init, teacher = (landmark_means(audit, model) for model in ("init", "teacher"))
     parts = {name: list(indices) for name, indices in groups(scheme).items()}
@@ -73,7 +74,7 @@ def _draw_landmarks(run: Run, audit: Audit) -> Picture:
     if len(means) > MOST:
         title = f"the {MOST} landmarks with the largest"
         means = means.sort_values(1, kind="stable", ascending=False).head(MOST)
-    figure = Picture("pseudo-landmarks", TEXT, max(2.3, 0.8 + 0.17 * len(means)), layout="constrained")
+    figure = NamedFigure("pseudo-landmarks", TEXT, max(2.3, 0.8 + 0.17 * len(means)), layout="constrained")
     before, change, bars = figure.subplots(1, 3, width_ratios=(1, 1, 1.35))
     points = mean_face(known_points(audit), audit.frames[["x1", "y1", "x2", "y2"]].to_numpy())
     known = np.isfinite(points).all(1)
@@ -118,8 +119,8 @@ def _draw_landmarks(run: Run, audit: Audit) -> Picture:
 # --- poses ---
 
 
-def _draw_poses(run: Run, audit: Audit) -> Picture:
-    figure = Picture("pseudo-poses", TEXT, 2.3, layout="constrained")
+def _draw_poses(run: Run, audit: Audit) -> NamedFigure:
+    figure = NamedFigure("pseudo-poses", TEXT, 2.3, layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     roll, yaw = poses(known_points(audit), run.scheme)
     whose = "the labels" if is_measured(audit) else f"the {audit.names[-1]}'s points"
@@ -156,10 +157,10 @@ def _draw_poses(run: Run, audit: Audit) -> Picture:
 # --- faces ---
 
 
-def _draw_changes(run: Run, audit: Audit) -> list[Picture]:
-    """Every frame's error before and after, and pictures of those that changed most: one a clip, by rule."""
+def _draw_changes(run: Run, audit: Audit) -> list[NamedFigure]:
+    """Every frame's error before and after, and images of those that changed most: one a clip, by rule."""
     table = changes(audit)
-    scatter = Picture("pseudo-changes", COLUMN, 2.9, layout="constrained")
+    scatter = NamedFigure("pseudo-changes", COLUMN, 2.9, layout="constrained")
     axes = scatter.subplots()
     if not len(table):
         empty(axes, "nothing to show: no frame is measured\nfor both the init and the teacher")
@@ -188,12 +189,12 @@ def _draw_changes(run: Run, audit: Audit) -> list[Picture]:
     return [scatter, _draw_changed_faces(run, audit, table)]
 
 
-def _draw_changed_faces(run: Run, audit: Audit, table: pd.DataFrame) -> Picture:
+def _draw_changed_faces(run: Run, audit: Audit, table: pd.DataFrame) -> NamedFigure:
     names = ("most improved", "most worsened") if is_measured(audit) else ("agree more", "agree less")
     rows = dict(zip(names, (table[table.change < 0].iloc[::-1], table[table.change > 0])))
     chosen = {name: one_a_clip(found, SHOWN) for name, found in rows.items() if len(found)}
-    figure, axes = picture_grid("pseudo-changed-faces", 2 * max(1, len(chosen)), SHOWN, left=0.3, top=0.02, under=0.15)
-    clips = {face.image: (clip, face) for clip in (*run.clips, *run.single_images) for face in clip.faces}
+    figure, axes = image_grid("pseudo-changed-faces", 2 * max(1, len(chosen)), SHOWN, left=0.3, top=0.02, under=0.15)
+    clips = audited_faces(run)
     store, measured = fine_store(run), is_measured(audit)
     for number, (name, found) in enumerate(chosen.items()):
         for offset, model in enumerate(("init", "teacher")):

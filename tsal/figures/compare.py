@@ -14,7 +14,7 @@ from matplotlib.ticker import NullLocator
 from tsal.figures.comparison import INIT, SUPERVISED, Comparison, read_runs
 from tsal.figures.dataset import COLOURS
 from tsal.figures.pseudo_labels import empty
-from tsal.figures.style import COLUMN, MODELS, TEXT, Picture, save, styled
+from tsal.figures.style import COLUMN, MODELS, TEXT, NamedFigure, save, styled
 from tsal.figures.tables import write_tables
 
 
@@ -30,8 +30,8 @@ def compare_runs(folders: Sequence[Path], out: Path) -> list[Path]:
 
 def method_table(found: Comparison) -> pd.DataFrame:
     """A row for each list, number of labelled faces and method: seeds, mean, standard deviation over seeds (NaN for
-    one), and the
-    ``difference`` from the full method, paired over the seeds that both have."""
+    one), and the ``difference`` from the full method, paired over the seeds that both have.
+    """
     scores, rows = found.scores, []
     for (name, labelled), mine in scores.groupby(["list", "labelled"], sort=False):
         full = mine[mine.method == found.full].set_index("seed").NME
@@ -102,7 +102,7 @@ def _no_ablation(found: Comparison) -> str:
 
 
 @styled
-def draw_comparison(found: Comparison) -> list[Picture]:
+def draw_comparison(found: Comparison) -> list[NamedFigure]:
     """Methods with their seeds, NME against labels, and what each part is worth."""
     return [_draw_methods(found), _draw_budgets(found), _draw_ablation(found)]
 
@@ -122,7 +122,7 @@ def _short(method: str) -> str:
     return f"{name}\n{words[0].removeprefix('tsal.')}{more}" if words else name
 
 
-def _panels(figure: Picture, found: Comparison) -> dict[str, Any]:
+def _panels(figure: NamedFigure, found: Comparison) -> dict[str, Any]:
     lists = list(dict.fromkeys(found.scores.list))
     return dict(zip(lists, figure.subplots(1, len(lists), squeeze=False)[0]))
 
@@ -131,7 +131,7 @@ def _width(found: Comparison) -> float:
     return COLUMN if found.scores.list.nunique() == 1 else TEXT
 
 
-def _draw_methods(found: Comparison) -> Picture:
+def _draw_methods(found: Comparison) -> NamedFigure:
     """A dot a seed, their mean, and a whisker of one standard deviation each way."""
     numbers, colours = method_table(found), _colours(found)
     panels = list(dict.fromkeys(zip(numbers.list, numbers.labelled)))
@@ -139,7 +139,9 @@ def _draw_methods(found: Comparison) -> Picture:
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
     height = 0.5 + sum(0.12 + 0.11 * (1 + _short(method).count("\n")) for method in methods)
-    figure = Picture("compare-methods", COLUMN if columns == 1 else TEXT, max(1.3, height) * rows, layout="constrained")
+    figure = NamedFigure(
+        "compare-methods", COLUMN if columns == 1 else TEXT, max(1.3, height) * rows, layout="constrained"
+    )
     for axes, (name, labelled) in zip(figure.subplots(rows, columns, squeeze=False).flat, panels):
         mine = numbers[(numbers.list == name) & (numbers.labelled == labelled)].set_index("method")
         every = found.scores[(found.scores.list == name) & (found.scores.labelled == labelled)]
@@ -178,9 +180,9 @@ def _draw_methods(found: Comparison) -> Picture:
     return figure
 
 
-def _draw_budgets(found: Comparison) -> Picture:
+def _draw_budgets(found: Comparison) -> NamedFigure:
     numbers, colours = method_table(found), _colours(found)
-    figure = Picture("compare-budgets", _width(found), 2.2 + 0.08 * len(colours), layout="constrained")
+    figure = NamedFigure("compare-budgets", _width(found), 2.2 + 0.08 * len(colours), layout="constrained")
     marks = dict(zip(colours, "osD^vPX*<>" * (1 + len(colours) // 10)))
     for name, axes in _panels(figure, found).items():
         mine = numbers[numbers.list == name].sort_values("labelled", kind="stable")
@@ -217,11 +219,11 @@ def _draw_budgets(found: Comparison) -> Picture:
     return figure
 
 
-def _draw_ablation(found: Comparison) -> Picture:
+def _draw_ablation(found: Comparison) -> NamedFigure:
     """How much worse (right) or better (left) than the full method, seed by seed and over all budgets."""
     scores, colours = found.scores, _colours(found)
     methods = [method for method in colours if method in set(scores.method) and method not in (INIT, found.full)]
-    figure = Picture("compare-ablation", _width(found), max(1.3, 0.65 + 0.3 * len(methods)), layout="constrained")
+    figure = NamedFigure("compare-ablation", _width(found), max(1.3, 0.65 + 0.3 * len(methods)), layout="constrained")
     for name, axes in _panels(figure, found).items():
         table = scores[scores.list == name].pivot(index=["labelled", "seed"], columns="method", values="NME")
         changes = table.sub(table[found.full], axis=0) if found.full in table else table * np.nan

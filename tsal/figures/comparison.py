@@ -1,10 +1,10 @@
 """Files of several runs -> the numbers of their methods, to be compared over seeds, label budgets and parts left out.
 
-Runs are told apart by their configs. A seed is ``seed``; a budget is the number of labelled faces (of the manifest);
+Runs are distinguished by their configs. A seed is ``seed``; a budget is the number of labelled faces (of the manifest);
 every other setting that decides a result and is not the same in all runs makes a method of its own. A method is called
 by its name in configs/methods, and by the settings in which it differs from that file or from the profile of the first
 run. The first run's method is the full one, against which ablations are measured, seed by seed. What was trained on
-labels alone is told apart by the settings that such a training sees.
+labels alone is distinguished by the settings that such a training sees.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tsal.config import Config, load_method, settings_of
 from tsal.figures.style import NORMALISERS
 from tsal.utils import ConfigError, InputError
 
-BUDGET = ("data.labelled", "data.unlabelled", "render.labelled")  # the settings that a budget of labels stands in
+BUDGET = ("data.labelled", "data.unlabelled", "render.labelled")  # the settings that make a budget of labels
 SAME = {"seed", *settings_of("machine", "measuring"), *BUDGET} - {"data.transductive", "data.normaliser"}
 FURTHER = ("semi.steps", "semi.batch", "semi.lr")  # of what comes after the init
 INIT, SUPERVISED, TSAL = "supervised init", "supervised only", "TSAL"
@@ -114,12 +114,12 @@ def _name_methods(configs: Sequence[Config]) -> list[dict[str, str]]:
     names = []
     for one in settings:
         alone = [key for key in differing if not key.startswith(("tsal.", "tracker.")) and key not in unseen]
-        method, result, told = _known_method(one)
+        method, result, own = _known_method(one)
         names.append(
             {
                 _called(INIT, [key for key in alone if key not in FURTHER], one, usual): "init",
                 _called(SUPERVISED, alone, one, usual): "supervised",
-                _called(method, differing, one, usual | told): result,
+                _called(method, differing, one, usual | own): result,
             }
         )
     return names

@@ -9,12 +9,23 @@ import numpy as np
 import pandas as pd
 from matplotlib.patches import Rectangle
 
+from tsal.audit import finite, poses
 from tsal.data import Face, FaceStore, group_clips, plain_affine, read_list, read_prepared, spread
-from tsal.figures.style import LABELS, PICTURE, TEXT, Picture, draw_face, draw_landmarks, picture_grid, row_name, styled
+from tsal.figures.style import (
+    CROP_SIDE,
+    LABELS,
+    TEXT,
+    NamedFigure,
+    draw_face,
+    draw_landmarks,
+    image_grid,
+    row_name,
+    styled,
+)
 from tsal.geometry import apply_affine
 from tsal.schemes import Scheme
 
-AROUND = 1.8  # side of a shown picture over the longer side of the box
+AROUND = 1.8  # side of a shown image over the longer side of the box
 BOX = "#ffb000"
 # seaborn's "colorblind"
 COLOURS = ("#0173b2", "#d55e00", "#029e73", "#cc78bc", "#ca9161", "#56b4e9", "#949494", "#ece133")
@@ -52,20 +63,20 @@ def manifest_table(manifest: Mapping) -> pd.DataFrame:
     return pd.DataFrame({"faces or clips": counts})
 
 
-def draw_dataset(root: Path, lists: Mapping[str, Sequence[Face]], scheme: Scheme) -> list[Picture]:
+def draw_dataset(root: Path, lists: Mapping[str, Sequence[Face]], scheme: Scheme) -> list[NamedFigure]:
     """Faces and clips with landmarks and boxes, box sizes, poses, clip lengths and motion of lists whose paths are
     relative to ``root``.
     """
-    store = FaceStore(root, scheme, PICTURE, AROUND, 50)
+    store = FaceStore(root, scheme, CROP_SIDE, AROUND, 50)
     clips = [clip.faces for faces in lists.values() for clip in group_clips(faces) if len(clip.faces) > 1]
     strips = [_contact_sheet(store, clips)] if clips else []
     return [_samples(store, lists), *strips, _distributions(store, lists)]
 
 
 @styled
-def _samples(store: FaceStore, lists: Mapping[str, Sequence[Face]]) -> Picture:
+def _samples(store: FaceStore, lists: Mapping[str, Sequence[Face]]) -> NamedFigure:
     """Faces evenly spread over each list."""
-    figure, axes = picture_grid("dataset-samples", len(lists), 8, left=0.18, top=0.02)
+    figure, axes = image_grid("dataset-samples", len(lists), 8, left=0.18, top=0.02)
     for (name, faces), row in zip(lists.items(), axes):
         row_name(row[0], _short(name.rpartition("/")[2]))
         for face, place in zip(spread(faces, 8), row):
@@ -74,12 +85,12 @@ def _samples(store: FaceStore, lists: Mapping[str, Sequence[Face]]) -> Picture:
 
 
 @styled
-def _contact_sheet(store: FaceStore, clips: Sequence[Sequence[Face]], rows: int = 12, columns: int = 8) -> Picture:
+def _contact_sheet(store: FaceStore, clips: Sequence[Sequence[Face]], rows: int = 12, columns: int = 8) -> NamedFigure:
     """Clips evenly spread, a row each: frames evenly spread over the clip, cut by the one box of the clip, with each
     frame's own.
     """
     clips = spread(clips, rows)
-    figure, axes = picture_grid("dataset-clips", len(clips), columns, left=0.18, top=0.02)
+    figure, axes = image_grid("dataset-clips", len(clips), columns, left=0.18, top=0.02)
     for clip, row in zip(clips, axes):
         row_name(row[0], _short(Path(clip[0].image).parent.name))
         for face, place in zip(spread(clip, columns), row):
@@ -103,8 +114,8 @@ def _short(name: str) -> str:
 
 
 @styled
-def _distributions(store: FaceStore, lists: Mapping[str, Sequence[Face]]) -> Picture:
-    figure = Picture("dataset-distributions", TEXT, 2.9, layout="constrained")
+def _distributions(store: FaceStore, lists: Mapping[str, Sequence[Face]]) -> NamedFigure:
+    figure = NamedFigure("dataset-distributions", TEXT, 2.9, layout="constrained")
     axes = figure.subplots(2, 3).ravel()
     titles = (
         "size of the box, px",
@@ -121,7 +132,7 @@ def _distributions(store: FaceStore, lists: Mapping[str, Sequence[Face]]) -> Pic
     for name, faces in lists.items():
         boxes = np.array([face.box for face in faces])
         width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-        roll, yaw = poses(store, faces)
+        roll, yaw = labelled_poses(store, faces)
         clips = [clip.faces for clip in group_clips(faces) if len(clip.faces) > 1]
         values = (
             np.sqrt(width * height),
@@ -154,25 +165,14 @@ def _distributions(store: FaceStore, lists: Mapping[str, Sequence[Face]]) -> Pic
     return figure
 
 
-def poses(store: FaceStore, faces: Sequence[Face]) -> tuple[np.ndarray, np.ndarray]:
-    """Of labelled faces: roll in degrees, from the outer eye corners, and yaw as the centre landmark's offset from
-    their middle along
-    their line, over their distance (0: frontal). Empty for a scheme without these landmarks."""
-    scheme = store.scheme
+def labelled_poses(store: FaceStore, faces: Sequence[Face]) -> tuple[np.ndarray, np.ndarray]:
+    """Roll and yaw of labelled faces, see :func:`tsal.audit.poses`; empty for a scheme without these landmarks."""
     labelled = [face for face in faces if face.annotation]
-    if not scheme.ocular or not labelled:
+    if not labelled:
         return np.empty(0), np.empty(0)
     points, visible = map(np.array, zip(*(store.points(face) for face in spread(labelled, POSES))))
-    left, right = points[:, scheme.ocular[0]], points[:, scheme.ocular[1]]
-    line = right - left
-    length = np.linalg.norm(line, axis=1)
-    seen = visible[:, list(scheme.ocular)].all(1) & (length > 0)
-    roll = np.degrees(np.arctan2(line[:, 1], line[:, 0]))[seen]
-    if scheme.centre < 0:
-        return roll, np.empty(0)
-    seen &= visible[:, scheme.centre]
-    offset = points[seen, scheme.centre] - (left + right)[seen] / 2
-    return roll, (offset * line[seen]).sum(1) / length[seen] ** 2
+    roll, yaw = poses(np.where(visible[..., None], points, np.nan), store.scheme)
+    return finite(roll), finite(yaw)
 
 
 def motion(clips: Sequence[Sequence[Face]]) -> np.ndarray:

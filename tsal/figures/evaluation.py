@@ -1,4 +1,4 @@
-"""Figures of a run's predictions: cumulative errors, sources, faces, jitter, and the one picture that sums a run up."""
+"""Figures of a run's predictions: cumulative errors, sources, faces, jitter, and the one figure that sums a run up."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tsal.figures.style import (
     MODELS,
     TEXT,
     TRUTH,
-    Picture,
+    NamedFigure,
     cumulative,
     draw_crop,
     fine_store,
     headroom,
-    picture_grid,
+    image_grid,
     plain_log_ticks,
     row_name,
     run_file,
@@ -46,7 +46,7 @@ def _scored(run: Run) -> tuple[dict, np.ndarray, list[str]]:
 
 
 @styled
-def draw_evaluation(run: Run) -> list[Picture]:
+def draw_evaluation(run: Run) -> list[NamedFigure]:
     """Cumulative errors, sources and faces of every evaluation list; a list without labels shows its faces alone."""
     predictions, errors, lists = _scored(run)
     charts = [_draw_ced(run, predictions, errors, lists), _draw_sources(run, lists)] if lists else []
@@ -68,10 +68,10 @@ def _plot_ced(axes, run: Run, predictions: dict, errors: np.ndarray, name: str, 
     axes.legend(title=title, loc="best", alignment="left")
 
 
-def _draw_ced(run: Run, predictions: dict, errors: np.ndarray, lists: list[str]) -> Picture:
+def _draw_ced(run: Run, predictions: dict, errors: np.ndarray, lists: list[str]) -> NamedFigure:
     columns = min(2, len(lists))
     rows = -(-len(lists) // columns)
-    figure = Picture("evaluation-ced", COLUMN if columns == 1 else TEXT, 2.5 * rows, layout="constrained")
+    figure = NamedFigure("evaluation-ced", COLUMN if columns == 1 else TEXT, 2.5 * rows, layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False)
     for axes, name in zip(panels.flat, lists):
         _plot_ced(axes, run, predictions, errors, name)
@@ -81,10 +81,10 @@ def _draw_ced(run: Run, predictions: dict, errors: np.ndarray, lists: list[str])
     return figure
 
 
-def _draw_sources(run: Run, lists: list[str]) -> Picture:
+def _draw_sources(run: Run, lists: list[str]) -> NamedFigure:
     numbers = table(run)
     sources = list(dict.fromkeys(numbers.source))
-    figure = Picture("evaluation-sources", COLUMN, 0.75 + 0.9 * len(lists), layout="constrained")
+    figure = NamedFigure("evaluation-sources", COLUMN, 0.75 + 0.9 * len(lists), layout="constrained")
     panels = figure.subplots(len(lists), 1, squeeze=False)[:, 0]
     for axes, name in zip(panels, lists):
         for step, (model, rows) in enumerate(numbers[numbers.list == name].groupby("model", sort=False)):
@@ -100,11 +100,11 @@ def _draw_sources(run: Run, lists: list[str]) -> Picture:
     return figure
 
 
-def _draw_jitter(run: Run) -> Picture:
+def _draw_jitter(run: Run) -> NamedFigure:
     """Each evaluated clip's jitter and NME, and their means: a model that only smooths goes down and to the right."""
     clips = clip_table(run)
     lists = list(dict.fromkeys(clips.list))
-    figure = Picture("evaluation-jitter", COLUMN if len(lists) < 2 else TEXT, 2.6, layout="constrained")
+    figure = NamedFigure("evaluation-jitter", COLUMN if len(lists) < 2 else TEXT, 2.6, layout="constrained")
     if not lists:
         empty(figure.subplots(), "nothing to show: no evaluation list has\na labelled clip of three even frames")
         return figure
@@ -134,7 +134,7 @@ def _draw_jitter(run: Run) -> Picture:
     return figure
 
 
-def _draw_faces(run: Run, predictions: dict, errors: np.ndarray) -> Picture:
+def _draw_faces(run: Run, predictions: dict, errors: np.ndarray) -> NamedFigure:
     """Faces at fixed places of the teacher's ranking, from best to worst: supervised above, teacher below, labels in
     white.
     """
@@ -150,7 +150,7 @@ def _draw_faces(run: Run, predictions: dict, errors: np.ndarray) -> Picture:
         "worst": 1.0,
     }
     left = 0.18 if len(lists) == 1 else 0.3
-    figure, axes = picture_grid("evaluation-faces", len(models) * len(lists), len(places), left=left, under=0.15)
+    figure, axes = image_grid("evaluation-faces", len(models) * len(lists), len(places), left=left, under=0.15)
     store, teacher = fine_store(run), errors[names.index("teacher")]
     for number, name in enumerate(lists):
         mine = np.flatnonzero(predictions["list"] == name)
@@ -180,8 +180,8 @@ def _draw_faces(run: Run, predictions: dict, errors: np.ndarray) -> Picture:
 
 
 @styled
-def draw_summary(run: Run) -> Picture:
-    """One wide picture of what comes out: clips with the teacher's landmarks, cumulative errors, the table."""
+def draw_summary(run: Run) -> NamedFigure:
+    """One wide figure of what comes out: clips with the teacher's landmarks, cumulative errors, the table."""
     predictions, errors, lists = _scored(run)
     name = (lists or list(run.lists.evaluate))[0]
     teacher = predictions["models"].tolist().index("teacher")
@@ -208,7 +208,7 @@ def draw_summary(run: Run) -> Picture:
         rows = [chosen[: -(-len(chosen) // 2)], chosen[-(-len(chosen) // 2) :]]
     left, cell, height = 0.6 + 1.23 * max(map(len, rows)), 1.2, 3.2
     width = left + 3.1
-    figure, store = Picture("summary", width, height), fine_store(run)
+    figure, store = NamedFigure("summary", width, height), fine_store(run)
     for r, row in enumerate(rows):
         for c, (clip, face) in enumerate(row):
             x, y = 0.06 + 1.23 * c, height - 0.25 - cell - 1.23 * r

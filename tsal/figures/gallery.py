@@ -12,14 +12,14 @@ import cv2
 from tsal.run import Run
 from tsal.utils import OUTPUTS, REPOSITORY, InputError, replacing, write_text
 
-PAGES, PICTURES = OUTPUTS / "gallery", REPOSITORY / "docs" / "gallery"
+PAGES, FIGURES = OUTPUTS / "gallery", REPOSITORY / "docs" / "gallery"
 CHOSEN = ("samples-views", "tracker", "pseudo-error", "evaluation-ced", "history", "summary")
-LIMIT = 150 * 1024  # bytes of a picture
+LIMIT = 150 * 1024  # bytes of a figure
 
 
-def write_gallery(run: Run, pages: Path = PAGES, pictures: Path = PICTURES) -> list[Path]:
-    """Executed notebooks in ``pages`` with an ``index.html``, and the chosen figures in ``pictures``; their paths."""
-    return [*write_pages(run, pages), *write_pictures(run, pictures)]
+def write_gallery(run: Run, pages: Path = PAGES, figures: Path = FIGURES) -> list[Path]:
+    """Executed notebooks in ``pages`` with an ``index.html``, and the chosen figures in ``figures``; their paths."""
+    return [*write_pages(run, pages), *write_figures(run, figures)]
 
 
 # --- pages ---
@@ -68,10 +68,10 @@ def heading(notebook) -> tuple[str, str]:
     return title[1] if title else "notebook", plain
 
 
-# --- pictures ---
+# --- figures ---
 
 
-def write_pictures(run: Run, folder: Path, limit: int = LIMIT) -> list[Path]:
+def write_figures(run: Run, folder: Path, limit: int = LIMIT) -> list[Path]:
     """The chosen figures of the run as PNG of at most ``limit`` bytes each: smaller ones where they need to be."""
     sources = [run.folder / "figures" / f"{name}.png" for name in CHOSEN]
     if missing := [path.name for path in sources if not path.exists()]:
@@ -87,12 +87,12 @@ def _write_within(source: Path, target: Path, limit: int) -> Path:
         with replacing(target) as temporary:
             shutil.copyfile(source, temporary)
         return target
-    picture = cv2.imread(str(source))
+    image = cv2.imread(str(source))
     content, share = source.read_bytes(), 1.0
     while len(content) > limit:
         share *= min(0.95, (limit / len(content)) ** 0.5)  # bytes go roughly with the area
-        size = [max(1, round(share * side)) for side in picture.shape[1::-1]]
-        smaller = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        size = [max(1, round(share * side)) for side in image.shape[1::-1]]
+        smaller = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         content = cv2.imencode(".png", smaller, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()
     with replacing(target) as temporary:
         temporary.write_bytes(content)

@@ -1,4 +1,4 @@
-"""Figures of a run's audit: how right pseudo-labels are, by source and by step, and what tells the right from the
+"""Figures of a run's audit: how right pseudo-labels are, by source and by step, and what separates right from
 wrong.
 """
 
@@ -16,14 +16,15 @@ from tsal.figures.style import (
     SOURCES,
     TEXT,
     TRUTH,
-    Picture,
+    NamedFigure,
+    audited_faces,
     draw_crop,
     fine_store,
     headroom,
-    picture_grid,
+    image_grid,
+    open_audit,
     quantiles,
     row_name,
-    run_file,
     styled,
     under_name,
     unit,
@@ -32,9 +33,9 @@ from tsal.run import Run
 
 
 @styled
-def draw_pseudo_labels(run: Run) -> list[Picture]:
-    """How right the sources of the audit are, and what tells; without labels, how far they agree."""
-    audit = Audit.open(run_file(run, "audit/labels.parquet").parent)
+def draw_pseudo_labels(run: Run) -> list[NamedFigure]:
+    """How right the sources of the audit are, and what predicts their error; without labels, how far they agree."""
+    audit = open_audit(run)
     always = [_draw_steps(run, audit), _draw_examples(run, audit)]
     if not is_measured(audit):
         return [_draw_disagreement(audit), *always]
@@ -48,8 +49,8 @@ def empty(axes, why: str) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _draw_source_errors(run: Run, audit: Audit) -> Picture:
-    figure = Picture("pseudo-error", TEXT, 3.2, layout="constrained")
+def _draw_source_errors(run: Run, audit: Audit) -> NamedFigure:
+    figure = NamedFigure("pseudo-error", TEXT, 3.2, layout="constrained")
     panels = figure.subplots(1, len(audit.names), sharey=True, sharex=True, squeeze=False)[0]
     largest = 0.0
     for axes, model in zip(panels, audit.names):
@@ -68,8 +69,8 @@ def _draw_source_errors(run: Run, audit: Audit) -> Picture:
     return figure
 
 
-def _draw_reliability(run: Run, audit: Audit) -> Picture:
-    figure = Picture("pseudo-reliability", TEXT, 2.7, layout="constrained")
+def _draw_reliability(run: Run, audit: Audit) -> NamedFigure:
+    figure = NamedFigure("pseudo-reliability", TEXT, 2.7, layout="constrained")
     teacher = audit.labels("teacher")[0]
     disagreement, flow, gates = figure.subplots(1, 3)
     for model in audit.names:
@@ -77,13 +78,13 @@ def _draw_reliability(run: Run, audit: Audit) -> Picture:
         binned(disagreement, audit.labels(model)[0].disagreement, error, MODELS[model], MODEL_DASHES[model], model)
     disagreement.set(
         xlabel="disagreement of heatmap and\ncentre sources (px of the input)",
-        title="disagreement tells the fused error",
+        title="fused error by disagreement",
     )
     for source in ("tracked_heatmap", "tracked_centre", "propagated"):
         error = audit.errors("teacher", source)
         binned(flow, teacher.flow_error, error, SOURCES[source], SOURCE_DASHES[source], source.replace("_", " "))
     flow.set(
-        xlabel="forward-backward error\nof the flow (px of the input)", title="flow tells the tracked error (teacher)"
+        xlabel="forward-backward error\nof the flow (px of the input)", title="tracked error by flow error (teacher)"
     )
     error = audit.errors("teacher", "fused")
     own = teacher.disagreement
@@ -138,9 +139,9 @@ def _coverage(score: np.ndarray, error: np.ndarray, count: int = 200) -> tuple[n
     return kept / len(error), means[kept - 1]
 
 
-def _draw_calibration(run: Run, audit: Audit) -> Picture:
-    """What error a disagreement stands for, learned on every second clip, and whether it is right on the others."""
-    figure = Picture("pseudo-calibration", TEXT, 2.6, layout="constrained")
+def _draw_calibration(run: Run, audit: Audit) -> NamedFigure:
+    """What error a disagreement predicts, learned on every second clip, and whether it is right on the others."""
+    figure = NamedFigure("pseudo-calibration", TEXT, 2.6, layout="constrained")
     maps, checks = figure.subplots(1, 2)
     shown = {model: one for (model, score), one in calibrations(audit).items() if score == "landmark"}
     for model, one in shown.items():
@@ -172,11 +173,11 @@ def _off(model: str, one: Calibration) -> str:
     return f"{one.off:.2f} / {one.mean:.2f}  {model}"
 
 
-def _draw_steps(run: Run, audit: Audit) -> Picture:
+def _draw_steps(run: Run, audit: Audit) -> NamedFigure:
     """Sources, disagreement, flow and gate over TSAL's steps, of the same frames at every step; step 0 is the init."""
     table = step_table(audit)
     measured = is_measured(audit)
-    figure = Picture("pseudo-steps", TEXT, 4.2 if measured else 2.3, layout="constrained")
+    figure = NamedFigure("pseudo-steps", TEXT, 4.2 if measured else 2.3, layout="constrained")
     panels = figure.subplots(2 if measured else 1, 6 if measured else 3, squeeze=False)
     models = [name for name in audit.names if name != "init"]
     init = table[table.model == "init"]
@@ -256,8 +257,8 @@ def _draw_steps(run: Run, audit: Audit) -> Picture:
     return figure
 
 
-def _draw_disagreement(audit: Audit) -> Picture:
-    figure = Picture("pseudo-disagreement", COLUMN, 1.9, layout="constrained")
+def _draw_disagreement(audit: Audit) -> NamedFigure:
+    figure = NamedFigure("pseudo-disagreement", COLUMN, 1.9, layout="constrained")
     names = {
         "disagreement": "disagreement of heatmap\nand centre sources",
         "flow_error": "forward-backward error\nof the flow",
@@ -277,7 +278,7 @@ def _draw_disagreement(audit: Audit) -> Picture:
     return figure
 
 
-def _draw_examples(run: Run, audit: Audit) -> Picture:
+def _draw_examples(run: Run, audit: Audit) -> NamedFigure:
     """Best, median and worst frame by the teacher's mean disagreement: every source's points, truth in white."""
     teacher = audit.labels("teacher")[0]
     own, sources = known_mean(teacher.disagreement), audit.sources
@@ -285,11 +286,9 @@ def _draw_examples(run: Run, audit: Audit) -> Picture:
     candidates = np.flatnonzero(tracked) if tracked.any() else np.arange(len(own))
     disagreement = np.nan_to_num(own, nan=np.inf)
     order = candidates[np.argsort(disagreement[candidates], kind="stable")]
-    clips = {face.image: (clip, face) for clip in (*run.clips, *run.single_images) for face in clip.faces}
+    clips = audited_faces(run)
     store = fine_store(run)
-    figure, axes = picture_grid(
-        "pseudo-examples", 3, len(sources), left=0.3, under=0.16 if audit.visible.any() else 0.0
-    )
+    figure, axes = image_grid("pseudo-examples", 3, len(sources), left=0.3, under=0.16 if audit.visible.any() else 0.0)
     for row, label, frame in zip(axes, ("most agreed", "median", "least agreed"), order[[0, len(order) // 2, -1]]):
         clip, face = clips[audit.frames.image.iloc[frame]]
         says = f"\n{own[frame]:.1f} px apart" if np.isfinite(own[frame]) else ""

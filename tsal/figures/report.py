@@ -34,7 +34,7 @@ def comparison_tables(run: Run, source: str = "heatmap") -> list[str]:
         note = f"{name}: {first.faces} faces, normaliser {run.config.data.normaliser}, source {source}"
         note += f"; {first.degenerate} more not scored (degenerate normaliser)" if first.degenerate else ""
         note += (
-            "; TRANSDUCTIVE: pictures of this list may have been trained on without their labels"
+            "; TRANSDUCTIVE: images of this list may have been trained on without their labels"
             if first.transductive
             else ""
         )

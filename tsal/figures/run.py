@@ -1,5 +1,5 @@
-"""Files of a run -> figures and tables. Nothing in here trains or predicts; the tracker alone is asked, for its
-pictures.
+"""Files of a run -> figures and tables. Nothing in here trains or predicts; the tracker alone is run, for its
+figures.
 
 Each ``draw_*`` returns figures with a name, those of audit and evaluation from modules of their own; :func:`draw_all`
 writes them to ``<run>/figures``. What a figure shows is what the run's files say: draw again and the same bytes come
@@ -27,14 +27,14 @@ from tsal.figures.style import (
     MODELS,
     SOURCES,
     TEXT,
-    Picture,
+    NamedFigure,
     draw_crop,
     draw_face,
     draw_landmarks,
     flow_colours,
     flow_wheel,
     headroom,
-    picture_grid,
+    image_grid,
     plain_log_ticks,
     row_name,
     run_file,
@@ -65,16 +65,16 @@ __all__ = [
 
 
 @styled
-def draw_samples(run: Run) -> list[Picture]:
+def draw_samples(run: Run) -> list[NamedFigure]:
     """Labelled photographs, strips of unlabelled clips, and training's augmented views of both."""
     faces = spread(run.lists.labelled, 24)
     rows = -(-len(faces) // 8)
-    photographs, axes = picture_grid("samples-labelled", rows, -(-len(faces) // rows), top=0.02)
+    photographs, axes = image_grid("samples-labelled", rows, -(-len(faces) // rows), top=0.02)
     for face, place in zip(faces, axes.flat):
         draw_crop(place, run.store, (face,), face, {LABELS: run.store.points(face)})
     clips = spread(run.clips, 4) or spread(run.single_images, 4)
     length = max(1, min(8, max((len(clip.faces) for clip in clips), default=1)))
-    strips, axes = picture_grid(
+    strips, axes = image_grid(
         "samples-clips", max(1, len(clips)), length, width=min(TEXT, 1.2 * length + 0.3), left=0.18
     )
     for number, place in enumerate(axes[0], 1):
@@ -86,7 +86,7 @@ def draw_samples(run: Run) -> list[Picture]:
     return [photographs, strips, _draw_views(run)]
 
 
-def _draw_views(run: Run) -> Picture:
+def _draw_views(run: Run) -> NamedFigure:
     """The first batch of training, as the detectors see it."""
     pools, seed = (run.lists.labelled, run.clips, run.single_images), run.config.seed + 31
     sizes = (8, 4, 0) if run.clips else (8, 0, 8)
@@ -97,10 +97,10 @@ def _draw_views(run: Run) -> Picture:
     return view_grid("samples-views", view_rows(views), views.points, batch.visible, run.scheme)
 
 
-def view_grid(name: str, rows: dict[str, Tensor], points: Tensor, visible: Tensor, scheme: Scheme) -> Picture:
+def view_grid(name: str, rows: dict[str, Tensor], points: Tensor, visible: Tensor, scheme: Scheme) -> NamedFigure:
     """A row of at most 8 images (N, 3, S, S) for each name; the first row's have their labels (N, K, 2) px."""
     columns = max(1, min(8, max(map(len, rows.values()))))
-    figure, axes = picture_grid(name, len(rows), columns, width=min(TEXT, 0.3 + 1.2 * columns), left=0.3, top=0.02)
+    figure, axes = image_grid(name, len(rows), columns, width=min(TEXT, 0.3 + 1.2 * columns), left=0.3, top=0.02)
     for number, ((label, images), row) in enumerate(zip(rows.items(), axes)):
         row_name(row[0], label)
         for index, (image, place) in enumerate(zip(images, row)):
@@ -131,19 +131,17 @@ def _track(run: Run, pairs: list[tuple[Face, Face]]) -> dict[str, np.ndarray]:
     frames = to_float(plain_views(run.store, pairs)[0])
     first, second = frames[0::2], frames[1::2]
     forward, backward = both_directions(tracker, first, second)
-    pictures = {"first": first, "second": second, "rebuilt": reconstruct_next(first, backward[0])}
-    return {name: images.permute(0, 2, 3, 1).numpy() for name, images in pictures.items()} | {
-        "flow": forward[0].numpy()
-    }
+    shown = {"first": first, "second": second, "rebuilt": reconstruct_next(first, backward[0])}
+    return {name: images.permute(0, 2, 3, 1).numpy() for name, images in shown.items()} | {"flow": forward[0].numpy()}
 
 
 @styled
-def draw_tracker(run: Run) -> list[Picture]:
+def draw_tracker(run: Run) -> list[NamedFigure]:
     """What the tracker sees on the pairs with median and with most motion, and its errors beside no motion and DIS."""
     evaluated = [c for faces in run.lists.evaluate.values() for c in group_clips(faces) if len(c.faces) > 1]
     clips = spread(evaluated or run.clips, 24)
     if not clips:
-        figure = Picture("tracker", COLUMN, 1.2)
+        figure = NamedFigure("tracker", COLUMN, 1.2)
         empty(figure.subplots(), "nothing to show: no clip of two frames or more")
         return [figure]
     seen = _track(run, [clip.faces[:2] for clip in clips])
@@ -156,7 +154,7 @@ def draw_tracker(run: Run) -> list[Picture]:
         "difference × 3",
         "same, without flow",
     )
-    pictures, axes = picture_grid("tracker", 2, len(names), left=0.18)
+    figure, axes = image_grid("tracker", 2, len(names), left=0.18)
     for row, label, pair in zip(axes, ("median motion", "most motion"), (order[len(order) // 2], order[-1])):
         first, second, rebuilt, flow = (seen[name][pair] for name in ("first", "second", "rebuilt", "flow"))
         longest = float(np.hypot(*flow).max())
@@ -169,17 +167,17 @@ def draw_tracker(run: Run) -> list[Picture]:
         row_name(row[0], label)
     for place, name in zip(axes[0], names):
         place.set_title(name, pad=3, fontsize=6.8)
-    return [pictures, _draw_tracker_errors(run)]
+    return [figure, _draw_tracker_errors(run)]
 
 
-def _draw_tracker_errors(run: Run) -> Picture:
+def _draw_tracker_errors(run: Run) -> NamedFigure:
     report = json.loads(run_file(run, "tracker/metrics.json").read_text())
     titles = {
         "endpoint_error": "pixels seen in both\n(end-point error)",
         "transfer": "labelled points propagated\nto the next frame",
     }
     kinds = [kind for kind in titles if any(kind in row for row in report.values())]
-    figure = Picture("tracker-error", COLUMN, 1.9, layout="constrained")
+    figure = NamedFigure("tracker-error", COLUMN, 1.9, layout="constrained")
     for axes, kind in zip(figure.subplots(1, max(1, len(kinds)), squeeze=False)[0], kinds):
         values = [report[name].get(kind, np.nan) for name in report]
         colours = [SOURCES["propagated"] if name == "tracker" else "#c4c4c4" for name in report]
@@ -197,11 +195,11 @@ def _draw_tracker_errors(run: Run) -> Picture:
 
 
 @styled
-def draw_history(run: Run) -> list[Picture]:
+def draw_history(run: Run) -> list[NamedFigure]:
     """Loss terms and what training notes of its targets, over optimiser steps; the init's steps come first."""
     histories = {name: pd.read_csv(run_file(run, f"{name}/history.csv")) for name in ("init", "supervised", "semi")}
     offset = histories["init"].step.iloc[-1]
-    figure = Picture("history", TEXT, 4.9, layout="constrained")
+    figure = NamedFigure("history", TEXT, 4.9, layout="constrained")
     axes = figure.subplots(3, 3)
 
     def line(place, name: str, column: str, **options) -> None:

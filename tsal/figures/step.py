@@ -24,12 +24,12 @@ from tsal.figures.style import (
     SOURCES,
     TEXT,
     TRUTH,
-    Picture,
+    NamedFigure,
     draw_face,
     draw_landmarks,
     flow_colours,
     flow_wheel,
-    picture_grid,
+    image_grid,
     row_name,
     styled,
     under_name,
@@ -178,10 +178,10 @@ def sources_table(step: Step) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
-# --- pictures ---
+# --- figures ---
 
 
-def _picture(image: Tensor) -> np.ndarray:
+def _array(image: Tensor) -> np.ndarray:
     return image.permute(1, 2, 0).clamp(0, 1).numpy()
 
 
@@ -195,21 +195,21 @@ def _width(columns: int) -> float:
     return min(TEXT, 0.3 + 1.6 * columns)
 
 
-def _nothing(name: str) -> Picture:
-    figure = Picture(name, TEXT, 1.0)
+def _nothing(name: str) -> NamedFigure:
+    figure = NamedFigure(name, TEXT, 1.0)
     empty(figure.subplots(), "nothing to show: the batch has no clip of two frames or more")
     return figure
 
 
 @styled
-def draw_views(step: Step) -> Picture:
+def draw_views(step: Step) -> NamedFigure:
     """The batch as the detectors see it: labelled faces, and the weak and the strong view of unlabelled frames."""
     views = step.views
     return view_grid("step-views", view_rows(views), views.points, step.batch.visible, step.run.scheme)
 
 
 def _shade(axes, maps: np.ndarray, side: int) -> None:
-    """A map (h, w) over a picture of ``side`` px."""
+    """A map (h, w) over an image of ``side`` px."""
     edges = (-0.5, side - 0.5, side - 0.5, -0.5)
     axes.imshow(maps / max(float(maps.max()), 1e-9), cmap="inferno", alpha=0.55, extent=edges, vmin=0, vmax=1)
 
@@ -222,11 +222,11 @@ def _centre_cell(detector: Detector, detection: Detection) -> np.ndarray:
 
 
 def _draw_heads(axes: np.ndarray, step: Step, frame: int, image: Tensor, detection: Detection, prefix: str) -> None:
-    """Both heads' outputs of one row of a detection over its picture, with the points that the sources read there."""
+    """Both heads' outputs of one row of a detection over its image, with the points that the sources read there."""
     side, sources = step.run.config.model.input, step.labels.sources
     heat, centre = step.detector.maps(detection)[0].amax(0), detection.centre[0, 0].float().sigmoid()
     for place, head, shade in zip(axes, ("heatmap", "centre"), (heat.numpy(), centre.numpy())):
-        draw_face(place, _picture(image))
+        draw_face(place, _array(image))
         _shade(place, shade, side)
         if head == "centre":
             start, ends = _centre_cell(step.detector, detection)[0], step.detector.centre(detection)[0][0, 0].numpy()
@@ -243,7 +243,7 @@ def _draw_heads(axes: np.ndarray, step: Step, frame: int, image: Tensor, detecti
 
 
 @styled
-def draw_sources(step: Step) -> Picture:
+def draw_sources(step: Step) -> NamedFigure:
     """What both heads say on frame t + 1 (left) and on frame t + 1 as the flow rebuilds it from frame t (right).
 
     Colour: the heatmap head's largest value over landmarks, or the centre's heatmap, with the offsets from the best
@@ -253,7 +253,7 @@ def draw_sources(step: Step) -> Picture:
     frames = [int(step.batch.following[pair]) for pair in pairs] or list(range(min(3, len(step.views.weak))))
     names = ["heatmap head,\nframe t + 1", "centre and offsets,\nframe t + 1"]
     names += ["heatmap head,\nrebuilt t + 1", "centre and offsets,\nrebuilt t + 1"] * tracked
-    figure, axes = picture_grid("step-sources", max(1, len(frames)), len(names), top=0.32, under=0.16)
+    figure, axes = image_grid("step-sources", max(1, len(frames)), len(names), top=0.32, under=0.16)
     seen, rebuilt = step.teacher.detection.detach(), step.rebuilt
     for number, (frame, row) in enumerate(zip(frames, axes)):
         _draw_heads(row[:2], step, frame, step.views.weak[frame], seen.rows(slice(frame, frame + 1)), "")
@@ -267,13 +267,13 @@ def draw_sources(step: Step) -> Picture:
 
 
 @styled
-def draw_flow(step: Step) -> Picture:
+def draw_flow(step: Step) -> NamedFigure:
     """Two frames, the flow between them, frame t + 1 rebuilt from frame t, and where the flow does not return."""
     pairs = _pairs(step, 3)
     if not pairs:
         return _nothing("step-flow")
     names = ("frame t", "frame t + 1", "flow from t to t + 1", "t + 1 rebuilt from t", "there and back\n(white: 2 px)")
-    figure, axes = picture_grid("step-flow", len(pairs), len(names), top=0.32, under=0.16)
+    figure, axes = image_grid("step-flow", len(pairs), len(names), top=0.32, under=0.16)
     forward, backward = step.flows
     error = forward_backward_error(backward, forward).numpy()
     rebuilt, gate = step.rebuilt, step.run.config.tsal.max_fb_error
@@ -281,7 +281,7 @@ def draw_flow(step: Step) -> Picture:
         flow, weak = forward[pair].numpy(), step.views.weak
         longest = float(np.hypot(*flow).max())
         frames = [weak[step.batch.previous[pair]], weak[step.batch.following[pair]]]
-        first, second, third = map(_picture, (*frames, rebuilt[pair]))
+        first, second, third = map(_array, (*frames, rebuilt[pair]))
         for place, image in zip(row, (first, second, flow_colours(flow, longest), third)):
             draw_face(place, image)
         flow_wheel(row[2], longest)
@@ -294,7 +294,7 @@ def draw_flow(step: Step) -> Picture:
 
 
 @styled
-def draw_target(step: Step) -> Picture:
+def draw_target(step: Step) -> NamedFigure:
     """The fused target on the weak view, with the labels where the batch has any to measure by; the same target on the
     student's strong view; and what the student said there.
     """
@@ -302,14 +302,14 @@ def draw_target(step: Step) -> Picture:
     frames, scheme, batch = spread(frames, 6), step.run.scheme, step.batch
     columns = max(1, len(frames))
     names = ("fused target,\nweak view", "the target,\nstrong view", "student,\nstrong view")
-    figure, axes = picture_grid("step-target", 3, columns, width=_width(columns), left=0.3, top=0.02)
+    figure, axes = image_grid("step-target", 3, columns, width=_width(columns), left=0.3, top=0.02)
     fused = step.labels.fused
     target = torch.where(fused.weight[..., None] > 0, fused.points, torch.nan)
     moved = to_view(target, batch.to_strong, batch.flipped, scheme)
     said = step.detector.heatmap(step.student.detection.detach())[0]
     for column, frame in zip(axes.T, frames):
         for place, image in zip(column, (step.views.weak, step.views.strong, step.views.strong)):
-            draw_face(place, _picture(image[frame]))
+            draw_face(place, _array(image[frame]))
         if batch.truth is not None:
             draw_landmarks(column[0], batch.truth[frame].numpy(), scheme, TRUTH)
         draw_landmarks(column[0], target[frame].numpy(), scheme, SOURCES["fused"], width=0.7)

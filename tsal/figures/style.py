@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from tsal.data import Face, FaceStore, plain_affine
+from tsal.audit import Audit
+from tsal.data import Clip, Face, FaceStore, plain_affine
 from tsal.geometry import apply_affine
 from tsal.run import Run
 from tsal.schemes import Scheme
@@ -59,7 +60,7 @@ NORMALISERS = {
     "face_size": "face size of the list",
 }
 STAGES = {"history.csv": "train", "labels.parquet": "pseudo", "predictions.npz": "evaluate", "metrics.json": "evaluate"}
-PICTURE = 240  # px, side of crops that are looked at rather than trained on
+CROP_SIDE = 240  # px, side of crops that are looked at rather than trained on
 
 STYLE = {
     "figure.dpi": 110,
@@ -91,7 +92,7 @@ STYLE = {
 }
 
 
-class Picture(Figure):
+class NamedFigure(Figure):
     """A figure with a file name (``name``), shown by notebooks as it is."""
 
     def __init__(self, name: str, width: float, height: float, **options):
@@ -118,7 +119,7 @@ def styled(draw):
 
 
 @styled
-def save(figure: Picture, folder: Path) -> list[Path]:
+def save(figure: NamedFigure, folder: Path) -> list[Path]:
     """``<name>.png`` and ``<name>.pdf`` in the folder; no dates and no versions in them."""
     paths = []
     for kind, metadata in (
@@ -131,17 +132,17 @@ def save(figure: Picture, folder: Path) -> list[Path]:
     return paths
 
 
-def picture_grid(
+def image_grid(
     name: str, rows: int, columns: int, *, width=TEXT, left=0.0, top=0.2, under=0.0, below=0.0, gap=0.04
-) -> tuple[Picture, np.ndarray]:
-    """Axes (rows, columns) for square pictures, placed to the point.
+) -> tuple[NamedFigure, np.ndarray]:
+    """Axes (rows, columns) for square images, placed to the point.
 
     Inches: ``left`` for names of rows, ``top`` for names of columns, ``under`` each row for a line of text, ``below``
     them all.
     """
     cell = (width - left - gap * (columns - 1)) / columns
     height = top + rows * (cell + under) + gap * (rows - 1) + below
-    figure, axes = Picture(name, width, height), np.empty((rows, columns), object)
+    figure, axes = NamedFigure(name, width, height), np.empty((rows, columns), object)
     for row, column in np.ndindex(rows, columns):
         x, y = left + column * (cell + gap), height - top - cell - row * (cell + under + gap)
         axes[row, column] = figure.add_axes((x / width, y / height, cell / width, cell / height))
@@ -150,7 +151,7 @@ def picture_grid(
 
 
 def row_name(axes, text: str) -> None:
-    """A row's name at the left of its first picture, upwards."""
+    """A row's name at the left of its first image, upwards."""
     axes.text(-0.04, 0.5, text, transform=axes.transAxes, rotation=90, ha="right", va="center", fontsize=7)
 
 
@@ -177,7 +178,7 @@ def plain_log_ticks(axes) -> None:
 
 
 def draw_face(axes, image: np.ndarray) -> None:
-    """An RGB or grey picture; what is drawn later does not move its limits."""
+    """An RGB or grey image; what is drawn later does not move its limits."""
     axes.imshow(image, cmap="gray" if image.ndim == 2 else None)
     axes.set_autoscale_on(False)
 
@@ -185,7 +186,7 @@ def draw_face(axes, image: np.ndarray) -> None:
 def draw_landmarks(
     axes, points: np.ndarray, scheme: Scheme, colour: str, *, width=0.9, visible: np.ndarray | None = None
 ) -> None:
-    """Points (K, 2) px of the picture: the scheme's lines, and a dot on every landmark; hidden and unknown ones break
+    """Points (K, 2) px of the image: the scheme's lines, and a dot on every landmark; hidden and unknown ones break
     the line.
 
     A scheme without lines gets larger dots. Truth is drawn thin, to leave what is measured against it in sight.
@@ -232,7 +233,7 @@ def flow_colours(flow: np.ndarray, longest: float) -> np.ndarray:
 
 
 def flow_wheel(axes, longest: float) -> None:
-    """The key of :func:`flow_colours`, in a corner of the picture."""
+    """The key of :func:`flow_colours`, in a corner of the image."""
     side = np.linspace(-1, 1, 61)
     x, y = np.meshgrid(side, side)
     wheel = np.dstack([flow_colours(np.stack([x, y]), 1.0), (np.hypot(x, y) <= 1).astype(float)])
@@ -254,6 +255,15 @@ def run_file(run: Run, name: str) -> Path:
     return path
 
 
+def open_audit(run: Run) -> Audit:
+    return Audit.open(run_file(run, "audit/labels.parquet").parent)
+
+
+def audited_faces(run: Run) -> dict[str, tuple[Clip, Face]]:
+    """The unlabelled training faces, with their clips, by the path of their image."""
+    return {face.image: (clip, face) for clip in (*run.clips, *run.single_images) for face in clip.faces}
+
+
 def unit(run: Run) -> str:
     mark = ", transductive" if run.config.data.transductive else ""
     return f"% of {NORMALISERS[run.config.data.normaliser]}{mark}"
@@ -261,7 +271,7 @@ def unit(run: Run) -> str:
 
 def fine_store(run: Run) -> FaceStore:
     """Crops for people to look at, where the run's own have the few pixels of the network's input."""
-    return FaceStore(run.root, run.scheme, PICTURE, run.config.augment.box_scale, 50)
+    return FaceStore(run.root, run.scheme, CROP_SIDE, run.config.augment.box_scale, 50)
 
 
 def draw_crop(

@@ -12,14 +12,14 @@ import pandas as pd
 from tsal.audit import Audit, calibrations, changes, is_measured, one_a_clip, source_table, step_table
 from tsal.data import group_clips
 from tsal.evaluation import jitter, table_errors
-from tsal.figures.style import run_file, unit
+from tsal.figures.style import open_audit, run_file, unit
 from tsal.run import Run
 from tsal.utils import markdown_table, read_arrays, write_text
 
 TAU = 0.08  # of AUC and FR, a share of the normaliser
 NAMED = 8  # faces that got worse, by name
 SCORES = {"landmark": "landmark's disagreement", "frame": "frame's mean disagreement", "flow": "forward-backward error"}
-Tables = Mapping[str, pd.DataFrame | str]  # title -> cells that are text, or a sentence where there is nothing to tell
+Tables = Mapping[str, pd.DataFrame | str]  # title -> cells that are text, or a sentence where there is nothing to show
 
 
 def table(run: Run) -> pd.DataFrame:
@@ -88,7 +88,7 @@ def clip_table(run: Run) -> pd.DataFrame:
 def run_tables(run: Run) -> Tables:
     """Results, tracker, jitter, and what the audit says of pseudo-labels. Errors: % of what the first title names."""
     mark = (
-        ", transductive: unlabelled pictures of the lists may have been trained on"
+        ", transductive: unlabelled images of the lists may have been trained on"
         if run.config.data.transductive
         else ""
     )
@@ -96,7 +96,7 @@ def run_tables(run: Run) -> Tables:
         f"Results (errors in {unit(run).removesuffix(', transductive')}{mark})": _results(run),
         "Tracker (mean error, px of the input)": _tracker(run),
         "Jitter of evaluated clips": _jitter(run),
-    } | _pseudo_labels(Audit.open(run_file(run, "audit/labels.parquet").parent))
+    } | _pseudo_labels(open_audit(run))
 
 
 def _results(run: Run) -> pd.DataFrame:
@@ -128,7 +128,7 @@ def _tracker(run: Run) -> pd.DataFrame:
 def _jitter(run: Run) -> pd.DataFrame | str:
     clips = clip_table(run)
     if not len(clips):
-        return "Nothing to tell: no evaluation list has a labelled clip of three even frames."
+        return "Nothing to show: no evaluation list has a labelled clip of three even frames."
     means = clips.groupby(["list", "model"], sort=False).agg(
         clips=("clip", "size"), nme=("NME", "mean"), jitter=("jitter", "mean")
     )
@@ -148,7 +148,7 @@ def _pseudo_labels(audit: Audit) -> dict[str, pd.DataFrame | str]:
     if not is_measured(audit):
         return {
             title: over,
-            "Errors of pseudo-labels": "Nothing to tell: data.audit_labels names no labels of the audited frames.",
+            "Errors of pseudo-labels": "Nothing to show: data.audit_labels names no labels of the audited frames.",
         } | worse
     sources = source_table(audit)
     kept = sources.assign(known=(100 * sources.known).map("{:.1f}".format), source=sources.source.str.replace("_", " "))
@@ -163,7 +163,7 @@ def _pseudo_labels(audit: Audit) -> dict[str, pd.DataFrame | str]:
     calibrated = (
         pd.DataFrame(checked, columns=columns)
         if checked
-        else "Nothing to tell: two clips whose sources disagree are needed."
+        else "Nothing to show: two clips whose sources disagree are needed."
     )
     return {
         "Errors of pseudo-labels": kept,

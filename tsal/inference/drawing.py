@@ -31,7 +31,7 @@ SHIFT = 4  # bits of OpenCV's sub-pixel coordinates
 
 
 def write_csv(path: Path, followed: Followed, models: Sequence[str], shown: Sequence[np.ndarray]) -> None:
-    """Landmarks of ``detect``, see :mod:`tsal.track`, as the module's first lines say; px to 2 digits, scores to 3."""
+    """Landmarks of :func:`tsal.inference.track.detect`, as the module's docstring says; px to 2 digits, scores to 3."""
     landmarks = shown[0].shape[2]
     starts: dict[int, list[int]] = {}
     for number, track in enumerate(followed.tracks):
@@ -111,13 +111,13 @@ def draw_csv(
     label = f"{video.name}: drawing"
     try:
         bar = tqdm(read_frames(video), total=frames, desc=label, unit="frame", disable=not progress, mininterval=1)
-        for number, _, picture in bar:
+        for number, _, image in bar:
             rows: list[dict] = []
             if ahead and ahead[0] == number:
                 rows, ahead = ahead[1], next(faces, None)
             panels = []
             for name, threshold in low.items():
-                panel = picture.copy()
+                panel = image.copy()
                 for row in rows:
                     if row["model"] == name:
                         draw_face(panel, row, scheme, threshold)
@@ -146,32 +146,32 @@ def draw_csv(
     kept = cv2.VideoCapture(str(out), cv2.CAP_FFMPEG)
     count = int(kept.get(cv2.CAP_PROP_FRAME_COUNT)) if kept.isOpened() else 0
     kept.release()
-    if count != frames:  # OpenCV's writer tells nothing of a full disk
+    if count != frames:  # OpenCV's writer does not report a full disk
         raise DataError(f"{out.parent}: {count} of {frames} frames could be written; is the disk full?")
 
 
-def draw_face(picture: np.ndarray, row: dict, scheme: Scheme, low: float) -> None:
-    """Draw a row of :func:`read_csv` on a BGR picture: box, lines and dots; a dot whose score is under ``low`` is
+def draw_face(image: np.ndarray, row: dict, scheme: Scheme, low: float) -> None:
+    """Draw a row of :func:`read_csv` on a BGR image: box, lines and dots; a dot whose score is under ``low`` is
     hollow.
     """
     box, points, colour = row["box"], row["points"], _colour(row["model"])
     size = math.sqrt((box[2] - box[0]) * (box[3] - box[1]))
     radius = float(np.clip(0.011 * size, 1.1, 6))
     thin = max(1, round(size / 300))
-    cv2.rectangle(picture, _place(box[:2]), _place(box[2:]), (255, 255, 255), 1, cv2.LINE_AA, SHIFT)
+    cv2.rectangle(image, _place(box[:2]), _place(box[2:]), (255, 255, 255), 1, cv2.LINE_AA, SHIFT)
     for _, indices, closed in scheme.lines:
         line = np.array([_place(points[i]) for i in indices], np.int32)
-        cv2.polylines(picture, [line], closed, colour, thin, cv2.LINE_AA, SHIFT)
+        cv2.polylines(image, [line], closed, colour, thin, cv2.LINE_AA, SHIFT)
     for point, score in zip(points, row["scores"]):
         place, sure = _place(point), score >= low
         outer, inner = round((radius + 0.7) * 2**SHIFT), round(radius * 2**SHIFT)
-        cv2.circle(picture, place, outer, (0, 0, 0), -1, cv2.LINE_AA, SHIFT)
-        cv2.circle(picture, place, inner, (255, 255, 255) if sure else colour, -1 if sure else 1, cv2.LINE_AA, SHIFT)
-    _write_text(picture, str(row["face"]), (box[0], box[1] - 3), size / 400)
+        cv2.circle(image, place, outer, (0, 0, 0), -1, cv2.LINE_AA, SHIFT)
+        cv2.circle(image, place, inner, (255, 255, 255) if sure else colour, -1 if sure else 1, cv2.LINE_AA, SHIFT)
+    _write_text(image, str(row["face"]), (box[0], box[1] - 3), size / 400)
 
 
 def _place(point: Sequence[float]) -> tuple[int, int]:
-    """Fixed-point coordinates; far outside the picture they are cut, or they would overflow."""
+    """Fixed-point coordinates; far outside the image they are clipped, or they would overflow."""
     x, y = np.clip(np.round(np.asarray(point, float) * 2**SHIFT), -(2**20), 2**20).astype(int)
     return int(x), int(y)
 
@@ -182,8 +182,8 @@ def _colour(model: str) -> tuple[int, int, int]:
     return blue, green, red
 
 
-def _write_text(picture: np.ndarray, text: str, place: Sequence[float], scale: float) -> None:
+def _write_text(image: np.ndarray, text: str, place: Sequence[float], scale: float) -> None:
     scale = float(np.clip(scale, 0.4, 2))
     where, thick = (round(place[0]), round(place[1])), max(1, round(1.5 * scale))
     for extra, grey in ((2, 0), (0, 255)):
-        cv2.putText(picture, text, where, cv2.FONT_HERSHEY_SIMPLEX, scale, (grey,) * 3, thick + extra, cv2.LINE_AA)
+        cv2.putText(image, text, where, cv2.FONT_HERSHEY_SIMPLEX, scale, (grey,) * 3, thick + extra, cv2.LINE_AA)

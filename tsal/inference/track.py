@@ -57,7 +57,7 @@ def track_video(
             detected.
         csv_path: by default ``out`` with the suffix .csv.
         boxes_file: boxes of another finder, see :func:`tsal.data.boxes_file.read_boxes`.
-        min_face: smallest face that is looked for, over the picture's shorter side.
+        min_face: smallest face that is looked for, over the image's shorter side.
 
     Returns:
         ``out``, ``csv``, ``width`` and ``height`` (of the upright video), ``fps``, ``frames``, ``faces``, ``seconds``
@@ -74,7 +74,7 @@ def track_video(
     if not (math.isfinite(smooth) and 0 <= smooth <= 10):
         raise ConfigError(f"smooth = {smooth:g}: want seconds, from 0 (off) to 10")
     if not 0.02 <= min_face <= 1:
-        raise ConfigError(f"min_face = {min_face:g}: want a share of the picture's shorter side, from 0.02 to 1")
+        raise ConfigError(f"min_face = {min_face:g}: want a share of the image's shorter side, from 0.02 to 1")
     detectors, config, scheme, device = _load(weights, model, device)
     given = _boxes_of(boxes_file, video) if boxes_file else None
 
@@ -189,8 +189,8 @@ def detect(
 ) -> list[np.ndarray]:
     """Landmarks of every track: arrays (models, frames of the track, K, 3) float32 of x, y px of the video and score.
 
-    In float32, as tsal.predict: in bfloat16 points move by 0.2 % of the face, which is a fifth of their jitter, to save
-    0.5 ms.
+    In float32, as :mod:`tsal.inference.predict`: in bfloat16 points move by 0.2 % of the face, which is a fifth of
+    their jitter, to save 0.5 ms.
     """
     landmarks = next(iter(detectors.values())).landmarks
     found = [np.full((len(detectors), len(track.boxes), landmarks, 3), np.nan, np.float32) for track in followed.tracks]
@@ -212,11 +212,11 @@ def detect(
     label = f"{video.name}: landmarks"
     bar = tqdm(read_frames(video), total=end + 1, desc=label, unit="frame", disable=not progress, mininterval=1)
     with bar, _light_threads(config, device):
-        for reached, _, picture in bar:
+        for reached, _, image in bar:
             for number, track in enumerate(followed.tracks):
                 if track.first <= reached <= track.last:
                     box = track.boxes[reached - track.first]
-                    crop = cut_crop(picture, box, side, box_scale)[..., ::-1]  # RGB
+                    crop = cut_crop(image, box, side, box_scale)[..., ::-1]  # RGB
                     waiting.append((number, reached - track.first, crop_affine(box, side, box_scale), crop))
             if len(waiting) >= BATCH:
                 work()

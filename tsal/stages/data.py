@@ -78,7 +78,7 @@ def prepare_data(run: Run, *, progress: bool = True) -> dict:
 
 
 def training_fingerprint(run: Run, facts: dict[str, dict]) -> str:
-    """Hash of all that training sees: pictures, boxes and labels of the training rows, in their order."""
+    """Hash of all that training sees: images, boxes and labels of the training rows, in their order."""
     digest = hashlib.sha256()
     for face in run.lists.labelled + run.lists.unlabelled:
         digest.update(json.dumps([facts[face.image]["sha256"], face.image, face.box]).encode())

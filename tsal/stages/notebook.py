@@ -66,7 +66,7 @@ def execute(notebook: Path, run: Path, parameters: Mapping[str, Any]) -> Path:
             progress_bar=False,
             stdout_file=sys.stdout,
             stderr_file=sys.stderr,
-            extra_arguments=["--log-level=CRITICAL"],  # else the kernel tells of its TCP at each start and of its end
+            extra_arguments=["--log-level=CRITICAL"],  # else the kernel logs its ports at each start, and its end
             coalesce_streams=True,  # keeps the last state of a progress bar, not each
         )
     except PapermillExecutionError as error:

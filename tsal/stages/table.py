@@ -10,14 +10,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Stage:
-    """One file of this room, one notebook, one make target, one command."""
+    """One file of this package, one notebook, one make target, one command."""
 
     name: str
     notebook: str
     text: str  # for --help
     result: str  # file of the run's folder that is written last
     needs: tuple[str, ...] = ()  # stages whose results it reads
-    rooms: tuple[str, ...] = ()  # besides the core (tsal/*.py, data, tracker): what its result depends on
+    packages: tuple[str, ...] = ()  # besides the core (tsal/*.py, data, tracker): what its result depends on
     core: bool = True
 
     def is_done(self, folder: Path) -> bool:
@@ -38,7 +38,7 @@ STAGES = {
             "make or refresh a run: resolve its settings, make rendered faces, check every list, image and annotation; "
             "or, with a BUILDER, prepare a dataset",
             "manifest.json",
-            rooms=("prepare", "synthetic"),
+            packages=("prepare", "synthetic"),
         ),
         Stage(
             "tracker",

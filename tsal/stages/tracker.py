@@ -35,8 +35,7 @@ def train_tracker(run: Run) -> nn.Module:
 def measure_tracker(run: Run, *, clips: int = 200) -> dict[str, dict[str, float]]:
     """The tracker beside zero motion and OpenCV's DIS, on the evaluation lists; kept in ``tracker/metrics.json``.
 
-    ``transfer``: labelled points carried to the next frame against its labels, mean distance in px of the input and in
-    % of d.
+    ``transfer``: labelled points propagated to the next frame against its labels, mean distance in px of the input.
     ``endpoint_error``: on rendered clips, mean over pixels seen in both frames, px of the input.
     """
     tracker = load_tracker(run.folder / "tracker" / "model.pt", run.config, run.device)
@@ -44,11 +43,11 @@ def measure_tracker(run: Run, *, clips: int = 200) -> dict[str, dict[str, float]
     groups = spread(groups, clips)
     results: dict[str, dict[str, list]] = {}
     for clip in groups:
-        images, affines = plain_views(run.store, [clip.faces])
-        pictures = to_float(images.to(run.device))
-        forward, _ = track_frames(tracker, pictures[:-1], pictures[1:])
+        crops, affines = plain_views(run.store, [clip.faces])
+        images = to_float(crops.to(run.device))
+        forward, _ = track_frames(tracker, images[:-1], images[1:])
         zero = torch.zeros_like(forward).cpu()
-        methods = {"zero motion": zero, "DIS": dis_flow(images[:-1], images[1:]), "tracker": forward.cpu()}
+        methods = {"zero motion": zero, "DIS": dis_flow(crops[:-1], crops[1:]), "tracker": forward.cpu()}
         truth = ground_truth_flow(run.root, clip, affines[0], run.config.model.input)
         points, visible = map(np.array, zip(*(run.store.points(face) for face in clip.faces)))
         points_input = torch.as_tensor(points @ affines[0][:, :2].T + affines[0][:, 2]).float()
@@ -56,8 +55,8 @@ def measure_tracker(run: Run, *, clips: int = 200) -> dict[str, dict[str, float]
         for name, flow in methods.items():
             row = results.setdefault(name, {"transfer": [], "endpoint_error": []})
             if both.any():
-                carried = track_points(torch.nan_to_num(points_input[:-1]), flow, torch.zeros_like(flow)).points
-                row["transfer"].append((carried - points_input[1:]).norm(dim=-1)[both])
+                propagated = track_points(torch.nan_to_num(points_input[:-1]), flow, torch.zeros_like(flow)).points
+                row["transfer"].append((propagated - points_input[1:]).norm(dim=-1)[both])
             if truth is not None:
                 row["endpoint_error"].append((flow - truth[0]).norm(dim=1)[truth[1]])
     report = {

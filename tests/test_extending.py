@@ -40,7 +40,7 @@ def test_a_source_has_a_name_and_a_family(monkeypatch):
     everywhere = torch.ones((1, 1), dtype=torch.bool)
     at = {"heatmap": 1.0, "centre": 1.0, "first_stage": 3.0}
     sources = {name: pseudo.Source(torch.full((1, 1, 2), x), torch.ones(1, 1), everywhere) for name, x in at.items()}
-    assert pseudo.fuse(sources, ("heatmap", "first_stage")).points.tolist() == [[[2.0, 2.0]]]  # the family's mean
+    assert pseudo.fuse(sources, ("heatmap", "first_stage"), 0.5).points.tolist() == [[[2.0, 2.0]]]  # the family's mean
 
 
 def test_a_loss_is_masked_and_has_the_value_by_hand():

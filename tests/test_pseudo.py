@@ -211,7 +211,9 @@ def test_on_rendered_clips_each_source_is_as_good_as_its_codec():
         perfect = perfect_detection(detector, points, get_scheme("68"), sigma=5.0)
         sources = detection_sources(detector, perfect)
         flows = torch.tensor(clip.flow_forward), torch.tensor(clip.flow_backward)
-        sources |= tracking_sources(detector, perfect.rows(following), sources["heatmap"], *flows, previous, following)
+        sources |= tracking_sources(
+            detector, perfect.rows(following), sources["heatmap"], *flows, previous, following, 0.0
+        )
         inner = ((points > 15) & (points < 112)).all(-1)  # three sigma from the border
         seen = torch.tensor(clip.visible[:-1] & clip.visible[1:]) & inner[1:] & inner[:-1]
         for name, source in sources.items():
@@ -250,6 +252,7 @@ def test_without_pairs_every_tracking_source_is_silent():
         constant(0, 0, 0),
         empty,
         empty,
+        0.0,
     )
     assert all(not s.valid.any() and s.points.isfinite().all() and s.flow_error.isnan().all() for s in found.values())
 

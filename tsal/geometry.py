@@ -99,6 +99,18 @@ def warp(images: Tensor, flow: Tensor, *, padding: str = "border") -> Tensor:
     return F.grid_sample(images, grid.permute(0, 2, 3, 1).to(images.dtype), padding_mode=padding, align_corners=True)
 
 
+def move_flow(flow: Tensor, affine: Tensor) -> Tensor:
+    """Flows (N, 2, H, W) px between two images, as they are in a view of both: view px = affine (N, 2, 3) on image px.
+
+    A pixel of the view moves as the image's pixel under it, turned and scaled like the view; outside the image, as the
+    nearest pixel.
+    """
+    height, width = flow.shape[-2:]
+    pixels = pixel_grid(height, width, device=flow.device, dtype=flow.dtype).flatten(1).T
+    moved = sample(flow, apply_affine(invert_affine(affine), pixels))
+    return (affine[..., :2] @ moved).unflatten(-1, (height, width))
+
+
 def inside(points: Tensor, height: int, width: int, margin: float = 0.0) -> Tensor:
     """Whether points ``(..., 2)`` px lie in the image, at least ``margin`` px from its border -> bool ``(...)``."""
     x, y = points[..., 0], points[..., 1]

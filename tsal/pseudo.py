@@ -76,7 +76,7 @@ def tracking_sources(
     flow_backward: Tensor,
     previous: Tensor,
     following: Tensor,
-    max_fb_error: float = 0.0,
+    max_fb_error: float,
 ) -> dict[str, Source]:
     """Sources ``tracked_heatmap``, ``tracked_centre`` and ``propagated`` for the frames that have a previous one.
 
@@ -134,7 +134,7 @@ def _with_fallback(sources: dict[str, Source], names: list[str], plain: str, fal
 
 
 def fuse(
-    sources: dict[str, Source], names: Sequence[str], heatmap_share: float = 0.5, *, fallback: bool = True
+    sources: dict[str, Source], names: Sequence[str], heatmap_share: float, *, fallback: bool = True
 ) -> PseudoLabels:
     """heatmap_share * heatmap family + (1 - heatmap_share) * centre family, in px; a silent family leaves the other
     alone.
@@ -169,7 +169,7 @@ def fuse(
 
 
 @dataclass(frozen=True)
-class LabelledFrames:
+class LabellerOutput:
     """What a labeller says of U frames: every source, their fusion, and the detection on P reconstructed frames."""
 
     sources: dict[str, Source]
@@ -224,7 +224,7 @@ class PseudoLabeller:
         flows: tuple[Tensor, Tensor] | None,
         previous: Tensor,
         following: Tensor,
-    ) -> LabelledFrames:
+    ) -> LabellerOutput:
         """Labels of U frames.
 
         Args:
@@ -239,7 +239,7 @@ class PseudoLabeller:
             gate = self.tsal.max_fb_error
             sources |= tracking_sources(detector, reconstruction, sources["heatmap"], *flows, previous, following, gate)
         fused = fuse(sources, self.names, self.tsal.heatmap_share, fallback=self.tsal.fallback)
-        return LabelledFrames(sources, fused, reconstruction)
+        return LabellerOutput(sources, fused, reconstruction)
 
 
 def to_view(points: Tensor, affine: Tensor, flipped: Tensor, scheme: Scheme) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tsal.averaging import RunningMean, average_models, distance, ramp
 from tsal.config import Config
@@ -14,10 +14,10 @@ from tsal.geometry import inside
 from tsal.losses import point_loss, weighted_mean
 from tsal.model import Detection, Detector
 from tsal.optimiser import rate_at, step_optimiser
-from tsal.pseudo import LabelledFrames, PseudoLabeller, PseudoLabels, to_view, weights_to_view
+from tsal.pseudo import LabellerOutput, PseudoLabeller, PseudoLabels, to_view, weights_to_view
 from tsal.schemes import Scheme
 from tsal.supervision import consistency_loss, detector_loss, structure_loss
-from tsal.tracker import track_frames
+from tsal.tracker import FrozenTracker
 from tsal.utils import half_precision
 
 # --- what steps work with ---
@@ -30,8 +30,9 @@ class Learner:
     detector: Detector
     optimiser: torch.optim.Optimizer
 
-    def learn(self, loss: Tensor, scale: float, clip_norm: float) -> None:
-        step_optimiser(self.optimiser, self.detector, loss, scale, clip_norm)
+    def learn(self, loss: Tensor, rate: float, clip_norm: float) -> None:
+        """One step of the optimiser, at ``rate`` times its largest learning rates."""
+        step_optimiser(self.optimiser, self.detector, loss, rate, clip_norm)
 
 
 @dataclass
@@ -40,10 +41,8 @@ class TeacherStudent:
 
     teacher: Learner
     student: Learner
-    trackers: dict[str, nn.Module]  # "teacher" and "student"; one network twice when they share it
-    drift: RunningMean = field(
-        default_factory=lambda: RunningMean(2)
-    )  # student's points less targets, over the face's size
+    trackers: dict[str, FrozenTracker]  # "teacher" and "student"; one network twice when they share it
+    drift: RunningMean = field(default_factory=lambda: RunningMean(2))  # student less target, over the face's size
 
     def __post_init__(self):
         self.drift.to(next(self.student.detector.parameters()).device)
@@ -52,28 +51,11 @@ class TeacherStudent:
         return {"model_distance": distance(self.teacher.detector, self.student.detector)}
 
 
-class FlowMemory:
-    """Flows of frozen trackers, while there is room: a pair that is never augmented looks the same each time."""
-
-    def __init__(self, limit: int):
-        self.kept: dict[tuple[int, int], Tensor] = {}
-        self.limit = self.room = limit  # bytes; 0: nothing is ever kept
-
-    def keep(self, key: tuple[int, int], flows: Tensor) -> Tensor:
-        """The flows as they are used: in half precision (0.004 px at 8 px) where there is a memory, kept or not."""
-        flows = flows.half() if self.limit else flows
-        if self.room >= flows.nbytes:
-            self.kept[key] = flows
-            self.room -= flows.nbytes
-        return flows
-
-
 class Context:
     """What every step needs and none changes: config, scheme, device, precision, and how pseudo-labels are made."""
 
     def __init__(self, config: Config, scheme: Scheme, device: torch.device):
         self.config, self.scheme, self.device = config, scheme, device
-        self.flows = FlowMemory(config.data.cache_mb * 2**20 if config.augment.weak_geometry == 0 else 0)
         self.labeller = PseudoLabeller(config, self.precision)
 
     def precision(self):
@@ -85,7 +67,7 @@ class Context:
         generator = torch.Generator(self.device).manual_seed(seed)
         return photometric_augmentation(images, self.config.augment, generator, occlude=occlude)
 
-    def labelled(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def augment_labelled(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The labelled images, augmented, in [0, 1], and their points (L, K, 2) px, after shape transfer and aligned
         mixup between them. The same batch draws the same.
         """
@@ -110,12 +92,6 @@ class Views:
     strong: Tensor  # (U, 3, S, S): the student learns on it
 
 
-def make_views(batch: Batch, context: Context) -> Views:
-    labelled, points = context.labelled(batch)
-    strong = context.strong(to_float(batch.strong), batch.seed + 1, occlude=True)
-    return Views(labelled, points, to_float(batch.weak), strong)
-
-
 @dataclass(frozen=True)
 class Pass:
     """One pass of a learner over labelled and unlabelled images."""
@@ -132,7 +108,7 @@ def supervised_step(learner: Learner, batch: Batch, context: Context, fraction: 
     """Labelled rows alone."""
     train = context.config.train
     learner.detector.train()
-    images, points = context.labelled(batch)
+    images, points = context.augment_labelled(batch)
     with context.precision():
         detection = learner.detector(images)
     loss, terms = detector_loss(learner.detector, detection, points, batch.visible, train, context.scheme)
@@ -143,30 +119,42 @@ def supervised_step(learner: Learner, batch: Batch, context: Context, fraction: 
 def asynchronous_step(pair: TeacherStudent, batch: Batch, context: Context, fraction: float) -> dict[str, Tensor]:
     """One step of Teacher-Student Asynchronous Learning (arXiv 2012.06711), and of every method that is a part of it.
 
-    Each view goes once through its detector, reconstructed frames through the one that makes the targets. Targets are
-    detached.
+    The teacher sees labelled and weak views, the student labelled and strong ones (and weak ones where
+    ``tsal.targets_from`` is self); whoever makes targets also sees the reconstructed frames. Targets are detached.
     """
     tsal, semi, train = context.config.tsal, context.config.semi, context.config.train
-    weight, scale = semi.unlabelled_weight * ramp(fraction, tsal.ramp_up, tsal.ramp_down), rate_at(fraction, train)
-    factors = {"consistency": weight, "unlabelled": weight, "sic": tsal.sic_weight}
+    rate, factors = rate_at(fraction, train), loss_factors(context.config, fraction)
     views = make_views(batch, context)
-    teacher = look_or_learn(pair.teacher, views, batch, context)
-    student = learn_labels(pair.student, views, views.strong, batch, context)
-    labels = pseudo_labels(pair, teacher, views, batch, context)
-    target = labels[tsal.targets_from].fused
+    teacher = teacher_pass(pair.teacher, views, batch, context)
+    student = labelled_pass(pair.student, views, views.strong, batch, context)
+    made = pseudo_labels(pair, teacher, views, batch, context)
+    target = made[tsal.targets_from].fused
 
-    of_teacher = teacher_terms(pair.teacher, teacher, labels, batch, context)
+    of_teacher = teacher_terms(pair.teacher, teacher, made, batch, context)
     of_student = student_terms(pair, student, target, batch, context)
     teacher_loss = add(teacher.loss, of_teacher, factors)
     student_loss = add(student.loss * (fraction >= tsal.labels_after), of_student, factors)
 
     if tsal.teacher_lr > 0:
-        pair.teacher.learn(teacher_loss, scale, train.clip_norm)
-    pair.student.learn(student_loss, scale, train.clip_norm)
+        pair.teacher.learn(teacher_loss, rate, train.clip_norm)
+    pair.student.learn(student_loss, rate, train.clip_norm)
     average_models(pair.teacher.detector, pair.student.detector, semi.ema_decay, tsal.ema_direction, tsal.bn_stats)
-    report = {"loss": (teacher_loss + student_loss).detach(), "weight": torch.tensor(weight)}
+    report = {"loss": (teacher_loss + student_loss).detach(), "weight": torch.tensor(factors["unlabelled"])}
     report |= named("teacher", teacher.terms | of_teacher) | named("student", student.terms | of_student)
-    return report | describe(target, pair, context) | measure(labels[tsal.targets_from], batch)
+    return report | describe(target, pair, context) | measure(made[tsal.targets_from], batch)
+
+
+def make_views(batch: Batch, context: Context) -> Views:
+    labelled, points = context.augment_labelled(batch)
+    strong = context.strong(to_float(batch.strong), batch.seed + 1, occlude=True)
+    return Views(labelled, points, to_float(batch.weak), strong)
+
+
+def loss_factors(config: Config, fraction: float) -> dict[str, float]:
+    """What each further term of the losses is multiplied by, at this fraction of the training."""
+    tsal = config.tsal
+    weight = config.semi.unlabelled_weight * ramp(fraction, tsal.ramp_up, tsal.ramp_down)
+    return {"consistency": weight, "unlabelled": weight, "sic": tsal.sic_weight}
 
 
 def add(loss: Tensor, terms: dict[str, Tensor], factors: dict[str, float]) -> Tensor:
@@ -176,7 +164,7 @@ def add(loss: Tensor, terms: dict[str, Tensor], factors: dict[str, float]) -> Te
     return loss
 
 
-def learn_labels(learner: Learner, views: Views, unlabelled: Tensor, batch: Batch, context: Context) -> Pass:
+def labelled_pass(learner: Learner, views: Views, unlabelled: Tensor, batch: Batch, context: Context) -> Pass:
     """One pass over labelled and unlabelled images -> supervised loss, detections of the unlabelled ones, terms."""
     learner.detector.train()
     with context.precision():
@@ -187,57 +175,40 @@ def learn_labels(learner: Learner, views: Views, unlabelled: Tensor, batch: Batc
     return Pass(loss, detection.rows(slice(count, None)), terms)
 
 
-def look_or_learn(teacher: Learner, views: Views, batch: Batch, context: Context) -> Pass:
-    """The teacher's pass over the weak views: with labels, where it learns; else as evaluation sees them."""
+def teacher_pass(teacher: Learner, views: Views, batch: Batch, context: Context) -> Pass:
+    """The teacher's pass over the weak views: with the labelled ones, where it learns; else as evaluation does."""
     if context.config.tsal.teacher_lr > 0:
-        return learn_labels(teacher, views, views.weak, batch, context)
+        return labelled_pass(teacher, views, views.weak, batch, context)
     zero = torch.zeros((), device=context.device)
     return Pass(zero, context.labeller.detect(teacher.detector, views.weak), {})
 
 
 def pseudo_labels(
     pair: TeacherStudent, teacher: Pass, views: Views, batch: Batch, context: Context
-) -> dict[str, LabelledFrames]:
+) -> dict[str, LabellerOutput]:
     """Pseudo-labels of the weak views by who makes them: "teacher", "self" where the student learns from its own."""
     tsal, labeller, places = context.config.tsal, context.labeller, (batch.previous, batch.following)
-    labels = {}
+    made = {}
     if tsal.targets_from == "teacher" or labeller.consistency:
-        flows = flows_of(pair.trackers["teacher"], views.weak, batch, context) if labeller.needs_flow else None
-        labels["teacher"] = labeller(pair.teacher.detector, views.weak, teacher.detection, flows, *places)
+        flows = pair.trackers["teacher"](batch.pairs) if labeller.needs_flow else None
+        made["teacher"] = labeller(pair.teacher.detector, views.weak, teacher.detection, flows, *places)
     if tsal.targets_from == "self":
-        flows = flows_of(pair.trackers["student"], views.weak, batch, context) if labeller.needs_flow else None
+        flows = pair.trackers["student"](batch.pairs) if labeller.needs_flow else None
         detection = labeller.detect(pair.student.detector, views.weak)
-        labels["self"] = labeller(pair.student.detector, views.weak, detection, flows, *places)
-    return labels
-
-
-def flows_of(tracker: nn.Module, weak: Tensor, batch: Batch, context: Context) -> tuple[Tensor, Tensor]:
-    """Forward and backward flow (P, 2, H, W) of the batch's pairs of frames by a frozen tracker, where they are not
-    remembered.
-    """
-    keys = [(id(tracker), pair) for pair in batch.pair.tolist()]
-    found = {place: context.flows.kept[key] for place, key in enumerate(keys) if key in context.flows.kept}
-    new = [place for place in range(len(keys)) if place not in found]
-    if new:
-        with context.precision():
-            flows = track_frames(tracker, weak[batch.previous[new]], weak[batch.following[new]])
-        for place, both in zip(new, torch.stack(flows, 1)):
-            found[place] = context.flows.keep(keys[place], both)
-    empty = weak.new_zeros((0, 2, 2, *weak.shape[-2:]))
-    whole = torch.stack([found[place] for place in range(len(keys))]).float() if keys else empty
-    return whole[:, 0], whole[:, 1]
+        made["self"] = labeller(pair.student.detector, views.weak, detection, flows, *places)
+    return made
 
 
 # --- losses on unlabelled frames ---
 
 
 def teacher_terms(
-    learner: Learner, seen: Pass, labels: dict[str, LabelledFrames], batch: Batch, context: Context
+    learner: Learner, seen: Pass, made: dict[str, LabellerOutput], batch: Batch, context: Context
 ) -> dict[str, Tensor]:
     """Where the teacher learns: ``consistency`` with itself on reconstructed frames, and structure (``sic``)."""
     terms, config = {}, context.config
     if context.labeller.consistency and len(batch.following):
-        own = labels["teacher"]
+        own = made["teacher"]
         trust = own.sources["tracked_heatmap"].valid[batch.following].to(torch.float32)
         real = seen.detection.rows(batch.following)
         terms["consistency"] = consistency_loss(learner.detector, real, own.reconstruction, trust, config.train)
@@ -262,8 +233,9 @@ def _target_loss(
 ) -> Tensor:
     """The student's loss on its strong view against the fused target, which is made on the weak view.
 
-    Drift correction: teacher and student see different views, so targets carry a small constant offset that the EMA
-    accumulates. Its running mean over all faces and landmarks is subtracted.
+    Drift correction: on its harder view the student's points lie a little off the target, the same way for all faces.
+    Learning that, and averaging it into the teacher, moves the teacher's points further at each step. So the running
+    mean of (student - target) over all faces and landmarks is added to the targets.
     """
     config, side, detector = context.config, context.config.model.input, pair.student.detector
     points = to_view(target.points, batch.to_strong, batch.flipped, context.scheme)
@@ -296,18 +268,18 @@ def describe(target: PseudoLabels, pair: TeacherStudent, context: Context) -> di
     return report | ({"drift": 100 * pair.drift.mean.norm()} if context.config.tsal.drift_correction else {})
 
 
-def measure(labels: LabelledFrames, batch: Batch) -> dict[str, Tensor]:
+def measure(made: LabellerOutput, batch: Batch) -> dict[str, Tensor]:
     """Mean error of each source and of the fused target where the batch has labels to measure by, in % of the face's
     size; and the ``spread`` of the heatmap source's shapes over the faces, in % too: 0 once all faces get the same
     shape. Nothing of it is learned from.
     """
-    shape = labels.sources["heatmap"].points / batch.size[:, None, None]
+    shape = made.sources["heatmap"].points / batch.size[:, None, None]
     spread = 100 * (shape - shape.mean(1, keepdim=True)).std(0).mean()
     if batch.truth is None:
         return {"spread": spread}
-    fused = [("fused", labels.fused.points, labels.fused.weight > 0)]
+    fused = [("fused", made.fused.points, made.fused.weight > 0)]
     errors = {}
-    for name, points, valid in [*((n, s.points, s.valid) for n, s in labels.sources.items()), *fused]:
+    for name, points, valid in [*((n, s.points, s.valid) for n, s in made.sources.items()), *fused]:
         apart = 100 * (points - batch.truth).norm(dim=-1) / batch.size[:, None]
         errors[f"error_{name}"] = torch.where(valid, apart, torch.nan).nanmean()
     return {"spread": spread} | errors

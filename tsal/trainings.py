@@ -9,7 +9,6 @@ import math
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from tsal.config import settings_of
 from tsal.data import BatchMaker
@@ -18,16 +17,21 @@ from tsal.model import Detector
 from tsal.model_files import load_model, save_models
 from tsal.optimiser import make_optimiser
 from tsal.run import Run
-from tsal.tracker import load_tracker, open_tracker, tune_tracker
+from tsal.tracker import FrozenTracker, freeze_tracker, load_tracker, open_tracker, tune_tracker
 from tsal.trainer import Context, Learner, TeacherStudent, asynchronous_step, supervised_step
-from tsal.utils import load_checkpoint
+from tsal.utils import InputError, load_checkpoint
 
 SECOND_SEED = 1_000_003  # between the seeds of two inits
 BATCHES = 31  # added to the seed of weights: the same labelled rows in the same steps for every method
 
 
-def batch_maker(run: Run, seed: int, *, labelled: int, clips: int = 0, images: int = 0, frames: int = 1) -> BatchMaker:
-    """Batches of so many labelled faces, clips of ``frames`` frames, and single images."""
+def batch_maker(
+    run: Run, seed: int, *, labelled: int, clips: int = 0, images: int = 0, frames: int = 1, pairs: bool = False
+) -> BatchMaker:
+    """Batches of so many labelled faces, clips of ``frames`` frames, and single images.
+
+    ``pairs``: with the pairs of frames that a frozen tracker sees.
+    """
     return BatchMaker(
         run.store,
         run.lists.labelled,
@@ -37,6 +41,7 @@ def batch_maker(run: Run, seed: int, *, labelled: int, clips: int = 0, images: i
         seed=seed,
         sizes=(labelled, clips, images),
         frames=frames,
+        pairs=pairs,
         truth=run.lists.truth,
     )
 
@@ -143,6 +148,7 @@ def train_semi(run: Run, inits: list[Path], steps: int) -> None:
             clips=semi.clips,
             images=images_a_step(run),
             frames=semi.frames,
+            pairs=context.labeller.needs_flow,
         ),
         step_function=lambda batch, fraction: asynchronous_step(pair, batch, context, fraction),
         state={
@@ -175,20 +181,30 @@ def _first_detectors(run: Run, inits: list[Path]) -> list[Detector]:
     return [detector.to(run.device, memory_format=torch.channels_last) for detector in detectors]
 
 
-def _tuned_trackers(run: Run, detectors: list[Detector], folder: Path, fingerprint: dict) -> dict[str, nn.Module]:
+def _tuned_trackers(run: Run, detectors: list[Detector], folder: Path, fingerprint: dict) -> dict[str, FrozenTracker]:
     """The tracker of each learner: the run's, tuned with its detector where ``tracker.tune_steps`` says so."""
     config = run.config
     own = config.tracker.tune_steps > 0 and config.tsal.trackers == "own"
-    trackers: dict[str, nn.Module] = {}
+    trackers: dict[str, FrozenTracker] = {}
     for name, detector in zip(("teacher", "student") if own else ("teacher",), detectors):
         tuned = folder / f"tracker-{name}"
         if config.tracker.tune_steps and is_done(tuned / "model.pt", fingerprint):
-            trackers[name] = load_tracker(tuned / "model.pt", config, run.device)
+            net = load_tracker(tuned / "model.pt", config, run.device)
         elif config.tracker.tune_steps:
-            trackers[name] = tune_tracker(run, open_tracker(run), detector, tuned, fingerprint)
+            net = tune_tracker(run, open_tracker(run), detector, tuned, fingerprint)
         else:
-            trackers[name] = open_tracker(run)
+            net = open_tracker(run)
+        trackers[name] = freeze_tracker(run, net)
     return {"student": trackers["teacher"]} | trackers
+
+
+def final_tracker(run: Run, learner: str = "teacher", device: torch.device | None = None) -> FrozenTracker:
+    """The tracker that a learner was trained with."""
+    for name in (learner, "teacher"):
+        tuned = run.folder / "semi" / f"tracker-{name}" / "model.pt"
+        if tuned.exists():
+            return freeze_tracker(run, load_tracker(tuned, run.config, device or run.device))
+    return freeze_tracker(run, open_tracker(run).to(device or run.device))
 
 
 def snapshot_steps(steps: int, count: int) -> list[int]:
@@ -210,3 +226,18 @@ def train(run: Run) -> dict[str, dict]:
     train_semi(run, inits, schedule_steps(run)[1])
     names = [path.parent.name for path in inits]
     return {name: json.loads((run.folder / name / "time.json").read_text()) for name in (*names, "supervised", "semi")}
+
+
+def model_files_of(run: Run) -> dict[str, tuple[Path, str | None]]:
+    """Where each model of the run's comparison is kept: file, and name in it."""
+    semi = run.folder / "semi" / "model.pt"
+    files = {
+        "init": (run.folder / "init" / "model.pt", None),
+        "supervised": (run.folder / "supervised" / "model.pt", None),
+        "teacher": (semi, "teacher"),
+        "student": (semi, "student"),
+    }
+    missing = sorted({str(path) for path, _ in files.values() if not path.exists()})
+    if missing:
+        raise InputError(f"not trained yet: {', '.join(missing)}; run 'python -m tsal train --run {run.folder}'")
+    return files

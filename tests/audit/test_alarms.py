@@ -9,7 +9,7 @@ from toys import random_batch
 
 from tsal.audit.alarms import find_alarms
 from tsal.model import Detection
-from tsal.pseudo import LabelledFrames, PseudoLabels, Source
+from tsal.pseudo import LabellerOutput, PseudoLabels, Source
 from tsal.trainer import measure
 
 WELL = {
@@ -54,10 +54,10 @@ def test_what_goes_wrong_is_told(changes, said):
     assert line.startswith(said)
 
 
-def labelled(sources, target) -> LabelledFrames:
+def labelled(sources, target) -> LabellerOutput:
     """Labels with no pair of frames, so that nothing is reconstructed."""
     nothing = torch.zeros(0, 1, 1, 1)
-    return LabelledFrames(sources, target, Detection([nothing], nothing, nothing))
+    return LabellerOutput(sources, target, Detection([nothing], nothing, nothing))
 
 
 def test_errors_are_shares_of_the_face_where_the_truth_is_known():

@@ -8,16 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from toys import DotDetector, Shift, config, dot_image, face, save_image
+from toys import DotDetector, Shift, config, moving_clip
 
 from tsal import stages
-from tsal.audit.store import AUDITED, Audit, AuditWriter, audit_model, clip_view
+from tsal.audit.store import AUDITED, Audit, AuditWriter, audit_model
 from tsal.data.lists import Clip
 from tsal.data.views import FaceStore
 from tsal.evaluation.predictions import GroundTruth
 from tsal.run import Run
 from tsal.schemes import generic_scheme
 from tsal.stages import pseudo as pseudo_stage
+from tsal.tracker.frozen import FrozenTracker
 from tsal.utils.checkpoints import load_checkpoint, save_checkpoint
 from tsal.utils.errors import InputError
 
@@ -31,22 +32,13 @@ SETTINGS = config(
 )
 
 
-def moving_clip(root, frames: int = 3) -> tuple[Clip, np.ndarray, float]:
-    """A dot that moves by two input px a frame to the right, in a box that stays -> clip, places (T, 2) px, input px a
-    px.
-    """
-    box, zoom = (20.0, 20.0, 80.0, 80.0), 63 / (1.35 * 60)
-    places = np.array([[40.0 + 2 / zoom * t, 52.0] for t in range(frames)])
-    for t, place in enumerate(places):
-        save_image(root / "clip" / f"{t}.png", dot_image(100, 100, *place, 3))
-    return Clip("clip", tuple(face(f"clip/{t}.png", box, row=t + 1) for t in range(frames))), places, zoom
-
-
 def test_an_audit_gives_every_source_in_pixels_of_the_original_frames(tmp_path):
     clip, places, zoom = moving_clip(tmp_path)
     photograph = Clip("photo", clip.faces[:1])
     store = FaceStore(tmp_path, ONE, 64, 1.35, 50)
-    found = audit_model(DotDetector(), Shift(2.0, 0.0), store, [clip, photograph], SETTINGS, torch.device("cpu"))
+    found = audit_model(
+        DotDetector(), FrozenTracker(Shift(2.0, 0.0)), store, [clip, photograph], SETTINGS, torch.device("cpu")
+    )
     assert set(AUDITED) == {"heatmap", "centre", "tracked_heatmap", "tracked_centre", "propagated", "fused"}
     points, valid = dict(zip(AUDITED, found.points)), dict(zip(AUDITED, found.valid))
     for name, off in (("tracked_heatmap", 0.0), ("propagated", 0.0), ("tracked_centre", 2 / zoom)):
@@ -61,7 +53,9 @@ def test_an_audit_of_photographs_alone_has_no_tracking(tmp_path):
     clip, places, zoom = moving_clip(tmp_path)
     store = FaceStore(tmp_path, ONE, 64, 1.35, 50)
     photographs = [Clip(str(t), (f,)) for t, f in enumerate(clip.faces)]
-    found = audit_model(DotDetector(), Shift(0.0, 0.0), store, photographs, SETTINGS, torch.device("cpu"))
+    found = audit_model(
+        DotDetector(), FrozenTracker(Shift(0.0, 0.0)), store, photographs, SETTINGS, torch.device("cpu")
+    )
     valid = dict(zip(AUDITED, found.valid[:, :, 0]))
     assert not valid["propagated"].any() and not valid["tracked_heatmap"].any() and valid["fused"].all()
     fused = found.points[AUDITED.index("fused")]
@@ -95,9 +89,9 @@ def written(tmp_path):
     writer = AuditWriter(tmp_path / "audit", store, clips, known)
     for model, step, of in (("init", 0, clips), ("teacher", 5, clips[:1]), ("teacher", 10, clips)):
         rows = np.arange(sum(len(c.faces) for c in of))
-        writer.add(model, step, audit_model(DotDetector(), Shift(2.0, 0.0), store, of, SETTINGS, CPU), rows)
-    for number, one in enumerate(clips):
-        writer.add_view(number, clip_view({"teacher": DotDetector()}, Shift(2.0, 0.0), store, one, SETTINGS, CPU))
+        writer.add(
+            model, step, audit_model(DotDetector(), FrozenTracker(Shift(2.0, 0.0)), store, of, SETTINGS, CPU), rows
+        )
     return writer.close(), clips, store
 
 
@@ -116,7 +110,7 @@ def test_pandas_reads_a_row_for_each_model_step_source_frame_and_landmark(writte
 
 def test_what_is_read_back_is_what_was_found(written):
     audit, clips, store = written
-    found = audit_model(DotDetector(), Shift(2.0, 0.0), store, clips, SETTINGS, CPU)
+    found = audit_model(DotDetector(), FrozenTracker(Shift(2.0, 0.0)), store, clips, SETTINGS, CPU)
     labels, rows = audit.labels("teacher")
     assert rows.tolist() == [0, 1, 2, 3] and audit.steps("teacher") == [5, 10] and audit.names == ["init", "teacher"]
     for name, mine, theirs in zip(labels._fields, labels, found):
@@ -132,17 +126,6 @@ def test_frames_are_told_with_their_clip_and_zoom(written):
     assert audit.frames["clip"].tolist() == ["clip"] * 3 + ["photo"] and audit.frames.place.tolist() == [0, 1, 2, 0]
     assert audit.frames.image.tolist() == [f"clip/{t}.png" for t in (0, 1, 2, 0)]
     assert np.allclose(audit.frames.zoom, 63 / (1.35 * 60)) and audit.frames["view"].tolist() == [0, 0, 0, 1]
-
-
-def test_a_view_shows_frames_flow_and_heatmaps_of_a_clip(written):
-    audit, clips, store = written
-    view = audit.view(0)
-    assert view["pictures"].shape == (3, 64, 64, 3) and view["pictures"].dtype == np.uint8
-    assert np.allclose(view["flow"][:, 0], 2) and np.allclose(view["flow_backward"][:, 0], -2)
-    assert view["occluded"].shape == (2, 64, 64) and view["occluded"][:, :, -2:].all()  # what leaves the crop
-    assert view["forward_backward_error"].max() == 0
-    assert view["heatmaps_teacher"].shape == (3, 1, 8, 8) and view["heatmaps_teacher"].max() == 255
-    assert "flow" not in audit.view(1)  # a photograph
 
 
 def test_a_new_audit_takes_the_place_of_a_former_one_only_when_it_is_whole(written):
@@ -188,7 +171,7 @@ def test_an_audit_is_made_once_from_the_same_and_anew_from_other_weights_or_wher
     next(iter(weights["models"]["init"].values())).add_(0.01)
     save_checkpoint(run.folder / "init/model.pt", weights)
     assert count(clips=3) == models
-    (run.folder / "audit/views/1.npz").unlink()
+    (run.folder / "audit/frames.csv").unlink()
     assert count(clips=3) == models and count(clips=3) == 0
 
 

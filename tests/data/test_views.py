@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from toys import PAIRED, dot_image, dot_place, face, save_image
+from toys import PAIRED, DotDetector, dot_image, dot_place, face, save_image
 
 from tsal.config import AugmentConfig
 from tsal.data import views
@@ -21,6 +21,7 @@ from tsal.data.crops import CropFolder
 from tsal.data.lists import Clip, Face, read_list, write_points
 from tsal.data.views import FaceStore, clip_box, plain_affine, plain_views
 from tsal.geometry import apply_affine
+from tsal.model import Detection
 from tsal.pseudo import to_view
 from tsal.schemes import generic_scheme
 from tsal.utils.errors import DataError
@@ -35,11 +36,20 @@ def store(root, *, side=SIDE, box_scale=1.35, cache_mb=50, scheme=PAIRED, disk=N
 
 
 def maker(
-    root, labelled=(), clips=(), single_images=(), *, augment=LIVELY, seed=0, sizes=(2, 1, 1), frames=2, **kwargs
+    root,
+    labelled=(),
+    clips=(),
+    single_images=(),
+    *,
+    augment=LIVELY,
+    seed=0,
+    sizes=(2, 1, 1),
+    frames=2,
+    pairs=False,
+    **kwargs,
 ) -> BatchMaker:
-    return BatchMaker(
-        store(root, **kwargs), labelled, clips, single_images, augment, seed=seed, sizes=sizes, frames=frames
-    )
+    options = {"seed": seed, "sizes": sizes, "frames": frames, "pairs": pairs}
+    return BatchMaker(store(root, **kwargs), labelled, clips, single_images, augment, **options)
 
 
 # --- images and points agree ---
@@ -220,10 +230,10 @@ def test_pairs_join_neighbouring_frames_of_one_clip_only(tmp_path):
 def test_a_step_takes_a_window_of_consecutive_frames_and_a_short_clip_whole(tmp_path, monkeypatch):
     clip = still_clip(tmp_path, 5)
     make = maker(tmp_path, clips=[clip], sizes=(0, 1, 0), frames=3)
-    windows = {tuple(f.row for f in make._window(0, np.random.default_rng(i))[0]) for i in range(40)}
+    windows = {tuple(f.row for f in make._window(0, np.random.default_rng(i))) for i in range(40)}
     assert windows == {(1, 2, 3), (2, 3, 4), (3, 4, 5)}
     short = maker(tmp_path, clips=[Clip("short", clip.faces[:2])], sizes=(0, 1, 0), frames=3)
-    assert short._window(0, np.random.default_rng(0))[0] == clip.faces[:2]
+    assert short._window(0, np.random.default_rng(0)) == clip.faces[:2]
 
 
 def test_the_views_of_an_unlabelled_face_draw_from_their_shares_of_the_ranges(tmp_path):
@@ -235,20 +245,33 @@ def test_the_views_of_an_unlabelled_face_draw_from_their_shares_of_the_ranges(tm
     assert 15 < max(np.abs(turns)) <= 20.001 and min(turns) < -10 < 10 < max(turns)
 
 
-def test_one_pair_of_frames_has_one_number_and_another_has_another(tmp_path):
-    clips = [still_clip(tmp_path, 5), still_clip(tmp_path, 3)]
-    make = maker(
-        tmp_path, clips=clips, augment=dataclasses.replace(LIVELY, weak_geometry=0.0), sizes=(0, 2, 0), frames=3
-    )
-    seen: dict[int, set] = {}
+def test_a_pair_of_frames_is_the_same_in_every_window_and_augmentation(tmp_path):
+    for i in range(5):
+        save_image(tmp_path / "clip" / f"{i}.png", dot_image(100, 90, 40 + 4 * i, 44.7, 2.0 + i))
+    boxes = np.array([30, 25, 75, 70]) + np.arange(5)[:, None] * [4, 0, 4, 0]
+    clip = Clip("clip", tuple(face(f"clip/{i}.png", box) for i, box in enumerate(boxes)))
+    make = maker(tmp_path, clips=[clip], sizes=(0, 1, 0), frames=3, pairs=True)
+    seen: dict[str, set] = {}
     for step in range(40):
-        batch = make(step)
-        for pair, before, after in zip(batch.pair.tolist(), batch.previous.tolist(), batch.following.tolist()):
-            seen.setdefault(pair, set()).add(
-                (batch.weak[before].numpy().tobytes(), batch.weak[after].numpy().tobytes())
-            )
-    assert len(seen) == 2 * 3 + 2  # pairs of three windows and of one
-    assert all(len(images) == 1 for images in seen.values())
+        pairs = make(step).pairs
+        for key, *images in zip(pairs.keys, pairs.first, pairs.second):
+            seen.setdefault(key, set()).add(tuple(image.numpy().tobytes() for image in images))
+    assert len(seen) == 4 and all(len(images) == 1 for images in seen.values())
+
+
+def test_the_way_to_the_weak_view_is_that_of_its_pixels(tmp_path):
+    augment = AugmentConfig(scale=0.2, rotation=40.0, shift=0.1, flip=0.0, weak_geometry=1.0)
+    batch = maker(tmp_path, clips=[still_clip(tmp_path, 2)], augment=augment, sizes=(0, 1, 0), pairs=True)(0)
+    dots = [
+        DotDetector().heatmap(Detection([images.float()], None, None))[0][0].numpy()
+        for images in (batch.pairs.first, batch.weak)
+    ]
+    assert np.allclose(apply_affine(batch.pairs.to_view[0].numpy(), dots[0]), dots[1], atol=0.05)
+    assert np.abs(dots[0] - dots[1]).max() > 1
+
+
+def test_pairs_are_cut_only_where_they_are_asked_for(tmp_path):
+    assert maker(tmp_path, clips=[still_clip(tmp_path, 3)], sizes=(0, 1, 0))(0).pairs is None
 
 
 def test_the_face_size_is_that_of_the_box_in_the_weak_view(tmp_path):

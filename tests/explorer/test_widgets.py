@@ -21,6 +21,7 @@ from tsal.explorer.views import EVERY, LARGE, SMALL, TRUTH_NAME
 from tsal.explorer.widgets import Explorer
 from tsal.figures.style import SOURCES, STYLE
 from tsal.run import Run
+from tsal.utils.files import write_arrays
 
 SIDE, D = 64, 50.0  # px of the input, px of the normaliser
 BOX = (0.0, 0.0, 63 / 1.35, 63 / 1.35)  # makes a px of the image one of the input
@@ -73,16 +74,16 @@ def write_run(folder, scheme="68", clips=CLIPS, labelled=True):
     )
     for model in ("teacher", "student"):
         writer.add(model, 10, labels, np.arange(count))
-    rng = np.random.default_rng(0)
+    rng, views = np.random.default_rng(0), writer.close().folder / "views"
+    views.mkdir()
     for number, clip in enumerate(groups):
-        writer.add_view(number, hand_view(rng, len(clip.faces), points))
-    writer.close()
+        write_arrays(views / f"{number}.npz", **hand_view(rng, len(clip.faces), points))
     return folder
 
 
 def hand_view(rng, length, points):
     shift = 31.5 - CENTRE
-    view = {"pictures": rng.integers(60, 200, (length, SIDE, SIDE, 3), dtype=np.uint8)}
+    view = {"images": rng.integers(60, 200, (length, SIDE, SIDE, 3), dtype=np.uint8)}
     view["affine"] = np.array([[1, 0, shift], [0, 1, shift]])
     for name in ("heatmaps_teacher", "heatmaps_student"):
         view[name] = rng.integers(0, 256, (length, points, 8, 8), dtype=np.uint8)
@@ -309,8 +310,8 @@ def test_the_last_frame_of_a_clip_has_no_flow(explorer):
 def test_points_and_lines_are_drawn_where_they_are(tmp_path):
     explorer = Explorer(write_run(tmp_path / "run", scheme="1"))
     explorer.frame.value = 2  # the one landmark is at (46.5, 31.5) of the input; fused 4 px to its right
-    view = explorer.audit.view(0)
-    view["pictures"][:] = 128
+    view = explorer._view(0)
+    view["images"][:] = 128
     for name in explorer.shown:
         explorer.shown[name].value = name == "fused"
     image = panels.panels(explorer.audit, view, explorer.scheme, explorer.state)["crop"].image.astype(int)
@@ -324,8 +325,8 @@ def test_points_and_lines_are_drawn_where_they_are(tmp_path):
 
 
 def test_the_heatmap_is_brightest_where_its_cell_is(explorer):
-    view = explorer.audit.view(0)
-    view["pictures"][:] = 100
+    view = explorer._view(0)
+    view["images"][:] = 100
     view["heatmaps_teacher"][:] = 0
     view["heatmaps_teacher"][1, 0, 2, 5] = 255  # row 2, column 5 of 8
     for toggle in explorer.shown.values():
@@ -338,8 +339,8 @@ def test_the_heatmap_is_brightest_where_its_cell_is(explorer):
 
 
 def test_what_is_hidden_is_counted_and_tinted(explorer):
-    view = explorer.audit.view(0)
-    view["pictures"][:] = 0
+    view = explorer._view(0)
+    view["images"][:] = 0
     view["occluded"][1] = False
     view["occluded"][1, :16] = True
     panel = panels.panels(explorer.audit, view, explorer.scheme, explorer.state)["occlusion"]

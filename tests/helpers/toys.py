@@ -12,7 +12,8 @@ from torch import nn
 from tsal.codecs import CentreCodec, HeatmapCodec, to_distribution, with_background
 from tsal.config import Config
 from tsal.data.batches import Batch
-from tsal.data.lists import Face
+from tsal.data.lists import Clip, Face
+from tsal.data.pairs import FramePairs
 from tsal.geometry import pixel_grid
 from tsal.model import Detection, Detector
 from tsal.schemes import Scheme, centre_point
@@ -96,11 +97,12 @@ def random_batch(labelled: int, clips: list[int], landmarks: int, side: int = 64
 
     place = [p for length in clips for p in range(length)]
     following = torch.tensor([i for i, p in enumerate(place) if p > 0], dtype=torch.long)
+    still = torch.eye(2, 3).repeat(len(following), 1, 1)
     return Batch(
         labelled=random_images(labelled),
         points=torch.rand(labelled, landmarks, 2, generator=generator) * (side - 20) + 10,
         visible=torch.ones(labelled, landmarks, dtype=torch.bool),
-        weak=random_images(frames),
+        weak=(weak := random_images(frames)),
         strong=random_images(frames),
         to_strong=torch.tensor([[1.0, 0.0, 2.0], [0.0, 1.0, -1.0]]).expand(frames, 2, 3).clone(),
         flipped=torch.zeros(frames, dtype=torch.bool),
@@ -108,8 +110,8 @@ def random_batch(labelled: int, clips: list[int], landmarks: int, side: int = 64
         clip=torch.tensor([i for i, length in enumerate(clips) for _ in range(length)], dtype=torch.long),
         previous=following - 1,
         following=following,
-        pair=following.clone(),
         seed=5,
+        pairs=FramePairs(tuple(map(str, following.tolist())), weak[following - 1], weak[following], still),
     )
 
 
@@ -153,3 +155,14 @@ def scenery(seed: int, height: int = 120, width: int = 160) -> np.ndarray:
     """A smooth random grey image, rich enough for flow."""
     noise = np.random.default_rng(seed).uniform(0, 255, (height, width)).astype(np.float32)
     return cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 3), None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+
+
+def moving_clip(root, frames: int = 3) -> tuple[Clip, np.ndarray, float]:
+    """A dot that moves by two input px a frame to the right, in a box that stays -> clip, places (T, 2) px, input px a
+    px.
+    """
+    box, zoom = (20.0, 20.0, 80.0, 80.0), 63 / (1.35 * 60)
+    places = np.array([[40.0 + 2 / zoom * t, 52.0] for t in range(frames)])
+    for t, place in enumerate(places):
+        save_image(root / "clip" / f"{t}.png", dot_image(100, 100, *place, 3))
+    return Clip("clip", tuple(face(f"clip/{t}.png", box, row=t + 1) for t in range(frames))), places, zoom

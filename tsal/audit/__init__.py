@@ -9,5 +9,6 @@ __getattr__, __dir__, __all__ = exports(
         "Calibration calibrations changes finite frame_means groups is_measured known_mean known_points "
         "landmark_means mean_face one_a_clip poses source_table step_table"
     ),
-    store="AUDITED Audit AuditWriter LABELS audit_model clip_view",
+    store="AUDITED Audit AuditWriter LABELS audit_model",
+    views="ClipViews file_hash",
 )

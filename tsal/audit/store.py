@@ -11,10 +11,10 @@ into.
   truth lists have labels). One row group a model and step.
 - ``frames.csv``: clip, place in it, image, box, normaliser d (px), zoom (input px a px of the image).
 - ``ground_truth.npz``: labels of the frames, where there are any; for measuring only.
-- ``views/<clip's number>.npz``: the crops, flow and heatmaps that the explorer shows.
+- ``views/<clip's number>.npz``: the crops, flow and heatmaps that the explorer has shown, see :mod:`tsal.audit.views`.
 
 ``labels.parquet`` also keeps, in its metadata, what the audit was made from, so that it is not made again from the
-same.
+same, and the hash of each model's file.
 """
 
 from __future__ import annotations
@@ -31,20 +31,19 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from tsal.config import Config
-from tsal.data import Clip, FaceStore, plain_affine, plain_views, to_float
+from tsal.data import Clip, FaceStore, frame_pairs, plain_affine, plain_views, to_float
 from tsal.evaluation import BATCH, GroundTruth
 from tsal.geometry import apply_affine, invert_affine
 from tsal.model import Detector
 from tsal.pseudo import SOURCES, PseudoLabeller
-from tsal.tracker import forward_backward_error, occlusion_mask, track_frames
+from tsal.tracker import FrozenTracker
 from tsal.utils import InputError, read_arrays, write_arrays
 
 AUDITED = (*SOURCES, "fused")
-FRAMES, TRUTH, LABELS, VIEWS = "frames.csv", "ground_truth.npz", "labels.parquet", "views"
+FRAMES, TRUTH, LABELS = "frames.csv", "ground_truth.npz", "labels.parquet"
 
 
 class Labels(NamedTuple):
@@ -64,7 +63,7 @@ class Labels(NamedTuple):
 @torch.no_grad()
 def audit_model(
     detector: Detector,
-    tracker: nn.Module,
+    tracker: FrozenTracker,
     store: FaceStore,
     clips: Sequence[Clip],
     config: Config,
@@ -91,8 +90,9 @@ def audit_model(
         place = np.concatenate([np.arange(len(clip.faces)) for clip in group])
         following = torch.as_tensor(np.flatnonzero(place > 0), device=device)
         previous = following - 1
-        nothing = images.new_zeros((0, 2, *images.shape[-2:]))  # photographs alone are not tracked
-        flows = track_frames(tracker, images[previous], images[following]) if len(following) else (nothing, nothing)
+        faces = [face for clip in group for face in clip.faces]
+        pairs = frame_pairs(store, ((faces[i - 1], faces[i], affines[i]) for i in following.tolist()))
+        flows = tracker(pairs.to(device))
         labels = labeller(detector, images, labeller.detect(detector, images), flows, previous, following)
         sources, fused = labels.sources, labels.fused
         back = invert_affine(affines)
@@ -110,42 +110,16 @@ def audit_model(
     return Labels(**{name: np.concatenate(rows, axis.get(name, 0)) for name, rows in parts.items()})
 
 
-@torch.no_grad()
-def clip_view(
-    models: dict[str, Detector], tracker: nn.Module, store: FaceStore, clip: Clip, config: Config, device: torch.device
-) -> dict[str, np.ndarray]:
-    """What can be looked at of a clip of T frames: ``pictures`` (T, S, S, 3) uint8, ``affine`` (2, 3) image px -> input
-    px, ``flow`` and ``flow_backward`` (T-1, 2, S, S) px float16, ``occluded`` (T-1, S, S) and
-    ``forward_backward_error`` (T-1, S, S) float16 of the earlier frame, and ``heatmaps_<model>`` (T, K, h, w) uint8,
-    each map over its largest value.
-    """
-    crops, affines = plain_views(store, [clip.faces])
-    images = to_float(crops.to(device))
-    view = {"pictures": crops.permute(0, 2, 3, 1).numpy(), "affine": affines[0]}
-    if len(clip.faces) > 1:
-        forward, backward = track_frames(tracker, images[:-1], images[1:])
-        view |= {
-            "flow": forward.cpu().numpy().astype(np.float16),
-            "flow_backward": backward.cpu().numpy().astype(np.float16),
-        }
-        view["occluded"] = occlusion_mask(forward, backward).cpu().numpy()
-        view["forward_backward_error"] = forward_backward_error(forward, backward).cpu().numpy().astype(np.float16)
-    for name, detector in models.items():
-        maps = detector.eval().maps(detector(images)).clamp(min=0)
-        view[f"heatmaps_{name}"] = (255 * maps / maps.amax((2, 3), keepdim=True).clamp(min=1e-9)).byte().cpu().numpy()
-    return view
-
-
 class AuditWriter:
     """Writes an audit into ``folder``: to a temporary folder, which takes the place of a former one when all is
     written.
     """
 
     def __init__(self, folder: Path, store: FaceStore, clips: Sequence[Clip], truth: GroundTruth, made_from: str = ""):
-        self.folder, self.truth, self.made_from = Path(folder), truth, made_from
+        self.folder, self.truth, self.made_from, self.weights = Path(folder), truth, made_from, {}
         self.temporary = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.tmp")
         shutil.rmtree(self.temporary, ignore_errors=True)
-        (self.temporary / VIEWS).mkdir(parents=True)
+        self.temporary.mkdir(parents=True)
         affines = [plain_affine(clip.faces, store.side, store.box_scale) for clip in clips for _ in clip.faces]
         box = pd.DataFrame(truth.box, columns=["x1", "y1", "x2", "y2"])
         self.frames = pd.DataFrame(
@@ -164,11 +138,8 @@ class AuditWriter:
         write_arrays(self.temporary / TRUTH, points=truth.points.astype(np.float32), visible=truth.visible)
         self.parquet, self.models = None, []
 
-    def add_view(self, number: int, view: dict[str, np.ndarray]) -> None:
-        write_arrays(self.temporary / VIEWS / f"{number}.npz", **view)
-
-    def add(self, model: str, step: int, labels: Labels, rows: np.ndarray) -> None:
-        """``rows`` (N,): which frames the labels are of."""
+    def add(self, model: str, step: int, labels: Labels, rows: np.ndarray, weights: str = "") -> None:
+        """``rows`` (N,): which frames the labels are of; ``weights``: hash of the model's file."""
         import pyarrow as pa
         from pyarrow import parquet
 
@@ -208,9 +179,11 @@ class AuditWriter:
         self.parquet = self.parquet or parquet.ParquetWriter(self.temporary / LABELS, table.schema, compression="zstd")
         self.parquet.write_table(table, row_group_size=len(table))
         self.models.append((model, step))
+        self.weights[model] = weights
 
     def close(self) -> Audit:
-        self.parquet.add_key_value_metadata({"models": json.dumps(self.models), "made_from": self.made_from})
+        about = {"models": json.dumps(self.models), "weights": json.dumps(self.weights), "made_from": self.made_from}
+        self.parquet.add_key_value_metadata(about)
         self.parquet.close()
         shutil.rmtree(self.folder, ignore_errors=True)
         os.replace(self.temporary, self.folder)
@@ -225,7 +198,7 @@ class AuditWriter:
 
 @dataclass(frozen=True)
 class Audit:
-    """An audit on disk; labels and views are read when they are asked for."""
+    """An audit on disk; labels are read when they are asked for."""
 
     folder: Path
     frames: pd.DataFrame  # a row a frame, see above
@@ -233,6 +206,7 @@ class Audit:
     visible: np.ndarray  # (N, K) bool
     models: tuple[tuple[str, int], ...]  # (model, step), in the file's order
     made_from: str = ""  # hash of weights, data, settings and code; "" where its maker kept none
+    weights: dict[str, str] = field(default_factory=dict)  # hash of each model's file at its last step
     _labels: dict = field(default_factory=dict)
 
     @staticmethod
@@ -243,7 +217,7 @@ class Audit:
         try:
             truth = read_arrays(folder / TRUTH)
             metadata = parquet.read_metadata(folder / LABELS).metadata
-            models = json.loads(metadata[b"models"])
+            models, weights = json.loads(metadata[b"models"]), json.loads(metadata[b"weights"])
             frames = pd.read_csv(folder / FRAMES, index_col="frame")
         except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
             # pyarrow's own errors are ValueErrors
@@ -252,7 +226,13 @@ class Audit:
             ) from None
         made_from = metadata.get(b"made_from", b"").decode()
         return Audit(
-            folder, frames, truth["points"], truth["visible"], tuple((name, step) for name, step in models), made_from
+            folder,
+            frames,
+            truth["points"],
+            truth["visible"],
+            tuple((name, step) for name, step in models),
+            made_from,
+            weights,
         )
 
     @staticmethod
@@ -262,8 +242,7 @@ class Audit:
             audit = Audit.open(folder)
         except InputError:
             return None
-        views = len(list((audit.folder / VIEWS).glob("*.npz")))
-        return audit if audit.made_from == made_from and views == audit.frames["view"].nunique() else None
+        return audit if audit.made_from == made_from else None
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -309,7 +288,3 @@ class Audit:
         d = self.frames.norm_px.to_numpy()[rows, None]
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(self.visible[rows] & labels.valid[index], 100 * distance / d, np.nan)
-
-    def view(self, number: int) -> dict[str, np.ndarray]:
-        """See :func:`clip_view`; ``number`` is the column ``view`` of a frame."""
-        return read_arrays(self.folder / VIEWS / f"{number}.npz")

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from tsal.config import Config
-from tsal.data import Batch
+from tsal.data import Batch, FramePairs
 from tsal.model import Detector
 from tsal.optimiser import make_optimiser
 from tsal.schemes import get_scheme
-from tsal.tracker import make_tracker
+from tsal.tracker import FrozenTracker, make_tracker
 from tsal.trainer import Context, Learner, TeacherStudent, asynchronous_step
 
 TINY = (
@@ -31,20 +31,21 @@ def random_batch(config: Config, landmarks: int) -> Batch:
     def images(number: int) -> Tensor:
         return torch.randint(256, (number, side, side, 3), dtype=torch.uint8, generator=draw).permute(0, 3, 1, 2)
 
+    weak, same = images(count), torch.eye(2, 3).repeat(count, 1, 1)
     return Batch(
         labelled=images(labelled),
         points=side * (0.2 + 0.6 * torch.rand((labelled, landmarks, 2), generator=draw)),
         visible=torch.ones((labelled, landmarks), dtype=torch.bool),
-        weak=images(count),
+        weak=weak,
         strong=images(count),
-        to_strong=torch.eye(2, 3).repeat(count, 1, 1),
+        to_strong=same,
         flipped=torch.zeros(count, dtype=torch.bool),
         size=torch.full((count,), 0.7 * side),
         clip=torch.tensor([p == 0 for p in place]).cumsum(0) - 1,
         previous=following - 1,
         following=following,
-        pair=following,
         seed=0,
+        pairs=FramePairs(tuple(map(str, following.tolist())), weak[following - 1], weak[following], same[following]),
     )
 
 
@@ -62,7 +63,7 @@ def paper_step(config: Config, device: torch.device, layout: str, backend: str) 
         if layout == "compiled":
             detector.compile(backend=backend, dynamic=False)
         learners.append(Learner(detector, make_optimiser(detector, config.train, 0.0)))
-    trackers = [make_tracker(config).to(device).eval().requires_grad_(False) for _ in range(2)]
+    trackers = [FrozenTracker(make_tracker(config).to(device).eval().requires_grad_(False)) for _ in range(2)]
     named = dict(zip(("teacher", "student"), trackers if config.tsal.trackers == "own" else trackers[:1] * 2))
     pair = TeacherStudent(*learners, named)
     return lambda: asynchronous_step(pair, batch, context, 0.5), len(batch.labelled) + len(batch.weak)

@@ -23,7 +23,7 @@ from tsal.optimiser import make_optimiser
 from tsal.pseudo import detection_sources
 from tsal.run import Run
 from tsal.synthetic import render_dataset
-from tsal.tracker import dis_flow, make_tracker, track_frames
+from tsal.tracker import FrozenTracker, dis_flow, make_tracker, track_frames
 from tsal.trainer import Context, Learner, TeacherStudent, asynchronous_step, supervised_step
 from tsal.trainings import images_a_step
 from tsal.utils import describe_environment, markdown_table, write_text
@@ -82,6 +82,7 @@ class Bench:
         ]
         self.teacher, self.student = (Learner(d, make_optimiser(d, config.train, config.semi.lr)) for d in models)
         self.tracker = make_tracker(config).to(run.device).eval().requires_grad_(False)
+        self.frozen = FrozenTracker(self.tracker, config.data.cache_mb)  # as in training: after the first time, kept
 
     def maker(self, kind: str, cache: str) -> BatchMaker:
         """Batches as training makes them, its caches filled."""
@@ -97,6 +98,7 @@ class Bench:
             seed=0,
             sizes=self.sizes[kind],
             frames=config.semi.frames,
+            pairs=kind == "TSAL",
         )
         if cache != "cold":
             for _ in prefetch(
@@ -111,7 +113,7 @@ class Bench:
         if kind == "supervised":
             terms = supervised_step(self.student, batch, self.context, 0.5)
         else:
-            trackers = {"teacher": self.tracker, "student": self.tracker}
+            trackers = dict.fromkeys(("teacher", "student"), self.frozen)
             terms = asynchronous_step(TeacherStudent(self.teacher, self.student, trackers), batch, self.context, 0.5)
         terms["loss"].item()
         return faces_of(batch)

@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = exports(
         "read_points spread write_list write_points"
     ),
     origins="Origin read_origins read_prepared read_json",
+    pairs="FramePairs frame_pairs",
     photometric="photometric_augmentation to_float",
     shape_augmentation="aligned_mixup transfer_shapes",
     views="FaceStore clip_box cut_crop plain_affine plain_views random_affine",

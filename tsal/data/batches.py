@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tsal.config import AugmentConfig
 from tsal.data.lists import Clip, Face
+from tsal.data.pairs import FramePairs, frame_pairs
 from tsal.data.views import FaceStore, clip_box, cut_view, random_affine, stack_images, stack_numbers
 from tsal.geometry import apply_affine, compose_affine, invert_affine
 
@@ -36,13 +37,13 @@ class Batch:
     clip: Tensor  # (U,) long
     previous: Tensor  # (P,) long, into U
     following: Tensor  # (P,) long, into U: the frame after ``previous``
-    pair: Tensor  # (P,) long: which two frames of which window of the data
     seed: int  # of this step's noise
+    pairs: FramePairs | None = None  # P, with the way to the weak view: where a tracker is needed
     truth: Tensor | None = None  # (U, K, 2) px of the weak view, NaN where not known: for measuring, never learned from
 
     def to(self, device: torch.device) -> Batch:
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{n: v.to(device, non_blocking=True) for n, v in moved.items() if isinstance(v, Tensor)})
+        return replace(self, **{n: v.to(device, non_blocking=True) for n, v in moved.items() if hasattr(v, "to")})
 
 
 @dataclass(frozen=True)
@@ -85,12 +86,12 @@ class BatchMaker:
         seed: int,
         sizes: tuple[int, int, int],  # labelled faces, clips, photographs a step
         frames: int,
+        pairs: bool = False,  # with the pairs of frames that a frozen tracker sees
         truth: Mapping[str, str] | None = None,  # image -> annotation of unlabelled faces, for measuring
     ):
-        self.truth = truth or {}
+        self.truth, self.pairs = truth or {}, pairs
         self.store, self.augment, self.seed, self.sizes, self.frames = store, augment, seed, sizes, frames
         self.labelled, self.clips, self.single_images = labelled, clips, single_images
-        self._first = np.cumsum([0] + [len(clip.faces) for clip in clips])  # number of each clip's first frame
 
     def __call__(self, step: int) -> Batch:
         rng = np.random.default_rng([self.seed, step])
@@ -102,15 +103,15 @@ class BatchMaker:
         ]
         faces = [self.labelled[i] for i in chosen[0]]
         labelled = [self._labelled(face, rng) for face in faces]
-        groups = [self._window(i, rng) for i in chosen[1]] + [(self.single_images[i].faces, 0) for i in chosen[2]]
-        unlabelled = [frame for number, group in enumerate(groups) for frame in self._unlabelled(number, *group, rng)]
+        groups = [self._window(i, rng) for i in chosen[1]] + [self.single_images[i].faces for i in chosen[2]]
+        unlabelled = [frame for number, group in enumerate(groups) for frame in self._unlabelled(number, group, rng)]
         return self._stack(labelled, unlabelled, int(rng.integers(2**31)))
 
-    def _window(self, clip: int, rng: np.random.Generator) -> tuple[tuple[Face, ...], int]:
-        """Frames of a clip that follow one another, and which window of the data it is."""
+    def _window(self, clip: int, rng: np.random.Generator) -> tuple[Face, ...]:
+        """Frames of a clip that follow one another."""
         faces = self.clips[clip].faces
         start = int(rng.integers(max(1, len(faces) - self.frames + 1)))
-        return faces[start : start + self.frames], int(self._first[clip]) + start
+        return faces[start : start + self.frames]
 
     def _labelled(self, face: Face, rng: np.random.Generator) -> tuple:
         flip = self.store.scheme.can_flip and rng.random() < self.augment.flip
@@ -121,19 +122,19 @@ class BatchMaker:
             points, visible = points[list(self.store.scheme.flip)], visible[list(self.store.scheme.flip)]
         return self.store.view(face, affine), points, visible
 
-    def _unlabelled(self, number: int, faces: Sequence[Face], window: int, rng: np.random.Generator) -> Iterator[tuple]:
-        box = clip_box(faces)
-        weak = random_affine(box, self.store.side, self.augment, rng, self.augment.weak_geometry, False)
+    def _unlabelled(self, number: int, faces: Sequence[Face], rng: np.random.Generator) -> Iterator[tuple]:
+        box, side = clip_box(faces), self.store.side
+        weak = random_affine(box, side, self.augment, rng, self.augment.weak_geometry, False)
         flip = bool(self.store.scheme.can_flip and rng.random() < self.augment.flip)
-        strong = random_affine(box, self.store.side, self.augment, rng, self.augment.strong_geometry, flip)
+        strong = random_affine(box, side, self.augment, rng, self.augment.strong_geometry, flip)
         step = compose_affine(strong, invert_affine(weak))
         zoom = np.sqrt(abs(np.linalg.det(weak[:, :2])))
         for place, face in enumerate(faces):
             x1, y1, x2, y2 = face.box
             size = zoom * np.sqrt((x2 - x1) * (y2 - y1))
             crop = self.store.crop(face)  # once: a small cache would have lost it to another thread by the second view
-            views = cut_view(crop, weak, self.store.side), cut_view(crop, strong, self.store.side)
-            yield *views, step, flip, size, number, place, window * self.frames + place, self._truth(face, weak)
+            views = cut_view(crop, weak, side), cut_view(crop, strong, side)
+            yield *views, step, flip, size, number, place, self._truth(face, weak), face, weak
 
     def _truth(self, face: Face, affine: np.ndarray) -> np.ndarray:
         """Landmarks (K, 2) px of the view, NaN where they are hidden or not known."""
@@ -143,8 +144,11 @@ class BatchMaker:
     def _stack(self, labelled: list[tuple], unlabelled: list[tuple], seed: int) -> Batch:
         side, count = self.store.side, self.store.scheme.points
         images, points, visible = zip(*labelled) if labelled else ((), (), ())
-        weak, strong, step, flip, size, clip, place, pair, truth = zip(*unlabelled) if unlabelled else ((),) * 9
+        weak, strong, step, flip, size, clip, place, truth, faces, affine = (
+            zip(*unlabelled) if unlabelled else ((),) * 10
+        )
         following = [i for i, p in enumerate(place) if p > 0]
+        pairs = ((faces[i - 1], faces[i], affine[i]) for i in following)
         return Batch(
             labelled=stack_images(images, side),
             points=stack_numbers(points, (count, 2)),
@@ -157,8 +161,8 @@ class BatchMaker:
             clip=torch.tensor(clip, dtype=torch.long),
             previous=torch.tensor(following, dtype=torch.long) - 1,
             following=torch.tensor(following, dtype=torch.long),
-            pair=torch.tensor([pair[i] for i in following], dtype=torch.long),
             seed=seed,
+            pairs=frame_pairs(self.store, pairs) if self.pairs else None,
             truth=stack_numbers(truth, (count, 2)) if self.truth else None,
         )
 

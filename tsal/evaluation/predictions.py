@@ -32,7 +32,7 @@ def predict(
         images, affines = plain_views(store, [[face] for face in faces[start : start + BATCH]])
         detection = detector(to_float(images.to(device)))
         sources = detection_sources(detector, detection)
-        sources["fused"] = fuse(sources, ("heatmap", "centre"))
+        sources["fused"] = fuse(sources, ("heatmap", "centre"), heatmap_share=0.5)
         for name in DETECTION_SOURCES:
             points = apply_affine(invert_affine(affines), sources[name].points.double().cpu().numpy())
             score = sources["heatmap" if name == "fused" else name].score

@@ -57,8 +57,8 @@ def frame_points(
 
 
 def _crop_panel(audit: Audit, view: dict[str, np.ndarray], scheme: Scheme, state: State, place: int) -> Panel:
-    image = _enlarged(view["pictures"][place], LARGE)
-    zoom = LARGE / view["pictures"].shape[1]
+    image = _enlarged(view["images"][place], LARGE)
+    zoom = LARGE / view["images"].shape[1]
     points, truth = frame_points(audit, view, state)
     target = points["fused"] if truth is None else truth
     landmarks = group_landmarks(scheme, state.group)
@@ -78,7 +78,7 @@ def _crop_panel(audit: Audit, view: dict[str, np.ndarray], scheme: Scheme, state
 
 def _heatmap_panel(audit: Audit, view: dict[str, np.ndarray], scheme: Scheme, state: State, place: int) -> Panel:
     """The model's heatmap of the landmark, enlarged over the grey crop."""
-    grey = np.repeat(view["pictures"][place].mean(-1, keepdims=True), 3, 2)
+    grey = np.repeat(view["images"][place].mean(-1, keepdims=True), 3, 2)
     title, maps = landmark_name(scheme, state.landmark), view.get(f"heatmaps_{state.model}")
     if maps is None or state.step != audit.steps(state.model)[-1]:
         return Panel(_enlarged((0.35 * grey).astype(np.uint8), SMALL), title, "heatmap: last step alone")
@@ -118,7 +118,7 @@ def _occlusion_panel(view: dict[str, np.ndarray], place: int) -> Panel:
     hidden = cv2.resize(view["occluded"][place].astype(np.float32), (SMALL, SMALL), interpolation=cv2.INTER_NEAREST)[
         ..., None
     ]
-    image = _enlarged(view["pictures"][place], SMALL)
+    image = _enlarged(view["images"][place], SMALL)
     image = np.where(hidden > 0, 0.3 * image + 0.7 * np.array(_rgb(SOURCES["tracked_heatmap"])), image)
     return Panel(image.astype(np.uint8), title, f"orange: {100 * view['occluded'][place].mean():.0f} % of the crop")
 
@@ -135,7 +135,7 @@ def _error_panel(view: dict[str, np.ndarray], place: int) -> Panel:
 
 def _without_next(view: dict[str, np.ndarray], place: int) -> tuple[np.ndarray, str] | None:
     """What is shown instead of the flow where there is none: the darkened frame, and why."""
-    frames = view["pictures"]
+    frames = view["images"]
     if "flow" in view and place < len(view["flow"]):
         return None
     why = "the clip's last frame" if len(frames) > 1 else "a photograph"

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import display
 
-from tsal.audit import AUDITED, LABELS, Audit, is_measured
+from tsal.audit import AUDITED, LABELS, Audit, ClipViews, is_measured
 from tsal.explorer import panels, views
 from tsal.explorer.views import EVERY, TRUTH_NAME, State
 from tsal.figures import SOURCES, NamedFigure, unit
@@ -185,7 +185,7 @@ class Explorer:
         audit = Audit.open(folder / "audit")
         self.audit, self.scheme = audit, run.scheme
         self.unit = unit(run) if is_measured(audit) else ""
-        self._opened, self._view = folder, lru_cache(KEPT_VIEWS)(audit.view)
+        self._opened, self._view = folder, lru_cache(KEPT_VIEWS)(ClipViews(run, audit))
         self._screens.clear()
         self.frames.options = ()
         _offer(self.model, audit.names, "teacher" if "teacher" in audit.names else audit.names[-1])

@@ -44,9 +44,8 @@ from tsal.figures.style import (
 from tsal.figures.tables import run_tables, table, write_tables
 from tsal.run import Run
 from tsal.schemes import Scheme
-from tsal.tracker import both_directions, reconstruct_next
+from tsal.tracker import both_directions, load_tracker, reconstruct_next
 from tsal.trainer import Context, Views, make_views
-from tsal.trainings import load_tracker
 
 __all__ = [
     "draw_all",

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tsal.averaging import average_models, distance, ramp
+from tsal.averaging import average_models, distance
 from tsal.data import Batch, spread
 from tsal.figures.pseudo_labels import empty
 from tsal.figures.run import view_grid, view_rows
@@ -38,9 +38,9 @@ from tsal.geometry import cell_to_pixel
 from tsal.model import Detection, Detector
 from tsal.model_files import load_model
 from tsal.optimiser import make_optimiser, rate_at
-from tsal.pseudo import LabelledFrames, to_view
+from tsal.pseudo import LabellerOutput, to_view
 from tsal.run import Run
-from tsal.tracker import forward_backward_error, load_tracker, open_tracker, reconstruct_next
+from tsal.tracker import forward_backward_error, reconstruct_next
 from tsal.trainer import (
     Context,
     Learner,
@@ -48,16 +48,16 @@ from tsal.trainer import (
     TeacherStudent,
     Views,
     add,
-    flows_of,
-    learn_labels,
-    look_or_learn,
+    labelled_pass,
+    loss_factors,
     make_views,
     measure,
     pseudo_labels,
     student_terms,
+    teacher_pass,
     teacher_terms,
 )
-from tsal.trainings import BATCHES, batch_maker, images_a_step
+from tsal.trainings import BATCHES, batch_maker, final_tracker, images_a_step
 from tsal.utils import InputError
 
 HALFWAY = 0.5  # of the training: the unlabelled losses have their full weight there
@@ -75,7 +75,7 @@ class Step:
     flows: tuple[Tensor, Tensor]  # forward and backward (P, 2, S, S) px
     teacher: Pass  # on the weak views
     student: Pass  # on the strong views
-    labels: LabelledFrames  # of the weak views: what the student learns from
+    labels: LabellerOutput  # of the weak views: what the student learns from
     losses: pd.DataFrame  # a row a term
     weights: pd.DataFrame  # a row a moment of the step
     after: TeacherStudent  # the models at its end
@@ -95,33 +95,27 @@ def trained_pair(run: Run) -> TeacherStudent:
     detectors = [load_model(path, name)[0].to(memory_format=torch.channels_last) for name in ("teacher", "student")]
     rates = (config.semi.lr * config.tsal.teacher_lr, config.semi.lr)
     learners = [Learner(d, make_optimiser(d, config.train, rate)) for d, rate in zip(detectors, rates)]
-    trackers: dict[str, nn.Module] = {}
-    for name in ("teacher", "student"):
-        tuned = run.folder / "semi" / f"tracker-{name}" / "model.pt"
-        found = load_tracker(tuned, config, CPU) if tuned.exists() else trackers.get("teacher") or open_tracker(run)
-        trackers[name] = found.to(CPU)
-    return TeacherStudent(*learners, trackers)
+    return TeacherStudent(*learners, {name: final_tracker(run, name, CPU) for name in ("teacher", "student")})
 
 
 def training_batch(run: Run, step: int) -> Batch:
     """The batch of a step, as training saw it."""
     semi = run.config.semi
     sizes = {"labelled": semi.batch, "clips": semi.clips, "images": images_a_step(run), "frames": semi.frames}
-    return batch_maker(run, run.config.seed + BATCHES, **sizes)(step)
+    return batch_maker(run, run.config.seed + BATCHES, **sizes, pairs=True)(step)
 
 
 def one_step(run: Run, step: int = 0) -> Step:
     """The batch of ``step``, and what a step halfway through the training makes of it with the trained models."""
     pair, batch, context = trained_pair(run), training_batch(run, step), Context(run.config, run.scheme, CPU)
     tsal, semi, train = run.config.tsal, run.config.semi, run.config.train
-    weight, scale = semi.unlabelled_weight * ramp(HALFWAY, tsal.ramp_up, tsal.ramp_down), rate_at(HALFWAY, train)
-    factors = {"consistency": weight, "unlabelled": weight, "sic": tsal.sic_weight}
+    rate, factors = rate_at(HALFWAY, train), loss_factors(run.config, HALFWAY)
     before = [copy.deepcopy(learner.detector) for learner in (pair.teacher, pair.student)]
     moments = {"before the step": _weights(pair, before)}
 
     views = make_views(batch, context)
-    teacher = look_or_learn(pair.teacher, views, batch, context)
-    student = learn_labels(pair.student, views, views.strong, batch, context)
+    teacher = teacher_pass(pair.teacher, views, batch, context)
+    student = labelled_pass(pair.student, views, views.strong, batch, context)
     made = pseudo_labels(pair, teacher, views, batch, context)
     labels = made[tsal.targets_from]
     of_teacher = teacher_terms(pair.teacher, teacher, made, batch, context)
@@ -131,8 +125,8 @@ def one_step(run: Run, step: int = 0) -> Step:
     student_loss = add(student.loss * labels_count, of_student, factors)
 
     if tsal.teacher_lr > 0:
-        pair.teacher.learn(teacher_loss, scale, train.clip_norm)
-    pair.student.learn(student_loss, scale, train.clip_norm)
+        pair.teacher.learn(teacher_loss, rate, train.clip_norm)
+    pair.student.learn(student_loss, rate, train.clip_norm)
     moments["after both optimisers"] = _weights(pair, before)
     average_models(pair.teacher.detector, pair.student.detector, semi.ema_decay, tsal.ema_direction, tsal.bn_stats)
     moments["after the moving average"] = _weights(pair, before)
@@ -141,7 +135,7 @@ def one_step(run: Run, step: int = 0) -> Step:
     terms += [("teacher", name, value, factors[name]) for name, value in of_teacher.items()]
     terms += [("student", "labels", student.loss, float(labels_count))]
     terms += [("student", name, value, factors[name]) for name, value in of_student.items()]
-    flows = flows_of(pair.trackers["teacher"], views.weak, batch, context)
+    flows = pair.trackers["teacher"](batch.pairs)
     losses, weights = losses_table(terms), pd.DataFrame(moments).T
     loss = float((teacher_loss + student_loss).detach())
     return Step(run, before[0], batch, views, flows, teacher, student, labels, losses, weights, pair, loss)

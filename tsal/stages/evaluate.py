@@ -9,7 +9,7 @@ import numpy as np
 from tsal.evaluation import metrics_rows, predictions_table, read_ground_truth
 from tsal.model_files import load_model
 from tsal.run import Run
-from tsal.stages.train import model_files_of
+from tsal.trainings import model_files_of
 from tsal.utils import write_arrays, write_text
 
 

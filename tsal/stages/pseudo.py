@@ -8,15 +8,13 @@ import json
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from tsal.audit import Audit, AuditWriter, audit_model, clip_view
+from tsal.audit import Audit, AuditWriter, audit_model, file_hash
 from tsal.data import Clip, spread
 from tsal.evaluation import read_ground_truth
 from tsal.model_files import load_model
 from tsal.run import Run, code_fingerprint
-from tsal.stages.train import final_tracker, model_files_of
-from tsal.trainings import schedule_steps, snapshot_name
+from tsal.trainings import final_tracker, model_files_of, schedule_steps, snapshot_name
 from tsal.utils import load_checkpoint
 
 
@@ -61,11 +59,9 @@ def audit_pseudo_labels(run: Run, *, clips: int = 64, frames: int = 24, early_fr
     last = max(step for _, step, _, _ in audited_files(run))
     numbers = writer.frames.view.to_numpy()
     try:
-        ends = {}
         for name, step, path, key in audited_files(run):
             detector = load_model(path, key, run.device)[0]
-            whole = step in (0, last)
-            of = list(range(len(chosen))) if whole else list(few)
+            of = range(len(chosen)) if step in (0, last) else few
             found = audit_model(
                 detector,
                 tracker,
@@ -75,11 +71,7 @@ def audit_pseudo_labels(run: Run, *, clips: int = 64, frames: int = 24, early_fr
                 run.device,
                 progress=f"audit {name} {step}",
             )
-            writer.add(name, step, found, np.flatnonzero(np.isin(numbers, of)))
-            if whole:
-                ends[name] = detector
-        for number, clip in enumerate(tqdm(chosen, desc="audit: what can be looked at", unit="clip", mininterval=1)):
-            writer.add_view(number, clip_view(ends, tracker, run.store, clip, config, run.device))
+            writer.add(name, step, found, np.flatnonzero(np.isin(numbers, of)), file_hash(path))
         return writer.close()
     finally:
         writer.discard()
@@ -95,7 +87,7 @@ def _audit_hash(run: Run, *sizes: int) -> str:
     labels = [run.root / name for name in sorted(set(run.lists.truth.values()))]
     settings = run.config.to_dict()
     facts = {
-        "weights": [hashlib.sha256(path.read_bytes()).hexdigest() for path in weights if path.exists()],
+        "weights": [file_hash(path) for path in weights if path.exists()],
         "settings": {part: settings[part] for part in ("model", "tracker", "tsal", "augment")}
         | {"normaliser": run.config.data.normaliser},
         "scheme": run.scheme.to_dict(),

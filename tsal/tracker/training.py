@@ -15,6 +15,7 @@ from tsal.loop import fit, is_done, record_time, seed_everything
 from tsal.model import Detector
 from tsal.optimiser import rate_at, step_optimiser
 from tsal.run import Run
+from tsal.tracker.frozen import FrozenTracker
 from tsal.tracker.losses import FlowWeights, endpoint_error, supervised_flow_loss, unsupervised_flow_loss
 from tsal.tracker.lucas_kanade import LucasKanade
 from tsal.tracker.network import FlowNet, both_directions
@@ -107,6 +108,11 @@ def open_tracker(run: Run) -> nn.Module:
     if run.config.tracker.flow == "lucas-kanade":
         return LucasKanade()
     return load_tracker(run.folder / "tracker" / "model.pt", run.config, run.device)
+
+
+def freeze_tracker(run: Run, net: nn.Module) -> FrozenTracker:
+    """A tracker that keeps its flows in memory and beside the run's crops on disk."""
+    return FrozenTracker(net, run.config.data.cache_mb, run.store.disk)
 
 
 def _finish(folder: Path, **content) -> None:

@@ -1,0 +1,59 @@
+"""What the explorer shows of a clip: made once, from the models that the audit is of."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from toys import DotDetector, Shift, moving_clip
+
+from tsal.audit import views as audit_views
+from tsal.audit.store import Audit
+from tsal.audit.views import ClipViews, clip_view
+from tsal.data.lists import Clip
+from tsal.data.views import FaceStore
+from tsal.run import Run
+from tsal.schemes import generic_scheme
+from tsal.tracker.frozen import FrozenTracker
+from tsal.utils.errors import InputError
+
+
+def test_a_view_shows_frames_flow_and_heatmaps_of_a_clip(tmp_path):
+    clip = moving_clip(tmp_path)[0]
+    store, tracker = FaceStore(tmp_path, generic_scheme(1), 64, 1.35, 50), FrozenTracker(Shift(2.0, 0.0))
+    view = clip_view({"teacher": DotDetector()}, tracker, store, clip, torch.device("cpu"))
+    assert view["images"].shape == (3, 64, 64, 3) and view["images"].dtype == np.uint8
+    assert np.allclose(view["flow"][:, 0], 2) and np.allclose(view["flow_backward"][:, 0], -2)
+    assert view["occluded"].shape == (2, 64, 64) and view["occluded"][:, :, -2:].all()  # what leaves the crop
+    assert view["forward_backward_error"].max() == 0
+    assert view["heatmaps_teacher"].shape == (3, 1, 8, 8) and view["heatmaps_teacher"].max() == 255
+    photograph = Clip("photo", clip.faces[:1])
+    assert "flow" not in clip_view({}, tracker, store, photograph, torch.device("cpu"))
+
+
+@pytest.fixture
+def run(smoke_run, tmp_path) -> Run:
+    shutil.copytree(smoke_run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "audit" / "views", ignore_errors=True)
+    return Run.open(tmp_path / "run")
+
+
+def test_a_view_is_made_when_it_is_looked_at_and_then_read(run, monkeypatch):
+    audit = Audit.open(run.folder / "audit")
+    made = ClipViews(run, audit)(0)
+    assert len(made["images"]) == (audit.frames["view"] == 0).sum()
+    assert {"heatmaps_init", "heatmaps_teacher", "heatmaps_student"} <= set(made)
+    monkeypatch.setattr(audit_views, "clip_view", None)
+    kept = ClipViews(run, audit)(0)
+    assert all(np.array_equal(made[name], kept[name]) for name in made | kept)
+
+
+def test_a_view_is_not_made_with_other_weights_than_the_audit_s(run):
+    audit, path = Audit.open(run.folder / "audit"), run.folder / "semi" / "model.pt"
+    path.write_bytes(path.read_bytes() + b"0")
+    with pytest.raises(
+        InputError, match="model.pt: changed since the audit was made; make it again: python -m tsal pseudo"
+    ):
+        ClipViews(run, audit)(0)

@@ -1,0 +1,119 @@
+"""A frozen tracker computes the flow of a pair once, and its flow in an augmented view is that of the view."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from toys import Shift
+
+from tsal.config import Config
+from tsal.data.crops import CropFolder
+from tsal.data.pairs import FramePairs
+from tsal.data.photometric import to_float
+from tsal.geometry import apply_affine, compose_affine, crop_affine, invert_affine, move_flow, sample
+from tsal.synthetic.dataset import RenderedClip, render_clip
+from tsal.tracker.frozen import FrozenTracker
+from tsal.tracker.network import track_frames
+from tsal.tracker.training import initial_tracker
+
+SIDE = 32
+STILL = torch.eye(2, 3)
+
+
+class Counted(Shift):
+    """A tracker that sees everything move by (3, 1) px, and how many pairs it was asked for."""
+
+    def __init__(self):
+        super().__init__(3.0, 1.0)
+        self.pairs = 0
+
+    def forward(self, first, second, both=False):
+        self.pairs += len(first)
+        return super().forward(first, second, both)
+
+
+def pairs(*keys: str, to_view: torch.Tensor = STILL) -> FramePairs:
+    black = torch.zeros((len(keys), 3, SIDE, SIDE), dtype=torch.uint8)
+    return FramePairs(keys, black, black, to_view.expand(len(keys), 2, 3))
+
+
+def test_a_flow_in_a_view_is_turned_and_scaled_like_the_view():
+    # twice as large and turned by 90 degrees: what goes right by 3 and down by 1 goes down by 6 and left by 2
+    turn = torch.tensor([[0.0, -2.0, 31.0], [2.0, 0.0, 0.0]])
+    forward, backward = FrozenTracker(Shift(3.0, 1.0))(pairs("a", to_view=turn))
+    assert torch.allclose(forward, torch.tensor([-2.0, 6.0]).view(1, 2, 1, 1).expand_as(forward), atol=1e-5)
+    assert torch.allclose(backward, -forward, atol=1e-5)
+
+
+def test_a_flow_is_found_under_the_pixel_that_it_is_of():
+    x = torch.arange(SIDE, dtype=torch.float32).expand(SIDE, SIDE)
+    flow = torch.stack([x, torch.zeros_like(x)])[None]  # at column x: x to the right
+    moved = move_flow(flow, torch.tensor([[[1.0, 0.0, 5.0], [0.0, 1.0, 0.0]]]))  # the view shows it 5 px further right
+    assert torch.allclose(moved[0, 0, :, 5:], x[:, :-5], atol=1e-4) and (moved[0, 0, :, :5] == 0).all()
+
+
+def test_a_pair_is_computed_once_while_there_is_memory():
+    net = Counted()
+    tracker = FrozenTracker(net, memory_mb=1.5 * 2 * 2 * SIDE * SIDE * 2 / 2**20)  # one pair and a half
+    first = tracker(pairs("a", "b"))[0]
+    assert net.pairs == 2
+    again = tracker(pairs("a", "b", "c"))[0]
+    assert net.pairs == 4  # "b" found no space
+    assert torch.equal(first, again[:2])
+
+
+def test_flows_on_disk_serve_another_run_with_the_same_weights_alone(tmp_path):
+    net, disk = Counted(), CropFolder(tmp_path, 10)
+    made = FrozenTracker(net, disk=disk)(pairs("a"))
+    read = FrozenTracker(net, disk=CropFolder(tmp_path, 10))(pairs("a"))
+    assert net.pairs == 1 and all(torch.equal(a, b) for a, b in zip(made, read))
+    net.register_buffer("weight", torch.ones(1))
+    FrozenTracker(net, disk=disk)(pairs("a"))
+    assert net.pairs == 2
+
+
+def test_a_flow_that_is_cut_short_on_disk_is_computed_anew(tmp_path):
+    net, disk = Counted(), CropFolder(tmp_path, 10)
+    FrozenTracker(net, disk=disk)(pairs("a"))
+    (path,) = Path(tmp_path).iterdir()
+    path.write_bytes(path.read_bytes()[:-100])
+    FrozenTracker(net, disk=disk)(pairs("a"))
+    assert net.pairs == 2
+
+
+def test_no_pairs_have_no_flow():
+    forward, backward = FrozenTracker(nn.Identity())(pairs())
+    assert forward.shape == backward.shape == (0, 2, SIDE, SIDE)
+
+
+def crops(clip: RenderedClip, affine: np.ndarray) -> list[torch.Tensor]:
+    """The frames (1, 3, 96, 96) uint8 of a clip, cut by an affine."""
+    cut = [cv2.warpAffine(image, affine, (96, 96), borderMode=cv2.BORDER_REPLICATE) for image in clip.images]
+    return [torch.from_numpy(image).permute(2, 0, 1)[None] for image in cut]
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0], ids=["weak geometry", "strong geometry"])
+def test_a_flow_that_is_moved_into_a_view_is_as_right_as_one_computed_there(share):
+    rng, net = np.random.default_rng(0), initial_tracker(Config.load("demo")).eval().requires_grad_(False)
+    tracker, apart, there, moved = FrozenTracker(net), [], [], []
+    for seed in range(8):
+        clip = render_clip([7, seed], 2, 128)
+        box, drawn = (*clip.points[0].min(0), *clip.points[0].max(0)), share * rng.uniform(-1, 1, 4)
+        plain = crop_affine(box, 96, 1.35)
+        view = crop_affine(box, 96, 1.35, scale=1 + 0.15 * drawn[0], rotation=30 * drawn[1], shift=0.08 * drawn[2:])
+        to_view = torch.tensor(compose_affine(view, invert_affine(plain)), dtype=torch.float32)[None]
+        flow = tracker(FramePairs(("a",), *crops(clip, plain), to_view))[0]
+        computed = track_frames(net, *map(to_float, crops(clip, view)))[0]
+        before, after = (torch.tensor(apply_affine(view, points), dtype=torch.float32) for points in clip.points)
+        seen = torch.tensor(clip.visible.all(0)) & (before > 0).all(1) & (before < 95).all(1)
+        ways = [sample(way, before[None])[0].T for way in (flow, computed)]
+        apart.append((ways[0] - ways[1]).norm(dim=1)[seen])
+        for errors, way in zip((moved, there), ways):
+            errors.append((before + way - after).norm(dim=1)[seen])
+    apart, there, moved = (torch.cat(errors).mean().item() for errors in (apart, there, moved))
+    assert abs(moved - there) < 0.03 and apart < there  # they differ by less than the tracker errs

@@ -1,0 +1,94 @@
+"""What the explorer shows of a clip: crops, flow and heatmaps, made when they are first looked at, and kept."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tsal.audit.store import Audit
+from tsal.data import Clip, Face, FaceStore, frame_pairs, plain_views, to_float
+from tsal.model import Detector
+from tsal.model_files import load_model
+from tsal.run import Run
+from tsal.tracker import FrozenTracker, forward_backward_error, occlusion_mask
+from tsal.trainings import final_tracker, model_files_of
+from tsal.utils import InputError, read_arrays, write_arrays
+
+VIEWS = "views"  # folder in an audit's
+
+
+@torch.no_grad()
+def clip_view(
+    models: dict[str, Detector], tracker: FrozenTracker, store: FaceStore, clip: Clip, device: torch.device
+) -> dict[str, np.ndarray]:
+    """What can be looked at of a clip of T frames.
+
+    ``images`` (T, S, S, 3) uint8; ``affine`` (2, 3) image px -> input px; ``flow`` and ``flow_backward`` (T-1, 2, S, S)
+    px float16; ``occluded`` (T-1, S, S) and ``forward_backward_error`` (T-1, S, S) float16 of the earlier frame; and
+    ``heatmaps_<model>`` (T, K, h, w) uint8, each map over its largest value.
+    """
+    crops, affines = plain_views(store, [clip.faces])
+    view = {"images": crops.permute(0, 2, 3, 1).numpy(), "affine": affines[0]}
+    if len(clip.faces) > 1:
+        pairs = frame_pairs(store, ((*pair, affines[0]) for pair in pairwise(clip.faces)))
+        forward, backward = tracker(pairs.to(device))
+        view |= {
+            "flow": forward.cpu().numpy().astype(np.float16),
+            "flow_backward": backward.cpu().numpy().astype(np.float16),
+        }
+        view["occluded"] = occlusion_mask(forward, backward).cpu().numpy()
+        view["forward_backward_error"] = forward_backward_error(forward, backward).cpu().numpy().astype(np.float16)
+    images = to_float(crops.to(device))
+    for name, detector in models.items():
+        maps = detector.eval().maps(detector(images)).clamp(min=0)
+        view[f"heatmaps_{name}"] = (255 * maps / maps.amax((2, 3), keepdim=True).clamp(min=1e-9)).byte().cpu().numpy()
+    return view
+
+
+class ClipViews:
+    """The views of an audit's clips by number (column ``view`` of its frames), see :func:`clip_view`.
+
+    Raises:
+        InputError: where a view is not kept, and the run's models are not those of the audit.
+    """
+
+    def __init__(self, run: Run, audit: Audit):
+        self.run, self.audit = run, audit
+
+    def __call__(self, number: int) -> dict[str, np.ndarray]:
+        path = self.audit.folder / VIEWS / f"{number}.npz"
+        if path.exists():
+            return read_arrays(path)
+        view = clip_view(self._models, self._tracker, self.run.store, self._clip(number), self.run.device)
+        path.parent.mkdir(exist_ok=True)
+        write_arrays(path, **view)
+        return view
+
+    def _clip(self, number: int) -> Clip:
+        rows = self.audit.frames[self.audit.frames["view"] == number]
+        boxes = rows[["x1", "y1", "x2", "y2"]].to_numpy()
+        faces = (Face(image, None, tuple(box), None, "", 0) for image, box in zip(rows.image, boxes))
+        return Clip(rows["clip"].iloc[0], tuple(faces))
+
+    @cached_property
+    def _models(self) -> dict[str, Detector]:
+        files = model_files_of(self.run)
+        for name, weights in self.audit.weights.items():
+            if file_hash(files[name][0]) != weights:
+                again = f"python -m tsal pseudo --run {self.run.folder}"
+                raise InputError(f"{files[name][0]}: changed since the audit was made; make it again: {again}")
+        return {name: load_model(*files[name], self.run.device)[0] for name in self.audit.weights}
+
+    @cached_property
+    def _tracker(self) -> FrozenTracker:
+        return final_tracker(self.run)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

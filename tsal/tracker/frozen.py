@@ -1,0 +1,76 @@
+"""A tracker that no longer learns: the flow of two frames is computed once, and moved into every view of them."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tsal.data import CropFolder, FramePairs, to_float
+from tsal.geometry import move_flow
+from tsal.run import code_fingerprint
+from tsal.tracker.network import track_frames
+
+
+class FrozenTracker:
+    """Flows of pairs of frames, each computed once and kept: in memory while there is space, and on disk.
+
+    They are kept as float16, which is exact to 0.004 px at 8 px.
+
+    Args:
+        net: a tracker in eval mode, called like :class:`~tsal.tracker.FlowNet`.
+        memory_mb: flows kept in memory, MiB; on the pairs' device.
+        disk: where they are kept for other runs; None: nowhere.
+    """
+
+    def __init__(self, net: nn.Module, memory_mb: float = 0, disk: CropFolder | None = None):
+        self.net, self.disk, self.space = net, disk, memory_mb * 2**20
+        self._memory: dict[str, Tensor] = {}
+        self._made_with = _hash(net) if disk else ""
+
+    def __call__(self, pairs: FramePairs) -> tuple[Tensor, Tensor]:
+        """Flow from first to second frames and back, each (P, 2, S, S) px of the view that the pairs are wanted in."""
+        shape, device = (2, 2, *pairs.first.shape[-2:]), pairs.first.device
+        found = [self._kept(key, shape, device) for key in pairs.keys]
+        new = [place for place, flows in enumerate(found) if flows is None]
+        if new:
+            flows = track_frames(self.net, to_float(pairs.first[new]), to_float(pairs.second[new]))
+            for place, both in zip(new, torch.stack(flows, 1).half()):
+                found[place] = both
+                self._keep(pairs.keys[place], both)
+        flows = torch.stack(found).float() if found else torch.zeros((0, *shape), device=device)
+        return move_flow(flows[:, 0], pairs.to_view), move_flow(flows[:, 1], pairs.to_view)
+
+    def _kept(self, key: str, shape: tuple[int, ...], device: torch.device) -> Tensor | None:
+        """Both flows (2, 2, S, S) of a pair."""
+        if key in self._memory or not self.disk:
+            return self._memory.get(key)
+        entry = self.disk.read(self._name(key), (*shape[:-1], 2 * shape[-1]))
+        if entry is None:
+            return None
+        flows = torch.from_numpy(entry.view(np.float16).copy()).to(device)
+        self._remember(key, flows)
+        return flows
+
+    def _keep(self, key: str, flows: Tensor) -> None:
+        self._remember(key, flows)
+        if self.disk:
+            self.disk.write(self._name(key), flows.cpu().numpy().view(np.uint8))
+
+    def _remember(self, key: str, flows: Tensor) -> None:
+        if self.space >= flows.nbytes:
+            self._memory[key] = flows.clone()  # not a part of the whole batch's
+            self.space -= flows.nbytes
+
+    def _name(self, key: str) -> str:
+        return hashlib.sha256(f"flow {self._made_with} {key}".encode()).hexdigest()
+
+
+def _hash(net: nn.Module) -> str:
+    """Of a tracker's weights and of the code that runs it."""
+    digest = hashlib.sha256(f"{type(net).__name__} {code_fingerprint()}".encode())
+    for name, value in sorted(net.state_dict().items()):
+        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

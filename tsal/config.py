@@ -1,4 +1,4 @@
-"""The config of a run: profile < budget < method < ``--set``, the later wins.
+"""The config of a run: profile < budget < lists of the command line < method < ``--set``, the later wins.
 
 A profile (``configs/profiles``) is scale: model, steps, batch, rendering, tracker. A budget (``configs/budgets``) is
 data: lists, and how many faces of each kind a step has. A method (``configs/methods``) is what is learned from: every
@@ -33,6 +33,7 @@ from tsal.settings import (
 from tsal.utils import CONFIG_FOLDER, ConfigError, nearest, write_text
 
 Overrides = Iterable[str] | Mapping[str, Any]
+LABELS = ("profile", "budget", "method")  # names of files: only the settings that these bring count
 
 
 @dataclass(frozen=True)
@@ -226,8 +227,8 @@ def override(config: Config, overrides: Overrides, origin: str = "override") -> 
 def difference(first: Config, second: Config) -> dict[str, tuple[Any, Any]]:
     """The settings (``section.name``) that two configs have otherwise, names of files apart."""
     former, latter = first.flat(), second.flat()
-    named = ("profile", "budget", "method")
-    return {name: (former[name], latter[name]) for name in former if former[name] != latter[name] and name not in named}
+    apart = (name for name in former if former[name] != latter[name] and name not in LABELS)
+    return {name: (former[name], latter[name]) for name in apart}
 
 
 def _pairs(overrides: Overrides) -> dict[str, Any]:

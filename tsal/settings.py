@@ -20,7 +20,9 @@ def setting(default: Any, text: str, role: str = "") -> Any:
 class DataConfig:
     """Which faces. Lists are relative to ``root`` (its ``lists`` folder may be left out)."""
 
-    name: str = setting("rendered", "rendered: the embedded faces; anything else: a folder with lists of your own")
+    name: str = setting(
+        "rendered", "rendered: faces generated at run time; anything else: a folder with your own lists"
+    )
     root: str = setting("", "folder of the lists; empty for rendered faces and for prepared datasets", "measuring")
     scheme: str = setting("68", "landmark scheme: a name of configs/schemes, or the path of a file")
     labelled: tuple[str, ...] = setting(("labelled.txt",), "training lists with labels")
@@ -47,7 +49,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class RenderConfig:
-    """The embedded rendered faces."""
+    """Rendered faces, generated at run time."""
 
     labelled: int = setting(40, "labelled photographs")
     clips: int = setting(180, "unlabelled clips")
@@ -78,7 +80,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Training views. Ranges are uniform; probabilities are per face (one draw a clip)."""
+    """Training views. Ranges are uniform. Geometry is drawn once a clip, everything else once an image."""
 
     box_scale: float = setting(1.35, "side of the crop over the longer side of the box")
     scale: float = setting(0.15, "1 +- scale")
@@ -202,7 +204,7 @@ class TsalConfig:
         "full", "points of the heatmap source, or the whole supervised loss"
     )
     teacher_consistency: bool = setting(
-        True, "the teacher's own loss of one source: it must agree with itself on reconstructions"
+        True, "agreement of the teacher's heatmaps on a frame and on that frame rebuilt"
     )
     teacher_lr: float = setting(0.1, "the teacher's learning rate over the student's; 0: it changes by averaging alone")
     student_init: Literal["init", "random"] = setting("init", "the student's first weights")

@@ -87,14 +87,16 @@ PAGE = """# Configuration
 
 Made from the code: `python -m tsal config page > docs/configuration.md` (a test holds the two equal).
 
-Settings come from four places; the later wins: a **profile** (scale: model, steps, batch, rendering, tracker) < a
-**budget** (data: lists, and faces of each kind a step) < a **method** (targets: every `tsal.*` setting) < `--set
-section.name=value`. The defaults are the profile `demo` with the method `tsal`. `python -m tsal config show`
-prints the resolved settings of any options, each with where it came from, and `python -m tsal config diff --method
-mean-teacher` what another choice changes. Lengths called px are pixels of the network's input.
+Settings come from five places; the later wins: a **profile** (scale: model, steps, batch, rendering, tracker) < a
+**budget** (data: lists, and faces of each kind a step) < the **lists** of the command line (`--labelled --unlabelled
+--evaluate --data --root`) < a **method** (targets: every `tsal.*` setting) < `--set section.name=value`. The defaults
+are the profile `demo` with the method `tsal`. `python -m tsal config show` prints the resolved settings of any options,
+each with where it came from, and `python -m tsal config diff --method mean-teacher` what another choice changes.
+Lengths called px are pixels of the network's input.
 
 Roles: a *machine* setting changes how a run goes and never what comes out of it; a *measuring* one is not seen by
-training; an *unlabelled* one touches no labelled face, so supervised trainings do not depend on it.
+training; an *unlabelled* one touches no labelled face, so supervised trainings do not depend on it. A *name* is only a
+label; the settings that it brings are what counts.
 
 | kind | files |
 | --- | --- |
@@ -106,7 +108,7 @@ training; an *unlabelled* one touches no labelled face, so supervised trainings 
 
 def configuration_page() -> str:
     """docs/configuration.md."""
-    from tsal.config import Config, fields_of, names_of
+    from tsal.config import LABELS, Config, fields_of, names_of
     from tsal.utils import markdown_table
 
     kinds = {kind: ", ".join(f"`{name}`" for name in names_of(kind)) for kind in ("profiles", "budgets", "methods")}
@@ -114,7 +116,7 @@ def configuration_page() -> str:
     for name, item in fields_of():
         section, _, own = name.rpartition(".")
         text = item.metadata["text"] + (f" ({', '.join(choices)})" if (choices := choices_of(item.type)) else "")
-        row = (f"`{own}`", f"`{text_of(defaults[name])}`", text, item.metadata["role"])
+        row = (f"`{own}`", f"`{text_of(defaults[name])}`", text, "name" if name in LABELS else item.metadata["role"])
         sections.setdefault(section, []).append(row)
     parts = [PAGE.format(**kinds)]
     for section, rows in sections.items():

@@ -90,7 +90,7 @@ def run_bench_methods(arguments: argparse.Namespace) -> None:
         same_runs,
         write_csv,
     )
-    from tsal.config import load_method, load_reference
+    from tsal.config import all_labels_budget, load_method
 
     for method in arguments.methods:
         load_method(method)
@@ -115,7 +115,7 @@ def run_bench_methods(arguments: argparse.Namespace) -> None:
         settings_alone(arguments.argv), configure, read_results(out), folder.resolve(), out.resolve(), *wanted
     )
     results = comparable(read_results(out), configure)
-    reference = load_reference(budget) if budget else ""
+    reference = all_labels_budget(budget) if budget else ""
     full = all_labels(
         (lambda method: configure(method, budget=reference)) if reference else None,
         read_results(out.parent / f"{data}-{reference}") if reference else [],

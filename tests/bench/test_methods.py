@@ -110,6 +110,16 @@ def test_the_table_is_the_mean_over_seeds_and_the_paired_difference():
     assert lines[4].startswith("| tsal | 2 | 5.750 ± 0.354 |") and "-1.250 (-17.9 %)" in lines[4]
 
 
+def test_the_table_is_headed_by_the_method_that_all_are_compared_with_and_has_no_empty_column():
+    def head(*results: dict) -> str:
+        return markdown(compare(results)).splitlines()[2]
+
+    alone, corrected = result("supervised", 0, [6.0], "supervised"), result("mean-teacher-corrected", 0, [5.0])
+    assert "| mean-teacher-corrected against it |" in head(alone, corrected)
+    assert "| tsal against it |" in head(alone, corrected, result("tsal", 0, [4.0]))
+    assert head(alone) == "| method | seeds | NME % | AUC@0.08 | FR@0.08 | further steps | seconds |"
+
+
 def test_runs_from_different_inits_of_one_seed_are_not_paired():
     found = [
         result("supervised", 0, [6.0, 8.0], "supervised"),

@@ -212,6 +212,40 @@ def test_methods_share_their_init_and_nothing_is_computed_twice(tmp_path, capfd,
         main(arguments)
 
 
+def test_results_go_to_the_outputs_and_leave_the_published_ones_alone(tmp_path, monkeypatch, capsys):
+    """Both places: a table's ``gap`` is from the results of the budget with every label that lie beside its own."""
+    asked = []
+    monkeypatch.setattr("tsal.cli.bench.OUTPUTS", tmp_path)
+    monkeypatch.setattr("tsal.bench.bench_methods", lambda *words: asked.append(words))
+    monkeypatch.setattr("tsal.bench.draw", lambda *_: None)
+    command = ["bench-methods", "--data", "mine", "--budget", "300w-50"]
+    configure = configured("faces", "300w-50", **{"data.name": "mine"})
+    full = configured("faces", "300w-1057", **{"data.name": "mine"})
+
+    def put(folder, budget, nme):
+        folder.mkdir(parents=True)
+        found = result("supervised", 0, [nme], "supervised") | {"settings": deciding(budget("supervised"))}
+        (folder / "supervised-s0.json").write_text(json.dumps(found))
+
+    for out, beside, more in (
+        (tmp_path / "methods/mine-300w-50/results", tmp_path / "methods/mine-300w-1057/results", []),
+        (tmp_path / "x/mine-300w-50", tmp_path / "x/mine-300w-1057", ["--out", str(tmp_path / "x/mine-300w-50")]),
+    ):
+        put(out, configure, 6.0)
+        assert main([*command, *more]) == 0
+        assert asked[-1][4] == out and (out / "table.md").exists() and (out / "table.csv").exists()
+        assert f"run the method supervised with --budget 300w-1057 too: none in {beside}" in capsys.readouterr().err
+        put(beside, full, 5.0)
+        assert main([*command, *more]) == 0 and "gap closed" not in capsys.readouterr().err
+
+
+def test_the_command_has_no_single_method_or_seed(capsys):
+    for option in ("--method", "--seed"):
+        with pytest.raises(SystemExit):
+            main(["bench-methods", option, "0"])
+        assert f"unrecognized arguments: {option} 0" in capsys.readouterr().err
+
+
 def test_results_of_other_settings_are_not_put_beside_one_another():
     configure = configured()
     found = [

@@ -10,13 +10,19 @@ LABELLED ?=
 UNLABELLED ?=
 EVALUATE ?=
 SET ?=
+METHODS ?=
+SEEDS ?=
+JOBS ?=
+# folders that are written to: never taken from the environment
+OUT =
+PUBLISH =
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 quote = '$(subst ','\'',$(1))'
 # the options that name a run's folder; their defaults, and the folder's name, are those of the command line
-names = $(if $(PROFILE),--profile $(call quote,$(PROFILE))) $(if $(BUDGET),--budget $(call quote,$(BUDGET))) \
-	$(if $(METHOD),--method $(call quote,$(METHOD))) --seed $(SEED) --data $(call quote,$(DATA))
+scale = $(if $(PROFILE),--profile $(call quote,$(PROFILE))) $(if $(BUDGET),--budget $(call quote,$(BUDGET)))
+names = $(scale) $(if $(METHOD),--method $(call quote,$(METHOD))) --seed $(SEED) --data $(call quote,$(DATA))
 lists = $(if $(ROOT),--root $(call quote,$(ROOT))) $(if $(LABELLED),--labelled $(LABELLED)) \
 	$(if $(UNLABELLED),--unlabelled $(UNLABELLED)) $(if $(EVALUATE),--evaluate $(EVALUATE)) $(if $(SET),--set $(call quote,$(SET)))
 ifndef RUN
@@ -34,6 +40,19 @@ ifneq ($(if $(PYTHON),$(words $(RUN)),1),1)
 $(error RUN='$(RUN)': make cannot have a run's folder with spaces in its name (DATA, BUDGET, PROFILE, METHOD and SEED make it))
 endif
 
+# a setting that would be ignored is an error
+ignore_set := setup report one-step gallery test bench bench-gpu pretrain explore clean-run
+ifneq ($(and $(strip $(SET)),$(MAKECMDGOALS)),)
+ifeq ($(filter-out $(ignore_set),$(MAKECMDGOALS)),)
+$(error 'make $(MAKECMDGOALS)' does not use SET, which changes the settings of a run: 'make reproduce SET=...' first, with the other options as here)
+endif
+endif
+ifneq ($(filter bench-methods,$(MAKECMDGOALS)),)
+ifneq ($(METHOD)$(filter-out file,$(origin SEED)),)
+$(error 'make bench-methods' compares several methods over several seeds: give METHODS and SEEDS, not METHOD and SEED)
+endif
+endif
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup reproduce data tracker train pseudo evaluate figures report one-step gallery test bench bench-gpu bench-methods pretrain explore clean-run FORCE
@@ -43,11 +62,11 @@ help:
 	@echo "make reproduce   every stage in order, then the table and the figures"
 	@echo "make data | tracker | train | pseudo | evaluate | figures     up to that stage"
 	@echo "make report      the table of a run again"
-	@echo "make explore     JupyterLab on notebook 04, whose end is the explorer of pseudo-labels of every run in outputs/"
+	@echo "make explore     JupyterLab on notebook 04, which opens with the explorer of pseudo-labels of every run in outputs/"
 	@echo "make one-step    notebook 00 on a trained run: one step of the method by hand"
-	@echo "make gallery     a run's executed notebooks as HTML in outputs/gallery, and six of its figures in docs/gallery"
+	@echo "make gallery     a run's executed notebooks as HTML in outputs/gallery; PUBLISH=<folder>: six of its figures there"
 	@echo "make test        every test"
-	@echo "make bench-methods   compare METHODS over SEEDS, JOBS at a time (configs/methods); results in docs/results"
+	@echo "make bench-methods   compare METHODS (configs/methods) over SEEDS, JOBS at a time; results in outputs/methods, or OUT=<folder>"
 	@echo "make bench       speed of loader, training, detector and tracker on this machine (TSAL_REALDATA=<folder>: real faces too)"
 	@echo "make bench-gpu   one GPU in eight minutes (ROOT=<folder>: a training on real faces too)"
 	@echo "make pretrain    the tracker that runs start from, made anew (tsal/weights/tracker.pt)"
@@ -151,7 +170,7 @@ one-step: notebooks/00_one_step.ipynb | .venv/.done
 	$(run_notebook)
 
 gallery: | .venv/.done
-	$(PY) -m tsal gallery --run $(call quote,$(RUN))
+	$(PY) -m tsal gallery --run $(call quote,$(RUN)) $(if $(PUBLISH),--publish $(call quote,$(PUBLISH)))
 
 # --- the rest --------------------------------------------------------------------------------------------------------------
 
@@ -166,13 +185,10 @@ bench: .venv/.done
 bench-gpu: .venv/.done
 	$(PY) -m tsal bench-gpu $(if $(ROOT),--realdata $(call quote,$(ROOT)))
 
-# runs that are missing, then one table; METHODS are files of configs/methods
-METHODS ?= supervised mean-teacher self-training sbr tsal
-SEEDS ?= 0 1 2
-JOBS ?= 1
-
+# runs that are missing, then one table; the defaults are those of the command line
 bench-methods: .venv/.done
-	$(PY) -m tsal bench-methods $(names) $(lists) --methods $(METHODS) --seeds $(SEEDS) --jobs $(JOBS)
+	$(PY) -m tsal bench-methods $(scale) --data $(call quote,$(DATA)) $(lists) $(if $(METHODS),--methods $(METHODS)) \
+		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(OUT),--out $(call quote,$(OUT)))
 
 # the tracker that comes with the project, made anew: 50 minutes of one core
 pretrain: .venv/.done

@@ -8,7 +8,7 @@ import json
 import pytest
 import yaml
 
-from tsal.config import Config, difference, fields_of, load_budget, load_reference, resolve
+from tsal.config import Config, all_labels_budget, difference, fields_of, load_budget, resolve
 from tsal.utils.errors import ConfigError, InputError
 from tsal.utils.paths import CONFIG_FOLDER
 
@@ -44,7 +44,7 @@ def test_a_budget_is_lists_and_faces_a_step(name):
     assert set(values) <= {"data", "semi"} and set(values.get("semi", {})) <= {"clips", "images", "unlabelled_weight"}
     assert all(loaded[section][key] == value for section, items in values.items() for key, value in items.items())
     assert loaded["budget"] == name
-    assert load_reference(name) == everything and (not everything or everything in BUDGETS)
+    assert all_labels_budget(name) == everything and (not everything or everything in BUDGETS)
 
 
 def test_the_later_of_profile_budget_method_and_set_wins_and_the_names_are_kept():

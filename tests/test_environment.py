@@ -90,6 +90,7 @@ def make(tmp_path):
         ]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == status, done.stderr
+        run.stderr = done.stderr
         asked = [line.split("|") for line in log.read_text().splitlines()]
         return (
             [words[3].split("/")[-1] if words[2] == "notebook" else words[2] for words in asked],
@@ -141,6 +142,30 @@ def test_settings_reach_the_first_notebook_word_by_word(make):
     asked = make("data", "DATA=mine", "ROOT=/a", "PROFILE=smoke", "BUDGET=300w-120", "METHOD=mean-teacher")[1]
     assert "|--profile|smoke|--budget|300w-120|--method|mean-teacher|--seed|0|--data|mine|--root|/a|" in asked
     assert "--budget" not in make("data", "DATA=mine", "ROOT=/b")[1]
+
+
+@pytest.mark.parametrize("goal", ["report", "one-step", "gallery", "explore", "clean-run", "bench", "test"])
+def test_set_is_refused_where_it_would_be_ignored(make, goal):
+    assert make(goal, "SET=semi.lr=1e-3", status=2)[0] == []
+    assert f"'make {goal}' does not use SET" in make.stderr and len(make.stderr.splitlines()) == 1
+
+
+def test_set_is_taken_where_another_target_of_the_same_call_uses_it(make):
+    assert make("data", "report", "SET=semi.lr=1e-3")[0] == ["01_data.ipynb", "report"]
+
+
+def test_the_bench_of_methods_gets_what_was_given_and_refuses_one_method_or_seed(make):
+    assert make("bench-methods")[1] == "-m|tsal|bench-methods|--data|rendered|\n"
+    given = ("BUDGET=300w-50", "METHODS=supervised tsal", "SEEDS=0 1", "JOBS=2", "OUT=a b", "SET=semi.lr=1e-3")
+    expected = "|--budget|300w-50|--data|rendered|--set|semi.lr=1e-3|--methods|supervised|tsal|--seeds|0|1|--jobs|2|"
+    assert make("bench-methods", *given)[1].endswith(f"{expected}--out|a b|\n")
+    for word in ("METHOD=tsal", "SEED=0"):
+        assert make("bench-methods", word, status=2)[0] == [] and "give METHODS and SEEDS" in make.stderr
+
+
+def test_figures_are_published_where_a_folder_is_named_and_nowhere_else(make):
+    assert "--publish" not in make("gallery")[1]
+    assert make("gallery", "PUBLISH=docs/gallery")[1].endswith("|--publish|docs/gallery|\n")
 
 
 def test_a_failed_stage_leaves_no_stamp_and_is_run_again(make):

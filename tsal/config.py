@@ -56,15 +56,16 @@ class Config:
 
     @staticmethod
     def load(source: str | Path, overrides=()) -> Config:
-        """A profile by name, or a YAML or JSON file (a run's ``config.json``), with ``overrides`` over it.
+        """The config of one source, with ``overrides`` over it; see :func:`resolve` for one of several layers.
 
         Args:
+            source: the name of a profile, or the path of a YAML or JSON file, such as a run's ``config.json``.
             overrides: ``{"section.name": value}``, or texts ``"section.name=value"`` as the command line has them.
 
         Raises:
             ConfigError: a name that does not exist, with the nearest valid one, or a value of a wrong type.
         """
-        return read_config(source, overrides)
+        return override(update(Config(), _read_source(source), str(source)), overrides)
 
     @staticmethod
     def resolve(profile: str = "demo", budget: str = "", method: str = "tsal", overrides=(), lists=()) -> Config:
@@ -169,8 +170,8 @@ def load_budget(name: str) -> dict[str, Any]:
     return {"budget": name} | flatten("", values)
 
 
-def load_reference(name: str) -> str:
-    """The budget that has every label of a budget's domain; "" where it names none."""
+def all_labels_budget(name: str) -> str:
+    """The name of the budget with every label of the domain of budget ``name``; "" where its file says none."""
     return _read("budgets", name).get("all_labels", "")
 
 
@@ -184,7 +185,7 @@ def resolve(
 
     ``lists``: which faces, as the command line names them; they come after the budget and before the method.
     """
-    layers = [(f"profile {Path(profile).stem}", read_profile(profile))]
+    layers = [(f"profile {Path(profile).stem}", flatten("", _read_source(profile)))]
     if budget:
         layers.append((f"budget {budget}", load_budget(budget)))
     layers.append(("command line", _pairs(lists)))
@@ -197,21 +198,13 @@ def resolve(
     return config, origins
 
 
-def read_profile(source: str) -> dict[str, Any]:
-    """A profile's settings by section.name; ``source``: a name, or the path of a YAML file."""
+def _read_source(source: str | Path) -> dict[str, Any]:
+    """The nested values of a profile, by name, or of a YAML or JSON file; the profile's name is the file's where it
+    says none.
+    """
     path = Path(source)
     values = read_yaml(path) if path.suffix in (".yaml", ".yml", ".json") else _read("profiles", str(source))
-    return {"profile": path.stem} | flatten("", values)
-
-
-def read_config(source: str | Path, overrides: Overrides = ()) -> Config:
-    """A profile by name, or a file of nested settings, and overrides over it; see :meth:`tsal.config.Config.load`."""
-    path = Path(source)
-    values = read_yaml(path) if path.suffix in (".yaml", ".yml", ".json") else _read("profiles", str(source))
-    config = update(Config(), values, str(path))
-    if path.suffix != ".json" and "profile" not in values:
-        config = dataclasses.replace(config, profile=path.stem)
-    return override(config, overrides)
+    return {"profile": path.stem} | values
 
 
 def override(config: Config, overrides: Overrides, origin: str = "override") -> Config:

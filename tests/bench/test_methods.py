@@ -110,6 +110,16 @@ def test_the_table_is_the_mean_over_seeds_and_the_paired_difference():
     assert lines[4].startswith("| tsal | 2 | 5.750 ± 0.354 |") and "-1.250 (-17.9 %)" in lines[4]
 
 
+def test_the_table_is_headed_by_the_method_that_all_are_compared_with_and_has_no_empty_column():
+    def head(*results: dict) -> str:
+        return markdown(compare(results)).splitlines()[2]
+
+    alone, corrected = result("supervised", 0, [6.0], "supervised"), result("mean-teacher-corrected", 0, [5.0])
+    assert "| mean-teacher-corrected against it |" in head(alone, corrected)
+    assert "| tsal against it |" in head(alone, corrected, result("tsal", 0, [4.0]))
+    assert head(alone) == "| method | seeds | NME % | AUC@0.08 | FR@0.08 | further steps | seconds |"
+
+
 def test_runs_from_different_inits_of_one_seed_are_not_paired():
     found = [
         result("supervised", 0, [6.0, 8.0], "supervised"),
@@ -200,6 +210,40 @@ def test_methods_share_their_init_and_nothing_is_computed_twice(tmp_path, capfd,
     kept.write_text(json.dumps(other))
     with pytest.raises(pytest.fail.Exception, match="computed again"):
         main(arguments)
+
+
+def test_results_go_to_the_outputs_and_leave_the_published_ones_alone(tmp_path, monkeypatch, capsys):
+    """Both places: a table's ``gap`` is from the results of the budget with every label that lie beside its own."""
+    asked = []
+    monkeypatch.setattr("tsal.cli.bench.OUTPUTS", tmp_path)
+    monkeypatch.setattr("tsal.bench.bench_methods", lambda *words: asked.append(words))
+    monkeypatch.setattr("tsal.bench.draw", lambda *_: None)
+    command = ["bench-methods", "--data", "mine", "--budget", "300w-50"]
+    configure = configured("faces", "300w-50", **{"data.name": "mine"})
+    full = configured("faces", "300w-1057", **{"data.name": "mine"})
+
+    def put(folder, budget, nme):
+        folder.mkdir(parents=True)
+        found = result("supervised", 0, [nme], "supervised") | {"settings": deciding(budget("supervised"))}
+        (folder / "supervised-s0.json").write_text(json.dumps(found))
+
+    for out, beside, more in (
+        (tmp_path / "methods/mine-300w-50/results", tmp_path / "methods/mine-300w-1057/results", []),
+        (tmp_path / "x/mine-300w-50", tmp_path / "x/mine-300w-1057", ["--out", str(tmp_path / "x/mine-300w-50")]),
+    ):
+        put(out, configure, 6.0)
+        assert main([*command, *more]) == 0
+        assert asked[-1][4] == out and (out / "table.md").exists() and (out / "table.csv").exists()
+        assert f"run the method supervised with --budget 300w-1057 too: none in {beside}" in capsys.readouterr().err
+        put(beside, full, 5.0)
+        assert main([*command, *more]) == 0 and "gap closed" not in capsys.readouterr().err
+
+
+def test_the_command_has_no_single_method_or_seed(capsys):
+    for option in ("--method", "--seed"):
+        with pytest.raises(SystemExit):
+            main(["bench-methods", option, "0"])
+        assert f"unrecognized arguments: {option} 0" in capsys.readouterr().err
 
 
 def test_results_of_other_settings_are_not_put_beside_one_another():

@@ -7,7 +7,10 @@ import re
 import pandas as pd
 import pytest
 
+from tsal.bench.methods import all_labels
 from tsal.bench.pages import refresh, refreshed
+from tsal.bench.table import compare, markdown, read_results
+from tsal.config import all_labels_budget, resolve
 from tsal.utils.errors import DataError
 from tsal.utils.paths import REPOSITORY
 
@@ -24,6 +27,17 @@ def test_the_results_include_a_table_of_every_folder_of_results():
     text = (DOCS / "results.md").read_text()
     for table in (DOCS / "results").rglob("table.md"):
         assert f"<!-- include: {table.relative_to(DOCS)} -->" in text
+
+
+@pytest.mark.parametrize("table", sorted((DOCS / "results").rglob("table.md")), ids=lambda path: path.parent.name)
+def test_a_published_table_is_what_the_code_makes_of_the_results_beside_it(table):
+    folder = table.parent
+    data, _, budget = folder.name.partition("-")
+    full, everything = {}, all_labels_budget(budget)
+    if everything:
+        results = read_results(folder.parent / f"{data}-{everything}")
+        full = all_labels(lambda method: resolve("faces", everything, method, lists={"data.name": data})[0], results)
+    assert table.read_text() == f"# {folder.name}\n\n{markdown(compare(read_results(folder), full))}"
 
 
 def test_a_block_is_replaced_and_what_stands_around_it_is_kept(tmp_path):

@@ -70,6 +70,27 @@ def test_settings_are_printed_with_where_they_came_from(capsys):
     assert main(["config", "diff", "methods=x"]) == 2 and main(["config", "show", "tsall"]) == 2
 
 
+@pytest.mark.parametrize("command", [["config", "show"], ["config", "diff"], ["report"], ["gallery"], ["run-folder"]])
+def test_an_option_that_would_be_ignored_beside_run_is_an_error(command, smoke_run, capsys):
+    assert main([*command, "--run", str(smoke_run), "--budget", "300w-50", "--seed", "0"]) == 2
+    assert capsys.readouterr().err.endswith("leave out --budget, --seed\n")
+
+
+def test_a_run_is_compared_with_itself_by_another_method(smoke_run, capsys):
+    assert main(["config", "diff", "--run", str(smoke_run), "method=tsal-no-sic"]) == 0
+    found = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    assert found.pop("tsal.sic_weight") == "0.0 -> 30.0"
+    own = {name: value for name, value in Run.open(smoke_run).config.flat().items() if name in found}
+    assert all(value.endswith(f"-> {own[name]}") for name, value in found.items()) and "semi.steps" not in found
+
+
+def test_a_setting_for_a_notebook_that_reads_a_run_is_one_clear_error(smoke_run, capsys):
+    notebook = REPOSITORY / "notebooks" / "00_one_step.ipynb"
+    assert main(["notebook", str(notebook), "--run", str(smoke_run), "--set", "semi.lr=1e-3"]) == 2
+    error = capsys.readouterr().err
+    assert "00_one_step.ipynb: reads its settings from the run's config.json" in error and error.count("\n") == 1
+
+
 def test_the_page_of_settings_is_what_the_code_says(capsys):
     assert main(["config", "page"]) == 0
     assert capsys.readouterr().out == (REPOSITORY / "docs" / "configuration.md").read_text()

@@ -43,9 +43,14 @@ def test_a_figure_within_the_limit_stays_as_it_is(tmp_path):
 
 
 def test_the_command_says_what_it_wrote_or_what_is_missing(smoke_run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(gallery, "write_gallery", lambda run: [run.folder / "x.html"])
+    monkeypatch.setattr(gallery, "write_pages", lambda run, folder: [folder / "index.html"])
     assert main(["gallery", "--run", str(smoke_run)]) == 0
-    assert capsys.readouterr().out == f"{smoke_run / 'x.html'}\n"
+    assert capsys.readouterr().out == f"{gallery.PAGES / 'index.html'}\n"  # and no figures, which were not asked for
+    assert main(["gallery", "--run", str(smoke_run), "--publish", str(tmp_path / "chosen")]) == 0
+    chosen = [tmp_path / "chosen" / f"{name}.png" for name in gallery.CHOSEN]
+    assert capsys.readouterr().out.splitlines()[1:] == [str(path) for path in chosen]
+    assert all(path.exists() for path in chosen)
+    monkeypatch.undo()
     (tmp_path / "config.json").write_bytes((smoke_run / "config.json").read_bytes())
     with pytest.raises(InputError, match="no executed notebook"):
         gallery.write_pages(Run.open(tmp_path), tmp_path / "pages")

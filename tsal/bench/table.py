@@ -32,8 +32,8 @@ def compare(results: Sequence[dict], full: dict[str, float] | None = None, draws
 
     ``low`` and ``high`` bound 95 % of the bootstrap of that difference (in NME points), faces and seeds drawn anew.
     ``full``: NME by list of supervised-only on all labels of the domain, for ``gap``, the share (%) of the way there
-    that a method goes. ``ahead``, ``ahead low`` and ``ahead high`` say by how much ``ours`` (see ``OURS``) is below the
-    method, in the same way.
+    that a method goes. ``ahead``, ``ahead low`` and ``ahead high`` say by how much ``ours`` (see ``OURS``; "" if none
+    of them was run) is below the method, in the same way.
     """
     rows, ours = [], _ours(results)
     for name in dict.fromkeys(name for result in results for name in result["lists"]):
@@ -69,7 +69,7 @@ def compare(results: Sequence[dict], full: dict[str, float] | None = None, draws
 
 def _ours(results: Sequence[dict]) -> str:
     methods = {result["method"] for result in results}
-    return next((method for method in OURS if method in methods), OURS[0])
+    return next((method for method in OURS if method in methods), "")
 
 
 def _paired(
@@ -115,7 +115,7 @@ def other_inits(results: Sequence[dict]) -> list[str]:
     ]
 
 
-HEAD = (
+HEAD = (  # a column that is empty in a whole table is left out
     "method",
     "seeds",
     "NME %",
@@ -124,7 +124,7 @@ HEAD = (
     "against supervised only",
     "95 % interval",
     "gap closed",
-    "tsal against it",
+    "{ours} against it",
     "further steps",
     "seconds",
 )
@@ -154,7 +154,11 @@ def markdown(rows: Sequence[dict]) -> str:
     parts = []
     for name in dict.fromkeys(row["list"] for row in rows):
         mine = sorted((row for row in rows if row["list"] == name), key=lambda row: row["NME"])
-        parts += [f"### {name}", "", markdown_table(HEAD, map(_cells, mine)), ""]
+        columns = [
+            column for column in zip([head.format(**mine[0]) for head in HEAD], *map(_cells, mine)) if any(column[1:])
+        ]
+        head, *lines = zip(*columns)
+        parts += [f"### {name}", "", markdown_table(head, lines), ""]
     return "\n".join(parts)
 
 
@@ -176,8 +180,7 @@ def draw(results: Sequence[dict], out: Path) -> None:
         for r in results
         for name, scores in r["lists"].items()
     ]
-    methods = [r["method"] for r in results]
-    full = _ours(results) if _ours(results) in methods else methods[0]
+    full = _ours(results) or results[0]["method"]
     for figure in draw_comparison(
         Comparison(pd.DataFrame(rows), full, f"% of {NORMALISERS[results[0]['normaliser']]}")
     ):

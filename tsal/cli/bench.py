@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tsal.cli.options import add_settings, config_from
-from tsal.utils import OUTPUTS, REPOSITORY, write_text
+from tsal.utils import OUTPUTS, write_text
 
 OWN = ("--methods", "--seeds", "--jobs", "--runs", "--out", "--only", "--inits")  # no settings
 
@@ -62,17 +62,32 @@ def run_bench_gpu(arguments: argparse.Namespace) -> None:
 
 
 def add_bench_methods(parser: argparse.ArgumentParser) -> None:
-    add_settings(parser)
+    add_settings(parser, one_method=False)
     own = parser.add_argument_group("the bench")
-    usual = ["supervised", "mean-teacher", "self-training", "tsal"]
-    own.add_argument("--methods", nargs="+", default=usual, metavar="NAME", help="of configs/methods (%(default)s)")
-    own.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N", help="(0)")
+    methods, seeds = ("supervised", "mean-teacher", "self-training", "sbr", "tsal"), (0, 1, 2)
+    own.add_argument(
+        "--methods", nargs="+", default=methods, metavar="NAME", help=f"of configs/methods ({' '.join(methods)})"
+    )
+    own.add_argument(
+        "--seeds",
+        nargs="+",
+        type=int,
+        default=seeds,
+        metavar="N",
+        help=f"each method is run with each ({' '.join(map(str, seeds))})",
+    )
     own.add_argument("--jobs", type=int, default=1, metavar="N", help="runs side by side (%(default)s)")
     own.add_argument("--runs", type=Path, metavar="DIR", help="folder of the runs (outputs/methods/<data>[-<budget>])")
-    own.add_argument("--out", type=Path, metavar="DIR", help="folder of the results (docs/results/<data>[-<budget>])")
+    own.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder of the results: a JSON file a run, table and figure (outputs/methods/<data>[-<budget>]/results)",
+    )
     own.add_argument("--only", metavar="NAME", help=argparse.SUPPRESS)  # one process' share: "base", or a method
     own.add_argument("--inits", type=int, default=1, help=argparse.SUPPRESS)  # that the base makes
-    parser.set_defaults(method=None)
+    parser.allow_abbrev = False  # --method would be taken for --methods
+    parser.set_defaults(method=None, seed=None)
 
 
 def run_bench_methods(arguments: argparse.Namespace) -> None:
@@ -90,14 +105,14 @@ def run_bench_methods(arguments: argparse.Namespace) -> None:
         same_runs,
         write_csv,
     )
-    from tsal.config import load_method, load_reference
+    from tsal.config import all_labels_budget, load_method
 
     for method in arguments.methods:
         load_method(method)
     data, budget = arguments.data or "rendered", arguments.budget
     name = "-".join(part for part in (data, budget) if part)
     folder = arguments.runs or OUTPUTS / "methods" / name
-    out = arguments.out or REPOSITORY / "docs" / "results" / name
+    out = arguments.out or OUTPUTS / "methods" / name / "results"
     arguments.seed = arguments.seeds[0]
 
     def configure(method: str, **names: str):
@@ -115,10 +130,12 @@ def run_bench_methods(arguments: argparse.Namespace) -> None:
         settings_alone(arguments.argv), configure, read_results(out), folder.resolve(), out.resolve(), *wanted
     )
     results = comparable(read_results(out), configure)
-    reference = load_reference(budget) if budget else ""
+    reference = all_labels_budget(budget) if budget else ""
+    other = f"{data}-{reference}"
+    beside = out.parent / other if arguments.out else OUTPUTS / "methods" / other / "results"
     full = all_labels(
         (lambda method: configure(method, budget=reference)) if reference else None,
-        read_results(out.parent / f"{data}-{reference}") if reference else [],
+        read_results(beside) if reference else [],
     )
     rows = compare(results, full)
     write_text(out / "table.md", f"# {name}\n\n{markdown(rows)}")
@@ -126,6 +143,8 @@ def run_bench_methods(arguments: argparse.Namespace) -> None:
     draw(results, out)
     print(f"{markdown(rows)}\nalso in {out / 'table.md'}")
     _print_notes(other_inits(results))
+    if reference and not full:
+        _print_notes([f"for 'gap closed', run the method supervised with --budget {reference} too: none in {beside}"])
 
 
 def _print_notes(lines: Sequence[str]) -> None:

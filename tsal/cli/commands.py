@@ -16,13 +16,14 @@ from tsal.cli.bench import add_bench, add_bench_gpu, add_bench_methods, run_benc
 from tsal.cli.builders import add_builders, run_builder
 from tsal.cli.inference import TRACK_NOTES, add_predict, add_track, run_predict, run_track
 from tsal.cli.options import (
-    add_names,
     add_run,
     add_settings,
+    add_which,
     asked_lists,
     asked_settings,
     config_from,
     default_profile,
+    refuse_beside_run,
     run_folder,
 )
 from tsal.cli.settings import add_config, run_config
@@ -35,10 +36,10 @@ if TYPE_CHECKING:  # torch takes seconds to import: --help does without
 # threads wait by spinning for a tenth of a millisecond: right where cores are free, bearable where they are shared
 os.environ.setdefault("GOMP_SPINCOUNT", "100000")
 SETTINGS_ARE_FIXED = (
-    "Settings are fixed when 'data' makes the run and are read from its config.json afterwards; options given "
-    "here must agree with it. Where there is no run yet, or an earlier stage is missing or was done with other "
-    "settings, it is done first. What is done already is skipped, and a killed training goes on from its last "
-    "checkpoint."
+    "Only 'data' changes the settings of a run: an option given here that differs from the run's config.json is an "
+    "error. Stages that this one needs are done first where they are missing or older than what they were made from; "
+    "where there is no run yet, 'data' makes it with the options given here. A training that is done with these "
+    "settings is skipped, and a killed one goes on from its last checkpoint."
 )
 
 
@@ -64,10 +65,9 @@ def make_parser() -> argparse.ArgumentParser:
         if stage.name == "figures":
             _add_compare(made)
     made = command("report", "print the table of an evaluated run, and the paths of its figures", run_report)
-    add_run(made)
     sources = ("heatmap", "centre", "fused")
     made.add_argument("--source", default="heatmap", choices=sources, help="detection source (%(default)s)")
-    add_names(made)
+    add_which(made)
     add_config(command("config", "print resolved settings, each with where it came from", run_config))
     add_predict(command("predict", "write the landmarks of every row of a list, labelled or not", run_predict))
     text = "draw the landmarks of every face on a video, and write their numbers"
@@ -82,7 +82,7 @@ def make_parser() -> argparse.ArgumentParser:
         "notebook",
         "run one notebook by papermill into <run>/executed",
         run_notebook,
-        "Settings go to a notebook that has them as parameters (01_data); later notebooks read the run's config.",
+        "Settings are for 01_data, which makes the run; the other notebooks read the run's config.json.",
     )
     made.add_argument("notebook", type=Path, help="such as notebooks/01_data.ipynb")
     made.add_argument(
@@ -96,13 +96,10 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add_run(made)
     add_settings(made)
-    text = "write a run's executed notebooks as HTML to outputs/gallery, and six of its figures to docs/gallery"
-    made = command("gallery", text, run_gallery)
-    add_run(made)
-    add_names(made)
-    made = command("run-folder", "print the folder that a run of these options has", print_run_folder)
-    add_run(made)
-    add_names(made)
+    made = command("gallery", "write a run's executed notebooks as HTML to outputs/gallery", run_gallery)
+    made.add_argument("--publish", type=Path, metavar="DIR", help="write six of the run's figures to DIR too")
+    add_which(made)
+    add_which(command("run-folder", "print the folder that a run of these options has", print_run_folder))
     return parser
 
 
@@ -247,6 +244,7 @@ def run_report(arguments: argparse.Namespace) -> None:
     from tsal.figures import run_report as report
     from tsal.run import Run
 
+    refuse_beside_run(arguments)
     print(report(Run.open(run_folder(arguments)), arguments.source))
 
 
@@ -254,15 +252,19 @@ def run_gallery(arguments: argparse.Namespace) -> None:
     from tsal.figures import write_gallery
     from tsal.run import Run
 
-    print("\n".join(str(path) for path in write_gallery(Run.open(run_folder(arguments)))))
+    refuse_beside_run(arguments)
+    figures = arguments.publish and arguments.publish.absolute()
+    print("\n".join(str(path) for path in write_gallery(Run.open(run_folder(arguments)), figures=figures)))
 
 
 def print_run_folder(arguments: argparse.Namespace) -> None:
+    refuse_beside_run(arguments)
     print(run_folder(arguments))
 
 
 def run_notebook(arguments: argparse.Namespace) -> None:
     """One notebook; its own parameters hold where an option is not given."""
+    import papermill
     import yaml
 
     from tsal.stages import execute
@@ -279,7 +281,13 @@ def run_notebook(arguments: argparse.Namespace) -> None:
     if arguments.data and not arguments.profile:
         settings["profile"] = default_profile(arguments.data)
     settings |= {"lists": asked_lists(arguments) or None, "overrides": asked_settings(arguments, seed=False) or None}
-    parameters = read | plain | {name: value for name, value in settings.items() if value is not None}
+    settings = {name: value for name, value in settings.items() if value is not None}
+    if arguments.notebook.is_file() and settings.keys() - papermill.inspect_notebook(str(arguments.notebook)).keys():
+        raise InputError(
+            f"{arguments.notebook}: reads its settings from the run's config.json, so it takes none; give them to "
+            "notebooks/01_data.ipynb or 'python -m tsal data', which make the run, and name the run here by --run"
+        )
+    parameters = read | plain | settings
     print(f"executed: {execute(arguments.notebook, run_folder(arguments).resolve(), parameters)}")
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tsal.utils import OUTPUTS
+from tsal.utils import OUTPUTS, InputError
 
 if TYPE_CHECKING:  # --help does without torch
     from tsal.config import Config
@@ -20,26 +20,33 @@ def default_profile(data: str | None) -> str:
     return "demo" if data in (None, DATA) else "faces"
 
 
-def add_run(parser: argparse.ArgumentParser) -> None:
+def add_run(parser: argparse._ActionsContainer) -> None:
     shape = "outputs/<data>[-<budget>]-<profile>[-<method>]-s<seed>"
     parser.add_argument("--run", type=Path, metavar="FOLDER", help=f"the run's folder ({shape})")
 
 
-def add_names(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+def add_which(parser: argparse.ArgumentParser) -> None:
+    """Options that name a run that there is, and change nothing in it."""
+    group = parser.add_argument_group("which run", "by its folder, or by the options that it was made with")
+    add_run(group)
+    add_names(group)
+
+
+def add_names(group: argparse._ArgumentGroup, one_method: bool = True) -> None:
     """Options that name a run's folder."""
-    group = parser.add_argument_group("settings: profile < budget < method < --set, the later wins")
     profiles = "demo, faces, smoke or paper, or the path of a YAML file (demo; faces for your own)"
     group.add_argument("--profile", metavar="NAME", help=f"scale: model, steps, batch, rendering: {profiles}")
     group.add_argument("--budget", metavar="NAME", help="data: lists of configs/budgets, such as 300w-120")
-    group.add_argument("--method", metavar="NAME", help=f"targets: a method of configs/methods ({METHOD})")
-    group.add_argument("--seed", type=int, metavar="N", help=f"of initial weights and batches ({SEED})")
+    if one_method:
+        group.add_argument("--method", metavar="NAME", help=f"targets: a method of configs/methods ({METHOD})")
+        group.add_argument("--seed", type=int, metavar="N", help=f"of initial weights and batches ({SEED})")
     group.add_argument("--data", metavar="NAME", help=f"rendered, or a name for faces of your own ({DATA})")
-    return group
 
 
-def add_settings(parser: argparse.ArgumentParser) -> None:
-    """Options that make a config."""
-    group = add_names(parser)
+def add_settings(parser: argparse.ArgumentParser, one_method: bool = True) -> None:
+    """Options that make a config; without ``one_method`` all but its method and seed."""
+    group = parser.add_argument_group("settings: profile < budget < method < --set, the later wins")
+    add_names(group, one_method)
     group.add_argument(
         "--root", metavar="DIR", help="folder of your own faces; lists are relative to it or to DIR/lists"
     )
@@ -68,6 +75,14 @@ def add_finder(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="smallest face over the image's shorter side (%(default)s)",
     )
+
+
+def refuse_beside_run(arguments: argparse.Namespace) -> None:
+    """Raise where an option stands beside --run, and would be ignored."""
+    names = ("profile", "budget", "method", "seed", "data", "root", *LISTS, "set")
+    given = [f"--{name}" for name in names if getattr(arguments, name, None) not in (None, [])]
+    if arguments.run is not None and given:
+        raise InputError(f"--run names the run, whose settings are in its config.json: leave out {', '.join(given)}")
 
 
 def asked_lists(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 
-from tsal.cli.options import add_run, add_settings, resolved
+from tsal.cli.options import LISTS, add_run, add_settings, refuse_beside_run, resolved
 from tsal.utils import InputError
 
 
@@ -38,6 +38,7 @@ def run_config(arguments: argparse.Namespace) -> None:
     if arguments.run is not None:
         from tsal.run import Run
 
+        refuse_beside_run(arguments)
         config, origins = Run.open(arguments.run.absolute()).config, {}
     else:
         config, origins = resolved(arguments)
@@ -60,13 +61,22 @@ def show(config, origins: dict[str, str], names: list[str]) -> None:
 
 
 def diff(arguments: argparse.Namespace, config) -> None:
-    from tsal.config import Config, difference
+    from tsal.config import Config, difference, resolve
 
     kinds = ("profile", "budget", "method")
     pairs = [text.partition("=") for text in arguments.others]
     if wrong := [text for text, (kind, _, name) in zip(arguments.others, pairs) if kind not in kinds or not name]:
         raise InputError(f"{wrong[0]}: write profile=NAME, budget=NAME or method=NAME")
-    other = resolved(arguments, **{kind: name for kind, _, name in pairs})[0] if pairs else Config()
+    named = {kind: name for kind, _, name in pairs}
+    if not pairs:
+        other = Config()
+    elif arguments.run is None:
+        other = resolved(arguments, **named)[0]
+    else:  # as the run is named otherwise
+        own = {kind: getattr(config, kind) for kind in kinds} | named
+        lists = () if own["budget"] else LISTS
+        faces = {f"data.{name}": getattr(config.data, name) for name in ("name", "root", *lists)}
+        other = resolve(**own, lists=faces, overrides={"seed": config.seed})[0]
     found = difference(other, config)
     print(
         "\n".join(f"{name}: {text_of(first)} -> {text_of(second)}" for name, (first, second) in found.items()) or "none"

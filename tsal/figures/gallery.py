@@ -10,16 +10,18 @@ from pathlib import Path
 import cv2
 
 from tsal.run import Run
-from tsal.utils import OUTPUTS, REPOSITORY, InputError, replacing, write_text
+from tsal.utils import OUTPUTS, InputError, replacing, write_text
 
-PAGES, FIGURES = OUTPUTS / "gallery", REPOSITORY / "docs" / "gallery"
+PAGES = OUTPUTS / "gallery"
 CHOSEN = ("samples-views", "tracker", "pseudo-error", "evaluation-ced", "history", "summary")
 LIMIT = 150 * 1024  # bytes of a figure
 
 
-def write_gallery(run: Run, pages: Path = PAGES, figures: Path = FIGURES) -> list[Path]:
-    """Executed notebooks in ``pages`` with an ``index.html``, and the chosen figures in ``figures``; their paths."""
-    return [*write_pages(run, pages), *write_figures(run, figures)]
+def write_gallery(run: Run, pages: Path = PAGES, figures: Path | None = None) -> list[Path]:
+    """Executed notebooks in ``pages`` with an ``index.html``, and the chosen figures in ``figures``, where a folder is
+    given; their paths.
+    """
+    return [*write_pages(run, pages), *(write_figures(run, figures) if figures else ())]
 
 
 # --- pages ---

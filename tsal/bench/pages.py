@@ -38,7 +38,7 @@ def refreshed(page: Path) -> str:
         except OSError as error:
             raise DataError(f"{page}: cannot include {path}: {error.strerror}") from error
         content = re.sub(r"\A# .*\n+", "", content).strip("\n")
-        content = re.sub(r"^(#+ .*)\n\n+", r"\1\n", content, flags=re.MULTILINE)
+        content = re.sub(r"\n*^(#+ .*)\n\n+", r"\n\1\n", content, flags=re.MULTILINE).strip("\n")
         return f"{block['begin']}{content}\n{block['end']}"
 
     return BLOCK.sub(included, text)

@@ -45,7 +45,7 @@ def add_names(group: argparse._ArgumentGroup, one_method: bool = True) -> None:
 
 def add_settings(parser: argparse.ArgumentParser, one_method: bool = True) -> None:
     """Options that make a config; without ``one_method`` all but its method and seed."""
-    group = parser.add_argument_group("settings: profile < budget < method < --set, the later wins")
+    group = parser.add_argument_group("settings: profile < budget < lists given here < method < --set, the later wins")
     add_names(group, one_method)
     group.add_argument(
         "--root", metavar="DIR", help="folder of your own faces; lists are relative to it or to DIR/lists"

@@ -15,7 +15,7 @@ from tsal.utils import ConfigError, DataError, write_text
 
 
 def prepare_data(run: Run, *, progress: bool = True) -> dict:
-    """Make the embedded data if it is asked for, check every list and file, write and return the manifest."""
+    """Render faces if they are asked for, check every list and file, write and return the manifest."""
     config = run.config
     check_sources(config.tsal.sources)
     own = config.data.name == "rendered" and config.data.root  # a rendering of one's own is taken as it is

@@ -1,4 +1,4 @@
-"""Rendered clips of talking heads, embedded: real video's troubles, and the truth that real video lacks."""
+"""Rendered clips of talking heads: real video's troubles, and the truth that real video lacks."""
 
 from __future__ import annotations
 

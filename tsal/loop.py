@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from tsal.config import Config
 from tsal.data import Batch, prefetch
-from tsal.utils import load_checkpoint, save_checkpoint, write_text
+from tsal.utils import gather_from_processes, load_checkpoint, processes, rank, save_checkpoint, write_text
 
 LOG_EVERY = 10  # steps per row of the history
 
@@ -40,7 +40,8 @@ def fit(
 ) -> tuple[list[dict[str, float]], float]:
     """Run ``steps`` steps from the last checkpoint of ``folder``, if it is of the same run.
 
-    Returns the history (also written) and the seconds that training took, those before a resume included.
+    Returns the history (also written) and the seconds that training took, those before a resume included. Of several
+    processes, each steps on its part of the batches; the first one writes.
 
     Args:
         step_function: (batch, fraction of the run in [0, 1]) -> terms to record.
@@ -50,20 +51,23 @@ def fit(
         keep: called with the number of steps done, after those of ``keep_at``.
     """
     path, train = folder / "last.pt", config.train
-    done = _resume(path, state, fingerprint)
+    done = _resume(path, state, fingerprint, device)
     start, history, sums, counts = done["step"], done["history"], done["sums"], done["counts"]
     started = time.perf_counter() - done["seconds"]
-    bar = tqdm(total=steps, initial=start, desc=label, unit="step", mininterval=1, dynamic_ncols=True)
+    first = rank() == 0
+    bar = tqdm(
+        total=steps, initial=start, desc=label, unit="step", mininterval=1, dynamic_ncols=True, disable=not first
+    )
     batches = prefetch(make_batch, range(start, steps), config.data.workers)
     for step, batch in zip(range(start, steps), batches):
         for name, value in step_function(batch.to(device), step / steps).items():
             value = value.detach().float()
             known = ~value.isnan() | (name == "loss")  # a term may be undefined (NaN), the loss may not
             sums[name] = sums.get(name, 0.0) + torch.where(known, value, 0.0)
-            counts[name] = counts.get(name, 0) + known
+            counts[name] = counts.get(name, 0.0) + known.float()
         bar.update()
         if (step + 1) % LOG_EVERY == 0 or step + 1 == steps:
-            row = {name: float(total / counts[name]) if counts[name] else math.nan for name, total in sums.items()}
+            row = _means(sums, counts)
             history.append({"step": step + 1} | row | (models() if models else {}))
             sums, counts = {}, {}
             bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
@@ -71,24 +75,39 @@ def fit(
                 raise FloatingPointError(
                     f"{label}: the loss is {row['loss']} at step {step + 1}; lower supervised.lr, or see {path}"
                 )
-        if keep and step + 1 in keep_at:
+        if keep and first and step + 1 in keep_at:
             keep(step + 1)
         if (step + 1) % train.checkpoint_every == 0 and step + 1 < steps:
-            parts = {name: item.state_dict() for name, item in state.items()}
             progress = {
                 "step": step + 1,
                 "history": history,
-                "sums": sums,
-                "counts": counts,
+                "terms": list(sums),
+                "sums": _of_all_processes(sums, counts),
                 "seconds": time.perf_counter() - started,
             }
-            save_checkpoint(path, progress | {"state": parts, "fingerprint": fingerprint})
+            if first:
+                parts = {name: item.state_dict() for name, item in state.items()}
+                save_checkpoint(path, progress | {"state": parts, "fingerprint": fingerprint})
     bar.close()
-    write_history(folder / "history.csv", history)
+    if first:
+        write_history(folder / "history.csv", history)
     return history, time.perf_counter() - started
 
 
-def _resume(path: Path, state: dict, fingerprint: dict) -> dict:
+def _of_all_processes(sums: dict[str, Tensor], counts: dict[str, Tensor]) -> Tensor:
+    """Sum and count of each term in each process (P, terms, 2)."""
+    if not sums:
+        return torch.zeros((processes(), 0, 2))
+    return gather_from_processes(torch.stack([torch.stack([sums[name], counts[name]]) for name in sums])).cpu()
+
+
+def _means(sums: dict[str, Tensor], counts: dict[str, Tensor]) -> dict[str, float]:
+    """Mean of each term over the steps, and over all processes; NaN where it was never known."""
+    totals = _of_all_processes(sums, counts).double().sum(0)
+    return {name: float(total / count) for name, (total, count) in zip(sums, totals)}
+
+
+def _resume(path: Path, state: dict, fingerprint: dict, device: torch.device) -> dict:
     """Load the checkpoint of the same run, if there is one -> its progress, or that of a run not begun."""
     # by way of the CPU: on a GPU, AdamW's counts of steps would stay there, and each step wait for every one of them
     content = load_checkpoint(path) if path.exists() else {}
@@ -96,7 +115,13 @@ def _resume(path: Path, state: dict, fingerprint: dict) -> dict:
         return {"step": 0, "history": [], "sums": {}, "counts": {}, "seconds": 0.0}
     for name, item in state.items():
         item.load_state_dict(content["state"][name])
-    return content
+    every = content["sums"]
+    if len(every) == processes():
+        own = every[rank()]
+    else:  # another number of processes goes on: the first has all that was summed so far
+        own = every.sum(0) * (rank() == 0)
+    sums, counts = (dict(zip(content["terms"], part.to(device).unbind())) for part in own.unbind(-1))
+    return content | {"sums": sums, "counts": counts}
 
 
 def write_history(path: Path, history: Iterable[dict[str, float]]) -> None:

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tsal.utils import processes, sum_over_processes
+
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     """sum(values * weights) / sum(weights), 0 where no weight is; the shapes must be equal.
@@ -20,7 +22,16 @@ def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     if values.shape != weights.shape:
         raise ValueError(f"values {tuple(values.shape)} and weights {tuple(weights.shape)} differ in shape")
     weights = weights.to(values.dtype)
-    return (values * weights).sum() / weights.sum().clamp_min(1.0)
+    return (values * weights).sum() / _whole(weights.sum())
+
+
+def _whole(weight: Tensor) -> Tensor:
+    """What a loss is divided by: the sum of valid weights, at least 1.
+
+    Of several processes, that of all of them over their number: then the mean of their losses, and of their gradients,
+    is the loss of the whole batch.
+    """
+    return sum_over_processes(weight).clamp_min(1.0) / processes()
 
 
 def point_loss(points: Tensor, target: Tensor, weights: Tensor) -> Tensor:
@@ -64,8 +75,8 @@ def focal_loss(score: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     hit = -F.logsigmoid(score) * (1 - probability) ** 2 * positive
     miss = -F.logsigmoid(-score) * probability**2 * (1 - target) ** 4 * (1 - positive)
     weights = weights.to(score.dtype)
-    count = (positive.sum((1, 2, 3)) * weights).sum().clamp_min(1.0)
-    return ((hit + miss).sum((1, 2, 3)) * weights).sum() / count
+    count = (positive.sum((1, 2, 3)) * weights).sum()
+    return ((hit + miss).sum((1, 2, 3)) * weights).sum() / _whole(count)
 
 
 def offset_loss(offsets: Tensor, target: Tensor, weights: Tensor) -> Tensor:

@@ -79,6 +79,8 @@ class Run:
             raise ConfigError(f"train.device: {name!r} is no device; use auto, cpu or cuda") from None
         if device.type == "cuda" and not torch.cuda.is_available():
             raise ConfigError("train.device: this machine has no CUDA GPU that torch can use; use auto or cpu")
+        if device == torch.device("cuda"):
+            device = torch.device("cuda", torch.cuda.current_device())  # torchrun's processes have one each
         return device
 
     @cached_property
@@ -98,7 +100,7 @@ class Run:
 
     @cached_property
     def rendered(self) -> Path:
-        """The folder of the embedded rendered faces."""
+        """The folder of the rendered faces."""
         if self.config.data.name == "rendered" and self.config.data.root:
             return REPOSITORY / self.config.data.root
         # other settings, another folder: two runs never overwrite each other's images
@@ -122,8 +124,8 @@ class Run:
     def truth_lists(self) -> tuple[str, ...]:
         """Lists that hold labels of unlabelled rows, for measuring; the rendered faces bring theirs."""
         data = self.config.data
-        embedded = data.name == "rendered" and not data.root and not data.audit_labels
-        return ("unlabelled-truth.txt",) if embedded else data.audit_labels
+        rendered = data.name == "rendered" and not data.root and not data.audit_labels
+        return ("unlabelled-truth.txt",) if rendered else data.audit_labels
 
     @cached_property
     def clips(self) -> list[Clip]:

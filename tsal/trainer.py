@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tsal.averaging import RunningMean, average_models, distance, ramp
 from tsal.config import Config
-from tsal.data import Batch, aligned_mixup, photometric_augmentation, to_float, transfer_shapes
+from tsal.data import Batch, Part, aligned_mixup, photometric_augmentation, to_float, transfer_shapes
 from tsal.geometry import inside
 from tsal.losses import point_loss, weighted_mean
 from tsal.model import Detection, Detector
@@ -18,17 +18,20 @@ from tsal.pseudo import LabellerOutput, PseudoLabeller, PseudoLabels, to_view, w
 from tsal.schemes import Scheme
 from tsal.supervision import consistency_loss, detector_loss, structure_loss
 from tsal.tracker import FrozenTracker
-from tsal.utils import half_precision
+from tsal.utils import half_precision, mean_over_processes, rank, share_gradients, share_statistics
 
 # --- what steps work with ---
 
 
 @dataclass
 class Learner:
-    """A detector and its optimiser."""
+    """A detector and its optimiser; of several processes, all take the step of the whole batch."""
 
     detector: Detector
     optimiser: torch.optim.Optimizer
+
+    def __post_init__(self):
+        self.forward = share_gradients(share_statistics(self.detector))  # the detector, as learning calls it
 
     def learn(self, loss: Tensor, rate: float, clip_norm: float) -> None:
         """One step of the optimiser, at ``rate`` times its largest learning rates."""
@@ -62,24 +65,24 @@ class Context:
         """The precision of a forward pass; losses, targets, costs and flow are always float32."""
         return half_precision(self.config.train.amp, self.device)
 
-    def strong(self, images: Tensor, seed: int, *, occlude: bool = False) -> Tensor:
+    def strong(self, images: Tensor, seed: int, part: Part, *, occlude: bool = False) -> Tensor:
         """Images in [0, 1] -> augmented ones; the same seed draws the same."""
         generator = torch.Generator(self.device).manual_seed(seed)
-        return photometric_augmentation(images, self.config.augment, generator, occlude=occlude)
+        return photometric_augmentation(images, self.config.augment, generator, part, occlude=occlude)
 
     def augment_labelled(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The labelled images, augmented, in [0, 1], and their points (L, K, 2) px, after shape transfer and aligned
-        mixup between them. The same batch draws the same.
+        mixup between them. The same batch draws the same. Of several processes, each mixes its own faces alone.
         """
         augment, images, points = self.config.augment, to_float(batch.labelled), batch.points
         whole = batch.visible.all(1)
         others, shapes = images[whole], points[whole]
-        generator = torch.Generator(self.device).manual_seed(batch.seed + 2)
+        generator = torch.Generator(self.device).manual_seed(batch.seed + 2 + rank())
         if augment.shape_transfer > 0:
             images, points = transfer_shapes(images, points, batch.visible, shapes, augment.shape_transfer, generator)
         if augment.aligned_mixup > 0:
             images = aligned_mixup(images, points, batch.visible, others, shapes, augment.aligned_mixup, generator)
-        return self.strong(images, batch.seed), points
+        return self.strong(images, batch.seed, batch.labelled_part), points
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def supervised_step(learner: Learner, batch: Batch, context: Context, fraction: 
     learner.detector.train()
     images, points = context.augment_labelled(batch)
     with context.precision():
-        detection = learner.detector(images)
+        detection = learner.forward(images)
     loss, terms = detector_loss(learner.detector, detection, points, batch.visible, train, context.scheme)
     learner.learn(loss, rate_at(fraction, train), train.clip_norm)
     return {"loss": loss.detach()} | terms
@@ -146,7 +149,7 @@ def asynchronous_step(pair: TeacherStudent, batch: Batch, context: Context, frac
 
 def make_views(batch: Batch, context: Context) -> Views:
     labelled, points = context.augment_labelled(batch)
-    strong = context.strong(to_float(batch.strong), batch.seed + 1, occlude=True)
+    strong = context.strong(to_float(batch.strong), batch.seed + 1, batch.unlabelled_part, occlude=True)
     return Views(labelled, points, to_float(batch.weak), strong)
 
 
@@ -168,7 +171,7 @@ def labelled_pass(learner: Learner, views: Views, unlabelled: Tensor, batch: Bat
     """One pass over labelled and unlabelled images -> supervised loss, detections of the unlabelled ones, terms."""
     learner.detector.train()
     with context.precision():
-        detection = learner.detector(torch.cat([views.labelled, unlabelled]))
+        detection = learner.forward(torch.cat([views.labelled, unlabelled]))
     count = len(views.labelled)
     labelled, train = detection.rows(slice(0, count)), context.config.train
     loss, terms = detector_loss(learner.detector, labelled, views.points, batch.visible, train, context.scheme)
@@ -207,7 +210,7 @@ def teacher_terms(
 ) -> dict[str, Tensor]:
     """Where the teacher learns: ``consistency`` with itself on reconstructed frames, and structure (``sic``)."""
     terms, config = {}, context.config
-    if context.labeller.consistency and len(batch.following):
+    if context.labeller.consistency:
         own = made["teacher"]
         trust = own.sources["tracked_heatmap"].valid[batch.following].to(torch.float32)
         real = seen.detection.rows(batch.following)
@@ -240,11 +243,11 @@ def _target_loss(
     config, side, detector = context.config, context.config.model.input, pair.student.detector
     points = to_view(target.points, batch.to_strong, batch.flipped, context.scheme)
     weights = weights_to_view(target.weight, batch.flipped, context.scheme)
-    if config.tsal.drift_correction and len(points):
+    if config.tsal.drift_correction and batch.unlabelled_part.whole:
         apart = (detector.heatmap(detection)[0].detach() - points) / size[:, None, None]
         trust = weights * inside(points, side, side)
         shift = torch.stack([weighted_mean(along, trust) for along in apart.unbind(-1)])
-        points = points + size[:, None, None] * pair.drift.update(shift)
+        points = points + size[:, None, None] * pair.drift.update(mean_over_processes(shift))
     if config.tsal.student_loss == "full":
         return detector_loss(detector, detection, points, weights, config.train, context.scheme)[0]
     return point_loss(detector.heatmap(detection)[0], points, weights * inside(points, side, side))

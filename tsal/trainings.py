@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from tsal.config import settings_of
+from tsal.config import Config, settings_of
 from tsal.data import BatchMaker
 from tsal.loop import fit, is_done, record_time, seed_everything
 from tsal.model import Detector
@@ -19,7 +19,7 @@ from tsal.optimiser import make_optimiser
 from tsal.run import Run
 from tsal.tracker import FrozenTracker, freeze_tracker, load_tracker, open_tracker, tune_tracker
 from tsal.trainer import Context, Learner, TeacherStudent, asynchronous_step, supervised_step
-from tsal.utils import InputError, load_checkpoint
+from tsal.utils import InputError, load_checkpoint, processes, rank, wait_for_all
 
 SECOND_SEED = 1_000_003  # between the seeds of two inits
 BATCHES = 31  # added to the seed of weights: the same labelled rows in the same steps for every method
@@ -42,6 +42,7 @@ def batch_maker(
         sizes=(labelled, clips, images),
         frames=frames,
         pairs=pairs,
+        share=(rank(), processes()),
         truth=run.lists.truth,
     )
 
@@ -94,9 +95,7 @@ def train_supervised(
             config=config,
             device=run.device,
         )
-        save_models(folder / "model.pt", {name: detector}, config, fingerprint)
-        record_time(folder, steps, seconds)
-        (folder / "last.pt").unlink(missing_ok=True)
+        _finish(folder, {name: detector}, config, fingerprint, steps, seconds)
     return load_model(folder / "model.pt", device=run.device)[0]
 
 
@@ -164,12 +163,20 @@ def train_semi(run: Run, inits: list[Path], steps: int) -> None:
         keep=lambda step: save_models(folder / snapshot_name(step), models, config, fingerprint),
         keep_at=snapshots,
     )
-    for path in folder.glob(snapshot_name("*")):  # of a former training
-        if path.name not in map(snapshot_name, snapshots):
-            path.unlink()
-    save_models(folder / "model.pt", models, config, fingerprint)
-    record_time(folder, steps, seconds)
-    (folder / "last.pt").unlink(missing_ok=True)
+    if rank() == 0:
+        for path in folder.glob(snapshot_name("*")):  # of a former training
+            if path.name not in map(snapshot_name, snapshots):
+                path.unlink()
+    _finish(folder, models, config, fingerprint, steps, seconds)
+
+
+def _finish(folder: Path, models: dict[str, Detector], config: Config, fingerprint: dict, steps: int, seconds: float):
+    """Keep a training's result; what resuming needed is no longer needed. Of several processes, the first writes."""
+    if rank() == 0:
+        save_models(folder / "model.pt", models, config, fingerprint)
+        record_time(folder, steps, seconds)
+        (folder / "last.pt").unlink(missing_ok=True)
+    wait_for_all()
 
 
 def _first_detectors(run: Run, inits: list[Path]) -> list[Detector]:

@@ -11,7 +11,7 @@ from torch import nn
 
 from tsal.codecs import CentreCodec, HeatmapCodec, to_distribution, with_background
 from tsal.config import Config
-from tsal.data.batches import Batch
+from tsal.data.batches import Batch, Part
 from tsal.data.lists import Clip, Face
 from tsal.data.pairs import FramePairs
 from tsal.geometry import pixel_grid
@@ -111,6 +111,8 @@ def random_batch(labelled: int, clips: list[int], landmarks: int, side: int = 64
         previous=following - 1,
         following=following,
         seed=5,
+        labelled_part=Part(tuple(range(labelled)), labelled),
+        unlabelled_part=Part(tuple(range(frames)), frames),
         pairs=FramePairs(tuple(map(str, following.tolist())), weak[following - 1], weak[following], still),
     )
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tsal.config import Config
-from tsal.data import Batch, FramePairs
+from tsal.data import Batch, FramePairs, Part
 from tsal.model import Detector
 from tsal.optimiser import make_optimiser
 from tsal.schemes import get_scheme
@@ -45,6 +45,8 @@ def random_batch(config: Config, landmarks: int) -> Batch:
         previous=following - 1,
         following=following,
         seed=0,
+        labelled_part=Part((), labelled),
+        unlabelled_part=Part((), count),
         pairs=FramePairs(tuple(map(str, following.tolist())), weak[following - 1], weak[following], same[following]),
     )
 

@@ -169,10 +169,40 @@ def run_stage(arguments: argparse.Namespace) -> None:
     if getattr(arguments, "compare", None):
         compare(arguments)
         return
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # one of torchrun's processes
+        train_together(arguments)
+        return
     run = create_run(arguments) if arguments.command == "data" else open_run(arguments)
     if arguments.command != "data":
         perform(run, arguments.command, again=True)
     print(f"run: {run.folder}")
+
+
+def train_together(arguments: argparse.Namespace) -> None:
+    """Stage train on the processes of torchrun; what comes before it, the first of them does alone."""
+    from tsal.run import Run
+    from tsal.trainings import train as train_models
+    from tsal.utils import join_processes, leave_processes, rank, wait_for_all
+
+    if arguments.command != "train":
+        raise ConfigError(f"torchrun is for 'train' alone; run 'python -m tsal {arguments.command}' without it")
+    join_processes()
+    try:
+        if rank() == 0:
+            perform(open_run(arguments), "tracker")
+        wait_for_all()
+        run = Run.open(run_folder(arguments))
+        times = train_models(run)
+        if rank() == 0:
+            describe_times(times)
+            print(f"run: {run.folder}")
+    except RuntimeError as error:
+        if not any(name in str(error) for name in ("gloo", "NCCL")):
+            raise
+        text = "another process of this training ended; the same command goes on from the last checkpoint"
+        raise RunError(text) from error
+    finally:
+        leave_processes()
 
 
 def perform(run: Run, name: str, again: bool = False) -> None:
@@ -196,7 +226,11 @@ def train(run: Run) -> None:
     from tsal import stages
 
     stages.train_tracker(run)
-    for name, time in stages.train_models(run).items():
+    describe_times(stages.train_models(run))
+
+
+def describe_times(times: dict[str, dict]) -> None:
+    for name, time in times.items():
         print(f"{name}: {time['steps']} steps, {time['seconds']:.1f} s")
 
 

@@ -22,6 +22,14 @@ from tsal.data.views import FaceStore, clip_box, cut_view, random_affine, stack_
 from tsal.geometry import apply_affine, compose_affine, invert_affine
 
 
+@dataclass(frozen=True)
+class Part:
+    """Which images of a step's whole batch one process has: ``rows`` of ``whole`` images."""
+
+    rows: tuple[int, ...]
+    whole: int
+
+
 @dataclass
 class Batch:
     """One step's faces: L labelled ones, and U frames of unlabelled clips and photographs. All px are of the input."""
@@ -38,6 +46,8 @@ class Batch:
     previous: Tensor  # (P,) long, into U
     following: Tensor  # (P,) long, into U: the frame after ``previous``
     seed: int  # of this step's noise
+    labelled_part: Part  # the L among the labelled faces of all processes
+    unlabelled_part: Part  # the U among the unlabelled frames of all processes
     pairs: FramePairs | None = None  # P, with the way to the weak view: where a tracker is needed
     truth: Tensor | None = None  # (U, K, 2) px of the weak view, NaN where not known: for measuring, never learned from
 
@@ -73,7 +83,7 @@ def positions(count: int, seed: int, start: int, size: int) -> np.ndarray:
 
 
 class BatchMaker:
-    """Training batches by step."""
+    """Training batches by step; of several processes, each cuts its own faces and clips of the one batch."""
 
     def __init__(
         self,
@@ -87,9 +97,10 @@ class BatchMaker:
         sizes: tuple[int, int, int],  # labelled faces, clips, photographs a step
         frames: int,
         pairs: bool = False,  # with the pairs of frames that a frozen tracker sees
+        share: tuple[int, int] = (0, 1),  # number of this process, of how many
         truth: Mapping[str, str] | None = None,  # image -> annotation of unlabelled faces, for measuring
     ):
-        self.truth, self.pairs = truth or {}, pairs
+        self.truth, self.pairs, self.share = truth or {}, pairs, share
         self.store, self.augment, self.seed, self.sizes, self.frames = store, augment, seed, sizes, frames
         self.labelled, self.clips, self.single_images = labelled, clips, single_images
 
@@ -101,11 +112,21 @@ class BatchMaker:
             else np.empty(0, int)
             for stream, (pool, size) in enumerate(zip((self.labelled, self.clips, self.single_images), self.sizes))
         ]
-        faces = [self.labelled[i] for i in chosen[0]]
-        labelled = [self._labelled(face, rng) for face in faces]
+        faces = [self._place(self.labelled[i], rng) for i in chosen[0]]
         groups = [self._window(i, rng) for i in chosen[1]] + [self.single_images[i].faces for i in chosen[2]]
-        unlabelled = [frame for number, group in enumerate(groups) for frame in self._unlabelled(number, group, rng)]
-        return self._stack(labelled, unlabelled, int(rng.integers(2**31)))
+        clips = [self._place_clip(number, group, rng) for number, group in enumerate(groups)]
+        first, step_by = self.share
+        ends = np.cumsum([0] + [len(group) for group in groups])
+        rows = tuple(
+            row for start, end in zip(ends[:-1][first::step_by], ends[1:][first::step_by]) for row in range(start, end)
+        )
+        return self._stack(
+            [self._labelled(*placed) for placed in faces[first::step_by]],
+            [frame for placed in clips[first::step_by] for frame in self._unlabelled(*placed)],
+            seed=int(rng.integers(2**31)),
+            labelled_part=Part(tuple(range(len(faces)))[first::step_by], len(faces)),
+            unlabelled_part=Part(rows, int(ends[-1])),
+        )
 
     def _window(self, clip: int, rng: np.random.Generator) -> tuple[Face, ...]:
         """Frames of a clip that follow one another."""
@@ -113,20 +134,35 @@ class BatchMaker:
         start = int(rng.integers(max(1, len(faces) - self.frames + 1)))
         return faces[start : start + self.frames]
 
-    def _labelled(self, face: Face, rng: np.random.Generator) -> tuple:
+    def _place(self, face: Face, rng: np.random.Generator) -> tuple[Face, np.ndarray, bool]:
+        """A labelled face, the affine of its view, and whether that is mirrored."""
         flip = self.store.scheme.can_flip and rng.random() < self.augment.flip
-        affine = random_affine(face.box, self.store.side, self.augment, rng, 1.0, flip)
+        return face, random_affine(face.box, self.store.side, self.augment, rng, 1.0, flip), flip
+
+    def _labelled(self, face: Face, affine: np.ndarray, flip: bool) -> tuple:
         points, visible = self.store.points(face)
         points = apply_affine(affine, points)
         if flip:
             points, visible = points[list(self.store.scheme.flip)], visible[list(self.store.scheme.flip)]
         return self.store.view(face, affine), points, visible
 
-    def _unlabelled(self, number: int, faces: Sequence[Face], rng: np.random.Generator) -> Iterator[tuple]:
+    def _place_clip(self, number: int, faces: Sequence[Face], rng: np.random.Generator) -> tuple:
+        """Frames of one clip, the affines of their weak and strong views, and whether the strong one is mirrored."""
         box, side = clip_box(faces), self.store.side
         weak = random_affine(box, side, self.augment, rng, self.augment.weak_geometry, False)
         flip = bool(self.store.scheme.can_flip and rng.random() < self.augment.flip)
-        strong = random_affine(box, side, self.augment, rng, self.augment.strong_geometry, flip)
+        return (
+            number,
+            faces,
+            weak,
+            random_affine(box, side, self.augment, rng, self.augment.strong_geometry, flip),
+            flip,
+        )
+
+    def _unlabelled(
+        self, number: int, faces: Sequence[Face], weak: np.ndarray, strong: np.ndarray, flip: bool
+    ) -> Iterator[tuple]:
+        side = self.store.side
         step = compose_affine(strong, invert_affine(weak))
         zoom = np.sqrt(abs(np.linalg.det(weak[:, :2])))
         for place, face in enumerate(faces):
@@ -141,7 +177,7 @@ class BatchMaker:
         points, visible = self.store.points(replace(face, annotation=self.truth.get(face.image)))
         return np.where(visible[:, None], apply_affine(affine, points), np.nan)
 
-    def _stack(self, labelled: list[tuple], unlabelled: list[tuple], seed: int) -> Batch:
+    def _stack(self, labelled: list[tuple], unlabelled: list[tuple], **more: int | Part) -> Batch:
         side, count = self.store.side, self.store.scheme.points
         images, points, visible = zip(*labelled) if labelled else ((), (), ())
         weak, strong, step, flip, size, clip, place, truth, faces, affine = (
@@ -161,7 +197,7 @@ class BatchMaker:
             clip=torch.tensor(clip, dtype=torch.long),
             previous=torch.tensor(following, dtype=torch.long) - 1,
             following=torch.tensor(following, dtype=torch.long),
-            seed=seed,
+            **more,
             pairs=frame_pairs(self.store, pairs) if self.pairs else None,
             truth=stack_numbers(truth, (count, 2)) if self.truth else None,
         )

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tsal.config import AugmentConfig
+from tsal.data.batches import Part
 from tsal.geometry import pixel_grid
 
 
@@ -16,15 +17,15 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def photometric_augmentation(
-    images: Tensor, augment: AugmentConfig, generator: torch.Generator, *, occlude: bool = False
+    images: Tensor, augment: AugmentConfig, generator: torch.Generator, part: Part, *, occlude: bool = False
 ) -> Tensor:
     """Colour, grey, blur, noise and (if asked for) an occluder on images (N, 3, S, S) in [0, 1]; each image draws
-    its own.
+    its own, whichever process has it: all is drawn for the whole batch, of which the images are a ``part``.
     """
-    count, device = len(images), images.device
+    device, rows = images.device, slice(None) if part.whole == len(images) else list(part.rows)
 
     def uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-        return torch.rand(count, *shape, generator=generator, device=device) * (high - low) + low
+        return torch.rand(part.whole, *shape, generator=generator, device=device)[rows] * (high - low) + low
 
     def chance(probability: float) -> Tensor:
         return (uniform(1, 1, 1) < probability).to(images.dtype)
@@ -37,7 +38,7 @@ def photometric_augmentation(
     )
     images = torch.lerp(images, images.mean(1, keepdim=True).expand_as(images), chance(augment.grey))
     images = torch.lerp(images, _blur(images), chance(augment.blur) * uniform(1, 1, 1))
-    noise = torch.randn(images.shape, generator=generator, device=device)
+    noise = torch.randn((part.whole, *images.shape[1:]), generator=generator, device=device)[rows]
     images = images + noise * uniform(1, 1, 1, high=augment.noise)
     if occlude:
         cover = _occluder(images.shape[-1], uniform) * chance(augment.occlude)

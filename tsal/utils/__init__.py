@@ -5,6 +5,10 @@ from tsal.utils.lazy import exports
 __getattr__, __dir__, __all__ = exports(
     __name__,
     checkpoints="load_checkpoint save_checkpoint",
+    distributed=(
+        "gather_from_processes join_processes leave_processes mean_over_processes processes rank share_gradients "
+        "share_statistics sum_over_processes wait_for_all"
+    ),
     environment="describe_environment git_commit half_precision has_bfloat16",
     errors="ConfigError DataError InputError RunError",
     files="read_arrays replacing write_arrays write_text",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -9,12 +11,13 @@ from toys import DotDetector, config, dot_image, face, save_image
 
 from tsal.data.lists import write_points
 from tsal.data.views import FaceStore
+from tsal.evaluation import predictions
 from tsal.evaluation.metrics import face_nme
 from tsal.evaluation.predictions import metrics_rows, predict, predictions_table, read_ground_truth, table_errors
 from tsal.model import Detector
 from tsal.model_files import load_model, save_models
 from tsal.schemes import Scheme, generic_scheme, get_scheme
-from tsal.utils.errors import InputError
+from tsal.utils.errors import DataError, InputError
 
 ONE = generic_scheme(1)
 
@@ -118,6 +121,29 @@ def test_predictions_are_in_pixels_of_the_original_images(dots):
         found["heatmap"][1].tolist() == [[pytest.approx(0.9)]] * 3
         and found["centre"][1].tolist() == [[pytest.approx(0.7)]] * 3
     )
+
+
+def test_crops_cut_ahead_by_threads_change_no_bit(dots, monkeypatch):
+    store, faces, _ = dots
+    monkeypatch.setattr(predictions, "BATCH", 2)
+    torch.manual_seed(0)
+    detector, cpu, many = Detector(3, config("model.input=64").model), torch.device("cpu"), 5 * faces
+    alone, ahead = (predict(detector, store, many, cpu, workers=workers) for workers in (0, 2))
+    assert alone.keys() == ahead.keys()
+    for name in alone:
+        assert len(alone[name][0]) == 15
+        assert all(np.array_equal(a, b) for a, b in zip(alone[name], ahead[name]))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_unreadable_image_is_its_one_error_and_leaves_no_thread(dots, monkeypatch, workers):
+    store, faces, _ = dots
+    monkeypatch.setattr(predictions, "BATCH", 1)
+    (store.root / "bad.png").write_bytes(b"no image")
+    many, before = [*faces, face("bad.png"), face("gone.png"), *(9 * faces)], threading.active_count()
+    with pytest.raises(DataError, match=r"bad.png: the image cannot be read or decoded"):
+        predict(DotDetector(), store, many, torch.device("cpu"), workers=workers)
+    assert threading.active_count() == before
 
 
 def test_the_table_of_a_run_holds_every_member_source_and_face(dots):

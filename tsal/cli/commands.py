@@ -28,13 +28,14 @@ from tsal.cli.options import (
 )
 from tsal.cli.settings import add_config, run_config
 from tsal.stages import STAGES
-from tsal.utils import OUTPUTS, ConfigError, InputError, RunError
+from tsal.utils import OUTPUTS, ConfigError, InputError, RunError, use_free_cores
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help does without
     from tsal.run import Run
 
 # threads wait by spinning for a tenth of a millisecond: right where cores are free, bearable where they are shared
 os.environ.setdefault("GOMP_SPINCOUNT", "100000")
+COMPUTING = ("tracker", "train", "pseudo", "evaluate", "figures", "predict", "track", "bench", "bench-gpu")
 SETTINGS_ARE_FIXED = (
     "Only 'data' changes the settings of a run: an option given here that differs from the run's config.json is an "
     "error. Stages that this one needs are done first where they are missing or older than what they were made from; "
@@ -331,6 +332,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = make_parser().parse_args(argv)
     arguments.argv = argv[1:]
     try:
+        if arguments.command in COMPUTING:
+            use_free_cores()
         arguments.action(arguments)
     except InputError as error:
         print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from tsal.data import Face, FaceStore, plain_views, to_float
+from tsal.data import Face, FaceStore, plain_views, prefetch, to_float
 from tsal.evaluation.metrics import face_nme, is_degenerate, normaliser, summary
 from tsal.geometry import apply_affine, invert_affine
 from tsal.model import Detector
@@ -22,14 +22,29 @@ BATCH = 64
 
 @torch.no_grad()
 def predict(
-    detector: Detector, store: FaceStore, faces: Sequence[Face], device: torch.device, *, progress: str = ""
+    detector: Detector,
+    store: FaceStore,
+    faces: Sequence[Face],
+    device: torch.device,
+    *,
+    workers: int = 2,
+    progress: str = "",
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Points (N, K, 2) px of the original images and scores (N, K) of each detection source, one crop a face."""
+    """Points (N, K, 2) px of the original images and scores (N, K) of each detection source, one crop a face.
+
+    Args:
+        workers: threads that cut the next batches of crops while one is computed; 0: none. Results are the same.
+
+    Raises:
+        DataError: an image that cannot be read.
+    """
     detector.eval()
     found: dict[str, list] = {name: [] for name in DETECTION_SOURCES}
     starts = range(0, len(faces), BATCH)
-    for start in tqdm(starts, desc=progress, disable=not progress, mininterval=1, unit="batch"):
-        images, affines = plain_views(store, [[face] for face in faces[start : start + BATCH]])
+    batches = prefetch(lambda i: plain_views(store, [[face] for face in faces[i : i + BATCH]]), starts, workers)
+    for images, affines in tqdm(
+        batches, desc=progress, total=len(starts), disable=not progress, mininterval=1, unit="batch"
+    ):
         detection = detector(to_float(images.to(device)))
         sources = detection_sources(detector, detection)
         sources["fused"] = fuse(sources, ("heatmap", "centre"), heatmap_share=0.5)
@@ -77,10 +92,13 @@ def read_ground_truth(store: FaceStore, faces: Sequence[Face], kind: str, scheme
 
 
 def predictions_table(
-    models: dict[str, Detector], store: FaceStore, truth: GroundTruth, faces, device
+    models: dict[str, Detector], store: FaceStore, truth: GroundTruth, faces, device, workers: int = 2
 ) -> dict[str, np.ndarray]:
     """The table of a run: for M models, S sources, N faces, points (M, S, N, K, 2) px and scores (M, S, N, K)."""
-    found = [predict(detector, store, faces, device, progress=f"predict {name}") for name, detector in models.items()]
+    found = [
+        predict(detector, store, faces, device, workers=workers, progress=f"predict {name}")
+        for name, detector in models.items()
+    ]
     return {
         "list": truth.list_name,
         "path": truth.path,

@@ -49,7 +49,9 @@ def predict_list(
     config = config.override({"data.root": str(root.resolve()), "train.device": device})
     run = Run(out.parent, config, scheme)  # for its crops and device: it has no folder
     faces = read_faces(root, name)
-    points, scores = predict(detector.to(run.device), run.store, faces, run.device, progress="predict")[source]
+    workers = config.data.workers
+    found = predict(detector.to(run.device), run.store, faces, run.device, workers=workers, progress="predict")
+    points, scores = found[source]
     arrays = {"paths": np.array([face.image for face in faces]), "points": points, "scores": scores}
     write_arrays(out, **arrays)
     return arrays

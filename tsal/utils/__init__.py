@@ -14,4 +14,5 @@ __getattr__, __dir__, __all__ = exports(
     files="read_arrays replacing write_arrays write_text",
     paths="CONFIG_FOLDER OUTPUTS PACKAGE PREPARED REPOSITORY SCHEME_FOLDER",
     text="markdown_table nearest",
+    threads="free_cores use_free_cores",
 )

@@ -1,0 +1,124 @@
+"""How many threads a command computes with: as many as cores are free.
+
+Threads of one operator wait for one another, so beside one busy process a second thread makes a step several times
+slower instead of faster.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from pathlib import Path
+
+PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
+SAMPLE = 0.25  # seconds
+BUSY = (0, 1, 2, 5, 6, 7)  # columns of /proc/stat: user, nice, system, irq, softirq, steal
+
+
+def free_cores() -> int:
+    """Cores that this process may use and that nothing else uses now, at least 1; takes a quarter of a second."""
+    cores = allowed_cores()
+    return choose(len(cores), quota(), used_by_others(cores))[0]
+
+
+def use_free_cores() -> int:
+    """Let torch compute with the free cores -> threads used; says so on stderr where it is fewer than without.
+
+    Nothing changes where OMP_NUM_THREADS is set.
+    """
+    import torch
+
+    usual = torch.get_num_threads()
+    if os.environ.get("OMP_NUM_THREADS"):
+        return usual
+    cores = allowed_cores()
+    free, reason = choose(len(cores), quota(), used_by_others(cores))
+    if free >= usual:
+        return usual
+    torch.set_num_threads(free)
+    print(f"threads: {free} instead of {usual}: {reason} (OMP_NUM_THREADS sets another number)", file=sys.stderr)
+    return free
+
+
+def choose(cores: int, limit: float | None, others: float) -> tuple[int, str]:
+    """Threads, and why not more.
+
+    Args:
+        cores: that the process may run on.
+        limit: cores' worth of time that its group may take, a whole thread for each full one; None: no limit.
+        others: cores' worth of time that other processes take; half a core leaves that core to them.
+    """
+    beside = max(1, math.ceil(cores - others - 0.5))
+    if limit is not None and int(limit) < beside:
+        return max(1, int(limit)), f"a quota of {limit:g} of {cores} cores"
+    return beside, f"other processes use {others:.1f} of {cores} cores"
+
+
+# --- what the machine says ---
+
+
+def allowed_cores() -> set[int]:
+    """Numbers of the cores that the process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
+def quota() -> float | None:
+    """Cores' worth of time that the process' control group, or one above it, may take; None where there is no limit."""
+    try:
+        name = group_name((PROC / "self" / "cgroup").read_text())
+    except OSError:
+        return None
+    found = []
+    for folder in (CGROUP / name, *(CGROUP / name).parents):
+        if not folder.is_relative_to(CGROUP):
+            break
+        try:
+            found.append(quota_of((folder / "cpu.max").read_text()))
+        except OSError:  # the topmost group has none
+            continue
+    return min((limit for limit in found if limit is not None), default=None)
+
+
+def used_by_others(cores: set[int], seconds: float = SAMPLE) -> float:
+    """Cores' worth of time that all but this process take of ``cores``, over a sample; 0 where it cannot be told."""
+    try:
+        before, own = busy_ticks((PROC / "stat").read_text(), cores), time.process_time()
+        started = time.perf_counter()
+        time.sleep(seconds)
+        after, own = busy_ticks((PROC / "stat").read_text(), cores), time.process_time() - own
+    except OSError:
+        return 0.0
+    ticks = os.sysconf("SC_CLK_TCK")
+    return max(0.0, ((after - before) / ticks - own) / (time.perf_counter() - started))
+
+
+# --- its texts ---
+
+
+def busy_ticks(stat: str, cores: set[int]) -> int:
+    """Ticks that ``cores`` were not idle since the start, of the text of /proc/stat; a core that it lacks counts 0."""
+    total = 0
+    for line in stat.splitlines():
+        name, *numbers = line.split() or [""]
+        if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in cores:
+            total += sum(int(numbers[column]) for column in BUSY if column < len(numbers))
+    return total
+
+
+def group_name(cgroup: str) -> str:
+    """The process' group, relative to the topmost one, of the text of /proc/self/cgroup (version 2)."""
+    names = [line[3:] for line in cgroup.splitlines() if line.startswith("0::")]
+    return names[0].strip("/") if names else ""
+
+
+def quota_of(cpu_max: str) -> float | None:
+    """Cores of the text of cpu.max ("<microseconds> <of>"); None where it is "max" or no such text."""
+    try:
+        time_us, period_us = cpu_max.split()
+        return None if time_us == "max" else int(time_us) / int(period_us)
+    except ValueError:
+        return None

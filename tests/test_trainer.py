@@ -22,6 +22,7 @@ from tsal.supervision import consistency_loss, detector_loss, structure_loss
 from tsal.tracker.frozen import FrozenTracker
 from tsal.tracker.network import FlowNet
 from tsal.trainer import Context, Learner, TeacherStudent, asynchronous_step, supervised_step
+from tsal.utils.parallel import in_turn, side_by_side
 
 # --- optimiser ---
 
@@ -485,7 +486,7 @@ def test_a_method_without_tracking_sources_asks_no_tracker(sources, pairs):
 @pytest.mark.parametrize("fallback", ["true", "false"])
 def test_photographs_alone_make_a_step(fallback):
     teacher, student, report = step("tsal.ema_direction=none", f"tsal.fallback={fallback}", clips=(1, 1, 1))
-    assert finite(report) and "teacher_consistency" not in report and report["target_tracked"] == 0
+    assert finite(report) and report["teacher_consistency"] == 0 and report["target_tracked"] == 0
     assert report["teacher_sic"] == 0 and report["student_sic"] == 0  # no two frames of one clip
     assert (report["student_unlabelled"] > 0) == (fallback == "true") == bool(report["target_weight"] == 1)
     assert distance(fresh()[0], teacher) > 1e-4 and distance(fresh()[1], student) > 1e-4
@@ -734,3 +735,42 @@ def test_one_loss_that_is_no_number_among_good_ones_stops_the_run(tmp_path):
 
     with pytest.raises(FloatingPointError, match="line: the loss"):
         train_line(tmp_path, loss=Turn())
+
+
+@pytest.mark.parametrize("targets", ["teacher", "self"])
+def test_teacher_and_student_side_by_side_step_as_in_turn(targets):
+    def two_steps(together) -> tuple[torch.Tensor, dict]:
+        chosen = small(f"tsal.targets_from={targets}", "tsal.drift_correction=true")
+        teacher, student = models(chosen)
+        frozen = dict.fromkeys(("teacher", "student"), FrozenTracker(a_tracker(), 10))
+        pair, context = TeacherStudent(teacher, student, frozen), Context(chosen, PAIRED, torch.device("cpu"), together)
+        reports = [asynchronous_step(pair, random_batch(3, [2, 2, 1], 4, seed=seed), context, 0.5) for seed in (0, 1)]
+        return torch.cat([vector(teacher.detector), vector(student.detector)]), reports[-1]
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with side_by_side() as together:
+            found, report = two_steps(together)
+    finally:
+        torch.set_num_threads(1)
+    expected, wanted = two_steps(in_turn)
+    torch.set_num_threads(threads)
+    assert torch.equal(found, expected)
+    assert all(torch.equal(report[name], value) or value.isnan() for name, value in wanted.items())
+
+
+def test_what_fails_on_the_other_side_is_raised_and_both_sides_have_ended():
+    ended = []
+
+    def fails():
+        raise ValueError("no teacher")
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with side_by_side() as together, pytest.raises(ValueError, match="no teacher"):
+            together(fails, lambda: ended.append("student"))
+    finally:
+        torch.set_num_threads(threads)
+    assert ended == ["student"]

@@ -18,7 +18,15 @@ from tsal.pseudo import LabellerOutput, PseudoLabeller, PseudoLabels, to_view, w
 from tsal.schemes import Scheme
 from tsal.supervision import consistency_loss, detector_loss, structure_loss
 from tsal.tracker import FrozenTracker
-from tsal.utils import half_precision, mean_over_processes, rank, share_gradients, share_statistics
+from tsal.utils import (
+    Together,
+    half_precision,
+    in_turn,
+    mean_over_processes,
+    rank,
+    share_gradients,
+    share_statistics,
+)
 
 # --- what steps work with ---
 
@@ -55,9 +63,12 @@ class TeacherStudent:
 
 
 class Context:
-    """What every step needs and none changes: config, scheme, device, precision, and how pseudo-labels are made."""
+    """What every step needs and none changes: config, scheme, device, precision, how pseudo-labels are made, and how
+    the teacher's half of a step and the student's are called: in turn, or side by side.
+    """
 
-    def __init__(self, config: Config, scheme: Scheme, device: torch.device):
+    def __init__(self, config: Config, scheme: Scheme, device: torch.device, together: Together = in_turn):
+        self.together = together
         self.config, self.scheme, self.device = config, scheme, device
         self.labeller = PseudoLabeller(config, self.precision)
 
@@ -126,25 +137,23 @@ def asynchronous_step(pair: TeacherStudent, batch: Batch, context: Context, frac
     ``tsal.targets_from`` is self); whoever makes targets also sees the reconstructed frames. Targets are detached.
     """
     tsal, semi, train = context.config.tsal, context.config.semi, context.config.train
-    rate, factors = rate_at(fraction, train), loss_factors(context.config, fraction)
+    rates = rate_at(fraction, train), loss_factors(context.config, fraction), context
     views = make_views(batch, context)
-    teacher = teacher_pass(pair.teacher, views, batch, context)
-    student = labelled_pass(pair.student, views, views.strong, batch, context)
-    made = pseudo_labels(pair, teacher, views, batch, context)
-    target = made[tsal.targets_from].fused
-
-    of_teacher = teacher_terms(pair.teacher, teacher, made, batch, context)
-    of_student = student_terms(pair, student, target, batch, context)
-    teacher_loss = add(teacher.loss, of_teacher, factors)
-    student_loss = add(student.loss * (fraction >= tsal.labels_after), of_student, factors)
-
-    if tsal.teacher_lr > 0:
-        pair.teacher.learn(teacher_loss, rate, train.clip_norm)
-    pair.student.learn(student_loss, rate, train.clip_norm)
+    (teacher, by_teacher), (student, by_student) = context.together(
+        lambda: teacher_half(pair, views, batch, context), lambda: student_half(pair, views, batch, context)
+    )
+    made = {"teacher": by_teacher, "self": by_student}[tsal.targets_from]
+    labels = student.loss * (fraction >= tsal.labels_after)
+    (teacher_loss, of_teacher), (student_loss, of_student) = context.together(
+        lambda: learn(
+            pair.teacher, teacher.loss, teacher_terms(pair.teacher, teacher, by_teacher, batch, context), *rates
+        ),
+        lambda: learn(pair.student, labels, student_terms(pair, student, made.fused, batch, context), *rates),
+    )
     average_models(pair.teacher.detector, pair.student.detector, semi.ema_decay, tsal.ema_direction, tsal.bn_stats)
-    report = {"loss": (teacher_loss + student_loss).detach(), "weight": torch.tensor(factors["unlabelled"])}
+    report = {"loss": teacher_loss + student_loss, "weight": torch.tensor(rates[1]["unlabelled"])}
     report |= named("teacher", teacher.terms | of_teacher) | named("student", student.terms | of_student)
-    return report | describe(target, pair, context) | measure(made[tsal.targets_from], batch)
+    return report | describe(made.fused, pair, context) | measure(made, batch)
 
 
 def make_views(batch: Batch, context: Context) -> Views:
@@ -167,6 +176,16 @@ def add(loss: Tensor, terms: dict[str, Tensor], factors: dict[str, float]) -> Te
     return loss
 
 
+def learn(
+    learner: Learner, loss: Tensor, terms: dict[str, Tensor], rate: float, factors: dict[str, float], context: Context
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """One optimiser step, where anything is learned -> the loss with its further terms, and these."""
+    loss = add(loss, terms, factors)
+    if loss.requires_grad:
+        learner.learn(loss, rate, context.config.train.clip_norm)
+    return loss.detach(), {name: value.detach() for name, value in terms.items()}
+
+
 def labelled_pass(learner: Learner, views: Views, unlabelled: Tensor, batch: Batch, context: Context) -> Pass:
     """One pass over labelled and unlabelled images -> supervised loss, detections of the unlabelled ones, terms."""
     learner.detector.train()
@@ -186,32 +205,45 @@ def teacher_pass(teacher: Learner, views: Views, batch: Batch, context: Context)
     return Pass(zero, context.labeller.detect(teacher.detector, views.weak), {})
 
 
+def teacher_half(
+    pair: TeacherStudent, views: Views, batch: Batch, context: Context
+) -> tuple[Pass, LabellerOutput | None]:
+    """The teacher's pass, and its pseudo-labels of the weak views where anything is learned from them."""
+    labeller, seen = context.labeller, teacher_pass(pair.teacher, views, batch, context)
+    if context.config.tsal.targets_from != "teacher" and not labeller.consistency:
+        return seen, None
+    return seen, pseudo_labels(pair, "teacher", seen.detection, views, batch, context)
+
+
+def student_half(
+    pair: TeacherStudent, views: Views, batch: Batch, context: Context
+) -> tuple[Pass, LabellerOutput | None]:
+    """The student's pass, and its own pseudo-labels of the weak views where it learns from them."""
+    seen = labelled_pass(pair.student, views, views.strong, batch, context)
+    if context.config.tsal.targets_from != "self":
+        return seen, None
+    detection = context.labeller.detect(pair.student.detector, views.weak)
+    return seen, pseudo_labels(pair, "student", detection, views, batch, context)
+
+
 def pseudo_labels(
-    pair: TeacherStudent, teacher: Pass, views: Views, batch: Batch, context: Context
-) -> dict[str, LabellerOutput]:
-    """Pseudo-labels of the weak views by who makes them: "teacher", "self" where the student learns from its own."""
-    tsal, labeller, places = context.config.tsal, context.labeller, (batch.previous, batch.following)
-    made = {}
-    if tsal.targets_from == "teacher" or labeller.consistency:
-        flows = pair.trackers["teacher"](batch.pairs) if labeller.needs_flow else None
-        made["teacher"] = labeller(pair.teacher.detector, views.weak, teacher.detection, flows, *places)
-    if tsal.targets_from == "self":
-        flows = pair.trackers["student"](batch.pairs) if labeller.needs_flow else None
-        detection = labeller.detect(pair.student.detector, views.weak)
-        made["self"] = labeller(pair.student.detector, views.weak, detection, flows, *places)
-    return made
+    pair: TeacherStudent, who: str, detection: Detection, views: Views, batch: Batch, context: Context
+) -> LabellerOutput:
+    """What the teacher, or the student, makes of its detection on the weak views, with its tracker."""
+    flows = pair.trackers[who](batch.pairs) if context.labeller.needs_flow else None
+    detector = getattr(pair, who).detector
+    return context.labeller(detector, views.weak, detection, flows, batch.previous, batch.following)
 
 
 # --- losses on unlabelled frames ---
 
 
 def teacher_terms(
-    learner: Learner, seen: Pass, made: dict[str, LabellerOutput], batch: Batch, context: Context
+    learner: Learner, seen: Pass, own: LabellerOutput | None, batch: Batch, context: Context
 ) -> dict[str, Tensor]:
     """Where the teacher learns: ``consistency`` with itself on reconstructed frames, and structure (``sic``)."""
     terms, config = {}, context.config
     if context.labeller.consistency:
-        own = made["teacher"]
         trust = own.sources["tracked_heatmap"].valid[batch.following].to(torch.float32)
         real = seen.detection.rows(batch.following)
         terms["consistency"] = consistency_loss(learner.detector, real, own.reconstruction, trust, config.train)

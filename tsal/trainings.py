@@ -19,7 +19,7 @@ from tsal.optimiser import make_optimiser
 from tsal.run import Run
 from tsal.tracker import FrozenTracker, freeze_tracker, load_tracker, open_tracker, tune_tracker
 from tsal.trainer import Context, Learner, TeacherStudent, asynchronous_step, supervised_step
-from tsal.utils import InputError, load_checkpoint, processes, rank, wait_for_all
+from tsal.utils import InputError, load_checkpoint, processes, rank, side_by_side, wait_for_all
 
 SECOND_SEED = 1_000_003  # between the seeds of two inits
 BATCHES = 31  # added to the seed of weights: the same labelled rows in the same steps for every method
@@ -133,36 +133,38 @@ def train_semi(run: Run, inits: list[Path], steps: int) -> None:
     rates = (config.semi.lr * config.tsal.teacher_lr, config.semi.lr)
     learners = [Learner(d, make_optimiser(d, config.train, rate)) for d, rate in zip(detectors, rates)]
     pair = TeacherStudent(*learners, trackers)
-    context = Context(config, run.scheme, run.device)
     models = {"teacher": pair.teacher.detector, "student": pair.student.detector}
     semi, snapshots = config.semi, snapshot_steps(steps, config.train.snapshots)
-    _, seconds = fit(
-        folder,
-        label="semi",
-        steps=steps,
-        make_batch=batch_maker(
-            run,
-            config.seed + BATCHES,
-            labelled=semi.batch,
-            clips=semi.clips,
-            images=images_a_step(run),
-            frames=semi.frames,
-            pairs=context.labeller.needs_flow,
-        ),
-        step_function=lambda batch, fraction: asynchronous_step(pair, batch, context, fraction),
-        state={
-            **models,
-            "teacher optimiser": pair.teacher.optimiser,
-            "student optimiser": pair.student.optimiser,
-            "drift": pair.drift,
-        },
-        fingerprint=fingerprint,
-        config=config,
-        device=run.device,
-        models=pair.distance,
-        keep=lambda step: save_models(folder / snapshot_name(step), models, config, fingerprint),
-        keep_at=snapshots,
-    )
+    alone = run.device.type == "cpu" and processes() == 1  # collective operations need one order
+    with side_by_side(alone) as together:
+        context = Context(config, run.scheme, run.device, together)
+        _, seconds = fit(
+            folder,
+            label="semi",
+            steps=steps,
+            make_batch=batch_maker(
+                run,
+                config.seed + BATCHES,
+                labelled=semi.batch,
+                clips=semi.clips,
+                images=images_a_step(run),
+                frames=semi.frames,
+                pairs=context.labeller.needs_flow,
+            ),
+            step_function=lambda batch, fraction: asynchronous_step(pair, batch, context, fraction),
+            state={
+                **models,
+                "teacher optimiser": pair.teacher.optimiser,
+                "student optimiser": pair.student.optimiser,
+                "drift": pair.drift,
+            },
+            fingerprint=fingerprint,
+            config=config,
+            device=run.device,
+            models=pair.distance,
+            keep=lambda step: save_models(folder / snapshot_name(step), models, config, fingerprint),
+            keep_at=snapshots,
+        )
     if rank() == 0:
         for path in folder.glob(snapshot_name("*")):  # of a former training
             if path.name not in map(snapshot_name, snapshots):

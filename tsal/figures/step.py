@@ -48,13 +48,12 @@ from tsal.trainer import (
     TeacherStudent,
     Views,
     add,
-    labelled_pass,
     loss_factors,
     make_views,
     measure,
-    pseudo_labels,
+    student_half,
     student_terms,
-    teacher_pass,
+    teacher_half,
     teacher_terms,
 )
 from tsal.trainings import BATCHES, batch_maker, final_tracker, images_a_step
@@ -114,11 +113,10 @@ def one_step(run: Run, step: int = 0) -> Step:
     moments = {"before the step": _weights(pair, before)}
 
     views = make_views(batch, context)
-    teacher = teacher_pass(pair.teacher, views, batch, context)
-    student = labelled_pass(pair.student, views, views.strong, batch, context)
-    made = pseudo_labels(pair, teacher, views, batch, context)
-    labels = made[tsal.targets_from]
-    of_teacher = teacher_terms(pair.teacher, teacher, made, batch, context)
+    teacher, by_teacher = teacher_half(pair, views, batch, context)
+    student, by_student = student_half(pair, views, batch, context)
+    labels = {"teacher": by_teacher, "self": by_student}[tsal.targets_from]
+    of_teacher = teacher_terms(pair.teacher, teacher, by_teacher, batch, context)
     of_student = student_terms(pair, student, labels.fused, batch, context)
     teacher_loss = add(teacher.loss, of_teacher, factors)
     labels_count = HALFWAY >= tsal.labels_after

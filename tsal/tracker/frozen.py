@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from threading import Lock
 
 import numpy as np
 import torch
@@ -28,10 +29,17 @@ class FrozenTracker:
     def __init__(self, net: nn.Module, memory_mb: float = 0, disk: CropFolder | None = None):
         self.net, self.disk, self.space = net, disk, memory_mb * 2**20
         self._memory: dict[str, Tensor] = {}
+        self._lock = Lock()  # teacher and student may ask at once
         self._made_with = _hash(net) if disk else ""
 
     def __call__(self, pairs: FramePairs) -> tuple[Tensor, Tensor]:
         """Flow from first to second frames and back, each (P, 2, S, S) px of the view that the pairs are wanted in."""
+        with self._lock:
+            flows = self._flows(pairs)
+        return move_flow(flows[:, 0], pairs.to_view), move_flow(flows[:, 1], pairs.to_view)
+
+    def _flows(self, pairs: FramePairs) -> Tensor:
+        """Both flows (P, 2, 2, S, S) px of the pairs' own crops."""
         shape, device = (2, 2, *pairs.first.shape[-2:]), pairs.first.device
         found = [self._kept(key, shape, device) for key in pairs.keys]
         new = [place for place, flows in enumerate(found) if flows is None]
@@ -40,8 +48,7 @@ class FrozenTracker:
             for place, both in zip(new, torch.stack(flows, 1).half()):
                 found[place] = both
                 self._keep(pairs.keys[place], both)
-        flows = torch.stack(found).float() if found else torch.zeros((0, *shape), device=device)
-        return move_flow(flows[:, 0], pairs.to_view), move_flow(flows[:, 1], pairs.to_view)
+        return torch.stack(found).float() if found else torch.zeros((0, *shape), device=device)
 
     def _kept(self, key: str, shape: tuple[int, ...], device: torch.device) -> Tensor | None:
         """Both flows (2, 2, S, S) of a pair."""

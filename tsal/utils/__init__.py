@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = exports(
     environment="describe_environment git_commit half_precision has_bfloat16",
     errors="ConfigError DataError InputError RunError",
     files="read_arrays replacing write_arrays write_text",
+    parallel="Together in_turn side_by_side",
     paths="CONFIG_FOLDER OUTPUTS PACKAGE PREPARED REPOSITORY SCHEME_FOLDER",
     text="markdown_table nearest",
     threads="free_cores use_free_cores",

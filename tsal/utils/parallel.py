@@ -1,0 +1,45 @@
+"""Two independent pieces of work at once, each on its share of the threads.
+
+Threads of one operator wait for one another at its end, dozens of times a step, and beside a busy process each of these
+waits is long. Two halves of a step meet a few times only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+
+First, Second = TypeVar("First"), TypeVar("Second")
+Together = Callable[[Callable[[], First], Callable[[], Second]], tuple[First, Second]]
+
+
+def in_turn(first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:
+    return first(), second()
+
+
+@contextmanager
+def side_by_side(enabled: bool = True) -> Iterator[Together]:
+    """A function that calls two others at once, with half of torch's threads each; with one thread, in turn."""
+    threads = torch.get_num_threads()
+    if not enabled or threads < 2:
+        yield in_turn
+        return
+    torch.set_num_threads(threads // 2)  # of this thread
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads // 2,)) as other:
+
+        def together(first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:
+            ahead = other.submit(first)
+            try:
+                done = second()
+            finally:
+                ahead.exception()  # both have ended before anything goes on
+            return ahead.result(), done
+
+        try:
+            yield together
+        finally:
+            torch.set_num_threads(threads)

@@ -7,97 +7,139 @@ import math
 import os
 
 import pytest
+import torch
 
-from tsal.bench import speed as bench
+from tsal.bench.clock import Condition, Task, measure, rows_of
+from tsal.bench.cores import matrix_tasks, pass_tasks, precisions
+from tsal.bench.loader import CACHES
+from tsal.bench.report import COLUMNS, text
 from tsal.cli.commands import main
+from tsal.config import Config
 
-RATES = {
-    ("rendered", "TSAL", "step", "", 0): 50.0,
-    ("rendered", "TSAL", "fed", "cold", 2): 45.0,
-    ("rendered", "TSAL", "loader", "cold", 1): 100.0,
-    ("rendered", "TSAL", "loader", "memory", 2): 400.0,
-    ("rendered", "detector", 1): 20.0,
-    ("rendered", "detector", 32): 60.0,
-    ("rendered", "tracker"): 30.0,
-    ("rendered", "DIS"): 120.0,
-}
+
+def task(name: str, job=lambda: 1, **more) -> Task:
+    return Task(name, "", "frames", job, **more)
 
 
 def test_each_ratio_is_to_what_its_row_says():
-    rows = {(row["what"], row["cache"]): row for row in bench.table_rows(RATES)}
-    fed, cold, warm = (
-        rows["TSAL step, fed", "cold"],
-        rows["loader, TSAL batches", "cold"],
-        rows["loader, TSAL batches", "memory"],
-    )
-    assert (fed["ratio"], fed["ratio to"]) == (0.9, "batch ready")
-    assert (cold["ratio"], cold["feeds"]) == (1.0, 2.0)  # 100 frames a second for a step that takes 50
-    assert (warm["ratio"], warm["ratio to"], warm["feeds"], warm["workers"]) == (4.0, "cold, 1 worker", 8.0, 2)
-    assert rows["detector, batch of 32", None]["ratio"] == 3.0
-    assert rows["tracker, both directions", None]["ratio"] == 0.25
+    tasks = [
+        task("step"),
+        task("fed", notes={"{more:.2f} x batch ready": ("step", "")}),
+        task("loader", note="cold", notes={"feeds {more:.2f}": ("step", ""), "{less:.2f} x the time": ("fed", "")}),
+        task("pass", share_of=("loader", "")),
+    ]
+    rates = {("step", ""): 50.0, ("fed", ""): 45.0, ("loader", ""): 100.0, ("pass", ""): 25.0}
+    rows = {row["what"]: row for row in rows_of(tasks, rates)}
+    assert all(tuple(row) == COLUMNS for row in rows.values())
+    assert rows["step"]["note"] == "" and (rows["step"]["value"], rows["step"]["unit"]) == (50.0, "frames/s")
+    assert rows["fed"]["note"] == "0.90 x batch ready"
+    assert rows["loader"]["note"] == "cold; feeds 2.00; 0.45 x the time"
+    assert rows["pass"]["share"] == 0.25 and rows["fed"]["share"] is None
 
 
-def test_a_rate_is_the_best_of_its_repeats_and_jobs_take_turns():
+def test_a_rate_is_the_best_of_its_rounds_and_tasks_take_turns():
     turns = []
 
     def job(name, counts):
         return lambda: turns.append(name) or counts[turns.count(name) - 1]
 
-    found = bench.measure({("a",): job("a", [1, 10**9, 1]), ("b",): job("b", [1, 1, 1])}, 3, 0.0)
+    found = measure([task("a", job("a", [1, 10**9, 1])), task("b", job("b", [1, 1, 1]))], 3, 0.0)
     assert turns == list("ababab")
-    assert found["a",] > 10**3 * found["b",]
+    assert found["a", ""] > 10**3 * found["b", ""]
 
 
-def names(data: str) -> set[tuple]:
-    counts = {1, 2, os.cpu_count()}
-    kinds = ("supervised", "TSAL")
-    loader = {(data, f"loader, {kind} batches", cache, n) for kind in kinds for cache in bench.CACHES for n in counts}
-    ready = {(data, f"{kind} step, batch ready", None, None) for kind in kinds}
-    return loader | ready | {(data, f"{kind} step, fed", "cold", 1) for kind in kinds}
+def test_past_the_limit_every_task_was_measured_once():
+    turns = []
+    tasks = [task(name, lambda name=name: turns.append(name) or 1) for name in "ab"]
+    assert all(rate > 0 for rate in measure(tasks, 3, 0.0, limit=0.0).values())
+    assert turns == ["a", "b"]
 
 
-ALONE = (
-    "detector, batch of 1",
-    "detector, batch of 32",
-    "tracker, both directions",
-    "OpenCV DIS, both directions, 1 thread",
-)
+def test_two_tasks_of_one_name_are_an_error():
+    with pytest.raises(ValueError, match="one name"):
+        measure([task("a"), task("a")], 1, 0.0)
 
 
-def run_quick(tmp_path, capsys, *options: str) -> tuple[dict, str]:
+def test_a_condition_holds_for_its_task_alone_and_its_process_ends():
+    before = torch.get_num_threads()
+    with pytest.raises(RuntimeError, match="job"), Condition(before + 1, busy=True).hold() as process:
+        assert torch.get_num_threads() == before + 1 and process.poll() is None
+        raise RuntimeError("job")
+    assert torch.get_num_threads() == before and process.poll() is not None
+    assert str(Condition(2, True)) == "beside a busy process, 2 threads" and str(Condition(1)) == "alone, 1 thread"
+
+
+def test_counted_operations_are_those_of_the_networks():
+    product, *_ = matrix_tasks(100)
+    assert product.job() == 2 * 100**3 / 1e9
+    small, large = (list(pass_tasks(Config().override({"model.input": side}), 1)) for side in (64, 96))
+    forward, both = small[0].job(), small[len(precisions())].job()
+    assert forward / large[0].job() == pytest.approx((64 / 96) ** 2)
+    assert 2.9 * forward < both < 3 * forward  # two more products a layer, but one for the first
+
+
+def names(data: str) -> set[tuple[str, str]]:
+    workers = {1: "1 worker"} | {count: f"{count} workers" for count in {2, os.cpu_count()} - {1}}
+    found = {(f"predict, {data}", f"batch {n}, {kind}") for n in (1, 8, 64) for kind in ("cold", "crops in memory")}
+    conditions = ("alone, 1 thread", "beside a busy process, 1 thread")
+    found |= {(f"predict, {data}", f"batch 64, cold, {condition}") for condition in conditions}
+    for kind in ("supervised", "TSAL"):
+        found |= {(f"{kind} step", f"{data}, {setting}") for setting in ("batch ready", "cold loader of 1 worker")}
+        loader = f"loader, {kind} batches"
+        found |= {(loader, f"{data}, {cache}, {count}") for cache in CACHES for count in workers.values()}
+    return found
+
+
+def others() -> set[tuple[str, str]]:
+    found = {("matrix product", f"{precision}, 1 thread") for precision in precisions()}
+    for passes in ("forward", "forward and backward"):
+        found |= {(f"light detector, {passes}", f"{precision}, 1 thread") for precision in precisions()}
+    for step in ("supervised step, 4 faces", "TSAL step, 4 + 4 faces"):
+        found |= {(step, condition) for condition in ("alone, 1 thread", "beside a busy process, 1 thread")}
+    sizes = [*(f"{count} landmarks" for count in (5, 98, 106)), *(f"{count} frames of a clip" for count in (5, 10))]
+    sizes += [
+        *(f"{count} labelled faces" for count in (8, 32)),
+        *(f"{side} px of an image's side" for side in (64, 128)),
+    ]
+    base = "68 landmarks, 2 frames of a clip, 16 labelled faces, 96 px of an image's side"
+    found |= {("TSAL step, random images", size) for size in (base, *sizes)}
+    found |= {("tracker", "both directions"), ("OpenCV DIS", "both directions, 1 thread")}
+    memory = ("rendered, supervised step", "rendered, TSAL step", "all of it")
+    return found | {("peak memory", setting) for setting in memory}
+
+
+def run_quick(tmp_path, capsys, *options: str) -> tuple[dict, str, str]:
     out = tmp_path / "results" / "bench.json"
     assert main(["bench", "--quick", "--out", str(out), *options]) == 0
-    assert [path.name for path in out.parent.iterdir()] == ["bench.json"]  # the crops that it kept are gone
-    return json.loads(out.read_text()), capsys.readouterr().out
+    found = sorted(path.name for path in out.parent.iterdir())
+    assert found == ["bench.json", "bench.md"]  # the crops that it kept are gone
+    return json.loads(out.read_text()), out.with_suffix(".md").read_text(), capsys.readouterr().out
 
 
 def test_the_quick_benchmark_has_every_row_with_positive_numbers(tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("TSAL_REALDATA", raising=False)
-    result, text = run_quick(tmp_path, capsys)
+    result, page, printed = run_quick(tmp_path, capsys)
     rows = result["rows"]
-    found = [(row["data"], row["what"], row["cache"], row["workers"]) for row in rows]
+    found = [(row["what"], row["setting"]) for row in rows]
     assert len(found) == len(set(found))
-    assert set(found) == names("rendered") | {("rendered", what, None, None) for what in ALONE}
+    assert set(found) == names("rendered") | others()
     for row in rows:
-        assert tuple(row) == bench.COLUMNS
-        assert row["per second"] > 0 and math.isfinite(row["per second"])
-        assert (row["feeds"] is not None) == row["what"].startswith("loader") and (
-            row["feeds"] is None or row["feeds"] > 0
-        )
-        assert (row["ratio"] is None) == row["what"].endswith("batch ready") and (
-            row["ratio"] is None or row["ratio"] > 0
-        )
+        assert tuple(row) == COLUMNS
+        number = row["peak GB"] if row["what"] == "peak memory" else row["value"]
+        assert number > 0 and math.isfinite(number), row
+        assert (row["share"] is not None) == row["what"].startswith("light detector")
     facts = result["environment"]
     assert facts["cpus"] == os.cpu_count() and facts["threads"] > 0 and facts["packages"]["torch"] and facts["quick"]
-    table = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(table) == len(rows) + 2 and {line.count("|") for line in table} == {len(bench.COLUMNS) + 1}
+    for shown in (page, printed):
+        table = [line for line in shown.splitlines() if line.startswith("|")]
+        cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table]
+        assert cells[0] == list(COLUMNS) and cells[2:] == [[text(value) for value in row.values()] for row in rows]
+    assert f"{os.cpu_count()} cores" in page and f"torch {facts['packages']['torch']}" in page
 
 
 def test_real_faces_get_rows_of_their_own(tmp_path, capsys, realdata):
     rows = run_quick(tmp_path, capsys, "--realdata", str(realdata))[0]["rows"]
-    assert {(row["data"], row["what"], row["cache"], row["workers"]) for row in rows if row["data"] == "real"} == names(
-        "real"
-    )
+    assert {(row["what"], row["setting"]) for row in rows} == names("rendered") | names("real") | others()
 
 
 @pytest.mark.parametrize("folder", ["nowhere", "."])

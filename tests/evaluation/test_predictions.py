@@ -11,7 +11,6 @@ from toys import DotDetector, config, dot_image, face, save_image
 
 from tsal.data.lists import write_points
 from tsal.data.views import FaceStore
-from tsal.evaluation import predictions
 from tsal.evaluation.metrics import face_nme
 from tsal.evaluation.predictions import metrics_rows, predict, predictions_table, read_ground_truth, table_errors
 from tsal.model import Detector
@@ -123,12 +122,11 @@ def test_predictions_are_in_pixels_of_the_original_images(dots):
     )
 
 
-def test_crops_cut_ahead_by_threads_change_no_bit(dots, monkeypatch):
+def test_crops_cut_ahead_by_threads_change_no_bit(dots):
     store, faces, _ = dots
-    monkeypatch.setattr(predictions, "BATCH", 2)
     torch.manual_seed(0)
     detector, cpu, many = Detector(3, config("model.input=64").model), torch.device("cpu"), 5 * faces
-    alone, ahead = (predict(detector, store, many, cpu, workers=workers) for workers in (0, 2))
+    alone, ahead = (predict(detector, store, many, cpu, workers=workers, batch=2) for workers in (0, 2))
     assert alone.keys() == ahead.keys()
     for name in alone:
         assert len(alone[name][0]) == 15
@@ -136,13 +134,12 @@ def test_crops_cut_ahead_by_threads_change_no_bit(dots, monkeypatch):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_unreadable_image_is_its_one_error_and_leaves_no_thread(dots, monkeypatch, workers):
+def test_an_unreadable_image_is_its_one_error_and_leaves_no_thread(dots, workers):
     store, faces, _ = dots
-    monkeypatch.setattr(predictions, "BATCH", 1)
     (store.root / "bad.png").write_bytes(b"no image")
     many, before = [*faces, face("bad.png"), face("gone.png"), *(9 * faces)], threading.active_count()
     with pytest.raises(DataError, match=r"bad.png: the image cannot be read or decoded"):
-        predict(DotDetector(), store, many, torch.device("cpu"), workers=workers)
+        predict(DotDetector(), store, many, torch.device("cpu"), workers=workers, batch=1)
     assert threading.active_count() == before
 
 

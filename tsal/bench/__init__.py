@@ -7,6 +7,6 @@ __getattr__, __dir__, __all__ = exports(
     gpu="bench_gpu",
     methods="all_labels bench_methods comparable prepare_base run_method same_runs",
     report="rows_table",
-    speed="NOTES bench speed_table",
+    speed="NOTES bench",
     table="compare draw markdown other_inits read_results write_csv",
 )

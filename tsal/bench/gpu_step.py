@@ -51,8 +51,13 @@ def random_batch(config: Config, landmarks: int) -> Batch:
     )
 
 
-def paper_step(config: Config, device: torch.device, layout: str, backend: str) -> tuple[Callable[[], object], int]:
-    """A step of TSAL -> the job, and its number of faces. Rates are 0: weights stay random, nothing overflows."""
+def paper_step(
+    config: Config, device: torch.device, layout: str, backend: str, *, kept_mb: float = 0
+) -> tuple[Callable[[], object], int]:
+    """A step of TSAL -> the job, and its number of faces. Rates are 0: weights stay random, nothing overflows.
+
+    With ``kept_mb`` MiB for them, flows are computed in the first step alone.
+    """
     scheme = get_scheme(config.data.scheme)
     batch, context = random_batch(config, scheme.points).to(device), Context(config, scheme, device)
     learners = []
@@ -65,7 +70,8 @@ def paper_step(config: Config, device: torch.device, layout: str, backend: str) 
         if layout == "compiled":
             detector.compile(backend=backend, dynamic=False)
         learners.append(Learner(detector, make_optimiser(detector, config.train, 0.0)))
-    trackers = [FrozenTracker(make_tracker(config).to(device).eval().requires_grad_(False)) for _ in range(2)]
+    nets = [make_tracker(config).to(device).eval().requires_grad_(False) for _ in range(2)]
+    trackers = [FrozenTracker(net, kept_mb) for net in nets]
     named = dict(zip(("teacher", "student"), trackers if config.tsal.trackers == "own" else trackers[:1] * 2))
     pair = TeacherStudent(*learners, named)
     return lambda: asynchronous_step(pair, batch, context, 0.5), len(batch.labelled) + len(batch.weak)

@@ -25,15 +25,15 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="seconds, on the profile smoke: its numbers mean nothing")
     out = OUTPUTS / "bench.json"
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", default=out, help="where the JSON goes (outputs/bench.json)"
+        "--out", type=Path, metavar="FILE", default=out, help="JSON; the table goes beside it (outputs/bench.json, .md)"
     )
 
 
 def run_bench(arguments: argparse.Namespace) -> None:
-    from tsal.bench import NOTES, bench, speed_table
+    from tsal.bench import NOTES, bench, rows_table
 
     rows = bench(arguments.out, arguments.realdata, arguments.quick)
-    print(f"{speed_table(rows)}\n{NOTES}\n\nalso in {arguments.out}")
+    print(f"{rows_table(rows)}\n\n{NOTES}\n\nalso in {arguments.out} and {arguments.out.with_suffix('.md')}")
 
 
 def add_bench_gpu(parser: argparse.ArgumentParser) -> None:

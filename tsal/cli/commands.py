@@ -75,7 +75,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_track(command("track", text, run_track, TRACK_NOTES))
     text = "compare semi-supervised methods: equal init, faces, views and steps"
     add_bench_methods(command("bench-methods", text, run_bench_methods))
-    text = "measure loader, training steps, detector and tracker here: two minutes of two idle cores"
+    text = "measure loader, training steps, predict and tracker, alone and beside a busy process: four minutes"
     add_bench(command("bench", text, run_bench))
     text = "measure one GPU: the paper's step, matrix rate, precision, predict, and a real training; eight minutes"
     add_bench_gpu(command("bench-gpu", text, run_bench_gpu))

@@ -28,20 +28,22 @@ def predict(
     device: torch.device,
     *,
     workers: int = 2,
+    batch: int = BATCH,
     progress: str = "",
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Points (N, K, 2) px of the original images and scores (N, K) of each detection source, one crop a face.
 
     Args:
         workers: threads that cut the next batches of crops while one is computed; 0: none. Results are the same.
+        batch: faces computed at once.
 
     Raises:
         DataError: an image that cannot be read.
     """
     detector.eval()
     found: dict[str, list] = {name: [] for name in DETECTION_SOURCES}
-    starts = range(0, len(faces), BATCH)
-    batches = prefetch(lambda i: plain_views(store, [[face] for face in faces[i : i + BATCH]]), starts, workers)
+    starts = range(0, len(faces), batch)
+    batches = prefetch(lambda i: plain_views(store, [[face] for face in faces[i : i + batch]]), starts, workers)
     for images, affines in tqdm(
         batches, desc=progress, total=len(starts), disable=not progress, mininterval=1, unit="batch"
     ):

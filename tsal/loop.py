@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from tsal.config import Config
 from tsal.data import Batch, prefetch
-from tsal.utils import gather_from_processes, load_checkpoint, processes, rank, save_checkpoint, write_text
+from tsal.utils import ThreadWatch, gather_from_processes, load_checkpoint, processes, rank, save_checkpoint, write_text
 
 LOG_EVERY = 10  # steps per row of the history
 
@@ -54,7 +54,7 @@ def fit(
     done = _resume(path, state, fingerprint, device)
     start, history, sums, counts = done["step"], done["history"], done["sums"], done["counts"]
     started = time.perf_counter() - done["seconds"]
-    first = rank() == 0
+    first, threads = rank() == 0, ThreadWatch()
     bar = tqdm(
         total=steps, initial=start, desc=label, unit="step", mininterval=1, dynamic_ncols=True, disable=not first
     )
@@ -68,7 +68,7 @@ def fit(
         bar.update()
         if (step + 1) % LOG_EVERY == 0 or step + 1 == steps:
             row = _means(sums, counts)
-            history.append({"step": step + 1} | row | (models() if models else {}))
+            history.append({"step": step + 1} | row | (models() if models else {}) | {"threads": threads.adjust()})
             sums, counts = {}, {}
             bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
             if not math.isfinite(row["loss"]):

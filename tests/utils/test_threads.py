@@ -129,3 +129,27 @@ def test_a_number_of_the_user_s_own_stays(machine, capsys):
     monkeypatch.setattr(torch, "set_num_threads", lambda count: pytest.fail("changed"))
     load(100, 100, 100, 100)
     assert threads.use_free_cores() == 4 and capsys.readouterr().err == ""
+
+
+def test_a_training_gives_a_core_up_when_another_process_comes_and_takes_it_back(machine):
+    root, _, monkeypatch = machine
+    threads_now = [4]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads_now[0])
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: threads_now.__setitem__(0, count))
+
+    def used(ticks: int) -> None:
+        (root / "proc" / "stat").write_text(f"cpu0 {ticks} 0 0 0 0 0 0 0\ncpu1 0 0 0 0 0 0 0 0\n")
+
+    used(0)
+    watch = threads.ThreadWatch()
+    used(200)  # two cores' worth in the second that each look takes
+    assert watch.adjust() == 2
+    used(200)
+    assert watch.adjust() == 4
+    threads_now[0] = 1
+    assert threads.ThreadWatch().adjust() == 1  # it started with one
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    threads_now[0] = 4
+    fixed = threads.ThreadWatch()
+    used(600)
+    assert fixed.adjust() == 4

@@ -16,6 +16,7 @@ from tsal.run import Run
 from tsal.tracker import FrozenTracker, make_tracker
 from tsal.trainer import Context, Learner, TeacherStudent, asynchronous_step, supervised_step
 from tsal.trainings import images_a_step
+from tsal.utils import side_by_side
 
 CACHES = ("cold", "disk", "memory")  # nothing kept; every crop on disk; every crop in memory
 
@@ -77,8 +78,10 @@ class Loader:
             terms["loss"].item()
             return len(batch.labelled)
         trackers = dict.fromkeys(("teacher", "student"), self.frozen)
-        terms = asynchronous_step(TeacherStudent(self.teacher, self.student, trackers), batch, self.context, 0.5)
-        terms["loss"].item()
+        pair = TeacherStudent(self.teacher, self.student, trackers)
+        with side_by_side(self.run.device.type == "cpu") as together:  # as in training
+            context = Context(self.run.config, self.run.scheme, self.run.device, together)
+            asynchronous_step(pair, batch, context, 0.5)["loss"].item()
         return faces_of(batch)
 
     def tasks(self) -> Iterator[Task]:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # torch takes seconds to import: --help does without
 
 # threads wait by spinning for a tenth of a millisecond: right where cores are free, bearable where they are shared
 os.environ.setdefault("GOMP_SPINCOUNT", "100000")
-COMPUTING = ("tracker", "train", "pseudo", "evaluate", "figures", "predict", "track", "bench", "bench-gpu")
+COMPUTING = ("predict", "track", "bench", "bench-gpu")  # the stages see to their threads themselves
 SETTINGS_ARE_FIXED = (
     "Only 'data' changes the settings of a run: an option given here that differs from the run's config.json is an "
     "error. Stages that this one needs are done first where they are missing or older than what they were made from; "

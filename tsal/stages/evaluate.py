@@ -10,11 +10,12 @@ from tsal.evaluation import metrics_rows, predictions_table, read_ground_truth
 from tsal.model_files import load_model
 from tsal.run import Run
 from tsal.trainings import model_files_of
-from tsal.utils import write_arrays, write_text
+from tsal.utils import use_free_cores, write_arrays, write_text
 
 
 def evaluate_models(run: Run) -> list[dict]:
     """Predict every evaluation list with every model; keeps ``predictions.npz`` and ``metrics.json``."""
+    use_free_cores()
     files = model_files_of(run)
     faces = [face for faces in run.lists.evaluate.values() for face in faces]
     truth = read_ground_truth(run.store, faces, run.config.data.normaliser, run.scheme)

@@ -15,7 +15,7 @@ from tsal.evaluation import read_ground_truth
 from tsal.model_files import load_model
 from tsal.run import Run, code_fingerprint
 from tsal.trainings import final_tracker, model_files_of, schedule_steps, snapshot_name
-from tsal.utils import load_checkpoint
+from tsal.utils import load_checkpoint, use_free_cores
 
 
 def audited_files(run: Run) -> list[tuple[str, int, Path, str | None]]:
@@ -48,6 +48,7 @@ def audit_pseudo_labels(run: Run, *, clips: int = 64, frames: int = 24, early_fr
     made_from = _audit_hash(run, clips, frames, early_frames)
     if kept := Audit.kept(run.folder / "audit", made_from):
         return kept
+    use_free_cores()
     tracker = final_tracker(run)
     chosen = [_middle(clip, frames) for clip in spread(run.clips, clips)] + spread(run.single_images, clips)
     faces = [face for clip in chosen for face in clip.faces]

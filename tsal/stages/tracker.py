@@ -15,13 +15,14 @@ from tsal.synthetic import VERSION as RENDERER
 from tsal.synthetic import SyntheticFlowMaker, ground_truth_flow
 from tsal.tracker import dis_flow, load_tracker, track_frames, track_points
 from tsal.tracker import train_tracker as tracker_training
-from tsal.utils import write_text
+from tsal.utils import use_free_cores, write_text
 
 
 def train_tracker(run: Run) -> nn.Module:
     """The tracker of a run, trained where it is not yet, on rendered pairs too where ``tracker.rendered_share`` asks
     for them.
     """
+    use_free_cores()
     if run.config.tracker.rendered_share <= 0 or not run.config.tracker.synthetic_steps:
         return tracker_training(run)
     config, root = run.config, run.rendered

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from tsal import trainings
 from tsal.run import Run
+from tsal.utils import use_free_cores
 
 
 def train_models(run: Run) -> dict[str, dict]:
     """Supervised init(s), supervised-only and the method, for equal steps; steps and seconds of each."""
+    use_free_cores()
     return trainings.train(run)

@@ -66,7 +66,7 @@ help:
 	@echo "make one-step    notebook 00 on a trained run: one step of the method by hand"
 	@echo "make gallery     a run's executed notebooks as HTML in outputs/gallery; PUBLISH=<folder>: six of its figures there"
 	@echo "make test        every test"
-	@echo "make bench-methods   compare METHODS (configs/methods) over SEEDS, JOBS at a time; results in outputs/methods, or OUT=<folder>"
+	@echo "make bench-methods   compare METHODS (configs/methods) over SEEDS, JOBS (or -j) at a time, LAUNCHER=local|slurm|ray; results in outputs/methods, or OUT=<folder>"
 	@echo "make bench       speed of loader, steps, predict and tracker here, in four minutes (TSAL_REALDATA=<folder>: real faces too)"
 	@echo "make bench-gpu   one GPU in eight minutes (ROOT=<folder>: a training on real faces too)"
 	@echo "make pretrain    the tracker that runs start from, made anew (tsal/weights/tracker.pt)"
@@ -185,10 +185,12 @@ bench: .venv/.done
 bench-gpu: .venv/.done
 	$(PY) -m tsal bench-gpu $(if $(ROOT),--realdata $(call quote,$(ROOT)))
 
-# runs that are missing, then one table; the defaults are those of the command line
+# runs that are missing, then one table; the defaults are those of the command line. make -jN runs N side by side, as JOBS=N does
+side = $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS)))
 bench-methods: .venv/.done
 	$(PY) -m tsal bench-methods $(scale) --data $(call quote,$(DATA)) $(lists) $(if $(METHODS),--methods $(METHODS)) \
-		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(OUT),--out $(call quote,$(OUT)))
+		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(or $(JOBS),$(side)),--jobs $(or $(JOBS),$(side))) \
+		$(if $(LAUNCHER),--launcher $(LAUNCHER)) $(if $(OUT),--out $(call quote,$(OUT)))
 
 # the tracker that comes with the project, made anew: 50 minutes of one core
 pretrain: .venv/.done

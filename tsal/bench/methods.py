@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from tsal import stages
+from tsal.bench.launch import LAUNCHERS, Group
 from tsal.bench.table import REFERENCE
 from tsal.config import Config, load_method, names_of, settings_of
 from tsal.evaluation import predictions_table, read_ground_truth, summary, table_errors
@@ -25,7 +24,7 @@ from tsal.model_files import load_model
 from tsal.pseudo import PseudoLabeller
 from tsal.run import Run
 from tsal.trainings import schedule_steps, train_inits, train_semi, train_supervised_only
-from tsal.utils import REPOSITORY, InputError, describe_environment, write_text
+from tsal.utils import allowed_cores, describe_environment, write_text
 
 SHARED = ("init", "init-2", "tracker")  # made once a seed
 Configure = Callable[[str], Config]  # a method's name -> its config, of the bench's first seed
@@ -127,34 +126,30 @@ def bench_methods(
     methods: Sequence[str],
     seeds: Sequence[int],
     jobs: int,
+    launcher: str = "local",
 ) -> None:
     """Run what is missing among ``results`` or was made with other settings, a process each and ``jobs`` at a time; a
     seed's base first.
 
-    ``arguments``: the settings, as the command line has them; ``configure``: what they make.
+    ``arguments``: the settings, as the command line has them; ``configure``: what they make; ``launcher``: a name of
+    :data:`tsal.bench.launch.LAUNCHERS`.
     """
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+    threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, len(allowed_cores()) // jobs))
     inits = max(configure(method).tsal.inits for method in methods)
 
-    def call(seed: int, *more: str) -> None:
+    def command(seed: int, *more: str) -> tuple[str, ...]:
         own = ("--seeds", str(seed), "--out", str(out), "--runs", str(folder), *more)
-        command = [sys.executable, "-m", "tsal", "bench-methods", *arguments, *own]
-        done = subprocess.run(command, env=environment, cwd=REPOSITORY, check=False)
-        if done.returncode:
-            raise InputError(f"seed {seed}, {' '.join(more)}: failed, see above; the same command goes on from there")
+        return (sys.executable, "-m", "tsal", "bench-methods", *arguments, *own)
 
     there = {(result["method"], result["seed"]) for result in comparable(results, configure)}
-    missing = {seed: [method for method in methods if (method, seed) not in there] for seed in seeds}
-    with ThreadPoolExecutor(jobs) as pool:
-        only = ("--only", "base", "--inits", str(inits))
-        bases = {seed: pool.submit(call, seed, *only) for seed, wanted in missing.items() if wanted}
-        runs = []
-        for seed, base in bases.items():
-            base.result()
-            runs += [pool.submit(call, seed, "--only", method) for method in missing[seed]]
-        for done in runs:
-            done.result()
+    groups = []
+    for seed in seeds:
+        if missing := [method for method in methods if (method, seed) not in there]:
+            base = command(seed, "--only", "base", "--inits", str(inits))
+            groups.append(Group(base, tuple(command(seed, "--only", method) for method in missing)))
+    if groups:
+        folder.mkdir(parents=True, exist_ok=True)
+        LAUNCHERS[launcher](groups, jobs, threads, folder)
 
 
 def comparable(results: Sequence[dict], configure: Configure) -> list[dict]:

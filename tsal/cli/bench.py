@@ -11,7 +11,7 @@ from pathlib import Path
 from tsal.cli.options import add_settings, config_from
 from tsal.utils import OUTPUTS, write_text
 
-OWN = ("--methods", "--seeds", "--jobs", "--runs", "--out", "--only", "--inits")  # no settings
+OWN = ("--methods", "--seeds", "--jobs", "--launcher", "--runs", "--out", "--only", "--inits")  # no settings
 
 
 def add_bench(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +77,12 @@ def add_bench_methods(parser: argparse.ArgumentParser) -> None:
         help=f"each method is run with each ({' '.join(map(str, seeds))})",
     )
     own.add_argument("--jobs", type=int, default=1, metavar="N", help="runs side by side (%(default)s)")
+    own.add_argument(
+        "--launcher",
+        choices=("local", "slurm", "ray"),
+        default="local",
+        help="where the runs go: this machine, a Slurm array, or Ray (%(default)s)",
+    )
     own.add_argument("--runs", type=Path, metavar="DIR", help="folder of the runs (outputs/methods/<data>[-<budget>])")
     own.add_argument(
         "--out",
@@ -125,7 +131,7 @@ def run_bench_methods(arguments: argparse.Namespace) -> None:
         run_method(folder, configure(arguments.only), out)
         return
     _print_notes(same_runs(arguments.methods, configure))
-    wanted = (arguments.methods, arguments.seeds, arguments.jobs)
+    wanted = (arguments.methods, arguments.seeds, arguments.jobs, arguments.launcher)
     bench_methods(
         settings_alone(arguments.argv), configure, read_results(out), folder.resolve(), out.resolve(), *wanted
     )

@@ -15,5 +15,5 @@ __getattr__, __dir__, __all__ = exports(
     parallel="Together in_turn side_by_side",
     paths="CONFIG_FOLDER OUTPUTS PACKAGE PREPARED REPOSITORY SCHEME_FOLDER",
     text="markdown_table nearest",
-    threads="ThreadWatch free_cores use_free_cores",
+    threads="ThreadWatch allowed_cores free_cores use_free_cores",
 )

@@ -1,0 +1,88 @@
+"""A sweep's commands run each once, a seed's base before its runs, wherever they run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tsal.bench.launch import LAUNCHERS, Group
+from tsal.utils.errors import ConfigError, InputError
+
+# sbatch of a cluster that runs each task of an array at once, one after the other
+SBATCH = """#!/bin/sh
+for last; do :; done
+echo "$@" >> "$TSAL_LOG.sbatch"
+count=$(sed -n 's/.*--array=1-\\([0-9]*\\).*/\\1/p' "$last")
+echo "17;cluster"
+for i in $(seq "$count"); do SLURM_ARRAY_TASK_ID=$i bash "$last" >&2 || exit 1; done
+"""
+
+
+@pytest.fixture
+def log(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("TSAL_LOG", str(tmp_path / "log"))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "sbatch").write_text(SBATCH)
+    (tmp_path / "bin" / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    return tmp_path / "log"
+
+
+def says(word: str) -> tuple[str, ...]:
+    """A command that appends a word, and the threads that it may use, to the log."""
+    code = (
+        "import os, sys; open(os.environ['TSAL_LOG'], 'a').write(sys.argv[1] + os.environ['OMP_NUM_THREADS'] + '\\n')"
+    )
+    return (sys.executable, "-c", code, word)
+
+
+GROUPS = [Group(says("base 0 "), (says("a 0 "), says("it's 0 "))), Group(says("base 1 "), (says("a 1 "),))]
+
+
+@pytest.mark.parametrize("launcher", sorted(LAUNCHERS))
+def test_every_command_runs_once_and_after_its_base(launcher, log, tmp_path):
+    if launcher == "ray":
+        pytest.importorskip("ray", reason="Ray is an optional extra: pip install 'tsal[ray]'")
+    LAUNCHERS[launcher](GROUPS, 2, 3, tmp_path / "a folder")
+    lines = log.read_text().splitlines()
+    assert sorted(lines) == ["a 0 3", "a 1 3", "base 0 3", "base 1 3", "it's 0 3"]
+    for seed in "01":
+        of_seed = [line for line in lines if line.endswith(f"{seed} 3")]
+        assert of_seed[0] == f"base {seed} 3"
+
+
+def test_the_runs_of_a_slurm_sweep_wait_for_the_bases(log, tmp_path):
+    LAUNCHERS["slurm"](GROUPS, 2, 3, tmp_path)
+    bases, runs = Path(f"{log}.sbatch").read_text().splitlines()
+    assert "--dependency" not in bases and "--dependency=afterok:17" in runs and "--wait" in runs
+    script = (tmp_path / "slurm-runs.sh").read_text()
+    assert "--array=1-3%2" in script and "--cpus-per-task=3" in script
+
+
+@pytest.mark.parametrize("launcher", sorted(LAUNCHERS))
+def test_a_command_that_fails_is_one_line(launcher, log, tmp_path):
+    if launcher == "ray":
+        pytest.importorskip("ray", reason="Ray is an optional extra: pip install 'tsal[ray]'")
+    wrong = (sys.executable, "-c", "raise SystemExit(3)")
+    with pytest.raises(InputError, match="failed") as caught:
+        LAUNCHERS[launcher]([Group(says("base 0 "), (wrong,))], 1, 1, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_sbatch_the_launcher_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match="no sbatch on this machine"):
+        LAUNCHERS["slurm"](GROUPS, 1, 1, tmp_path)
+
+
+def test_make_j_is_the_number_of_runs_side_by_side():
+    from tsal.utils.paths import REPOSITORY
+
+    done = subprocess.run(
+        ["make", "-n", "-j3", "bench-methods", "PYTHON=python3"], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert "--jobs 3" in done.stdout

@@ -1,0 +1,112 @@
+"""Where the commands of a sweep run: on this machine side by side, as a Slurm array, or on Ray."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tsal.utils import REPOSITORY, ConfigError, InputError, write_text
+
+Command = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs of one seed: ``base`` makes what they share, and must have ended before any of ``runs`` begins."""
+
+    base: Command
+    runs: tuple[Command, ...]
+
+
+def run_local(groups: Sequence[Group], jobs: int, threads: int, folder: Path) -> None:
+    """A process each, ``jobs`` at a time."""
+    with ThreadPoolExecutor(jobs) as pool:
+        bases = [pool.submit(_call, group.base, threads) for group in groups]
+        runs = []
+        for group, base in zip(groups, bases):
+            base.result()
+            runs += [pool.submit(_call, command, threads) for command in group.runs]
+        for done in runs:
+            done.result()
+
+
+def run_slurm(groups: Sequence[Group], jobs: int, threads: int, folder: Path) -> None:
+    """Two job arrays, ``jobs`` of an array at a time: the bases, and after them the runs. Returns when all have ended.
+
+    Needs ``sbatch``, and a ``folder`` that all nodes see; options of one's own by SBATCH_PARTITION and the like.
+    """
+    if not shutil.which("sbatch"):
+        raise ConfigError("launcher slurm: there is no sbatch on this machine; use --launcher local")
+    bases, runs = [group.base for group in groups], [command for group in groups for command in group.runs]
+    base = _submit("base", bases, jobs, threads, folder, ())
+    _submit(
+        "runs", runs, jobs, threads, folder, (f"--dependency=afterok:{base}", "--kill-on-invalid-dep=yes", "--wait")
+    )
+
+
+def _submit(name: str, commands: Sequence[Command], jobs: int, threads: int, folder: Path, more: Command) -> str:
+    """A job array with one command each -> its number."""
+    lines, script = folder / f"slurm-{name}.txt", folder / f"slurm-{name}.sh"
+    write_text(lines, "".join(f"{shlex.join(command)}\n" for command in commands))
+    write_text(
+        script,
+        "#!/bin/bash\n"
+        f"#SBATCH --job-name=tsal-{name} --array=1-{len(commands)}%{jobs} --cpus-per-task={threads}\n"
+        f"#SBATCH --output={shlex.quote(str(folder / f'slurm-{name}-%a.log'))}\n"
+        f"cd {shlex.quote(str(REPOSITORY))} && export OMP_NUM_THREADS={threads}\n"
+        f'eval "$(sed -n "${{SLURM_ARRAY_TASK_ID}}p" {shlex.quote(str(lines))})"\n',
+    )
+    done = subprocess.run(["sbatch", "--parsable", *more, str(script)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise InputError(f"sbatch {script}: failed ({last}); logs are beside it; the same command goes on from there")
+    return done.stdout.strip().splitlines()[0].partition(";")[0]
+
+
+def run_ray(groups: Sequence[Group], jobs: int, threads: int, folder: Path) -> None:
+    """A Ray task each, on the cluster of RAY_ADDRESS or one started here; its nodes must see the repository."""
+    try:
+        import ray
+    except ImportError:
+        raise ConfigError(
+            "launcher ray: Ray is not installed; pip install 'tsal[ray]', or use --launcher local"
+        ) from None
+    started = not ray.is_initialized()
+    if started:
+        ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=True, include_dashboard=False)
+    task = ray.remote(_call).options(num_cpus=threads, max_retries=0)
+    after = ray.remote(lambda command, threads, base: _call(command, threads)).options(num_cpus=threads, max_retries=0)
+    try:
+        ray.get(
+            [
+                after.remote(command, threads, base)
+                for group in groups
+                for base in [task.remote(group.base, threads)]
+                for command in group.runs
+            ]
+        )
+    except ray.exceptions.RayTaskError as error:
+        raise InputError(str(error.cause)) from None
+    finally:
+        if started:
+            ray.shutdown()
+
+
+LAUNCHERS: dict[str, Callable[[Sequence[Group], int, int, Path], None]] = {
+    "local": run_local,
+    "slurm": run_slurm,
+    "ray": run_ray,
+}
+
+
+def _call(command: Command, threads: int) -> None:
+    """Run a command with so many threads, its output where this process' goes."""
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    if subprocess.run(command, env=environment, cwd=REPOSITORY, check=False).returncode:
+        raise InputError(f"{shlex.join(command)}: failed, see above; the bench's command goes on from there")

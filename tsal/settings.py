@@ -120,7 +120,7 @@ class SemiConfig:
     steps: int = setting(600, "optimiser steps")
     batch: int = setting(16, "labelled faces a step")
     lr: float = setting(2e-3, "largest learning rate of the student")
-    clips: int = setting(8, "unlabelled clips a step", "unlabelled")
+    clips: int = setting(12, "unlabelled clips a step", "unlabelled")
     images: int = setting(24, "unlabelled single images a step; at most a tenth of those that there are", "unlabelled")
     frames: int = setting(2, "frames of a clip in a step (T)", "unlabelled")
     unlabelled_weight: float = setting(1.0, "of the unlabelled losses at the ramp's top", "unlabelled")

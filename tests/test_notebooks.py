@@ -338,3 +338,11 @@ def test_any_other_error_in_a_notebook_is_shown_with_its_place_and_the_next_succ
     # shown live, and by this interpreter's kernel in the repository
     assert f"{__import__('sys').prefix} {REPOSITORY}" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "run/executed").iterdir()] == ["n.ipynb"]
+
+
+def test_the_first_notebook_takes_every_setting_that_its_command_takes(tmp_path):
+    options = ["--profile", "smoke", "--seed", "3", "--method", "mean-teacher", "--set", "semi.steps=7"]
+    notebook = str(REPOSITORY / "notebooks" / "01_data.ipynb")
+    assert main(["notebook", notebook, "--run", str(tmp_path / "run"), *options]) == 0
+    config = Run.open(tmp_path / "run").config
+    assert (config.seed, config.method, config.semi.steps) == (3, "mean-teacher", 7)

@@ -299,10 +299,9 @@ def print_run_folder(arguments: argparse.Namespace) -> None:
 
 def run_notebook(arguments: argparse.Namespace) -> None:
     """One notebook; its own parameters hold where an option is not given."""
-    import papermill
     import yaml
 
-    from tsal.stages import execute
+    from tsal.stages import execute, notebook_parameters
 
     try:
         read = {name: yaml.safe_load(value) for name, value in arguments.parameter}
@@ -317,7 +316,7 @@ def run_notebook(arguments: argparse.Namespace) -> None:
         settings["profile"] = default_profile(arguments.data)
     settings |= {"lists": asked_lists(arguments) or None, "overrides": asked_settings(arguments, seed=False) or None}
     settings = {name: value for name, value in settings.items() if value is not None}
-    if arguments.notebook.is_file() and settings.keys() - papermill.inspect_notebook(str(arguments.notebook)).keys():
+    if arguments.notebook.is_file() and not settings.keys() <= set(notebook_parameters(arguments.notebook)):
         raise InputError(
             f"{arguments.notebook}: reads its settings from the run's config.json, so it takes none; give them to "
             "notebooks/01_data.ipynb or 'python -m tsal data', which make the run, and name the run here by --run"

@@ -77,9 +77,12 @@ def run_ray(groups: Sequence[Group], jobs: int, threads: int, folder: Path) -> N
         raise ConfigError(
             "launcher ray: Ray is not installed; pip install 'tsal[ray]', or use --launcher local"
         ) from None
-    started = not ray.is_initialized()
-    if started:
-        ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=True, include_dashboard=False)
+    address = os.environ.get("RAY_ADDRESS")
+    here = {} if address else {"num_cpus": jobs * threads, "include_dashboard": False}
+    ray.init(address=address, **here)
+    if threads > max(node["Resources"].get("CPU", 0) for node in ray.nodes()):
+        ray.shutdown()
+        raise ConfigError(f"launcher ray: no node has {threads} cores; set OMP_NUM_THREADS to what a node has")
     task = ray.remote(_call).options(num_cpus=threads, max_retries=0)
     after = ray.remote(lambda command, threads, base: _call(command, threads)).options(num_cpus=threads, max_retries=0)
     try:
@@ -94,8 +97,7 @@ def run_ray(groups: Sequence[Group], jobs: int, threads: int, folder: Path) -> N
     except ray.exceptions.RayTaskError as error:
         raise InputError(str(error.cause)) from None
     finally:
-        if started:
-            ray.shutdown()
+        ray.shutdown()
 
 
 LAUNCHERS: dict[str, Callable[[Sequence[Group], int, int, Path], None]] = {

@@ -48,6 +48,8 @@ def test_the_package_says_the_same():
 def test_every_import_is_a_pinned_package():
     provided = {"cv2": "opencv-python", "yaml": "pyyaml", "IPython": "ipykernel"}
     pinned = {pin.partition("==")[0] for pin in pins()}
+    extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    pinned |= {re.match(r"[\w-]+", pin).group() for pins_of in extras.values() for pin in pins_of}
     # a test module is none of them: what two share is in a module of its own
     own = {"tsal", *(path.stem for path in (REPOSITORY / "tests" / "helpers").glob("*.py"))}
     for path in [*(REPOSITORY / "tsal").rglob("*.py"), *(REPOSITORY / "tests").rglob("*.py")]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tsal.bench import methods
+from tsal.bench import launch
 from tsal.bench.methods import all_labels, comparable, deciding, same_runs
 from tsal.bench.table import compare, markdown, other_inits, read_results
 from tsal.cli.commands import main
@@ -202,7 +202,7 @@ def test_methods_share_their_init_and_nothing_is_computed_twice(tmp_path, capfd,
         torch.equal(value, first[name]) for name, value in frozen["teacher"].items()
     )  # its labels were made once
     assert any(not torch.equal(value, first[name]) for name, value in frozen["student"].items())
-    monkeypatch.setattr(methods.subprocess, "run", lambda *_, **__: pytest.fail("computed again"))
+    monkeypatch.setattr(launch.subprocess, "run", lambda *_, **__: pytest.fail("computed again"))
     assert main(arguments) == 0
     kept = tmp_path / "results" / "supervised-s0.json"
     other = json.loads(kept.read_text())

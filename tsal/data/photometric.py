@@ -17,12 +17,19 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def photometric_augmentation(
-    images: Tensor, augment: AugmentConfig, generator: torch.Generator, part: Part, *, occlude: bool = False
+    images: Tensor,
+    augment: AugmentConfig,
+    generator: torch.Generator,
+    part: Part | None = None,
+    *,
+    occlude: bool = False,
 ) -> Tensor:
     """Colour, grey, blur, noise and (if asked for) an occluder on images (N, 3, S, S) in [0, 1]; each image draws
-    its own, whichever process has it: all is drawn for the whole batch, of which the images are a ``part``.
+    its own, whichever process has it: all is drawn for the whole batch, of which the images are a ``part`` (all of it
+    by default).
     """
-    device, rows = images.device, slice(None) if part.whole == len(images) else list(part.rows)
+    device, part = images.device, part or Part((), len(images))
+    rows = slice(None) if part.whole == len(images) else list(part.rows)
 
     def uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         return torch.rand(part.whole, *shape, generator=generator, device=device)[rows] * (high - low) + low

@@ -1,4 +1,4 @@
-"""Errors, files, paths and versions: what every subpackage uses and no training depends on."""
+"""Errors, files, paths, versions, threads and processes: what every subpackage uses."""
 
 from tsal.utils.lazy import exports
 

@@ -100,11 +100,11 @@ setup: .venv/.done
 	@touch $@
 
 # --- stages ----------------------------------------------------------------------------------------------------------------
-# What a stage's result depends on, by the layout rule: the core (tsal/*.py, tsal/data, tsal/tracker) and whole packages, as
-# tsal/stages/table.py says. A stage reruns where a file of it changes; trainings whose settings, data and code are as before are
+# What a stage's result depends on, by the layout rule: the core (tsal/*.py, tsal/data, tsal/tracker; precision and processes of
+# tsal/utils) and whole packages, as tsal/stages/table.py says. A stage reruns where a file of it changes; trainings whose settings, data and code are as before are
 # skipped then.
 
-core := $(wildcard tsal/*.py tsal/data/*.py tsal/tracker/*.py)
+core := $(wildcard tsal/*.py tsal/data/*.py tsal/tracker/*.py) tsal/utils/distributed.py tsal/utils/environment.py
 package = $(wildcard $(patsubst %,tsal/%/*.py,$(1)))
 
 data_code := $(core) $(call package,prepare synthetic) tsal/stages/data.py

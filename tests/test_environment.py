@@ -177,7 +177,11 @@ def test_a_failed_stage_leaves_no_stamp_and_is_run_again(make):
     assert make("data")[0] == ALL[:1]
 
 
-CORE = sorted(path for pattern in ("*.py", "data/*.py", "tracker/*.py") for path in PACKAGE.glob(pattern))
+CORE = sorted(
+    path
+    for pattern in ("*.py", "data/*.py", "tracker/*.py", "utils/distributed.py", "utils/environment.py")
+    for path in PACKAGE.glob(pattern)
+)
 
 
 def test_every_file_of_the_core_makes_other_trainings(tmp_path, monkeypatch):

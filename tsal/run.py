@@ -23,7 +23,7 @@ from tsal.schemes import Scheme, get_scheme, read_scheme
 from tsal.utils import PACKAGE, PREPARED, REPOSITORY, ConfigError, InputError, describe_environment, write_text
 
 # layout rule: all code that decides the result of a training is in these files
-CORE = ("*.py", "data/*.py", "tracker/*.py")
+CORE = ("*.py", "data/*.py", "tracker/*.py", "utils/distributed.py", "utils/environment.py")
 
 
 @dataclass(frozen=True)

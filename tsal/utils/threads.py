@@ -17,10 +17,10 @@ SAMPLE = 0.25  # seconds
 BUSY = (0, 1, 2, 5, 6, 7)  # columns of /proc/stat: user, nice, system, irq, softirq, steal
 
 
-def free_cores() -> int:
-    """Cores that this process may use and that nothing else uses now, at least 1; takes a quarter of a second."""
+def free_cores() -> tuple[int, str]:
+    """Cores that are free for this process, at least 1, and why not more; looks for a quarter of a second."""
     cores = allowed_cores()
-    return choose(len(cores), quota(), used_by_others(cores))[0]
+    return choose(len(cores), quota(), used_by_others(cores))
 
 
 def use_free_cores() -> int:
@@ -33,8 +33,7 @@ def use_free_cores() -> int:
     usual = torch.get_num_threads()
     if os.environ.get("OMP_NUM_THREADS"):
         return usual
-    cores = allowed_cores()
-    free, reason = choose(len(cores), quota(), used_by_others(cores))
+    free, reason = free_cores()
     if free >= usual:
         return usual
     torch.set_num_threads(free)

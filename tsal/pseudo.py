@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,13 +18,15 @@ from tsal.config import Config
 from tsal.geometry import apply_affine, inside, sample
 from tsal.model import Detection, Detector
 from tsal.schemes import Scheme
-from tsal.tracker import forward_backward_error, reconstruct_next, track_points
+from tsal.tracker import PairFlows, forward_backward_error, reconstruct_next
 from tsal.utils import ConfigError
 
 HEATMAP_FAMILY = ("heatmap", "tracked_heatmap", "propagated")
 CENTRE_FAMILY = ("centre", "tracked_centre")
 SOURCES = HEATMAP_FAMILY + CENTRE_FAMILY
-TRACKING = ("tracked_heatmap", "tracked_centre", "propagated")  # those that need a tracker
+RECONSTRUCTED = ("tracked_heatmap", "tracked_centre")  # those that need a detection on reconstructed frames
+TRACKING = (*RECONSTRUCTED, "propagated")  # those that need a tracker
+FEW = 1e-3  # votes, of 1 for each neighbour, below which a landmark of a frame has no neighbour
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Source:
     score: Tensor  # (U, K)
     valid: Tensor  # (U, K) bool
     flow_error: Tensor | None = None  # (U, K) px forward-backward error; None for a source that needs no tracker
+    votes: Tensor | None = None  # (U, K) weight in its family; None: 1 where valid
 
 
 @dataclass(frozen=True)
@@ -68,26 +71,24 @@ def detection_sources(detector: Detector, detection: Detection) -> dict[str, Sou
     }
 
 
-def tracking_sources(
+def reconstructed_sources(
     detector: Detector,
     reconstruction: Detection,
-    heatmap: Source,
+    count: int,
     flow_forward: Tensor,
     flow_backward: Tensor,
-    previous: Tensor,
     following: Tensor,
     max_fb_error: float,
 ) -> dict[str, Source]:
-    """Sources ``tracked_heatmap``, ``tracked_centre`` and ``propagated`` for the frames that have a previous one.
+    """Sources ``tracked_heatmap`` and ``tracked_centre`` for the frames that have a previous one.
 
     Args:
         reconstruction: detection on frame t + 1 as reconstructed from frame t, for P pairs.
-        heatmap: the heatmap source of all U frames (``propagated`` moves it along the forward flow).
+        count: U, all frames.
         flow_forward, flow_backward: (P, 2, H, W) px.
-        previous, following: (P,) indices of frames t and t + 1 among the U.
+        following: (P,) indices of frames t + 1 among the U.
         max_fb_error: a point with a larger forward-backward error (px) is not valid; 0: no gate.
     """
-    count = heatmap.points.shape[0]
     height, width = flow_backward.shape[-2:]
     found = detection_sources(detector, reconstruction)
     error_map = forward_backward_error(flow_backward, flow_forward)[:, None]  # on frame t + 1
@@ -95,11 +96,51 @@ def tracking_sources(
     for name in ("heatmap", "centre"):
         points = found[name].points
         error = sample(error_map, points)[:, 0]
-        origin = points + sample(flow_backward, points).transpose(1, 2)
-        sources[f"tracked_{name}"] = (points, found[name].score, inside(origin, height, width), error)
-    moved = track_points(heatmap.points[previous], flow_forward, flow_backward)
-    sources["propagated"] = (moved.points, heatmap.score[previous], moved.inside, moved.error)
-    return {name: _scatter(count, following, *parts, max_fb_error) for name, parts in sources.items()}
+        origin = points + sample(flow_backward, points).mT
+        parts = points, found[name].score, inside(origin, height, width), error
+        sources[f"tracked_{name}"] = _scatter(count, following, *parts, max_fb_error)
+    return sources
+
+
+def propagated_source(
+    heatmap: Source, trust: Tensor, flows: PairFlows, previous: Tensor, following: Tensor, vote_error: float
+) -> Source:
+    """Source ``propagated``: the points of a frame's neighbours, carried to it and averaged by their votes.
+
+    A neighbour's vote is exp(-(forward-backward error / vote_error)^2), times the chance that the point is seen in the
+    frame, times the trust in the neighbour's own point; 0 where the point leaves the crop.
+
+    Args:
+        heatmap: the heatmap source of all U frames.
+        trust: (U, K) in [0, 1], in its points.
+        flows: between the frames ``previous`` and ``following``, indices (P,) among the U; both ways are taken.
+        vote_error: px; 0: every point that stays in the crop has its trust as its vote.
+    """
+    to, votes, found = carried_votes(heatmap.points, trust, flows, previous, following, vote_error)
+    carry, error = found
+    total, score = torch.zeros_like(trust).index_add(0, to, votes), heatmap.score
+    safe = total.clamp_min(1e-12)
+    points = torch.zeros_like(heatmap.points).index_add(0, to, votes[..., None] * carry) / safe[..., None]
+    origin = torch.cat([previous, following])
+    mean = torch.zeros_like(score).index_add(0, to, votes * score[origin]) / safe
+    valid = total > FEW
+    apart = torch.where(valid, torch.zeros_like(total).index_add(0, to, votes * error) / safe, torch.nan)
+    return Source(points, mean, valid, apart, total)
+
+
+def carried_votes(
+    points: Tensor, trust: Tensor, flows: PairFlows, previous: Tensor, following: Tensor, vote_error: float
+) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+    """Points (U, K, 2) carried along all P pairs, both ways -> frames (2P,) that they are carried to, votes (2P, K), and
+    carried points (2P, K, 2) px with their forward-backward error (2P, K) px. The first P go from previous to following
+    frames.
+    """
+    ways = flows.carry(points[previous]), flows.carry(points[following], backward=True)
+    carry, error, stays, seen = (torch.cat(parts) for parts in zip(*ways))
+    votes = stays * trust[torch.cat([previous, following])]
+    if vote_error > 0:
+        votes = votes * seen * torch.exp(-((error / vote_error) ** 2))
+    return torch.cat([following, previous]), votes, (carry, error)
 
 
 def _scatter(
@@ -117,11 +158,13 @@ def _scatter(
 
 
 def _family(sources: dict[str, Source], names: list[str]) -> tuple[Tensor, Tensor]:
-    """Mean of a family's valid points (U, K, 2), and where there is any (U, K)."""
+    """Mean of a family's valid points (U, K, 2) by their votes, and where there is any (U, K)."""
     valid = torch.stack([sources[n].valid for n in names])  # (S, U, K)
     points = torch.stack([sources[n].points for n in names])
-    count = valid.sum(0)
-    return torch.where(valid[..., None], points, 0.0).sum(0) / count.clamp_min(1)[..., None], count > 0
+    votes = [sources[n].votes for n in names]
+    weight = torch.stack([sources[n].valid.to(points.dtype) if v is None else v for n, v in zip(names, votes)]) * valid
+    weighted = torch.where(valid[..., None], points * weight[..., None], 0.0).sum(0)
+    return weighted / weight.sum(0).clamp_min(1e-12)[..., None], valid.any(0)
 
 
 def _with_fallback(sources: dict[str, Source], names: list[str], plain: str, fallback: bool) -> tuple[Tensor, Tensor]:
@@ -170,11 +213,12 @@ def fuse(
 
 @dataclass(frozen=True)
 class LabellerOutput:
-    """What a labeller says of U frames: every source, their fusion, and the detection on P reconstructed frames."""
+    """What a labeller says of U frames: every source, their fusion, and the detection on R reconstructed frames."""
 
     sources: dict[str, Source]
     fused: PseudoLabels
     reconstruction: Detection
+    rebuilt: Tensor  # (R,) long: which of the U frames were reconstructed
 
 
 class PseudoLabeller:
@@ -185,28 +229,39 @@ class PseudoLabeller:
     Args:
         config: its method (``tsal.*``), and whether the data's frames are consecutive.
         precision: context of the detector's forward passes.
+        everything: make every source, those too that the method does not fuse.
 
     Raises:
         ConfigError: a source that does not exist, or none that the data can feed.
     """
 
-    def __init__(self, config: Config, precision: Callable[[], AbstractContextManager] = nullcontext):
+    def __init__(
+        self,
+        config: Config,
+        precision: Callable[[], AbstractContextManager] = nullcontext,
+        *,
+        everything: bool = False,
+    ):
         tsal = self.tsal = config.tsal
         check_sources(tsal.sources)
         followed = config.data.consecutive or tsal.tracking == "any"
         self.names = tuple(name for name in tsal.sources if followed or name not in TRACKING)
         self.consistency = followed and tsal.teacher_consistency and tsal.teacher_lr > 0
+        self.agreement = followed and tsal.agreement_weight > 0
         self.precision = precision
         if not self.names:
             raise ConfigError(
                 "tsal.sources: tracking sources alone, and data.consecutive=false says that no frame follows another; "
                 "set tsal.tracking=any to track all the same"
             )
+        self.reconstructs = everything or self.consistency or any(name in RECONSTRUCTED for name in self.names)
+        self.propagates = everything or "propagated" in self.names
+        self.window = max(1, tsal.window) if self.propagates or self.agreement else 1
 
     @property
     def needs_flow(self) -> bool:
         """Whether anything is learned from the tracker."""
-        return self.consistency or any(name in TRACKING for name in self.names)
+        return self.consistency or self.agreement or any(name in TRACKING for name in self.names)
 
     @torch.no_grad()
     def detect(self, detector: Detector, images: Tensor) -> Detection:
@@ -221,7 +276,7 @@ class PseudoLabeller:
         detector: Detector,
         images: Tensor,
         detection: Detection,
-        flows: tuple[Tensor, Tensor] | None,
+        flows: PairFlows | None,
         previous: Tensor,
         following: Tensor,
     ) -> LabellerOutput:
@@ -229,17 +284,34 @@ class PseudoLabeller:
 
         Args:
             images: (U, 3, S, S) in [0, 1], and the ``detection`` on them.
-            flows: forward and backward (P, 2, H, W) px between the frames ``previous`` and ``following``, indices (P,)
-                into the U; None: nothing is tracked.
+            flows: between the frames ``previous`` and ``following``, indices (P,) into the U, of which those of one
+                clip follow one another; None: nothing is tracked.
         """
-        sources = detection_sources(detector, detection.detach())
-        reconstruction = detection.rows(slice(0, 0))
-        if flows is not None:
-            reconstruction = self.detect(detector, reconstruct_next(images[previous], flows[1]))
-            gate = self.tsal.max_fb_error
-            sources |= tracking_sources(detector, reconstruction, sources["heatmap"], *flows, previous, following, gate)
-        fused = fuse(sources, self.names, self.tsal.heatmap_share, fallback=self.tsal.fallback)
-        return LabellerOutput(sources, fused, reconstruction)
+        tsal, sources = self.tsal, detection_sources(detector, detection.detach())
+        trust = self.trust(sources)
+        if tsal.trust > 0:
+            sources["heatmap"] = replace(sources["heatmap"], votes=trust)
+        reconstruction, rebuilt = detection.rows(slice(0, 0)), following[:0]
+        if flows is not None and self.reconstructs:
+            beside = following - previous == 1
+            rebuilt, (forward, backward) = following[beside], flows.in_view(beside)
+            reconstruction = self.detect(detector, reconstruct_next(images[rebuilt - 1], backward))
+            sources |= reconstructed_sources(
+                detector, reconstruction, len(images), forward, backward, rebuilt, tsal.max_fb_error
+            )
+        if flows is not None and self.propagates:
+            sources["propagated"] = propagated_source(
+                sources["heatmap"], trust, flows, previous, following, tsal.vote_error
+            )
+        fused = fuse(sources, self.names, tsal.heatmap_share, fallback=tsal.fallback)
+        return LabellerOutput(sources, fused, reconstruction, rebuilt)
+
+    def trust(self, sources: dict[str, Source]) -> Tensor:
+        """Trust (U, K) in the heatmap source's points, by their distance from the centre source's."""
+        heatmap, centre = sources["heatmap"].points, sources["centre"].points
+        if self.tsal.trust <= 0:
+            return torch.ones_like(heatmap[..., 0])
+        return 1 / (1 + ((heatmap - centre).norm(dim=-1) / self.tsal.trust) ** 2)
 
 
 def to_view(points: Tensor, affine: Tensor, flipped: Tensor, scheme: Scheme) -> Tensor:

@@ -162,6 +162,9 @@ class TrackerConfig:
     channels: tuple[int, ...] = setting((12, 24, 32, 48, 64), "of the feature pyramid's levels")
     search: int = setting(3, "cells around each cell, at every level")
     finest: int = setting(1, "level of the finest estimated flow, at stride 2^finest")
+    iterations: tuple[int, ...] = setting(
+        (1, 2, 2, 1), "refinements of each level's flow, finest first; the last holds for all coarser ones"
+    )
     width: int = setting(32, "of the flow estimator")
     flow: Literal["learned", "lucas-kanade"] = setting(
         "learned", "flow of the tracking sources; lucas-kanade needs no network"
@@ -223,7 +226,19 @@ class TsalConfig:
     fallback: bool = setting(True, "where tracking gives nothing, take the sources of the real frame")
     ramp_up: float = setting(0.1, "share of the run in which the unlabelled losses rise")
     ramp_down: float = setting(0.9, "share of the run after which the unlabelled losses fall")
-    max_fb_error: float = setting(0.5, "largest forward-backward error of a tracked point, px; 0: no gate")
+    max_fb_error: float = setting(
+        0.5, "largest forward-backward error of a point of tracked_heatmap and tracked_centre, px; 0: no gate"
+    )
+    window: int = setting(1, "frames on either side of a frame whose points, carried to it, are its source propagated")
+    vote_error: float = setting(
+        1.0, "px; a carried point weighs exp(-(forward-backward error / this)^2) times its chance to be seen; 0: 1 each"
+    )
+    trust: float = setting(
+        0.0, "px; a frame's points weigh 1 / (1 + (distance of heatmap and centre source / this)^2); 0: 1 each"
+    )
+    agreement_weight: float = setting(
+        0.0, "of the distance between the student's points and those of neighbouring frames, carried to the frame"
+    )
     drift_correction: bool = setting(
         True, "subtract the running mean of the offset between targets and the student's points"
     )

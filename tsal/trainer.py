@@ -10,11 +10,11 @@ from torch import Tensor
 from tsal.averaging import RunningMean, average_models, distance, ramp
 from tsal.config import Config
 from tsal.data import Batch, Part, aligned_mixup, photometric_augmentation, to_float, transfer_shapes
-from tsal.geometry import inside
+from tsal.geometry import apply_affine, inside, invert_affine
 from tsal.losses import point_loss, weighted_mean
 from tsal.model import Detection, Detector
 from tsal.optimiser import rate_at, step_optimiser
-from tsal.pseudo import LabellerOutput, PseudoLabeller, PseudoLabels, to_view, weights_to_view
+from tsal.pseudo import LabellerOutput, PseudoLabeller, PseudoLabels, carried_votes, to_view, weights_to_view
 from tsal.schemes import Scheme
 from tsal.supervision import consistency_loss, detector_loss, structure_loss
 from tsal.tracker import FrozenTracker
@@ -166,7 +166,12 @@ def loss_factors(config: Config, fraction: float) -> dict[str, float]:
     """What each further term of the losses is multiplied by, at this fraction of the training."""
     tsal = config.tsal
     weight = config.semi.unlabelled_weight * ramp(fraction, tsal.ramp_up, tsal.ramp_down)
-    return {"consistency": weight, "unlabelled": weight, "sic": tsal.sic_weight}
+    return {
+        "consistency": weight,
+        "unlabelled": weight,
+        "agreement": weight * tsal.agreement_weight,
+        "sic": tsal.sic_weight,
+    }
 
 
 def add(loss: Tensor, terms: dict[str, Tensor], factors: dict[str, float]) -> Tensor:
@@ -244,8 +249,8 @@ def teacher_terms(
     """Where the teacher learns: ``consistency`` with itself on reconstructed frames, and structure (``sic``)."""
     terms, config = {}, context.config
     if context.labeller.consistency:
-        trust = own.sources["tracked_heatmap"].valid[batch.following].to(torch.float32)
-        real = seen.detection.rows(batch.following)
+        trust = own.sources["tracked_heatmap"].valid[own.rebuilt].to(torch.float32)
+        real = seen.detection.rows(own.rebuilt)
         terms["consistency"] = consistency_loss(learner.detector, real, own.reconstruction, trust, config.train)
     if config.tsal.teacher_lr > 0:
         terms["sic"] = structure_loss(learner.detector, seen.detection, batch.size, batch.clip, context.scheme)
@@ -255,12 +260,31 @@ def teacher_terms(
 def student_terms(
     pair: TeacherStudent, seen: Pass, target: PseudoLabels, batch: Batch, context: Context
 ) -> dict[str, Tensor]:
-    """``unlabelled``: the student's loss on its own view against the fused target; structure (``sic``)."""
+    """``unlabelled``: the student's loss on its own view against the fused target; structure (``sic``); ``agreement``
+    of its own points on neighbouring frames.
+    """
     size = batch.size * batch.to_strong[:, :, :2].det().abs().sqrt()  # (U,) px, in the strong view
-    return {
+    terms = {
         "unlabelled": _target_loss(pair, seen.detection, target, size, batch, context),
         "sic": structure_loss(pair.student.detector, seen.detection, size, batch.clip, context.scheme),
     }
+    if context.labeller.agreement:
+        terms["agreement"] = _agreement_loss(pair, seen.detection, batch, context)
+    return terms
+
+
+def _agreement_loss(pair: TeacherStudent, detection: Detection, batch: Batch, context: Context) -> Tensor:
+    """The student's points on its strong views against its own on neighbouring frames, carried along the flow.
+
+    Both ends learn. Points go to the weak view for the flow; which landmark is which does not matter to it.
+    """
+    points = pair.student.detector.heatmap(detection)[0]
+    weak = apply_affine(invert_affine(batch.to_strong), points)
+    flows = pair.trackers["student"](batch.pairs)
+    to, votes, (carry, _) = carried_votes(
+        weak, torch.ones_like(weak[..., 0]), flows, batch.previous, batch.following, context.config.tsal.vote_error
+    )
+    return point_loss(weak[to], carry, votes.detach())
 
 
 def _target_loss(

@@ -30,7 +30,7 @@ def batch_maker(
 ) -> BatchMaker:
     """Batches of so many labelled faces, clips of ``frames`` frames, and single images.
 
-    ``pairs``: with the pairs of frames that a frozen tracker sees.
+    ``pairs``: with the pairs of frames that a frozen tracker sees, at most ``window`` frames apart.
     """
     return BatchMaker(
         run.store,
@@ -41,6 +41,7 @@ def batch_maker(
         seed=seed,
         sizes=(labelled, clips, images),
         frames=frames,
+        window=window,
         pairs=pairs,
         share=(rank(), processes()),
         truth=run.lists.truth,
@@ -149,6 +150,7 @@ def train_semi(run: Run, inits: list[Path], steps: int) -> None:
                 clips=semi.clips,
                 images=images_a_step(run),
                 frames=semi.frames,
+                window=context.labeller.window,
                 pairs=context.labeller.needs_flow,
             ),
             step_function=lambda batch, fraction: asynchronous_step(pair, batch, context, fraction),

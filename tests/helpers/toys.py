@@ -17,6 +17,7 @@ from tsal.data.pairs import FramePairs
 from tsal.geometry import pixel_grid
 from tsal.model import Detection, Detector
 from tsal.schemes import Scheme, centre_point
+from tsal.tracker.network import FlowEstimate
 
 PAIRED = Scheme("paired", 4, flip=(1, 0, 2, 3), centre=2)  # landmarks 0 and 1 are left and right
 
@@ -150,7 +151,8 @@ class Shift(nn.Module):
 
     def forward(self, first, second, both=False):
         flow = self.flow.expand(len(first), 2, *first.shape[-2:])
-        return [torch.cat([flow, -flow])]
+        flow = torch.cat([flow, -flow])
+        return FlowEstimate([flow], torch.full_like(flow[:, :1], 20.0))
 
 
 def scenery(seed: int, height: int = 120, width: int = 160) -> np.ndarray:

@@ -34,7 +34,7 @@ import torch
 from tqdm import tqdm
 
 from tsal.config import Config
-from tsal.data import Clip, FaceStore, frame_pairs, plain_affine, plain_views, to_float
+from tsal.data import Clip, FaceStore, frame_pairs, neighbours, plain_affine, plain_views, to_float
 from tsal.evaluation import BATCH, GroundTruth
 from tsal.geometry import apply_affine, invert_affine
 from tsal.model import Detector
@@ -75,7 +75,7 @@ def audit_model(
 
     Sources are in the order of ``AUDITED``; frames as in ``clips``.
     """
-    labeller = PseudoLabeller(config)
+    labeller = PseudoLabeller(config, everything=True)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in Labels._fields}
     batches, frames = [[]], 0
     for clip in clips:
@@ -88,10 +88,11 @@ def audit_model(
         crops, affines = plain_views(store, [clip.faces for clip in group])
         images = to_float(crops.to(device))
         place = np.concatenate([np.arange(len(clip.faces)) for clip in group])
-        following = torch.as_tensor(np.flatnonzero(place > 0), device=device)
-        previous = following - 1
+        previous, following = (torch.tensor(ends, device=device) for ends in neighbours(place, labeller.window))
         faces = [face for clip in group for face in clip.faces]
-        pairs = frame_pairs(store, ((faces[i - 1], faces[i], affines[i]) for i in following.tolist()))
+        pairs = frame_pairs(
+            store, ((faces[i], faces[j], affines[j]) for i, j in zip(previous.tolist(), following.tolist()))
+        )
         flows = tracker(pairs.to(device))
         labels = labeller(detector, images, labeller.detect(detector, images), flows, previous, following)
         sources, fused = labels.sources, labels.fused

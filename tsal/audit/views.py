@@ -36,7 +36,7 @@ def clip_view(
     view = {"images": crops.permute(0, 2, 3, 1).numpy(), "affine": affines[0]}
     if len(clip.faces) > 1:
         pairs = frame_pairs(store, ((*pair, affines[0]) for pair in pairwise(clip.faces)))
-        forward, backward = tracker(pairs.to(device))
+        forward, backward = tracker(pairs.to(device)).in_view(slice(None))
         view |= {
             "flow": forward.cpu().numpy().astype(np.float16),
             "flow_backward": backward.cpu().numpy().astype(np.float16),

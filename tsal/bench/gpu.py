@@ -141,7 +141,7 @@ def small_networks(config: Config) -> dict[str, tuple[nn.Module, Callable[[nn.Mo
 
     def track(network: nn.Module, images: Tensor) -> Tensor:
         flows = track_frames(network, images, images.roll((2, -1), (-1, -2)))
-        return track_points(points.to(images), *(flow.to(images.dtype) for flow in flows)).points
+        return track_points(points.to(images), *(flow[:, :2].to(images.dtype) for flow in flows)).points
 
     return {"light detector": (detector, lambda net, images: net.heatmap(net(images))[0]), "tracker": (tracker, track)}
 

@@ -44,7 +44,7 @@ class Batch:
     size: Tensor  # (U,) px: face size in the weak view
     clip: Tensor  # (U,) long
     previous: Tensor  # (P,) long, into U
-    following: Tensor  # (P,) long, into U: the frame after ``previous``
+    following: Tensor  # (P,) long, into U: a later frame of the same clip, at most ``window`` frames after ``previous``
     seed: int  # of this step's noise
     labelled_part: Part  # the L among the labelled faces of all processes
     unlabelled_part: Part  # the U among the unlabelled frames of all processes
@@ -82,6 +82,16 @@ def positions(count: int, seed: int, start: int, size: int) -> np.ndarray:
     return out
 
 
+def neighbours(places: Iterable[int], window: int) -> tuple[list[int], list[int]]:
+    """All pairs of frames of one clip that are at most ``window`` apart: indices of the earlier and of the later ones.
+
+    Args:
+        places: of each frame in its clip: 0, 1, 2, ... anew for each.
+    """
+    pairs = [(i - gap, i) for i, place in enumerate(places) for gap in range(1, min(window, place) + 1)]
+    return [i for i, _ in pairs], [j for _, j in pairs]
+
+
 class BatchMaker:
     """Training batches by step; of several processes, each cuts its own faces and clips of the one batch."""
 
@@ -96,11 +106,12 @@ class BatchMaker:
         seed: int,
         sizes: tuple[int, int, int],  # labelled faces, clips, photographs a step
         frames: int,
+        window: int = 1,  # frames that the two of a pair are apart, at most
         pairs: bool = False,  # with the pairs of frames that a frozen tracker sees
         share: tuple[int, int] = (0, 1),  # number of this process, of how many
         truth: Mapping[str, str] | None = None,  # image -> annotation of unlabelled faces, for measuring
     ):
-        self.truth, self.pairs, self.share = truth or {}, pairs, share
+        self.truth, self.window, self.pairs, self.share = truth or {}, window, pairs, share
         self.store, self.augment, self.seed, self.sizes, self.frames = store, augment, seed, sizes, frames
         self.labelled, self.clips, self.single_images = labelled, clips, single_images
 
@@ -183,8 +194,8 @@ class BatchMaker:
         weak, strong, step, flip, size, clip, place, truth, faces, affine = (
             zip(*unlabelled) if unlabelled else ((),) * 10
         )
-        following = [i for i, p in enumerate(place) if p > 0]
-        pairs = ((faces[i - 1], faces[i], affine[i]) for i in following)
+        previous, following = neighbours(place, self.window)
+        pairs = ((faces[i], faces[j], affine[j]) for i, j in zip(previous, following))
         return Batch(
             labelled=stack_images(images, side),
             points=stack_numbers(points, (count, 2)),
@@ -195,7 +206,7 @@ class BatchMaker:
             flipped=torch.tensor(flip, dtype=torch.bool),
             size=stack_numbers(size, ()),
             clip=torch.tensor(clip, dtype=torch.long),
-            previous=torch.tensor(following, dtype=torch.long) - 1,
+            previous=torch.tensor(previous, dtype=torch.long),
             following=torch.tensor(following, dtype=torch.long),
             **more,
             pairs=frame_pairs(self.store, pairs) if self.pairs else None,

@@ -38,7 +38,7 @@ from tsal.geometry import cell_to_pixel
 from tsal.model import Detection, Detector
 from tsal.model_files import load_model
 from tsal.optimiser import make_optimiser, rate_at
-from tsal.pseudo import LabellerOutput, to_view
+from tsal.pseudo import LabellerOutput, PseudoLabeller, to_view
 from tsal.run import Run
 from tsal.tracker import forward_backward_error, reconstruct_next
 from tsal.trainer import (
@@ -71,7 +71,7 @@ class Step:
     detector: Detector  # whose codecs read the outputs
     batch: Batch
     views: Views
-    flows: tuple[Tensor, Tensor]  # forward and backward (P, 2, S, S) px
+    flows: tuple[Tensor, Tensor]  # forward and backward (R, 2, S, S) px of the weak view, from each frame to the next
     teacher: Pass  # on the weak views
     student: Pass  # on the strong views
     labels: LabellerOutput  # of the weak views: what the student learns from
@@ -81,9 +81,19 @@ class Step:
     loss: float
 
     @property
+    def next(self) -> Tensor:
+        """Frames t + 1 (R,), of those that have a frame t before them."""
+        return next_frames(self.batch)
+
+    @property
     def rebuilt(self) -> Tensor:
-        """Frames t + 1 (P, 3, S, S), out of frames t."""
-        return reconstruct_next(self.views.weak[self.batch.previous], self.flows[1])
+        """Frames t + 1 (R, 3, S, S), out of frames t."""
+        return reconstruct_next(self.views.weak[self.next - 1], self.flows[1])
+
+
+def next_frames(batch: Batch) -> Tensor:
+    """Frames (R,) of the batch whose previous frame is in it too."""
+    return batch.following[batch.following - batch.previous == 1]
 
 
 def trained_pair(run: Run) -> TeacherStudent:
@@ -101,7 +111,8 @@ def training_batch(run: Run, step: int) -> Batch:
     """The batch of a step, as training saw it."""
     semi = run.config.semi
     sizes = {"labelled": semi.batch, "clips": semi.clips, "images": images_a_step(run), "frames": semi.frames}
-    return batch_maker(run, run.config.seed + BATCHES, **sizes, pairs=True)(step)
+    window = PseudoLabeller(run.config).window
+    return batch_maker(run, run.config.seed + BATCHES, **sizes, window=window, pairs=True)(step)
 
 
 def one_step(run: Run, step: int = 0) -> Step:
@@ -133,7 +144,7 @@ def one_step(run: Run, step: int = 0) -> Step:
     terms += [("teacher", name, value, factors[name]) for name, value in of_teacher.items()]
     terms += [("student", "labels", student.loss, float(labels_count))]
     terms += [("student", name, value, factors[name]) for name, value in of_student.items()]
-    flows = pair.trackers["teacher"](batch.pairs)
+    flows = pair.trackers["teacher"](batch.pairs).in_view(batch.following - batch.previous == 1)
     losses, weights = losses_table(terms), pd.DataFrame(moments).T
     loss = float((teacher_loss + student_loss).detach())
     return Step(run, before[0], batch, views, flows, teacher, student, labels, losses, weights, pair, loss)
@@ -179,7 +190,7 @@ def _array(image: Tensor) -> np.ndarray:
 
 def _pairs(step: Step, count: int) -> list[int]:
     """Pairs of frames to look at."""
-    return spread(range(len(step.batch.following)), count)
+    return spread(range(len(step.next)), count)
 
 
 def _width(columns: int) -> float:
@@ -242,7 +253,7 @@ def draw_sources(step: Step) -> NamedFigure:
     centre as thin lines. Points: the sources.
     """
     pairs, tracked = _pairs(step, 3), "tracked_heatmap" in step.labels.sources
-    frames = [int(step.batch.following[pair]) for pair in pairs] or list(range(min(3, len(step.views.weak))))
+    frames = [int(step.next[pair]) for pair in pairs] or list(range(min(3, len(step.views.weak))))
     names = ["heatmap head,\nframe t + 1", "centre and offsets,\nframe t + 1"]
     names += ["heatmap head,\nrebuilt t + 1", "centre and offsets,\nrebuilt t + 1"] * tracked
     figure, axes = image_grid("step-sources", max(1, len(frames)), len(names), top=0.32, under=0.16)
@@ -272,7 +283,7 @@ def draw_flow(step: Step) -> NamedFigure:
     for pair, row in zip(pairs, axes):
         flow, weak = forward[pair].numpy(), step.views.weak
         longest = float(np.hypot(*flow).max())
-        frames = [weak[step.batch.previous[pair]], weak[step.batch.following[pair]]]
+        frames = [weak[step.next[pair] - 1], weak[step.next[pair]]]
         first, second, third = map(_array, (*frames, rebuilt[pair]))
         for place, image in zip(row, (first, second, flow_colours(flow, longest), third)):
             draw_face(place, image)
@@ -290,7 +301,7 @@ def draw_target(step: Step) -> NamedFigure:
     """The fused target on the weak view, with the labels where the batch has any to measure by; the same target on the
     student's strong view; and what the student said there.
     """
-    frames = step.batch.following.tolist() or list(range(len(step.views.weak)))
+    frames = step.next.tolist() or list(range(len(step.views.weak)))
     frames, scheme, batch = spread(frames, 6), step.run.scheme, step.batch
     columns = max(1, len(frames))
     names = ("fused target,\nweak view", "the target,\nstrong view", "student,\nstrong view")

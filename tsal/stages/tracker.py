@@ -46,7 +46,7 @@ def measure_tracker(run: Run, *, clips: int = 200) -> dict[str, dict[str, float]
     for clip in groups:
         crops, affines = plain_views(run.store, [clip.faces])
         images = to_float(crops.to(run.device))
-        forward, _ = track_frames(tracker, images[:-1], images[1:])
+        forward = track_frames(tracker, images[:-1], images[1:])[0][:, :2]
         zero = torch.zeros_like(forward).cpu()
         methods = {"zero motion": zero, "DIS": dis_flow(crops[:-1], crops[1:]), "tracker": forward.cpu()}
         truth = ground_truth_flow(run.root, clip, affines[0], run.config.model.input)

@@ -5,10 +5,10 @@ from tsal.utils.lazy import exports
 __getattr__, __dir__, __all__ = exports(
     __name__,
     dis="dis_flow",
-    frozen="FrozenTracker",
+    frozen="FrozenTracker PairFlows",
     losses="FlowWeights",
     lucas_kanade="LucasKanade",
-    network="FlowNet both_directions track_frames",
+    network="FlowEstimate FlowNet both_directions track_frames",
     points="forward_backward_error occlusion_mask reconstruct_next track_points",
     training="freeze_tracker initial_tracker load_tracker make_tracker open_tracker train_tracker tune_tracker",
 )

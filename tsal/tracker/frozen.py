@@ -1,8 +1,9 @@
-"""A tracker that no longer learns: the flow of two frames is computed once, and moved into every view of them."""
+"""A tracker that no longer learns: the flow of two frames is computed once, and serves every view of them."""
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from threading import Lock
 
 import numpy as np
@@ -10,9 +11,35 @@ import torch
 from torch import Tensor, nn
 
 from tsal.data import CropFolder, FramePairs, to_float
-from tsal.geometry import move_flow
+from tsal.geometry import apply_affine, inside, invert_affine, move_flow, sample
 from tsal.run import code_fingerprint
 from tsal.tracker.network import track_frames
+from tsal.tracker.points import TrackedPoints
+
+
+@dataclass(frozen=True)
+class PairFlows:
+    """Flow of P pairs of frames in both directions, and what it says in the view that they are wanted in."""
+
+    flows: Tensor  # (P, 2, 3, S, S): forward and backward; x, y px of the pairs' own crops, chance to be seen there
+    to_view: Tensor  # (P, 2, 3): px of these crops -> px of the view
+
+    def in_view(self, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """Flow from first to second frames and back of some pairs, each (N, 2, S, S) px of the view."""
+        flows, to_view = self.flows[rows, :, :2], self.to_view[rows]
+        return move_flow(flows[:, 0], to_view), move_flow(flows[:, 1], to_view)
+
+    def carry(self, points: Tensor, *, backward: bool = False) -> TrackedPoints:
+        """Points (P, K, 2) px of the view in first frames, carried to second ones; ``backward``: the other way."""
+        here, there = self.flows.flip(1).unbind(1) if backward else self.flows.unbind(1)
+        height, width = here.shape[-2:]
+        own = apply_affine(invert_affine(self.to_view), points)
+        found = sample(here, own).mT  # (P, K, 3)
+        moved = own + found[..., :2]
+        zoom = torch.linalg.det(self.to_view[:, :, :2]).abs().sqrt()[:, None]
+        error = zoom * torch.linalg.vector_norm(found[..., :2] + sample(there[:, :2], moved).mT, dim=-1)
+        stays = inside(own, height, width) & inside(moved, height, width)
+        return TrackedPoints(apply_affine(self.to_view, moved), error, stays, found[..., 2])
 
 
 class FrozenTracker:
@@ -32,15 +59,13 @@ class FrozenTracker:
         self._lock = Lock()  # teacher and student may ask at once
         self._made_with = _hash(net) if disk else ""
 
-    def __call__(self, pairs: FramePairs) -> tuple[Tensor, Tensor]:
-        """Flow from first to second frames and back, each (P, 2, S, S) px of the view that the pairs are wanted in."""
+    def __call__(self, pairs: FramePairs) -> PairFlows:
         with self._lock:
-            flows = self._flows(pairs)
-        return move_flow(flows[:, 0], pairs.to_view), move_flow(flows[:, 1], pairs.to_view)
+            return PairFlows(self._flows(pairs), pairs.to_view)
 
     def _flows(self, pairs: FramePairs) -> Tensor:
-        """Both flows (P, 2, 2, S, S) px of the pairs' own crops."""
-        shape, device = (2, 2, *pairs.first.shape[-2:]), pairs.first.device
+        """Both flows (P, 2, 3, S, S) of the pairs' own crops."""
+        shape, device = (2, 3, *pairs.first.shape[-2:]), pairs.first.device
         found = [self._kept(key, shape, device) for key in pairs.keys]
         new = [place for place, flows in enumerate(found) if flows is None]
         if new:
@@ -51,7 +76,7 @@ class FrozenTracker:
         return torch.stack(found).float() if found else torch.zeros((0, *shape), device=device)
 
     def _kept(self, key: str, shape: tuple[int, ...], device: torch.device) -> Tensor | None:
-        """Both flows (2, 2, S, S) of a pair."""
+        """Both flows (2, 3, S, S) of a pair."""
         if key in self._memory or not self.disk:
             return self._memory.get(key)
         entry = self.disk.read(self._name(key), (*shape[:-1], 2 * shape[-1]))

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from tsal.geometry import warp
 from tsal.tracker.losses import grey
+from tsal.tracker.network import FlowEstimate
+
+SURE = 20.0  # logit: every pixel is seen, as far as this flow knows
 
 
 class LucasKanade(nn.Module):
@@ -21,7 +24,7 @@ class LucasKanade(nn.Module):
         super().__init__()
         self.levels, self.steps = levels, steps
 
-    def forward(self, first: Tensor, second: Tensor, both: bool = False) -> list[Tensor]:
+    def forward(self, first: Tensor, second: Tensor, both: bool = False) -> FlowEstimate:
         if both:
             first, second = torch.cat([first, second]), torch.cat([second, first])
         flow = None
@@ -34,7 +37,7 @@ class LucasKanade(nn.Module):
                 growth = here.new_tensor([size[1] / flow.shape[-1], size[0] / flow.shape[-2]]).view(1, 2, 1, 1)
                 flow = F.interpolate(flow, size, mode="bilinear", align_corners=False) * growth
             flow = refine_lk(here, there, flow, self.steps)
-        return [flow]
+        return FlowEstimate([flow], torch.full_like(flow[:, :1], SURE))
 
 
 def box_mean(maps: Tensor, radius: int) -> Tensor:

@@ -6,6 +6,8 @@ in the other. Images are ``(N, 3, H, W)`` in [0, 1], not mean-normalised.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -120,6 +122,14 @@ class ReducedDense(nn.Module):
         return features, self.flow(torch.cat([features, peak], dim=1))
 
 
+class FlowEstimate(NamedTuple):
+    """What a flow network says of N pairs of frames, or of 2N: forward, then backward."""
+
+    flows: list[Tensor]  # finest first, in px of the full-resolution input, see :meth:`FlowNet.forward`
+    seen: Tensor  # (N, 1, H, W) logit: the pixel is visible in the other frame
+    earlier: tuple[Tensor, ...] = ()  # flows of iterations that a later one of the same level replaced: to learn from
+
+
 class FlowNet(nn.Module):
     """PWC-Lite (ARFlow, arXiv 2003.13045): one feature pyramid and one flow estimator, shared by images and by levels.
 
@@ -130,18 +140,29 @@ class FlowNet(nn.Module):
         finest: level of the finest estimated flow, at stride 2^finest; full resolution is its learned convex
             enlargement (RAFT, arXiv 2003.12039, sec. 3.3), which keeps the edges of what moves sharp.
         width: of the estimator and the context network; 128 in ARFlow, where features are also aligned to 32 channels.
+        iterations: how often the flow of each level is refined, finest first; the last number holds for further levels.
 
-    Beyond ARFlow, the estimator sees the expected displacement of the cost volume, which it need not learn to read out,
+    Beyond ARFlow, a level may be refined more than once, as in RAFT, and a head says which pixels the other frame shows:
+    what is hidden there has no flow. The estimator sees the expected displacement of the cost volume, which it need not learn to read out,
     and features are normalised before they are correlated: with both, a few hundred steps are enough to be of use.
     """
 
     def __init__(
-        self, channels: tuple[int, ...] = (12, 24, 32, 48, 64), search: int = 3, finest: int = 1, width: int = 32
+        self,
+        channels: tuple[int, ...] = (12, 24, 32, 48, 64),
+        search: int = 3,
+        finest: int = 1,
+        width: int = 32,
+        iterations: tuple[int, ...] = (1,),
     ):
         super().__init__()
         if not 1 <= finest <= len(channels):
             raise ValueError(f"finest = {finest} is not a level of {len(channels)}")
+        if not iterations or min(iterations) < 1:
+            raise ValueError(f"iterations = {iterations}: want a number of 1 or more for each level, finest first")
         self.search, self.finest = search, finest
+        levels = len(channels) - finest + 1
+        self.iterations = (*iterations, *(iterations[-1],) * levels)[:levels]
         self.levels = nn.ModuleList(
             nn.Sequential(_conv(i, o, halve=True), _conv(o, o)) for i, o in zip((3, *channels), channels)
         )
@@ -156,6 +177,8 @@ class FlowNet(nn.Module):
         self.mix = nn.Sequential(
             _conv(self.estimator.outputs + 2 + aligned, 2 * width), nn.Conv2d(2 * width, 9 * 4**finest, 1)
         )
+        costs = (2 * search + 1) ** 2
+        self.seen = nn.Sequential(_conv(self.estimator.outputs + 2 + aligned + costs, 32), nn.Conv2d(32, 1, 1))
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Images (N, 3, H, W) -> features from stride 2^finest on, finest first."""
@@ -165,7 +188,7 @@ class FlowNet(nn.Module):
             found.append(current)
         return found[self.finest - 1 :]
 
-    def forward(self, first: Tensor, second: Tensor, both: bool = False) -> list[Tensor]:
+    def forward(self, first: Tensor, second: Tensor, both: bool = False) -> FlowEstimate:
         """Flow from the pixels of ``first`` to those of ``second``.
 
         Args:
@@ -174,50 +197,69 @@ class FlowNet(nn.Module):
 
         Returns:
             float32 flows, finest first, all in px of the full-resolution input: (N or 2N, 2, H, W), then those of level
-            finest, finest + 1, ..., each (N or 2N, 2, ceil(H / stride), ceil(W / stride)).
+            finest, finest + 1, ..., each (N or 2N, 2, ceil(H / stride), ceil(W / stride)); and what is seen.
         """
         height, width = first.shape[-2:]
         multiple = 2 ** len(self.levels)
         padding = (0, -width % multiple, 0, -height % multiple)
         pyramid = self.features(F.pad(torch.cat([first, second]), padding, mode="replicate"))
-        flows, flow = [], None
+        flows, earlier, flow = [], [], None
         for index in reversed(range(len(pyramid))):
             here, there = pyramid[index].chunk(2)
             if both:
                 here, there = pyramid[index], torch.cat([there, here])
-            flow, features = self._refine(here, there, flow, self.align[index])
-            flows.append(flow * 2 ** (self.finest + index))
+            refined, features, costs = self._refine(here, there, flow, index)
+            flow, stride = refined[-1], 2 ** (self.finest + index)
+            flows.append(flow * stride)
+            earlier += [each * stride for each in refined[:-1]]
         flows.append(enlarge(flows[-1], self.mix(features)))
+        seen = F.interpolate(
+            self.seen(torch.cat([features, costs], 1)).float(),
+            flows[-1].shape[-2:],
+            mode="bilinear",
+            align_corners=False,
+        )
         strides = [1, *(2 ** (self.finest + index) for index in range(len(pyramid)))]
-        return [f[..., : -(-height // s), : -(-width // s)] for f, s in zip(reversed(flows), strides)]
+        cut = [f[..., : -(-height // s), : -(-width // s)] for f, s in zip(reversed(flows), strides)]
+        return FlowEstimate(cut, seen[..., :height, :width], tuple(earlier))
 
-    def _refine(self, here: Tensor, there: Tensor, coarser: Tensor | None, align: nn.Module) -> tuple[Tensor, Tensor]:
-        """Flow (N, 2, h, w) in cells of this level from the features of both frames and the flow of the coarser level;
-        and the features that the enlargement needs.
+    def _refine(
+        self, here: Tensor, there: Tensor, coarser: Tensor | None, index: int
+    ) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Flows (N, 2, h, w) in cells of this level, one an iteration, from the features of both frames and the flow of
+        the coarser level; and the features and costs that the enlargement and the doubt need.
         """
         if coarser is None:
             flow = here.new_zeros(here.shape[0], 2, *here.shape[-2:], dtype=torch.float32)
         else:
             flow = 2 * F.interpolate(coarser, scale_factor=2, mode="bilinear", align_corners=False)
-            with float32_only(here):
-                there = warp(there.float(), flow)
-        costs = cost_volume(normalise(here), normalise(there), self.search)
-        peak = expected_displacement(costs, self.log_temperature.exp())
-        aligned = align(here)
-        features, change = self.estimator(torch.cat([costs, peak, aligned, flow], dim=1), peak)
-        flow = flow + change.float()
-        flow = flow + self.context(torch.cat([features, flow], dim=1)).float()
-        return flow, torch.cat([features, flow, aligned], dim=1)
+        aligned, normal, flows = self.align[index](here), normalise(here), []
+        for _ in range(self.iterations[index]):
+            moved = there
+            if coarser is not None or flows:
+                with float32_only(here):
+                    moved = warp(there.float(), flow)
+            costs = cost_volume(normal, normalise(moved), self.search)
+            peak = expected_displacement(costs, self.log_temperature.exp())
+            features, change = self.estimator(torch.cat([costs, peak, aligned, flow], dim=1), peak)
+            flow = flow + change.float()
+            flow = flow + self.context(torch.cat([features, flow], dim=1)).float()
+            flows.append(flow)
+        return flows, torch.cat([features, flow, aligned], dim=1), costs
 
 
 def both_directions(net: nn.Module, first: Tensor, second: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """Flow pyramids (forward: first -> second, backward: second -> first) of frames (N, 3, H, W), in one call."""
-    forward_and_backward = [flow.chunk(2) for flow in net(first, second, both=True)]
+    forward_and_backward = [flow.chunk(2) for flow in net(first, second, both=True).flows]
     return [flow[0] for flow in forward_and_backward], [flow[1] for flow in forward_and_backward]
 
 
 @torch.no_grad()
 def track_frames(net: nn.Module, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Flows (forward, backward), each (N, 2, H, W) px, between frames (N, 3, H, W), to track with."""
-    forward, backward = both_directions(net, first, second)
-    return forward[0], backward[0]
+    """Flows (forward, backward) between frames (N, 3, H, W), to track with.
+
+    Returns:
+        each (N, 3, H, W): x and y in px, and the probability that the pixel is visible in the other frame.
+    """
+    estimate = net(first, second, both=True)
+    return torch.cat([estimate.flows[0], estimate.seen.sigmoid()], 1).chunk(2)

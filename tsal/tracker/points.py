@@ -39,13 +39,12 @@ def occlusion_mask(flow_forward: Tensor, flow_backward: Tensor, alpha1: float = 
 
 
 class TrackedPoints(NamedTuple):
-    """Points propagated to the next frame (N, K, 2) px, forward-backward error (N, K) px, and whether they stay in it
-    (N, K).
-    """
+    """Points carried to another frame."""
 
-    points: Tensor
-    error: Tensor
-    inside: Tensor
+    points: Tensor  # (N, K, 2) px
+    error: Tensor  # (N, K) px, forward-backward
+    inside: Tensor  # (N, K) bool: the point lies in both frames
+    seen: Tensor | None = None  # (N, K) chance that it is visible there, where the tracker says so
 
 
 def track_points(points: Tensor, flow_forward: Tensor, flow_backward: Tensor) -> TrackedPoints:

@@ -36,7 +36,7 @@ def synthetic_flow_loss(
         truth: flow first -> second (N, 2, H, W) px.
         valid: (N, H, W) bool, where it counts.
     """
-    pyramid = net(first, second)
+    pyramid = net(first, second).flows
     loss = supervised_flow_loss(pyramid, truth, valid, weights.synthetic_levels)
     return loss, {"endpoint_error": endpoint_error(pyramid[0].detach(), truth, valid)}
 
@@ -73,7 +73,7 @@ def video_loss(
 
 def make_tracker(config: Config) -> FlowNet:
     settings = config.tracker
-    return FlowNet(settings.channels, settings.search, settings.finest, settings.width)
+    return FlowNet(settings.channels, settings.search, settings.finest, settings.width, settings.iterations)
 
 
 def initial_tracker(config: Config) -> FlowNet:

@@ -142,9 +142,10 @@ class FlowNet(nn.Module):
         width: of the estimator and the context network; 128 in ARFlow, where features are also aligned to 32 channels.
         iterations: how often the flow of each level is refined, finest first; the last number holds for further levels.
 
-    Beyond ARFlow, a level may be refined more than once, as in RAFT, and a head says which pixels the other frame shows:
-    what is hidden there has no flow. The estimator sees the expected displacement of the cost volume, which it need not learn to read out,
-    and features are normalised before they are correlated: with both, a few hundred steps are enough to be of use.
+    Beyond ARFlow, a level may be refined more than once, as in RAFT, and a head says which pixels the other frame
+    shows: what is hidden there has no flow. The estimator sees the expected displacement of the cost volume, which it
+    need not learn to read out, and features are normalised before they are correlated: with both, a few hundred steps
+    are enough to be of use.
     """
 
     def __init__(

@@ -122,6 +122,11 @@ class ReducedDense(nn.Module):
         return features, self.flow(torch.cat([features, peak], dim=1))
 
 
+def _cut(flow: Tensor, height: int, width: int, stride: int) -> Tensor:
+    """A flow without the cells past the image that padding has added."""
+    return flow[..., : -(-height // stride), : -(-width // stride)]
+
+
 class FlowEstimate(NamedTuple):
     """What a flow network says of N pairs of frames, or of 2N: forward, then backward."""
 
@@ -142,9 +147,10 @@ class FlowNet(nn.Module):
         width: of the estimator and the context network; 128 in ARFlow, where features are also aligned to 32 channels.
         iterations: how often the flow of each level is refined, finest first; the last number holds for further levels.
 
-    Beyond ARFlow, a level may be refined more than once, as in RAFT, and a head says which pixels the other frame shows:
-    what is hidden there has no flow. The estimator sees the expected displacement of the cost volume, which it need not learn to read out,
-    and features are normalised before they are correlated: with both, a few hundred steps are enough to be of use.
+    Beyond ARFlow, a level may be refined more than once, as in RAFT, and a head says which pixels the other frame
+    shows: what is hidden there has no flow. The estimator sees the expected displacement of the cost volume, which it
+    need not learn to read out, and features are normalised before they are correlated: with both, a few hundred steps
+    are enough to be of use.
     """
 
     def __init__(
@@ -211,7 +217,7 @@ class FlowNet(nn.Module):
             refined, features, costs = self._refine(here, there, flow, index)
             flow, stride = refined[-1], 2 ** (self.finest + index)
             flows.append(flow * stride)
-            earlier += [each * stride for each in refined[:-1]]
+            earlier += [_cut(each * stride, height, width, stride) for each in refined[:-1]]
         flows.append(enlarge(flows[-1], self.mix(features)))
         seen = F.interpolate(
             self.seen(torch.cat([features, costs], 1)).float(),
@@ -220,7 +226,7 @@ class FlowNet(nn.Module):
             align_corners=False,
         )
         strides = [1, *(2 ** (self.finest + index) for index in range(len(pyramid)))]
-        cut = [f[..., : -(-height // s), : -(-width // s)] for f, s in zip(reversed(flows), strides)]
+        cut = [_cut(flow, height, width, stride) for flow, stride in zip(reversed(flows), strides)]
         return FlowEstimate(cut, seen[..., :height, :width], tuple(earlier))
 
     def _refine(

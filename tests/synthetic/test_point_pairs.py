@@ -1,73 +1,94 @@
-"""The flow of rendered pairs is true in every crop: it leads to the same colours, in both directions of time, mirrored
-or not.
+"""The points of rendered pairs are true in every crop: they lie on the same colours in both frames, mirrored or not, in
+either direction of time.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from tsal.config import AugmentConfig, RenderConfig
-from tsal.data.lists import group_clips, read_list
+from tsal.data.lists import Clip, group_clips, read_list
 from tsal.data.photometric import to_float
 from tsal.data.views import FaceStore
-from tsal.geometry import warp
+from tsal.geometry import sample
 from tsal.schemes import get_scheme
-from tsal.synthetic.dataset import render_dataset
-from tsal.synthetic.flow import SyntheticFlowMaker, cut_flow, ground_truth_flow
+from tsal.synthetic.dataset import load_ground_truth, render_dataset
+from tsal.synthetic.point_pairs import PointPairMaker, rendered_visibility
+
+SIDE = 64
+PLAIN = AugmentConfig(flip=0, scale=0, rotation=0, shift=0)
 
 
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory):
     root = tmp_path_factory.mktemp("known") / "rendered"
-    render_dataset(root, RenderConfig(labelled=1, clips=3, validation=1, frames=3, side=96), workers=1, progress=False)
+    render_dataset(root, RenderConfig(labelled=1, clips=3, validation=1, frames=4, side=96), workers=1, progress=False)
     clips = group_clips(read_list(root / "lists" / "unlabelled.txt"))
-    return FaceStore(root, get_scheme("68"), 64, 1.35, 100), clips
+    return FaceStore(root, get_scheme("68"), SIDE, 1.35, 100), clips
 
 
-def difference(pairs) -> torch.Tensor:
-    """Mean over valid pixels of the colours' difference, for the pairs as they are and along their flow."""
-    first, second = to_float(pairs.first), to_float(pairs.second)
-    return torch.stack([(one - first).abs().mean(1)[pairs.valid].mean() for one in (second, warp(second, pairs.flow))])
-
-
-def test_a_flow_is_cut_as_its_image_is():
-    flow = np.zeros((2, 20, 20), np.float32)
-    flow[0], flow[1] = 3.0, 1.0
-    hidden = np.zeros((20, 20), bool)
-    hidden[10, 10] = True
-    twice_mirrored = np.array([[-2.0, 0, 38], [0, 2.0, 0]])  # x -> 38 - 2x: mirrored, at twice the size
-    moved, valid = cut_flow(flow, hidden, twice_mirrored, 39)
-    assert moved[5, 20].tolist() == [-6.0, 2.0]
-    assert not valid[20, 18] and valid[20, 14]  # pixel (10, 10) is seen at (18, 20)
-    assert not valid[5, 5] and valid[5, 6]  # x = 5 leads to -1
-    assert not valid[37, 20] and valid[36, 20]
+def maker(rendered, augment=PLAIN, *, apart=3, pairs=6, seed=3):
+    return PointPairMaker(*rendered, augment, seed=seed, pairs=pairs, apart=apart)
 
 
 @pytest.mark.parametrize("flip", [0.0, 1.0])
-def test_the_flow_leads_to_the_same_colours(rendered, flip):
-    store, clips = rendered
-    maker = SyntheticFlowMaker(store, clips, AugmentConfig(flip=flip), seed=3, pairs=6)
-    still, along = difference(maker(0))
+def test_points_lie_on_the_same_colours_in_both_frames(rendered, flip):
+    pairs = maker(rendered, AugmentConfig(flip=flip))(0)
+    first, second = to_float(pairs.first), to_float(pairs.second)
+    both = pairs.seen_first & pairs.seen_second
+    colours = sample(first, pairs.points)
+    still, along = (
+        (sample(second, points) - colours).abs().mean(1)[both].mean() for points in (pairs.points, pairs.moved)
+    )
     assert along < 0.4 * still  # what is left is noise, light and resampling
+    assert 0.2 < both.float().mean() < 0.95
 
 
-def test_pairs_depend_on_seed_and_step_alone_and_come_in_both_directions(rendered):
-    store, clips = rendered
-    plain = AugmentConfig(flip=0, scale=0, rotation=0, shift=0)
-    make = SyntheticFlowMaker(store, clips, plain, seed=1, pairs=3)
-    one, two, other = make(4), SyntheticFlowMaker(store, clips, plain, seed=1, pairs=3)(4), make(5)
-    assert torch.equal(one.flow, two.flow) and torch.equal(one.first, two.first) and one.seed == two.seed
-    assert not torch.equal(one.first, other.first)
-    firsts = {pairs.first[i].numpy().tobytes() for pairs in map(make, range(12)) for i in range(3)}
-    seconds = {pairs.second[i].numpy().tobytes() for pairs in map(make, range(12)) for i in range(3)}
-    assert len(firsts & seconds) >= 6  # a clip's last frame is a first one only backwards
+def test_a_point_outside_the_crop_is_not_seen(rendered):
+    pairs = maker(rendered)(0)
+    for points, seen in ((pairs.points, pairs.seen_first), (pairs.moved, pairs.seen_second)):
+        outside = ((points < 0) | (points > SIDE - 1)).any(-1)
+        assert outside.any() and not seen[outside].any()
 
 
-def test_evaluation_reads_the_same_truth(rendered):
-    store, clips = rendered
-    fingerprint = np.array([[1.0, 0, 0], [0, 1.0, 0]])
-    flow, valid = ground_truth_flow(store.root, clips[0], fingerprint, 96)
-    assert flow.shape == (2, 2, 96, 96) and valid.shape == (2, 96, 96) and 0.5 < valid.float().mean() < 1
-    assert ground_truth_flow(store.root.parent, clips[0], fingerprint, 96) is None
+def test_pairs_depend_on_seed_and_step_alone(rendered):
+    one, two, other = maker(rendered)(4), maker(rendered)(4), maker(rendered)(5)
+    for name in ("first", "second", "points", "moved", "seen_first", "seen_second"):
+        assert torch.equal(getattr(one, name), getattr(two, name)), name
+    assert one.seed == two.seed and not torch.equal(one.first, other.first)
+
+
+@pytest.mark.parametrize("apart, wanted", [(1, {1, -1}), (2, {1, 2, -1, -2}), (8, {1, 2, 3, -1, -2, -3})])
+def test_frames_are_up_to_so_many_apart_as_the_clip_allows_in_either_direction(rendered, apart, wanted):
+    store, (clip, *_) = rendered
+    tracks = load_ground_truth(store.root / "ground_truth" / f"{clip.name.removeprefix('images/')}.npz")["tracks"]
+    found, make = set(), maker((store, [clip]), apart=apart, pairs=8)
+    for pairs in map(make, range(6)):
+        for first, second in zip(pairs.points.numpy(), pairs.moved.numpy()):
+            found.add(_frame(tracks, second) - _frame(tracks, first))
+    assert found == wanted
+
+
+def _frame(tracks: np.ndarray, points: np.ndarray) -> int:
+    """The frame whose tracks (T, N, 2) the points (N, 2) of a crop are, by the affine that fits best."""
+    residuals = []
+    for frame in tracks:
+        system = np.column_stack([frame, np.ones(len(frame))])
+        residuals.append(np.linalg.lstsq(system, points, rcond=None)[1].sum())
+    return int(np.argmin(residuals))
+
+
+def test_a_list_may_leave_frames_out(rendered):
+    store, (clip, *_) = rendered
+    shown = rendered_visibility(store.root, clip)
+    part = replace(clip, faces=clip.faces[1::2])
+    assert shown.shape == (4, 68) and np.array_equal(rendered_visibility(store.root, part), shown[1::2])
+    pairs = maker((store, [part]), AugmentConfig(flip=0), pairs=1)(0)
+    both = pairs.seen_first & pairs.seen_second
+    colours, moved = sample(to_float(pairs.first), pairs.points), sample(to_float(pairs.second), pairs.moved)
+    assert (moved - colours).abs().mean(1)[both].mean() < 0.1
+    assert rendered_visibility(store.root, Clip("images/mine/0", clip.faces)) is None

@@ -50,9 +50,9 @@ def measure_tracker(run: Run, *, pairs: int = 200) -> dict[str, dict | str | Non
 
     Returns:
         ``normaliser`` that errors are divided by (None: they are px of the input), ``pairs`` by frames apart, and
-        ``methods``: of each its ``mean`` and ``median`` error by frames apart, in % of the normaliser. Where it is known
-        which landmarks a frame shows, ``precision`` and ``recall`` of the tracker's doubt (it takes a landmark to be
-        hidden in the second frame), as shares.
+        ``methods``: of each its ``mean`` and ``median`` error by frames apart, in % of the normaliser. Where it is
+        known which landmarks a frame shows, ``precision`` and ``recall`` of the tracker's doubt (it takes a landmark
+        to be hidden in the second frame), as shares.
     """
     tracker = load_tracker(run.folder / "tracker" / "model.pt", run.config, run.device)
     report: dict = {"normaliser": _normaliser(run), "pairs": {}, "methods": {}}
@@ -69,10 +69,11 @@ def measure_tracker(run: Run, *, pairs: int = 200) -> dict[str, dict | str | Non
 
 
 def _normaliser(run: Run) -> str | None:
-    """The run's normaliser; None where its scheme knows none."""
+    """The run's normaliser; None where its scheme or its lists know none."""
     kind, scheme = run.config.data.normaliser, run.scheme
-    known = {"ocular": scheme.ocular, "pupil": scheme.pupil}
-    return kind if known.get(kind, True) else None
+    sizes = (face.face_size for faces in run.lists.evaluate.values() for face in faces)
+    known = {"ocular": scheme.ocular, "pupil": scheme.pupil, "box": True, "face_size": all(sizes)}
+    return kind if known[kind] else None
 
 
 def _labelled_pairs(run: Run, apart: int, count: int) -> list[tuple[Clip, int, int]]:

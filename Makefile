@@ -108,7 +108,7 @@ core := $(wildcard tsal/*.py tsal/data/*.py tsal/tracker/*.py) tsal/utils/distri
 package = $(wildcard $(patsubst %,tsal/%/*.py,$(1)))
 
 data_code := $(core) $(call package,prepare synthetic) tsal/stages/data.py
-tracker_code := $(core) $(call package,synthetic) tsal/stages/tracker.py
+tracker_code := $(core) $(call package,evaluation synthetic) tsal/stages/tracker.py
 train_code := $(core) tsal/stages/train.py
 pseudo_code := $(core) $(call package,audit evaluation) tsal/stages/pseudo.py
 evaluate_code := $(core) $(call package,evaluation) tsal/stages/evaluate.py

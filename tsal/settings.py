@@ -174,6 +174,7 @@ class TrackerConfig:
     rendered_share: float = setting(
         0.0, "share of the synthetic pairs that are rendered clips; the others are warps of own frames"
     )
+    apart: int = setting(8, "frames that the two of a rendered pair are apart, at most")
     video_steps: int = setting(50, "on real pairs, without labels")
     tune_steps: int = setting(0, "on real pairs with the initial detector: adds detection consistency")
     batch: int = setting(8, "pairs a step")

@@ -55,12 +55,14 @@ def run(tmp_path_factory):
         history = pd.DataFrame({"step": steps} | {column: 1 / steps for column in columns})
         write_text(run.folder / name / "history.csv", history.to_csv(index=False))
     settings = config.tracker
-    tracker = FlowNet(settings.channels, settings.search, settings.finest, settings.width)
+    tracker = FlowNet(settings.channels, settings.search, settings.finest, settings.width, settings.iterations)
     save_checkpoint(run.folder / "tracker" / "model.pt", {"tracker": tracker.state_dict()})
-    report = {
-        name: {"transfer": 1.0 + i, "endpoint_error": 0.5 + i}
+    methods = {
+        name: {kind: {"1": 1.0 + i, "2": 1.5 + i} for kind in ("mean", "median")}
         for i, name in enumerate(("zero motion", "DIS", "tracker"))
     }
+    methods["tracker"] |= {"precision": {"1": 0.5, "2": 0.75}, "recall": {"2": 0.25}}
+    report = {"normaliser": config.data.normaliser, "pairs": {"1": 4, "2": 2}, "methods": methods}
     write_text(run.folder / "tracker" / "metrics.json", json.dumps(report))
     return run
 

@@ -12,10 +12,10 @@ import pytest
 
 from tsal.config import RenderConfig
 from tsal.synthetic.dataset import load_ground_truth, render_clip, render_dataset
-from tsal.synthetic.drawing import is_hidden, rasterise
+from tsal.synthetic.drawing import FRONT_TRACKS, GROUND_TRACKS, HEAD_TRACKS, is_hidden, rasterise
 from tsal.synthetic.heads import express, make_head, rotation
 from tsal.synthetic.mesh import canonical_landmarks, landmarks
-from tsal.synthetic.scene import Scene
+from tsal.synthetic.scene import Scene, draw_scene
 
 SIDE = 96
 
@@ -68,6 +68,8 @@ def test_shapes_and_a_photograph():
         and clip.flow_forward.dtype == np.float32
     )
     assert clip.occluded_forward.shape == clip.occluded_backward.shape == (2, SIDE, SIDE)
+    assert clip.tracks.shape == (3, 610, 2) and clip.tracks.dtype == np.float32
+    assert clip.tracks_visible.shape == (3, 610) and clip.tracks_visible.dtype == bool
     photograph = render_clip(3, 1, SIDE)
     assert photograph.images.shape[0] == 1 and photograph.flow_forward.shape == (0, 2, SIDE, SIDE)
 
@@ -131,6 +133,41 @@ def test_occlusion_of_the_flow_agrees_with_the_visibility_of_the_landmarks():
             agree.append(occluded[row, column] == ~clip.visible[there][seen])
             vanished += (~clip.visible[there][seen]).sum()
     assert vanished > 10 and np.concatenate(agree).mean() > 0.93
+
+
+def test_tracks_move_by_the_flow_at_them_and_vanish_where_it_is_occluded():
+    errors, spreads, agree, vanished = [], [], [], 0
+    for clip in clips():
+        for flow, occluded, here, there, _ in both_ways(clip):
+            seen, still_seen = clip.tracks_visible[here], clip.tracks_visible[there]
+            points, moved = clip.tracks[here], clip.tracks[there]
+            step, spread = sampled(flow, points[seen & still_seen])
+            errors.append(np.linalg.norm(points[seen & still_seen] + step - moved[seen & still_seen], axis=1))
+            spreads.append(spread)
+            column, row = np.clip(np.round(points[seen]).astype(int), 0, SIDE - 1).T
+            agree.append(occluded[row, column] == ~still_seen[seen])
+            vanished += (seen & ~still_seen).sum()
+    errors, smooth = np.concatenate(errors), np.concatenate(spreads) < 0.25
+    assert smooth.mean() > 0.8 and np.percentile(errors[smooth], 99) < 0.1  # elsewhere a sample mixes two surfaces
+    assert vanished > 100 and np.concatenate(agree).mean() > 0.95
+
+
+def test_tracks_are_of_the_head_the_background_and_the_occluder():
+    scenes = [draw_scene(np.random.default_rng([5, i]), 3, SIDE) for i in range(8)]
+    with_occluder = [clip for clip, scene in zip(clips(), scenes) if scene.occluder]
+    assert 0 < len(with_occluder) < len(scenes)
+    for clip, scene in zip(clips(), scenes):
+        head, ground = np.split(clip.tracks, [HEAD_TRACKS], axis=1)
+        assert clip.tracks_visible[:, :HEAD_TRACKS].mean() > 0.5
+        distance = np.linalg.norm(head[0][:, None] - scene.projected[0][None, :, :2], axis=-1)
+        assert distance.min(1).max() < 1e-3
+        own = np.einsum(
+            "tij,tnj->tni",
+            np.linalg.inv(scene.background.moves[..., :2]),
+            ground - scene.background.moves[:, None, :, 2],
+        )
+        still = np.abs(own - own[0]).max((0, 2)) < 0.01  # in the background's own pixels
+        assert still.sum() == (GROUND_TRACKS if scene.occluder else GROUND_TRACKS + FRONT_TRACKS)
 
 
 def test_landmarks_are_in_ibug_order():
@@ -222,21 +259,11 @@ def test_the_oracle_holds_the_clip_that_its_seed_renders(dataset):
     entry = next(clip for clip in manifest["clips"] if clip["split"] == "val")
     clip = render_clip(np.random.SeedSequence(entry["seed"]), 2, 64)
     ground_truth = load_ground_truth(root / "ground_truth" / "val" / f"{entry['name']}.npz")
-    assert set(ground_truth) == {
-        "points",
-        "visible",
-        "flow_forward",
-        "flow_backward",
-        "occluded_forward",
-        "occluded_backward",
-    }
-    assert np.array_equal(ground_truth["points"], clip.points) and np.array_equal(
-        ground_truth["occluded_forward"], clip.occluded_forward
-    )
-    assert (
-        np.abs(ground_truth["flow_forward"] - clip.flow_forward).max() <= 1 / 512
-        and ground_truth["flow_forward"].dtype == np.float32
-    )
+    assert set(ground_truth) == {"points", "visible", "tracks", "tracks_visible"}
+    for name in ("points", "visible", "tracks_visible"):
+        assert np.array_equal(ground_truth[name], getattr(clip, name)), name
+    assert np.abs(ground_truth["tracks"] - clip.tracks).max() <= 1 / 512
+    assert ground_truth["tracks"].dtype == np.float32
 
 
 def test_files_do_not_depend_on_the_number_of_workers(dataset, tmp_path):

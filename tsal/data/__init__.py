@@ -4,7 +4,7 @@ from tsal.utils.lazy import exports
 
 __getattr__, __dir__, __all__ = exports(
     __name__,
-    batches="Batch BatchMaker FlowBatch Part neighbours positions prefetch",
+    batches="Batch BatchMaker Part PointPairs neighbours positions prefetch",
     crops="CropFolder",
     images="describe_image look_at_image",
     leaks="check_files",

@@ -57,16 +57,18 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class FlowBatch:
-    """P pairs of frames, and the flow from the first to the second; px of the crop."""
+class PointPairs:
+    """P pairs of frames, and N points whose places in both are known; px of the crop."""
 
     first: Tensor  # (P, 3, S, S) uint8
     second: Tensor  # (P, 3, S, S) uint8
-    flow: Tensor  # (P, 2, S, S) px
-    valid: Tensor  # (P, S, S) bool: the pixel is seen in both frames
+    points: Tensor  # (P, N, 2) px in the first frame
+    moved: Tensor  # (P, N, 2) px in the second frame
+    seen_first: Tensor  # (P, N) bool: the point is visible in the first frame, and in the crop
+    seen_second: Tensor  # (P, N) bool: in the second
     seed: int  # of this step's noise
 
-    def to(self, device: torch.device) -> FlowBatch:
+    def to(self, device: torch.device) -> PointPairs:
         moved = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "seed"}
         return replace(self, **{name: value.to(device, non_blocking=True) for name, value in moved.items()})
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from tsal.figures.tables import TAU, table
+from tsal.figures.tables import TAU, table, tracker_errors
 from tsal.run import Run
 
 MODELS = {"init": "supervised init", "supervised": "supervised only"}
@@ -48,13 +48,10 @@ def _cells(row: pd.Series, names: Mapping[str, str]) -> list[str]:
     return [names.get(row.model, row.model), *scores, *costs]
 
 
-def tracker_table(metrics: dict[str, dict[str, float]]) -> str:
-    """The tracker beside zero motion and DIS: mean transfer error of labelled points, and end-point error where flow is
-    known.
-    """
-    names = {"transfer": "transfer px", "endpoint_error": "end-point error px"}
-    rows = [[name, *(f"{row[key]:.3f}" if key in row else "-" for key in names)] for name, row in metrics.items()]
-    return align(["", *names.values()], rows)
+def tracker_table(metrics: Mapping) -> str:
+    """Errors of the tracker beside zero motion and DIS by frames apart, mean (median), and the tracker's doubt."""
+    errors = tracker_errors(metrics)
+    return align([errors.index.name, *errors.columns], errors.reset_index().values.tolist())
 
 
 def align(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -40,6 +40,7 @@ from tsal.figures.style import (
     run_file,
     save,
     styled,
+    unit,
 )
 from tsal.figures.tables import run_tables, table, write_tables
 from tsal.run import Run
@@ -171,22 +172,19 @@ def draw_tracker(run: Run) -> list[NamedFigure]:
 
 def _draw_tracker_errors(run: Run) -> NamedFigure:
     report = json.loads(run_file(run, "tracker/metrics.json").read_text())
-    titles = {
-        "endpoint_error": "pixels seen in both\n(end-point error)",
-        "transfer": "labelled points propagated\nto the next frame",
-    }
-    kinds = [kind for kind in titles if any(kind in row for row in report.values())]
+    greys = {"zero motion": ("#a0a0a0", ":"), "DIS": ("#707070", "--")}
     figure = NamedFigure("tracker-error", COLUMN, 1.9, layout="constrained")
-    for axes, kind in zip(figure.subplots(1, max(1, len(kinds)), squeeze=False)[0], kinds):
-        values = [report[name].get(kind, np.nan) for name in report]
-        colours = [SOURCES["propagated"] if name == "tracker" else "#c4c4c4" for name in report]
-        bars = axes.bar(range(len(report)), values, color=colours, width=0.7)
-        axes.bar_label(bars, fmt="%.2f", fontsize=6.5, padding=1)
-        axes.set_xticks(range(len(report)), [name.replace(" ", "\n") for name in report])
-        axes.set_title(titles[kind])
-        axes.margins(y=0.12)
-        axes.grid(False, axis="x")
-    figure.supylabel("mean error (px of the input)", fontsize=7)
+    axes = figure.subplots()
+    for name, row in report["methods"].items():
+        colour, dashes = greys.get(name, (SOURCES["propagated"], "-"))
+        apart = [int(n) for n in row.get("mean", {})]
+        means = list(row.get("mean", {}).values())
+        axes.plot(apart, means, dashes, color=colour, marker="o", markersize=2.5, label=name)
+    axes.set_xticks([int(n) for n in report["pairs"]])
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("frames apart")
+    axes.set_ylabel(f"mean error ({unit(run) if report['normaliser'] else 'px of the input'})")
+    axes.legend()
     return figure
 
 

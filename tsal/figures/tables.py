@@ -12,7 +12,7 @@ import pandas as pd
 from tsal.audit import Audit, calibrations, changes, is_measured, one_a_clip, source_table, step_table
 from tsal.data import group_clips
 from tsal.evaluation import jitter, table_errors
-from tsal.figures.style import open_audit, run_file, unit
+from tsal.figures.style import NORMALISERS, open_audit, run_file, unit
 from tsal.run import Run
 from tsal.utils import markdown_table, read_arrays, write_text
 
@@ -118,11 +118,28 @@ def _results(run: Run) -> pd.DataFrame:
     )
 
 
+def tracker_errors(metrics: Mapping) -> pd.DataFrame:
+    """What ``tracker/metrics.json`` says, as text, a column for each number of frames apart.
+
+    Errors of carried landmarks are mean (median), a row a method; below, of the tracker's doubt that a landmark is
+    seen, the share that is right, and the share of the hidden landmarks that are doubted.
+    """
+    methods, kind = metrics["methods"], metrics["normaliser"]
+    rows = {
+        name: {n: f"{mean:.2f} ({row['median'][n]:.2f})" for n, mean in row.get("mean", {}).items()}
+        for name, row in methods.items()
+    }
+    doubt = {"precision": "tracker's doubts that are right, %", "recall": "hidden landmarks that it doubts, %"}
+    for share, title in doubt.items():
+        if values := methods.get("tracker", {}).get(share):
+            rows[title] = {n: f"{100 * value:.0f}" for n, value in values.items()}
+    found = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=list(metrics["pairs"])).fillna("-")
+    unit = f"% of {NORMALISERS[kind]}" if kind else "px of the input"
+    return found.rename(columns=lambda n: f"{n} apart").rename_axis(f"error, mean (median), {unit}")
+
+
 def _tracker(run: Run) -> pd.DataFrame:
-    report = json.loads(run_file(run, "tracker/metrics.json").read_text())
-    flow = pd.DataFrame(report).T.map("{:.3f}".format).rename(columns=lambda kind: kind.replace("_", " "))
-    flow.insert(0, "flow", flow.index)
-    return flow
+    return tracker_errors(json.loads(run_file(run, "tracker/metrics.json").read_text())).reset_index()
 
 
 def _jitter(run: Run) -> pd.DataFrame | str:

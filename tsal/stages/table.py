@@ -46,7 +46,7 @@ STAGES = {
             "train the optical-flow tracker and measure it beside zero motion and OpenCV's DIS",
             "tracker/metrics.json",
             ("data",),
-            ("synthetic",),
+            ("evaluation", "synthetic"),
         ),
         Stage(
             "train",

@@ -1,9 +1,9 @@
-"""Rendered heads and scenes, and their exact flow."""
+"""Rendered heads and scenes, and where their points are in every frame."""
 
 from tsal.utils.lazy import exports
 
 __getattr__, __dir__, __all__ = exports(
     __name__,
     dataset="VERSION render_dataset",
-    flow="SyntheticFlowMaker ground_truth_flow",
+    point_pairs="PointPairMaker rendered_visibility",
 )

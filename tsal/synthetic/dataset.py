@@ -17,30 +17,37 @@ from tqdm import tqdm
 
 from tsal.config import RenderConfig
 from tsal.data import write_points
-from tsal.synthetic.drawing import expose, ground_truth_flow, is_hidden, rasterise, shade
+from tsal.synthetic.drawing import Buffer, expose, ground_truth_flow, is_hidden, rasterise, shade, surface_tracks
 from tsal.synthetic.mesh import landmarks
-from tsal.synthetic.scene import draw_scene, drift
+from tsal.synthetic.scene import Scene, draw_scene, drift
 
-VERSION = 2  # of the renderer: raise it when its output changes
+VERSION = 3  # of the renderer: raise it when its output changes
+TRUTH = ("points", "visible", "tracks", "tracks_visible")  # what a clip's file of ground truth holds
 SPLITS = {"labelled": 0, "unlabelled": 1, "val": 2}
 
 
 @dataclass(frozen=True)
 class RenderedClip:
-    """A clip of T frames of S x S pixels, with its truth. ``forward`` is for pixels of frame t, towards frame t + 1."""
+    """A clip of T frames of S x S pixels, with its truth.
+
+    Flow, where it was asked for, is between neighbouring frames: forward from pixels of frame t towards frame t + 1,
+    backward from pixels of frame t + 1 towards frame t.
+    """
 
     images: np.ndarray  # (T, S, S, 3) uint8 RGB
     points: np.ndarray  # (T, 68, 2) float32 px
     visible: np.ndarray  # (T, 68) bool: in the frame, not behind the head itself nor an occluder
-    flow_forward: np.ndarray  # (T-1, 2, S, S) float32 px: pixel of frame t -> the same surface point in frame t + 1
-    flow_backward: np.ndarray  # (T-1, 2, S, S) float32 px: pixel of frame t + 1 -> frame t
-    occluded_forward: np.ndarray  # (T-1, S, S) bool: the pixel's surface point is hidden or outside in frame t + 1
-    occluded_backward: np.ndarray  # (T-1, S, S) bool, for pixels of frame t + 1
+    tracks: np.ndarray  # (T, N, 2) float32 px: points of head, background and occluder, the same in every frame
+    tracks_visible: np.ndarray  # (T, N) bool, as ``visible``
+    flow_forward: np.ndarray | None = None  # (T-1, 2, S, S) float32 px: pixel -> the same surface point
+    flow_backward: np.ndarray | None = None  # (T-1, 2, S, S) float32 px
+    occluded_forward: np.ndarray | None = None  # (T-1, S, S) bool: the pixel's point is hidden or outside there
+    occluded_backward: np.ndarray | None = None  # (T-1, S, S) bool
 
 
-def render_clip(seed, frames: int, side: int) -> RenderedClip:
+def render_clip(seed, frames: int, side: int, *, flow: bool = True) -> RenderedClip:
     """Render one clip of its own fingerprint; ``seed`` is anything ``np.random.default_rng`` takes. Same seed, same
-    bytes.
+    bytes. ``flow``: with the dense flow of neighbouring frames.
     """
     rng = np.random.default_rng(seed)
     scene = draw_scene(rng, frames, side)
@@ -50,13 +57,25 @@ def render_clip(seed, frames: int, side: int) -> RenderedClip:
     motion = np.gradient(points[..., :2].mean(1), axis=0) if frames > 1 else rng.normal(0, 2, (1, 2))
     images = [expose(rng, shade(scene, t, side, fine[t], finer), scene.light, motion[t]) for t in range(frames)]
     visible = [~is_hidden(points[t, :, :2], points[t, :, 2], fine[t], side) for t in range(frames)]
-    exact = [rasterise(scene, t, side, 1) for t in range(frames if frames > 1 else 0)]
-    forward = [ground_truth_flow(scene, t, t + 1, exact[t], fine[t + 1]) for t in range(frames - 1)]
-    backward = [ground_truth_flow(scene, t + 1, t, exact[t + 1], fine[t]) for t in range(frames - 1)]
-    empty = [np.zeros((0, 2, side, side), np.float32), np.zeros((0, side, side), bool)]
-    flows = [np.stack(part) for way in (forward, backward) for part in zip(*way)] or empty * 2
+    tracks = surface_tracks(scene, fine, side, rng)
     flat = points[..., :2].astype(np.float32)
-    return RenderedClip(np.stack(images), flat, np.stack(visible), flows[0], flows[2], flows[1], flows[3])
+    dense = _dense_flow(scene, fine, side) if flow else {}
+    return RenderedClip(np.stack(images), flat, np.stack(visible), *tracks, **dense)
+
+
+def _dense_flow(scene: Scene, fine: list[Buffer], side: int) -> dict[str, np.ndarray]:
+    """Flow and occlusion of neighbouring frames, by the names of :class:`RenderedClip`."""
+    steps = range(len(fine) - 1)
+    exact = [rasterise(scene, t, side, 1) for t in range(len(fine) if steps else 0)]
+    ways = {
+        "forward": [ground_truth_flow(scene, t, t + 1, exact[t], fine[t + 1]) for t in steps],
+        "backward": [ground_truth_flow(scene, t + 1, t, exact[t + 1], fine[t]) for t in steps],
+    }
+    found = {}
+    for way, pairs in ways.items():
+        found[f"flow_{way}"] = np.array([flow for flow, _ in pairs], np.float32).reshape(-1, 2, side, side)
+        found[f"occluded_{way}"] = np.array([hidden for _, hidden in pairs], bool).reshape(-1, side, side)
+    return found
 
 
 # --- files ---
@@ -80,7 +99,7 @@ def _write_clip(job: tuple[Path, RenderConfig, str, int]) -> tuple[str, int, lis
     cv2.setNumThreads(1)
     key = [settings.seed, SPLITS[split], index]
     single = split == "labelled"
-    clip = render_clip(np.random.SeedSequence(key), 1 if single else settings.frames, settings.side)
+    clip = render_clip(np.random.SeedSequence(key), 1 if single else settings.frames, settings.side, flow=False)
     boxes = _detector_box(np.random.default_rng([*key, 1]), clip.points, 0.0 if single else 0.025)
     folder = split if single else f"{split}/{_name(split, index)}"
     truth = "truth" if split == "unlabelled" else "images"
@@ -100,9 +119,8 @@ def _write_clip(job: tuple[Path, RenderConfig, str, int]) -> tuple[str, int, lis
     if not single:
         path = root / "ground_truth" / f"{folder}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
-        arrays = {name: value for name, value in vars(clip).items() if name != "images"}
-        for name in ("flow_forward", "flow_backward"):
-            arrays[name] = np.round(arrays[name] * 256) / np.float32(256)  # packs better, and errs by under 0.002 px
+        arrays = {name: getattr(clip, name) for name in TRUTH}
+        arrays["tracks"] = np.round(clip.tracks * 256) / np.float32(256)  # packs better, and errs by under 0.002 px
         np.savez_compressed(path, **arrays)
     return split, index, rows
 
@@ -112,7 +130,7 @@ def _name(split: str, index: int) -> str:
 
 
 def load_ground_truth(path) -> dict[str, np.ndarray]:
-    """The truth of one clip: the arrays of :class:`RenderedClip` but its images."""
+    """The truth of one clip: the arrays ``TRUTH`` of :class:`RenderedClip`."""
     with np.load(path, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 

@@ -1,22 +1,25 @@
 """A scene drawn: its pixels, and the truth of each of them.
 
 Every pixel of a frame is a known surface point: of a head's mesh (a triangle and weights), of the background or of an
-occluder (both planes moved by affines). The flow is where that same point lies in the neighbouring frame, so it is
-exact, and a point is occluded where the neighbour's z-buffer holds something nearer.
+occluder (both planes moved by affines). Flow and tracks are where that same point lies in other frames, so they are
+exact, and a point is occluded where the other frame's z-buffer holds something nearer.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
 
+from tsal.geometry import apply_affine
 from tsal.synthetic.mesh import HOLE_DEPTH, canonical_mesh, in_hole
 from tsal.synthetic.scene import Plane, Scene
 
 NEARER = 3.0  # mm before a surface point from which on something hides it
 BEHIND, BEFORE = -1e4, 1e4  # depth of background and occluder, mm
+HEAD_TRACKS, GROUND_TRACKS, FRONT_TRACKS = 460, 110, 40  # points of a clip; without an occluder, its are the ground's
 
 # --- drawing ---
 
@@ -198,3 +201,44 @@ def is_hidden(points: np.ndarray, depth: np.ndarray, fine: Buffer, side: int) ->
         nearest = np.minimum(nearest, fine.depth[row, column])
     outside = ((points < -0.5) | (points > side - 0.5)).any(1)
     return outside | (nearest > depth + NEARER)
+
+
+def surface_tracks(
+    scene: Scene, fine: list[Buffer], side: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Random points of head, background and occluder in every frame (T, N, 2) px, and whether they are visible (T, N);
+    N is the same for all scenes.
+
+    Points of the head that two frames show are taken first: of the others there is little to learn.
+    """
+
+    def visible(points: np.ndarray, depth: np.ndarray) -> np.ndarray:
+        return np.stack([~is_hidden(p, d, buffer, side) for p, d, buffer in zip(points, depth, fine)])
+
+    skin = rng.permutation(_skin())[: 4 * HEAD_TRACKS]
+    surface = scene.projected[:, skin]
+    often = visible(surface[..., :2], surface[..., 2]).sum(0) >= min(2, len(fine))
+    head = surface[:, np.argsort(~often, kind="stable")[:HEAD_TRACKS]]
+    points, depths = [head[..., :2]], [head[..., 2]]
+    front = scene.occluder is not None
+    start = rng.uniform(-0.5, side - 0.5, (GROUND_TRACKS + (0 if front else FRONT_TRACKS), 2))
+    to_texture = cv2.invertAffineTransform(scene.background.moves[len(fine) // 2])
+    planes = [(scene.background, apply_affine(to_texture, start), BEHIND)]
+    if front:
+        rows, columns = np.nonzero(scene.occluder.alpha > 0.9)
+        chosen = rng.integers(len(rows), size=FRONT_TRACKS)
+        planes.append((scene.occluder, np.stack([columns, rows], -1)[chosen].astype(float), BEFORE))
+    for plane, texture, depth in planes:
+        points.append(apply_affine(plane.moves, texture))
+        depths.append(np.full(points[-1].shape[:2], depth))
+    tracks = np.concatenate(points, 1)
+    return tracks.astype(np.float32), visible(tracks, np.concatenate(depths, 1))
+
+
+@lru_cache
+def _skin() -> np.ndarray:
+    """Vertices (n,) of the head's surface, without the holes of eyes and mouth, which show what lies behind."""
+    mesh = canonical_mesh()
+    holed = np.unique(mesh.faces[mesh.holed])
+    hole = holed[in_hole(*mesh.vertices[holed, :2].T)]
+    return np.setdiff1d(np.arange(mesh.slices["head"].stop), hole)

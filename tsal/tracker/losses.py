@@ -6,6 +6,7 @@ counts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tsal.geometry import warp
+from tsal.geometry import pixel_to_cell, sample, warp
+from tsal.tracker.network import FlowEstimate
 
 LUMA = (0.299, 0.587, 0.114)
 
@@ -23,6 +25,8 @@ class FlowWeights:
     """Weights of the losses; ``levels`` weigh the pyramid finest first, and levels past their end weigh nothing.
 
     ``edge`` is the lambda of the edge-aware smoothness on images in [0, 1]; ``order`` its derivative, 1 or 2.
+    ``synthetic_levels``, ``earlier`` and ``seen`` are of pairs whose flow is known: of each level's flow, of the flows
+    of earlier iterations, and of the cross-entropy of what is seen, where hidden points count ``hidden`` times.
     """
 
     census: float = 1.0
@@ -31,7 +35,10 @@ class FlowWeights:
     edge: float = 10.0
     order: int = 1
     levels: tuple[float, ...] = (1.0,)
-    synthetic_levels: tuple[float, ...] = (1.0, 0.5, 0.5, 0.25, 0.25)
+    synthetic_levels: tuple[float, ...] = (1.0, 0.5, 0.5, 0.25, 0.25, 0.1)
+    earlier: float = 0.3
+    seen: float = 0.3
+    hidden: float = 3.0
 
 
 def masked_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -134,19 +141,19 @@ def detection_consistency(real: Tensor, warped: Tensor, valid: Tensor | None = N
     return masked_mean((warped - real.detach()).square(), mask)
 
 
-def supervised_flow_loss(pyramid: Sequence[Tensor], truth: Tensor, valid: Tensor, levels: Sequence[float]) -> Tensor:
-    """Robust endpoint error, the mean of sqrt(px), over a flow pyramid, for pairs whose flow is known (as PWC-Net, eq.
-    4).
+def supervised_flow_loss(
+    estimate: FlowEstimate, truth: Tensor, valid: Tensor, weights: FlowWeights = FlowWeights()
+) -> Tensor:
+    """Robust endpoint error, the mean of sqrt(px), of all flows of N pairs whose flow is known (as PWC-Net, eq. 4).
 
     Args:
-        pyramid: flows (N, 2, h, w) in full-resolution px, finest first.
+        estimate: of the pairs, in one direction; what is seen is not looked at.
         truth: (N, 2, H, W) px.
         valid: (N, H, W), True where the truth holds; a coarse cell counts by its share of such pixels.
-        levels: weights, finest first.
     """
     mask = valid[:, None].to(truth.dtype)
     total = truth.new_zeros(())
-    for flow, weight in zip(pyramid, levels):
+    for flow, weight in _weighted(estimate, weights):
         size = flow.shape[-2:]
         share = F.interpolate(mask, size, mode="area")
         target = F.interpolate(truth * mask, size, mode="area") / share.clamp(min=1e-6)
@@ -155,6 +162,45 @@ def supervised_flow_loss(pyramid: Sequence[Tensor], truth: Tensor, valid: Tensor
         error = ((flow.float() - target).square().sum(1, keepdim=True) + 1e-4) ** 0.25
         total = total + weight * masked_mean(error, share)
     return total
+
+
+def _weighted(estimate: FlowEstimate, weights: FlowWeights) -> list[tuple[Tensor, float]]:
+    """All flows of an estimate with their weights."""
+    return [*zip(estimate.flows, weights.synthetic_levels), *((flow, weights.earlier) for flow in estimate.earlier)]
+
+
+def point_loss(
+    estimate: FlowEstimate,
+    points: Tensor,
+    moved: Tensor,
+    seen_here: Tensor,
+    seen_there: Tensor,
+    weights: FlowWeights = FlowWeights(),
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Robust error of all flows at points of N pairs whose places in both frames are known, and the cross-entropy of
+    what is seen.
+
+    Args:
+        estimate: flows from the frames that ``points`` are in to those of ``moved``, at full resolution and at strides
+            of powers of two.
+        points, moved: (N, K, 2) px.
+        seen_here, seen_there: (N, K) bool, whether the point is visible in either frame; flow counts where both are.
+
+    Returns:
+        the loss, and its detached terms: ``endpoint_error`` px of the finest flow, and ``seen``, unweighted.
+    """
+    both, width = seen_here & seen_there, estimate.flows[0].shape[-1]
+    total = points.new_zeros(())
+    for flow, weight in _weighted(estimate, weights):
+        stride = 2 ** math.ceil(math.log2(width / flow.shape[-1]))  # a level's last cell may reach past the image
+        error = (points + sample(flow, pixel_to_cell(points, stride)).mT - moved).square().sum(-1)
+        # less than the root of the distance: at a silhouette, a point's flow may be that of the other side
+        total = total + weight * masked_mean((error + 1e-3) ** 0.3, both)
+    logits = sample(estimate.seen, points)[:, 0]
+    entropy = F.binary_cross_entropy_with_logits(logits, seen_there.float(), reduction="none")
+    seen = masked_mean(entropy, seen_here * torch.where(seen_there, 1.0, weights.hidden))
+    distance = torch.linalg.vector_norm(points + sample(estimate.flows[0].detach(), points).mT - moved, dim=-1)
+    return total + weights.seen * seen, {"endpoint_error": masked_mean(distance, both), "seen": seen.detach()}
 
 
 def unsupervised_flow_loss(

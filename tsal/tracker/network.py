@@ -122,6 +122,11 @@ class ReducedDense(nn.Module):
         return features, self.flow(torch.cat([features, peak], dim=1))
 
 
+def _cut(flow: Tensor, height: int, width: int, stride: int) -> Tensor:
+    """A flow without the cells past the image that padding has added."""
+    return flow[..., : -(-height // stride), : -(-width // stride)]
+
+
 class FlowEstimate(NamedTuple):
     """What a flow network says of N pairs of frames, or of 2N: forward, then backward."""
 
@@ -212,7 +217,7 @@ class FlowNet(nn.Module):
             refined, features, costs = self._refine(here, there, flow, index)
             flow, stride = refined[-1], 2 ** (self.finest + index)
             flows.append(flow * stride)
-            earlier += [each * stride for each in refined[:-1]]
+            earlier += [_cut(each * stride, height, width, stride) for each in refined[:-1]]
         flows.append(enlarge(flows[-1], self.mix(features)))
         seen = F.interpolate(
             self.seen(torch.cat([features, costs], 1)).float(),
@@ -221,7 +226,7 @@ class FlowNet(nn.Module):
             align_corners=False,
         )
         strides = [1, *(2 ** (self.finest + index) for index in range(len(pyramid)))]
-        cut = [f[..., : -(-height // s), : -(-width // s)] for f, s in zip(reversed(flows), strides)]
+        cut = [_cut(flow, height, width, stride) for flow, stride in zip(reversed(flows), strides)]
         return FlowEstimate(cut, seen[..., :height, :width], tuple(earlier))
 
     def _refine(

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from tsal.config import Config
-from tsal.data import Batch, BatchMaker, FlowBatch, to_float
+from tsal.data import Batch, BatchMaker, PointPairs, to_float
 from tsal.loop import fit, is_done, record_time, seed_everything
 from tsal.model import Detector
 from tsal.optimiser import rate_at, step_optimiser
 from tsal.run import Run
 from tsal.tracker.frozen import FrozenTracker
-from tsal.tracker.losses import FlowWeights, endpoint_error, supervised_flow_loss, unsupervised_flow_loss
+from tsal.tracker.losses import FlowWeights, endpoint_error, point_loss, supervised_flow_loss, unsupervised_flow_loss
 from tsal.tracker.lucas_kanade import LucasKanade
 from tsal.tracker.network import FlowNet, both_directions
 from tsal.tracker.points import leaves_frame, occlusion_mask
@@ -36,9 +36,23 @@ def synthetic_flow_loss(
         truth: flow first -> second (N, 2, H, W) px.
         valid: (N, H, W) bool, where it counts.
     """
-    pyramid = net(first, second).flows
-    loss = supervised_flow_loss(pyramid, truth, valid, weights.synthetic_levels)
-    return loss, {"endpoint_error": endpoint_error(pyramid[0].detach(), truth, valid)}
+    estimate = net(first, second)
+    loss = supervised_flow_loss(estimate, truth, valid, weights)
+    return loss, {"endpoint_error": endpoint_error(estimate.flows[0].detach(), truth, valid)}
+
+
+def point_pairs_loss(
+    net: nn.Module, first: Tensor, second: Tensor, pairs: PointPairs, weights: FlowWeights = FlowWeights()
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss of a step on pairs with known points, in both directions, and its detached parts.
+
+    Args:
+        first, second: the frames of ``pairs`` (P, 3, S, S) in [0, 1], in whatever light.
+    """
+    points, moved = torch.cat([pairs.points, pairs.moved]), torch.cat([pairs.moved, pairs.points])
+    here = torch.cat([pairs.seen_first, pairs.seen_second])
+    there = torch.cat([pairs.seen_second, pairs.seen_first])
+    return point_loss(net(first, second, both=True), points, moved, here, there, weights)
 
 
 def video_loss(
@@ -86,8 +100,7 @@ def initial_tracker(config: Config) -> FlowNet:
         except (KeyError, RuntimeError):
             raise ConfigError(
                 f"tracker.init={path}: holds no tracker of these channels, search, finest and width; set "
-                'tracker.init="" '
-                "to train one from scratch"
+                'tracker.init="" to train one from scratch'
             ) from None
     return tracker
 
@@ -124,7 +137,7 @@ def _finish(folder: Path, **content) -> None:
 # --- trainings ---
 
 
-def train_tracker(run: Run, rendered: Callable[[int], FlowBatch] | None = None, origin: dict | None = None) -> FlowNet:
+def train_tracker(run: Run, rendered: Callable[[int], PointPairs] | None = None, origin: dict | None = None) -> FlowNet:
     """The tracker of a run: pairs with exact flow (``tracker.synthetic_steps``), then pairs of real frames; no labels
     at all.
 
@@ -177,8 +190,8 @@ def _fit(
     label: str,
     steps: int,
     lr: float,
-    make_batch: Callable[[int], Batch | FlowBatch],
-    loss_of: Callable[[Batch | FlowBatch, float], tuple[Tensor, dict[str, Tensor]]],
+    make_batch: Callable[[int], Batch | PointPairs],
+    loss_of: Callable[[Batch | PointPairs, float], tuple[Tensor, dict[str, Tensor]]],
     fingerprint: dict,
 ) -> float:
     """Steps by a cosine from ``lr``; returns their seconds."""
@@ -188,7 +201,7 @@ def _fit(
         group["base_lr"] = lr
     schedule = dataclasses.replace(config.train, schedule="cosine")
 
-    def step(batch: Batch | FlowBatch, fraction: float) -> dict[str, Tensor]:
+    def step(batch: Batch | PointPairs, fraction: float) -> dict[str, Tensor]:
         loss, terms = loss_of(batch, fraction)
         step_optimiser(optimiser, tracker, loss, rate_at(fraction, schedule), 1.0)
         return {"loss": loss.detach(), **terms}
@@ -210,28 +223,31 @@ def _weights(config: Config) -> FlowWeights:
 
 
 def _fit_synthetic(
-    run: Run, tracker: FlowNet, folder: Path, rendered: Callable[[int], FlowBatch] | None, fingerprint: dict
+    run: Run, tracker: FlowNet, folder: Path, rendered: Callable[[int], PointPairs] | None, fingerprint: dict
 ) -> float:
-    """Pairs with exact flow: rendered ones, and warps of single frames; done once, kept in ``folder``."""
+    """Pairs whose motion is known: rendered ones, by their points, and warps of single frames; done once, kept in
+    ``folder``.
+    """
     if is_done(folder / "model.pt", fingerprint):
         tracker.load_state_dict(load_checkpoint(folder / "model.pt", run.device)["tracker"])
         return 0.0
     settings, weights, warped = run.config.tracker, _weights(run.config), _pairs(run)
     share = settings.rendered_share if rendered else 0.0
 
-    def make_batch(step: int) -> Batch | FlowBatch:
+    def make_batch(step: int) -> Batch | PointPairs:
         # spread evenly: a step is rendered where its share of the steps so far grows by one
         return rendered(step) if int((step + 1) * share) > int(step * share) else warped(step)
 
-    def loss_of(batch: Batch | FlowBatch, _: float) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss_of(batch: Batch | PointPairs, _: float) -> tuple[Tensor, dict[str, Tensor]]:
         generator = torch.Generator(run.device).manual_seed(batch.seed)
-        if isinstance(batch, FlowBatch):
-            frames = (photometric_change(to_float(frames), generator) for frames in (batch.first, batch.second))
-            pair = (*frames, batch.flow, batch.valid)
-        else:
-            pair = synthetic_pair(to_float(batch.weak[batch.previous]), generator)
+        if isinstance(batch, PointPairs):
+            first, second = (photometric_change(to_float(frames), generator) for frames in (batch.first, batch.second))
+            with half_precision(run.config.train.amp, run.device):
+                return point_pairs_loss(tracker, first, second, batch, weights)
+        pair = synthetic_pair(to_float(batch.weak[batch.previous]), generator)
         with half_precision(run.config.train.amp, run.device):
-            return synthetic_flow_loss(tracker, *pair, weights)
+            loss, terms = synthetic_flow_loss(tracker, *pair, weights)
+        return loss, terms | {"seen": torch.full_like(loss.detach(), torch.nan)}  # not known of a warp
 
     label, steps = "tracker, exact flow", settings.synthetic_steps
     seconds = _fit(run, tracker, folder, label, steps, settings.lr, make_batch, loss_of, fingerprint)

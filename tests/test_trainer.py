@@ -449,7 +449,7 @@ def test_each_member_uses_its_own_tracker():
 
 
 def agreement(points: torch.Tensor, flow: tuple[float, float], **batch) -> torch.Tensor:
-    """The loss of a student that says ``points`` (T, 1, 2) on the strong views of a clip, which all move by ``flow``."""
+    """The loss of a student that says ``points`` (T, 1, 2) on the strong views of a clip that moves by ``flow``."""
     chosen = small("tsal.agreement_weight=1", "tsal.teacher_lr=0")
     student = SimpleNamespace(detector=SimpleNamespace(heatmap=lambda detection: (points, None)))
     pair = SimpleNamespace(student=student, trackers={"student": FrozenTracker(Shift(*flow))})

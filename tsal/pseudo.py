@@ -128,6 +128,17 @@ def propagated_source(
     return Source(points, mean, valid, apart, total)
 
 
+def window_mean(
+    points: Tensor, trust: Tensor, flows: PairFlows, previous: Tensor, following: Tensor, vote_error: float
+) -> Tensor:
+    """Points (U, K, 2) of frames -> their mean with those of their neighbours, carried to them; see
+    :func:`propagated_source`. A frame's own point has its trust as its vote.
+    """
+    to, votes, (carry, _) = carried_votes(points, trust, flows, previous, following, vote_error)
+    total = trust.index_add(0, to, votes)
+    return (trust[..., None] * points).index_add(0, to, votes[..., None] * carry) / total.clamp_min(1e-12)[..., None]
+
+
 def carried_votes(
     points: Tensor, trust: Tensor, flows: PairFlows, previous: Tensor, following: Tensor, vote_error: float
 ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:

@@ -196,6 +196,15 @@ def test_a_long_track_becomes_several_clips_of_even_length_with_windows_of_their
     assert [entry.name for entry in (tmp_path / "made" / "clips").iterdir()] == ["v-s000-f00"]
 
 
+def test_of_faces_seen_at_once_only_the_largest_is_kept_where_asked_and_one_that_is_alone_always(tmp_path):
+    path = write_video(tmp_path / "v.avi", scene(0, 20))
+    places = {"a": (0, 12, 50, 40, 90, 80), "b": (2, 12, 10, 10, 40, 40), "c": (11, 20, 110, 60, 130, 80)}
+    rows = [(n, *box, track) for track, (start, end, *box) in places.items() for n in range(start, end)]
+    for largest, firsts in ((False, ["0", "2", "11"]), (True, ["0", "11"])):  # c is beside a in one frame of nine
+        made(tmp_path, path, rows, "frame,x1,y1,x2,y2,track", largest=largest)
+        assert [row["first"] for row in table(tmp_path, "tracks.csv")] == firsts
+
+
 def test_other_options_replace_the_images_without_finding_the_faces_again(tmp_path, monkeypatch):
     path = write_video(tmp_path / "v.avi", scene(0, 20))
     made(tmp_path, path, every_frame(20), every=1)

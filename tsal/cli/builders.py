@@ -72,6 +72,7 @@ def _video_options(parser: argparse.ArgumentParser) -> None:
         "--fps", type=float, metavar="F", help="instead, at most so many frames a second, by the frames' own times"
     )
     parser.add_argument("--longest", type=int, metavar="N", help="a clip of more than N frames becomes several")
+    parser.add_argument("--largest", action="store_true", help="of faces seen at once only the largest")
 
 
 def run_builder(arguments: argparse.Namespace) -> None:

@@ -43,12 +43,17 @@ class FaceClip:
 
 
 def clips_of(
-    name: str, followed: Followed, every: int = 1, fps: float | None = None, longest: int | None = None
+    name: str,
+    followed: Followed,
+    every: int = 1,
+    fps: float | None = None,
+    longest: int | None = None,
+    largest: bool = False,
 ) -> list[FaceClip]:
     """The clips that the tracks of a video become; a track between two samples is none.
 
     Frames that repeat the one before are left out. ``longest``: a clip of more frames becomes several, of even length,
-    each with a window of its own.
+    each with a window of its own. ``largest``: of faces seen at once only the largest.
     """
     distinct = np.setdiff1d(np.arange(len(followed.times)), np.array(followed.repeats, int))
     if fps is None:
@@ -58,7 +63,7 @@ def clips_of(
         slots = np.floor((np.array(followed.times)[distinct] - followed.times[0]) * fps / 1000 + 1e-3)
         sampled = np.diff(slots, prepend=-1) > 0
     clips, faces = [], {}
-    for track in followed.tracks:
+    for track in _largest(followed.tracks) if largest else followed.tracks:
         images = np.flatnonzero(sampled & (distinct >= track.first) & (distinct <= track.last))
         if not len(images):
             continue
@@ -72,6 +77,21 @@ def clips_of(
             named = whole if len(parts) == 1 else f"{whole}-p{number:02d}"
             clips.append(FaceClip(named, track, window, tuple(frames.tolist()), tuple(part.tolist())))
     return clips
+
+
+def _largest(tracks: Sequence[Track]) -> list[Track]:
+    """The tracks without those that for half of their frames or more are seen beside a larger face."""
+
+    def sizes(track: Track, first: int, last: int) -> np.ndarray:
+        boxes = np.asarray(track.boxes)[first - track.first : last + 1 - track.first]
+        return np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+
+    def beside_larger(track: Track, other: Track) -> bool:
+        first, last = max(track.first, other.first), min(track.last, other.last)
+        both = 2 * (last - first + 1) >= len(track.boxes)
+        return both and np.median(sizes(track, first, last)) < np.median(sizes(other, first, last))
+
+    return [track for track in tracks if not any(beside_larger(track, other) for other in tracks if other is not track)]
 
 
 def window_of(boxes: np.ndarray, width: int, height: int) -> tuple[int, int, int, int]:

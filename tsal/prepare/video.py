@@ -58,6 +58,7 @@ def prepare_video(
     every: int = 1,
     fps: float | None = None,
     longest: int | None = None,
+    largest: bool = False,
     min_face: float = MIN_FACE,
     workers: int = 2,
     progress: bool = True,
@@ -74,13 +75,14 @@ def prepare_video(
         every: write each n-th frame. ``fps``: instead, at most so many frames a second, by the frames' own times.
         longest: frames; a longer clip becomes several. A training step draws clips, not frames, so the parts of a long
             video are seen more often than the whole would be.
+        largest: leave out faces that are seen beside a larger one: other people, and what is no face.
         min_face: side of the smallest face that is found, over the image's shorter side.
 
     Raises:
         DataError: no video, none that can be read, or no face in them; wrong options; each wrong row of the boxes file.
     """
     _check_options(every, fps, longest, min_face)
-    options = {"every": every, "fps": fps, "longest": longest, "min_face": min_face}
+    options = {"every": every, "fps": fps, "longest": longest, "largest": largest, "min_face": min_face}
     options |= {"margin": MARGIN, "jpeg_quality": JPEG_QUALITY}
     options["boxes_file"] = str(boxes_file) if boxes_file else None
     made = DatasetBuilder(folder, "video", source, POINTS, GIVEN if boxes_file else FOUND, options)
@@ -96,7 +98,7 @@ def prepare_video(
             followed = _followed(
                 made, video, name, None if given is None else given[video], min_face, workers, progress
             )
-            clips = clips_of(name, followed, every, fps, longest)
+            clips = clips_of(name, followed, every, fps, longest, largest)
             if not clips:
                 raise DataError(
                     f"{video}: no face is found; try a smaller min_face than {min_face:g}, or give boxes of your own"

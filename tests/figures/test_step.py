@@ -17,6 +17,7 @@ from tsal.figures.step import (
     trained_pair,
     training_batch,
 )
+from tsal.figures.votes import draw_votes, step_votes
 from tsal.run import Run
 from tsal.trainer import Context, asynchronous_step
 from tsal.utils import InputError
@@ -25,6 +26,7 @@ METHODS = {
     "tsal": [],
     "without tracking": ["data.consecutive=false"],
     "own targets": ["tsal.targets_from=self", "tsal.sources=heatmap"],
+    "a window": ["tsal.window=2", "tsal.trust=2", "tsal.agreement_weight=1", "semi.frames=3"],
     "a teacher that only averages": ["tsal.teacher_lr=0", "tsal.bn_stats=average", "tsal.labels_after=0.9"],
 }
 
@@ -39,8 +41,20 @@ def test_one_step_is_the_step_that_training_makes(smoke_run, overrides):
     for name in ("teacher", "student"):
         ours, theirs = (getattr(which, name).detector.state_dict() for which in (made.after, pair))
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
-    drawn = [draw(made) for draw in (draw_views, draw_sources, draw_flow, draw_target)]
-    assert len({figure.name for figure in drawn}) == 4 and all(figure._repr_png_() for figure in drawn)
+    drawn = [draw(made) for draw in (draw_views, draw_sources, draw_flow, draw_votes, draw_target)]
+    assert len({figure.name for figure in drawn}) == 5 and all(figure._repr_png_() for figure in drawn)
+
+
+def test_every_frame_of_the_window_has_its_vote_under_the_frame(smoke_run):
+    made = one_step(Run.open(smoke_run, ["tsal.window=2", "tsal.sources=heatmap,propagated", "semi.frames=3"]))
+    origin, to, votes, _ = step_votes(made)
+    assert ((origin - to).abs() <= 2).all() and (made.batch.clip[origin] == made.batch.clip[to]).all()
+    propagated = made.labels.sources["propagated"]
+    total = torch.zeros_like(propagated.votes).index_add(0, to, votes)
+    assert torch.allclose(total, propagated.votes) and total.max() > 0
+    texts = [[text.get_text() for text in axes.texts] for axes in draw_votes(made).axes]
+    first = [f"{votes[(to == 0) & (origin == frame)].mean():.2f}" for frame in (1, 2)]
+    assert ["  ".join(["(1.00)", *first])] in texts
 
 
 def test_the_average_brings_the_teacher_nearer_and_leaves_the_student(smoke_run):

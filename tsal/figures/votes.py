@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tsal.figures.pseudo_labels import empty
 from tsal.figures.step import Step
 from tsal.figures.style import (
     SOURCES,
@@ -13,7 +14,6 @@ from tsal.figures.style import (
     NamedFigure,
     draw_face,
     draw_landmarks,
-    empty,
     image_grid,
     styled,
     under_name,

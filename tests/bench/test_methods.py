@@ -120,6 +120,38 @@ def test_the_table_is_headed_by_the_method_that_all_are_compared_with_and_has_no
     assert head(alone) == "| method | seeds | NME % | AUC@0.08 | FR@0.08 | further steps | seconds |"
 
 
+def test_methods_are_compared_by_steadiness_where_it_is_known_and_on_lists_without_labels():
+    """A list without labels has no NME, no face with an error, and does not hide that two runs share an init."""
+
+    def steady(method, seed, faces, model, jitter):
+        made = result(method, seed, faces, model)
+        made["lists"]["val"][model] |= {"error_jitter": jitter, "flow_jitter": 2 * jitter, "jitter": 3 * jitter}
+        nothing = {"NME": np.nan, "AUC@0.08": np.nan, "FR@0.08": np.nan}
+        mine = nothing | {"flow_jitter": 4 * jitter, "jitter": 5 * jitter}
+        made["lists"]["video"] = {model: mine, "init": nothing, "faces": []}
+        return made
+
+    found = [
+        steady("supervised", 0, [6.0, 8.0], "supervised", 0.4),
+        steady("tsal", 0, [5.0, 7.0], "teacher", 0.1),
+        steady("tsal", 1, [5.0, 7.0], "teacher", 0.3),
+        steady("stld", 0, [9.0, 9.0], "student", 0.3),
+    ]
+    rows = {(row["list"], row["method"]): row for row in compare(found)}
+    assert rows["val", "tsal"]["error_jitter"] == pytest.approx(0.2) and rows["val", "tsal"]["difference"] == -1
+    assert "error_jitter" not in rows["video", "tsal"] and np.isnan(rows["video", "tsal"]["difference"])
+    assert other_inits(found) == []
+    labelled, video = (part.splitlines() for part in markdown(list(rows.values())).split("### video"))
+    assert "| FR@0.08 | error jitter % | jitter % | flow jitter % |" in labelled[2]
+    assert [line.split(" | ")[0] for line in labelled[4:] if line] == ["| tsal", "| supervised", "| stld"]
+    assert video[2] == "| method | seeds | jitter % | flow jitter % | further steps | seconds |"
+    assert [line.split(" | ")[:4] for line in video[4:] if line] == [
+        ["| tsal", "2", "1.000", "0.800"],
+        ["| stld", "1", "1.500", "1.200"],
+        ["| supervised", "1", "2.000", "1.600"],
+    ]
+
+
 def test_runs_from_different_inits_of_one_seed_are_not_paired():
     found = [
         result("supervised", 0, [6.0, 8.0], "supervised"),
@@ -186,8 +218,9 @@ def test_methods_share_their_init_and_nothing_is_computed_twice(tmp_path, capfd,
     ]
     assert main(arguments) == 0
     out = capfd.readouterr().out
-    assert "| supervised | 1 |" in out and "| mean-teacher | 1 |" in out
-    assert {path.suffix for path in (tmp_path / "results").glob("compare-methods.*")} == {".png", ".pdf"}
+    assert "| supervised | 1 |" in out and "| mean-teacher | 1 |" in out and "| error jitter % |" in out
+    for figure in ("compare-methods", "compare-steadiness"):
+        assert {path.suffix for path in (tmp_path / "results").glob(f"{figure}.*")} == {".png", ".pdf"}
     runs = tmp_path / "runs"
     init = load_checkpoint(runs / "base-s0" / "init" / "model.pt")
     for method in ("supervised", "mean-teacher", "stld"):
@@ -196,6 +229,8 @@ def test_methods_share_their_init_and_nothing_is_computed_twice(tmp_path, capfd,
         run = Config.load(runs / f"{method}-s0" / "config.json")
         assert found["steps"] == {"init": 20, "semi": 4} and run.semi.steps == 4
         assert len(found["lists"]["val.txt"]["faces"]) > 0
+        scores = found["lists"]["val.txt"][found["result"]]
+        assert scores["error_jitter"] > 0 and scores["flow_jitter"] > 0 and scores["NME"] > 0
     frozen = load_checkpoint(runs / "stld-s0" / "semi" / "model.pt")["models"]
     first = init["models"]["init"]
     assert all(

@@ -37,8 +37,9 @@ def make(
     digest="x",
     profile="smoke",
     method="tsal",
+    shaken=None,
 ):
-    """The files of an evaluated run, with the given NME."""
+    """The files of an evaluated run, with the given NME; ``shaken``: error jitter of its models over their NME."""
     config = Config.resolve(profile, method=method, overrides=list(overrides))
     config.save(folder / "config.json")
     write_text(
@@ -51,6 +52,8 @@ def make(
         for m, nme in numbers.items()
         for s in ("heatmap", "centre")
     ]
+    if shaken:
+        rows = [row | {"error_jitter": shaken * row["NME"]} for row in rows]
     write_text(folder / "metrics.json", json.dumps({"normaliser": config.data.normaliser, "rows": rows}))
     return folder
 
@@ -221,3 +224,25 @@ def test_the_same_runs_give_the_same_bytes_in_another_process(study, tmp_path):
         for path in paths
         if path.suffix == ".pdf"
     )
+
+
+def test_error_jitter_is_drawn_against_nme_with_a_marker_a_method(tmp_path):
+    """Where it is known: the other figures and tables are those of runs without it."""
+    options = {"supervised": 8.0, "init": 9.0}
+    runs = [make(tmp_path / f"tsal-{s}", [f"seed={s}"], teacher=7.0 + s, shaken=0.1, **options) for s in (0, 1)]
+    runs.append(make(tmp_path / "stld-0", method="stld", student=6.0, shaken=0.2, **options))
+    found = read_runs(runs)
+    figure = named(draw_comparison(found), "compare-steadiness")
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    axes = figure.axes[0]
+    means = [line.get_xydata()[0].tolist() for line in axes.get_lines() if len(line.get_xdata()) == 1]
+    assert dict(zip(legend, means)) == {
+        "TSAL": pytest.approx([7.5, 0.75]),
+        "stld": pytest.approx([6.0, 1.2]),
+        "supervised only": pytest.approx([8.0, 1.0]),  # of seed 0: the mean of 0.8 and 1.6; of seed 1: 0.8
+        "supervised init": pytest.approx([9.0, 1.125]),
+    }
+    assert overhang(figure) < 0.01
+    methods = comparison_tables(found)[next(iter(comparison_tables(found)))].set_index("method")
+    assert methods["error jitter %"]["stld"] == "1.200"
+    assert "compare-steadiness.png" in {path.name for path in compare_runs(runs, tmp_path / "out")}

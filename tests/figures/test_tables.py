@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import numpy as np
@@ -9,8 +10,10 @@ import pandas as pd
 import pytest
 from drawn_run import unmeasured
 
+from tsal.evaluation.predictions import metrics_rows
 from tsal.figures import tables
-from tsal.utils.files import read_arrays, write_arrays
+from tsal.figures.report import comparison_tables
+from tsal.utils.files import read_arrays, write_arrays, write_text
 
 UNDO = {escaped: sign for sign, escaped in tables.ESCAPES.items()}
 
@@ -92,3 +95,45 @@ def test_jitter_by_hand(copied):
         100 * (1 / 3) / 40
     )
     assert table["clip"].nunique() == 4 and len(table) == 4 * 5
+
+
+def measured(copied, **changes) -> None:
+    """The run with other predictions, measured anew."""
+    predictions = read_arrays(copied.folder / "predictions.npz") | changes
+    write_arrays(copied.folder / "predictions.npz", **predictions)
+    report = json.loads((copied.folder / "metrics.json").read_text())
+    write_text(copied.folder / "metrics.json", json.dumps(report | {"rows": metrics_rows(predictions)}))
+
+
+def cells_of_text(text: str) -> list[list[str]]:
+    return [re.split(r" {2,}", line.strip()) for line in text.splitlines()]
+
+
+def test_the_run_s_table_has_a_column_of_error_jitter_where_frames_are_consecutive(run, copied):
+    _, head, _, *lines = cells_of_text(comparison_tables(run)[0])
+    numbers = tables.table(run).query("source == 'heatmap'")
+    assert head == ["NME %", "AUC@0.08", "FR@0.08", "error jitter %", "steps", "seconds"]
+    assert [line[4] for line in lines] == [f"{value:.3f}" for value in numbers.error_jitter]
+    predictions = read_arrays(copied.folder / "predictions.npz")
+    (copied.folder / "predictions.npz").unlink()
+    del predictions["flow_difference"]  # as where frames are not consecutive
+    write_arrays(copied.folder / "predictions.npz", **predictions)
+    measured(copied)
+    assert "jitter" not in comparison_tables(copied)[0] and "error jitter" not in tables.markdown(
+        tables.run_tables(copied)
+    )
+
+
+def test_a_list_without_labels_has_a_table_of_its_jitter_alone(copied):
+    predictions = read_arrays(copied.folder / "predictions.npz")
+    unknown = {name: np.full_like(predictions[name], np.nan) for name in ("norm_px", "truth")}
+    measured(copied, **unknown, visible=np.zeros_like(predictions["visible"]))
+    note, head, _, *lines = cells_of_text(comparison_tables(copied)[0])
+    numbers = tables.table(copied).query("source == 'heatmap'")
+    assert head == ["jitter %", "flow jitter %", "left out %"] and "no labels" in note[0] and "% of the box" in note[0]
+    columns = numbers[["jitter", "flow_jitter", "flow_left_out"]]
+    assert [line[1:] for line in lines] == [[f"{value:.3f}" for value in row] for row in columns.to_numpy()]
+    made = tables.run_tables(copied)
+    steady = made["Steadiness of consecutive frames (heatmap source)"]
+    assert set(steady["% of"]) == {"box"} and set(steady["error jitter %"]) == {"-"}
+    assert set(next(iter(made.values()))["NME %"]) == {"-"}

@@ -87,6 +87,7 @@ def _write_evaluation(run, rng):
         "points": (truth + noise).astype(np.float32),
         "scores": np.ones(shape[:-1], np.float32),
     }
+    predictions["flow_difference"] = np.linalg.norm(np.gradient(noise, axis=2), axis=-1).astype(np.float32)
     write_arrays(run.folder / "predictions.npz", **predictions)
     parts = (("init", 20, 60.0), ("supervised", 10, 30.0), ("semi", 10, 90.0))
     times = {name: {"steps": steps, "seconds": seconds} for name, steps, seconds in parts}

@@ -19,7 +19,7 @@ from tsal import stages
 from tsal.bench.launch import LAUNCHERS, Group
 from tsal.bench.table import REFERENCE
 from tsal.config import Config, load_method, names_of, settings_of
-from tsal.evaluation import predictions_table, read_ground_truth, summary, table_errors
+from tsal.evaluation import STEADINESS, metrics_rows, predictions_table, read_ground_truth, table_errors
 from tsal.model_files import load_model
 from tsal.pseudo import PseudoLabeller
 from tsal.run import Run
@@ -84,13 +84,13 @@ def run_method(folder: Path, config: Config, out: Path) -> dict:
     faces = [face for faces in run.lists.evaluate.values() for face in faces]
     truth = read_ground_truth(run.store, faces, run.config.data.normaliser, run.scheme)
     models = {name: load_model(*place, device=run.device)[0] for name, place in files.items()}
-    table = predictions_table(models, run.store, truth, faces, run.device)
+    table = predictions_table(models, run.store, truth, faces, run.device, consecutive=run.config.data.consecutive)
     errors = 100 * table_errors(table)[:, table["sources"].tolist().index("heatmap")]  # (M, N) %
     names = table["models"].tolist()
-    lists = {}
+    rows, lists = [row for row in metrics_rows(table) if row["source"] == "heatmap"], {}
     for name in run.lists.evaluate:
         scored = (table["list"] == name) & np.isfinite(errors[0])
-        lists[name] = {model: summary(errors[m, scored] / 100) for m, model in enumerate(names)}
+        lists[name] = {row["model"]: _kept(row) for row in rows if row["list"] == name}
         # % a face, in the list's order
         lists[name]["faces"] = [round(float(v), 4) for v in errors[names.index(method.result), scored]]
     seconds = {p.parent.name: json.loads(p.read_text())["seconds"] for p in sorted(path.glob("*/time.json"))}
@@ -112,6 +112,11 @@ def run_method(folder: Path, config: Config, out: Path) -> dict:
     }
     write_text(out / f"{method.name}-s{config.seed}.json", json.dumps(found) + "\n")
     return found
+
+
+def _kept(row: dict) -> dict[str, float]:
+    """The numbers of a row of the metrics that methods are compared by."""
+    return {name: value for name, value in row.items() if "@" in name or name in ("NME", *STEADINESS)}
 
 
 # --- all of them ---

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tsal.evaluation import STEADINESS
 from tsal.utils import DataError, markdown_table, write_text
 
 REFERENCE = "supervised"
@@ -63,6 +64,10 @@ def compare(results: Sequence[dict], full: dict[str, float] | None = None, draws
                 [r["seconds"].get("semi", r["seconds"].get("supervised", np.nan)) for r in mine.values()]
             )
             row["steps"] = next(iter(mine.values()))["steps"]["semi"]
+            for key in STEADINESS:  # a column only where it is known: results of before there was one stay as they are
+                values = [r["lists"][name][r["result"]].get(key, np.nan) for r in mine.values()]
+                if np.isfinite(values).any():
+                    row[key] = np.nanmean(values)
             rows.append(row)
     return rows
 
@@ -79,7 +84,7 @@ def _paired(
     bootstrap interval.
     """
     seeds = _shared_seeds(by, method, other)
-    if method == other or not seeds:
+    if method == other or not seeds or not by[method, seeds[0]]["lists"][name]["faces"]:
         return np.nan, np.nan, np.nan
     gains = np.array(
         [np.subtract(by[method, s]["lists"][name]["faces"], by[other, s]["lists"][name]["faces"]) for s in seeds]
@@ -99,9 +104,10 @@ def _shared_seeds(by: dict[tuple[str, int], dict], method: str, other: str) -> l
 
 
 def _same_init(first: dict, second: dict) -> bool:
-    """Whether two runs share an init, by its NME (%) on their lists."""
+    """Whether two runs share an init, by its NME (%) on their lists that have labels."""
     names = first["lists"].keys() & second["lists"].keys()
-    return all(abs(first["lists"][name]["init"]["NME"] - second["lists"][name]["init"]["NME"]) < 1e-3 for name in names)
+    apart = [abs(first["lists"][name]["init"]["NME"] - second["lists"][name]["init"]["NME"]) for name in names]
+    return all(np.isnan(nme) or nme < 1e-3 for nme in apart)
 
 
 def other_inits(results: Sequence[dict]) -> list[str]:
@@ -121,6 +127,9 @@ HEAD = (  # a column that is empty in a whole table is left out
     "NME %",
     "AUC@0.08",
     "FR@0.08",
+    "error jitter %",
+    "jitter %",
+    "flow jitter %",
     "against supervised only",
     "95 % interval",
     "gap closed",
@@ -137,9 +146,10 @@ def _cells(row: dict) -> tuple[str, ...]:
     return (
         row["method"],
         str(row["seeds"]),
-        f"{row['NME']:.3f}" + known(row["std"], f" ± {row['std']:.3f}"),
-        f"{row['AUC@0.08']:.3f}",
-        f"{row['FR@0.08']:.3f}",
+        known(row["NME"], f"{row['NME']:.3f}") + known(row["std"], f" ± {row['std']:.3f}"),
+        known(row["NME"], f"{row['AUC@0.08']:.3f}"),
+        known(row["NME"], f"{row['FR@0.08']:.3f}"),
+        *(f"{row[key]:.3f}" if key in row else "" for key in ("error_jitter", "jitter", "flow_jitter")),
         known(row["difference"], f"{row['difference']:+.3f} ({row['relative']:+.1f} %)"),
         known(row["low"], f"{row['low']:+.3f} ... {row['high']:+.3f}"),
         known(row["gap"], f"{row['gap']:.0f} %"),
@@ -149,11 +159,16 @@ def _cells(row: dict) -> tuple[str, ...]:
     )
 
 
+def _rank(row: dict) -> float:
+    """Methods are listed by NME; on a list without labels, by flow jitter."""
+    return row.get("flow_jitter", np.inf) if np.isnan(row["NME"]) else row["NME"]
+
+
 def markdown(rows: Sequence[dict]) -> str:
     """The comparison as a table for each list."""
     parts = []
     for name in dict.fromkeys(row["list"] for row in rows):
-        mine = sorted((row for row in rows if row["list"] == name), key=lambda row: row["NME"])
+        mine = sorted((row for row in rows if row["list"] == name), key=_rank)
         columns = [
             column for column in zip([head.format(**mine[0]) for head in HEAD], *map(_cells, mine)) if any(column[1:])
         ]
@@ -175,11 +190,15 @@ def draw(results: Sequence[dict], out: Path) -> None:
             "labelled": r["labelled"],
             "seed": r["seed"],
             "NME": scores[r["result"]]["NME"],
+            "error_jitter": scores[r["result"]].get("error_jitter", np.nan),
             "runs": "",
         }
         for r in results
         for name, scores in r["lists"].items()
+        if not np.isnan(scores[r["result"]]["NME"])
     ]
+    if not rows:  # no list has labels
+        return
     full = _ours(results) or results[0]["method"]
     for figure in draw_comparison(
         Comparison(pd.DataFrame(rows), full, f"% of {NORMALISERS[results[0]['normaliser']]}")

@@ -1,4 +1,4 @@
-"""The measurement: predictions of trained models and pure metrics; OpenCV's DIS, the tracker's rival."""
+"""The measurement: predictions of trained models, and pure metrics of their errors and of their steadiness."""
 
 from tsal.utils.lazy import exports
 
@@ -8,4 +8,5 @@ __getattr__, __dir__, __all__ = exports(
     predictions=(
         "BATCH DETECTION_SOURCES GroundTruth metrics_rows predict predictions_table read_ground_truth table_errors"
     ),
+    steadiness="STEADINESS steady_numbers table_jitters",
 )

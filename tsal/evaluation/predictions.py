@@ -10,7 +10,9 @@ import torch
 from tqdm import tqdm
 
 from tsal.data import Face, FaceStore, plain_views, prefetch, to_float
+from tsal.evaluation.carried import flow_difference
 from tsal.evaluation.metrics import face_nme, is_degenerate, normaliser, summary
+from tsal.evaluation.steadiness import follows, inner_frames, steady_numbers, table_jitters
 from tsal.geometry import apply_affine, invert_affine
 from tsal.model import Detector
 from tsal.pseudo import detection_sources, fuse
@@ -94,14 +96,24 @@ def read_ground_truth(store: FaceStore, faces: Sequence[Face], kind: str, scheme
 
 
 def predictions_table(
-    models: dict[str, Detector], store: FaceStore, truth: GroundTruth, faces, device, workers: int = 2
+    models: dict[str, Detector],
+    store: FaceStore,
+    truth: GroundTruth,
+    faces,
+    device,
+    workers: int = 2,
+    consecutive: bool = False,
 ) -> dict[str, np.ndarray]:
-    """The table of a run: for M models, S sources, N faces, points (M, S, N, K, 2) px and scores (M, S, N, K)."""
+    """The table of a run: for M models, S sources, N faces, points (M, S, N, K, 2) px and scores (M, S, N, K).
+
+    ``consecutive``: whether images numbered one after another are neighbouring frames; then the table of lists that
+    have three of them also holds ``flow_difference`` (M, S, N, K) px, see :func:`flow_difference`.
+    """
     found = [
         predict(detector, store, faces, device, workers=workers, progress=f"predict {name}")
         for name, detector in models.items()
     ]
-    return {
+    table = {
         "list": truth.list_name,
         "path": truth.path,
         "row": truth.row,
@@ -115,6 +127,9 @@ def predictions_table(
         "points": np.stack([[one[name][0] for name in DETECTION_SOURCES] for one in found]),
         "scores": np.stack([[one[name][1] for name in DETECTION_SOURCES] for one in found]),
     }
+    if consecutive and inner_frames(after := follows(table)).any():
+        table["flow_difference"] = flow_difference(store, faces, table["points"], after, workers, "flow")
+    return table
 
 
 def table_errors(table: dict[str, np.ndarray]) -> np.ndarray:
@@ -123,15 +138,20 @@ def table_errors(table: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def metrics_rows(table: dict[str, np.ndarray]) -> list[dict]:
-    """Metrics by list, model and source, computed from the predictions table alone."""
-    errors = table_errors(table)
+    """Metrics by list, model and source, computed from the predictions table alone; with those of steadiness for a list
+    that has consecutive frames.
+    """
+    errors, jitters = table_errors(table), table_jitters(table)
     rows = []
     for name in dict.fromkeys(table["list"].tolist()):
         mine = table["list"] == name
+        steady = steady_numbers(table, jitters, mine)
         for m, model in enumerate(table["models"].tolist()):
             for s, source in enumerate(table["sources"].tolist()):
                 scored = errors[m, s, mine]
                 scored = scored[~np.isnan(scored)]
                 counts = {"faces": len(scored), "degenerate": int(table["degenerate"][mine].sum())}
-                rows.append({"list": name, "model": model, "source": source, **summary(scored), **counts})
+                rows.append(
+                    {"list": name, "model": model, "source": source, **summary(scored), **counts, **steady[m, s]}
+                )
     return rows

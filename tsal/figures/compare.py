@@ -30,7 +30,7 @@ def compare_runs(folders: Sequence[Path], out: Path) -> list[Path]:
 
 def method_table(found: Comparison) -> pd.DataFrame:
     """A row for each list, number of labelled faces and method: seeds, mean, standard deviation over seeds (NaN for
-    one), and the ``difference`` from the full method, paired over the seeds that both have.
+    one), mean error jitter, and the ``difference`` from the full method, paired over the seeds that both have.
     """
     scores, rows = found.scores, []
     for (name, labelled), mine in scores.groupby(["list", "labelled"], sort=False):
@@ -44,6 +44,7 @@ def method_table(found: Comparison) -> pd.DataFrame:
                 "seeds": len(one),
                 "mean": one.NME.mean(),
                 "std": one.NME.std(ddof=1),
+                "error_jitter": one.error_jitter.mean(),
             }
             row["difference"] = paired.mean() if method != found.full and len(paired) else np.nan
             rows.append(row | {"pairs": len(paired) if method != found.full else 0})
@@ -57,13 +58,19 @@ def comparison_tables(found: Comparison) -> dict[str, pd.DataFrame | str]:
         **{
             "mean": numbers["mean"].map(text("{:.2f}")),
             "std": numbers["std"].map(text("{:.2f}")),
+            "error_jitter": numbers.error_jitter.map(text("{:.3f}")),
             "difference": numbers.difference.map(text("{:+.2f}")),
         }
     )
     shown = shown.rename(
         columns={"mean": "NME %", "std": "deviation over seeds", "difference": "difference from the full method"}
     )
-    runs = found.scores.assign(NME=found.scores.NME.map("{:.2f}".format)).rename(columns={"NME": "NME %"})
+    shaken = found.scores.error_jitter.map(text("{:.3f}"))
+    runs = found.scores.assign(NME=found.scores.NME.map("{:.2f}".format), error_jitter=shaken)
+    runs = runs.rename(columns={"NME": "NME %"})
+    if found.scores.error_jitter.isna().all():
+        shown, runs = shown.drop(columns="error_jitter"), runs.drop(columns="error_jitter")
+    shown, runs = (one.rename(columns={"error_jitter": "error jitter %"}) for one in (shown, runs))
     tables: dict[str, pd.DataFrame | str] = {
         f"Methods (NME in {found.unit}; full method: {found.full})": shown,
         "Runs": runs,
@@ -103,8 +110,11 @@ def _no_ablation(found: Comparison) -> str:
 
 @styled
 def draw_comparison(found: Comparison) -> list[NamedFigure]:
-    """Methods with their seeds, NME against labels, and what each part is worth."""
-    return [_draw_methods(found), _draw_budgets(found), _draw_ablation(found)]
+    """Methods with their seeds, NME against labels, what each part is worth; and error jitter against NME, where it is
+    known.
+    """
+    steady = [_draw_steadiness(found)] if found.scores.error_jitter.notna().any() else []
+    return [_draw_methods(found), _draw_budgets(found), _draw_ablation(found), *steady]
 
 
 def _colours(found: Comparison) -> dict[str, str]:
@@ -245,4 +255,33 @@ def _draw_ablation(found: Comparison) -> NamedFigure:
         axes.set(ylim=(len(known) - 0.5, -0.5), xlabel=f"NME above that of {found.full}\n({found.unit})")
         axes.margins(x=0.1)
         axes.grid(False, axis="y")
+    return figure
+
+
+def _draw_steadiness(found: Comparison) -> NamedFigure:
+    """Error jitter against NME: a marker a method, the mean of its seeds, which are dots. Lower and further left is
+    better; a method that only smooths goes down and to the right.
+    """
+    scores, colours = found.scores.dropna(subset="error_jitter"), _colours(found)
+    panels = list(dict.fromkeys(zip(scores.list, scores.labelled)))
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    height = 2.4 * rows + 0.08 * len(colours)
+    figure = NamedFigure("compare-steadiness", COLUMN if columns == 1 else TEXT, height, layout="constrained")
+    marks = dict(zip(colours, "osD^vPX*<>" * (1 + len(colours) // 10)))
+    drawn = {}
+    for axes, (name, labelled) in zip(figure.subplots(rows, columns, squeeze=False).flat, panels):
+        mine = scores[(scores.list == name) & (scores.labelled == labelled)]
+        for method in (method for method in colours if method in set(mine.method)):
+            one, looks = mine[mine.method == method], {"color": colours[method], "marker": marks[method]}
+            if len(one) > 1:
+                axes.plot(one.NME, one.error_jitter, markersize=2, linestyle="", alpha=0.5, **looks)
+            edge = {"markeredgecolor": "black", "markeredgewidth": 0.4, "linestyle": "", "markersize": 5}
+            (drawn[method],) = axes.plot(one.NME.mean(), one.error_jitter.mean(), **looks, **edge)
+        axes.set(xlabel=f"NME\n({found.unit})", ylabel="error jitter (%)", title=f"{name}: {labelled} labelled faces")
+        axes.margins(0.12)
+    for axes in figure.axes[len(panels) :]:
+        axes.set_axis_off()
+    labels = [_short(method).replace("\n", ": ") for method in drawn]
+    figure.legend(drawn.values(), labels, loc="outside lower center", ncols=2 if columns == 1 else 4)
     return figure

@@ -30,7 +30,7 @@ INIT, SUPERVISED, TSAL = "supervised init", "supervised only", "TSAL"
 class Comparison(NamedTuple):
     """What the runs say: ``scores`` has a row for each evaluation list, method, number of labelled faces and seed."""
 
-    scores: pd.DataFrame  # list, method, labelled, seed, NME, runs (names of the folders)
+    scores: pd.DataFrame  # list, method, labelled, seed, NME, error_jitter (or NaN), runs (names of the folders)
     full: str  # the first run's method
     unit: str
 
@@ -63,22 +63,25 @@ def read_runs(folders: Sequence[Path]) -> Comparison:
     methods = _name_methods([config for config, _, _ in runs.values()])
     rows = []
     for (folder, (config, manifest, report)), names in zip(runs.items(), methods):
-        found = {(row["list"], row["model"]): row["NME"] for row in report["rows"] if row["source"] == "heatmap"}
+        found = {(row["list"], row["model"]): row for row in report["rows"] if row["source"] == "heatmap"}
         for list_name in dict.fromkeys(name for name, _ in found):
             for method, model in names.items():
-                nme = found.get((list_name, model), np.nan)
+                row = found.get((list_name, model), {})
+                nme, shaken = row.get("NME", np.nan), row.get("error_jitter", np.nan)
                 if nme is not None and np.isfinite(nme):
-                    rows.append((list_name, method, manifest["labelled"], config.seed, nme, folder.name))
+                    rows.append((list_name, method, manifest["labelled"], config.seed, nme, shaken, folder.name))
     if not rows:
         raise InputError("no run has a number to compare: their evaluation lists have no labels")
-    scores = pd.DataFrame(rows, columns=["list", "method", "labelled", "seed", "NME", "runs"])
+    scores = pd.DataFrame(rows, columns=["list", "method", "labelled", "seed", "NME", "error_jitter", "runs"])
     # runs of one seed share what was trained on labels alone: it counts once
     keys = ["list", "method", "labelled", "seed"]
     scores["list"], scores["method"] = (
         pd.Categorical(scores[name], scores[name].unique()) for name in ("list", "method")
     )
     scores = scores.groupby(keys, observed=True).agg(
-        NME=("NME", "mean"), runs=("runs", lambda names: ", ".join(dict.fromkeys(names)))
+        NME=("NME", "mean"),
+        error_jitter=("error_jitter", "mean"),
+        runs=("runs", lambda names: ", ".join(dict.fromkeys(names))),
     )
     first = next(iter(runs.values()))[0]
     unit = f"% of {NORMALISERS[first.data.normaliser]}" + ", transductive" * any(

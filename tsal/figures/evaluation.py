@@ -106,7 +106,7 @@ def _draw_jitter(run: Run) -> NamedFigure:
     lists = list(dict.fromkeys(clips.list))
     figure = NamedFigure("evaluation-jitter", COLUMN if len(lists) < 2 else TEXT, 2.6, layout="constrained")
     if not lists:
-        empty(figure.subplots(), "nothing to show: no evaluation list has\na labelled clip of three even frames")
+        empty(figure.subplots(), "nothing to show: no evaluation list has\na labelled clip of three consecutive frames")
         return figure
     for axes, name in zip(figure.subplots(1, len(lists), squeeze=False)[0], lists):
         mine = clips[clips.list == name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
@@ -22,15 +22,17 @@ def run_report(run: Run, source: str = "heatmap") -> str:
 
 def comparison_tables(run: Run, source: str = "heatmap") -> list[str]:
     """One aligned table an evaluation list, of one detection source. AUC and FR are shares; steps and seconds: init +
-    what followed.
+    what followed. Error jitter is shown where frames are consecutive, jitter where they have no labels.
     """
     numbers = table(run)
     numbers = numbers[numbers.source == source]
-    head = ["", "NME %", f"AUC@{TAU:.2f}", f"FR@{TAU:.2f}", "steps", "seconds"]
     tables, method = [], METHOD_TITLES.get(run.config.method, run.config.method)
     names = MODELS | {model: f"{method} {model}" for model in ("teacher", "student")}
     for name, rows in numbers.groupby("list", sort=False):
         first = rows.iloc[0]
+        if rows.NME.isna().all() and rows.jitter.notna().any():
+            tables.append(_steadiness_table(name, rows, names, source))
+            continue
         note = f"{name}: {first.faces} faces, normaliser {run.config.data.normaliser}, source {source}"
         note += f"; {first.degenerate} more not scored (degenerate normaliser)" if first.degenerate else ""
         note += (
@@ -38,12 +40,24 @@ def comparison_tables(run: Run, source: str = "heatmap") -> list[str]:
             if first.transductive
             else ""
         )
-        tables.append(f"{note}\n{align(head, [_cells(row, names) for _, row in rows.iterrows()])}")
+        columns = {"NME": "NME %"} | {key: key for key in (f"AUC@{TAU:.2f}", f"FR@{TAU:.2f}")}
+        columns |= {"error_jitter": "error jitter %"} if rows.error_jitter.notna().any() else {}
+        head = ["", *columns.values(), "steps", "seconds"]
+        tables.append(f"{note}\n{align(head, [_cells(row, names, columns) for _, row in rows.iterrows()])}")
     return tables
 
 
-def _cells(row: pd.Series, names: Mapping[str, str]) -> list[str]:
-    scores = [f"{row[key]:.3f}" for key in ("NME", f"AUC@{TAU:.2f}", f"FR@{TAU:.2f}")]
+def _steadiness_table(name: str, rows: pd.DataFrame, names: Mapping[str, str], source: str) -> str:
+    """Of a list without labels."""
+    frames = rows.inner_frames.iloc[0]
+    note = f"{name}: no labels; steadiness at {frames:.0f} frames between two others, in % of the box, source {source}"
+    columns = {"jitter": "jitter %", "flow_jitter": "flow jitter %", "flow_left_out": "left out %"}
+    lines = [[names.get(row.model, row.model), *(f"{row[key]:.3f}" for key in columns)] for _, row in rows.iterrows()]
+    return f"{note}\n{align(['', *columns.values()], lines)}"
+
+
+def _cells(row: pd.Series, names: Mapping[str, str], columns: Iterable[str]) -> list[str]:
+    scores = [f"{row[key]:.3f}" for key in columns]
     costs = [f"{row[f'init_{what}']:.0f} + {row[f'semi_{what}']:.0f}" for what in ("steps", "seconds")]
     return [names.get(row.model, row.model), *scores, *costs]
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from tsal.audit import Audit, calibrations, changes, is_measured, one_a_clip, source_table, step_table
 from tsal.data import group_clips
-from tsal.evaluation import jitter, table_errors
+from tsal.evaluation import STEADINESS, table_errors, table_jitters
 from tsal.figures.style import NORMALISERS, open_audit, run_file, unit
 from tsal.run import Run
 from tsal.utils import markdown_table, read_arrays, write_text
@@ -19,6 +19,14 @@ from tsal.utils import markdown_table, read_arrays, write_text
 TAU = 0.08  # of AUC and FR, a share of the normaliser
 NAMED = 8  # faces that got worse, by name
 SCORES = {"landmark": "landmark's disagreement", "frame": "frame's mean disagreement", "flow": "forward-backward error"}
+STEADY = {  # of the table
+    "jitter": "jitter %",
+    "flow_jitter": "flow jitter %",
+    "flow_left_out": "left out %",
+    "error_jitter": "error jitter %",
+    "label_jitter": "labels' jitter %",
+    "lag": "lag, frames",
+}
 Tables = Mapping[str, pd.DataFrame | str]  # title -> cells that are text, or a sentence where there is nothing to show
 
 
@@ -26,7 +34,8 @@ def table(run: Run) -> pd.DataFrame:
     """The run's numbers, a row for each list, model and source; NME in %, FR a share.
 
     Every method goes on from the init: ``steps`` and ``seconds`` are of all that made the model, ``init_*``,
-    ``semi_*`` and ``tracker_seconds`` their parts (NaN for a part whose time the run did not keep).
+    ``semi_*`` and ``tracker_seconds`` their parts (NaN for a part whose time the run did not keep). Numbers of
+    steadiness (:mod:`tsal.evaluation.steadiness`) are NaN for a list without consecutive frames.
     """
     report = json.loads(run_file(run, "metrics.json").read_text())
     times, kept = (
@@ -52,32 +61,31 @@ def table(run: Run) -> pd.DataFrame:
         steps = parts["init_steps"] + parts["semi_steps"]
         seconds = np.nansum([value for name, value in parts.items() if name.endswith("seconds")])
         whole = {"steps": steps, "seconds": seconds, "transductive": report.get("transductive", False)}
-        rows.append({name: row[name] for name in kept} | whole | parts)
+        steady = {name: row.get(name, np.nan) for name in (*STEADINESS, "inner_frames", "jitter_d")}
+        rows.append({name: row[name] for name in kept} | whole | parts | steady)
     return pd.DataFrame(rows)
 
 
 def clip_table(run: Run) -> pd.DataFrame:
-    """A row a labelled clip of three or more evenly spaced frames of an evaluation list, and model: mean NME and
-    jitter of the heatmap source, in %; jitter is over the clip's median normaliser. ``labels``: those landmarks' own
-    that are always visible.
+    """A row a clip of an evaluation list that has labels and three consecutive frames, and model: mean NME and mean
+    jitter of the heatmap source, in %. ``labels``: the jitter of the labels themselves.
     """
     predictions = read_arrays(run_file(run, "predictions.npz"))
     heatmap = predictions["sources"].tolist().index("heatmap")
-    errors = 100 * table_errors(predictions)[:, heatmap]
+    errors, jitters = 100 * table_errors(predictions)[:, heatmap], table_jitters(predictions)
     place = {key: i for i, key in enumerate(zip(predictions["list"].tolist(), predictions["row"].tolist()))}
     rows = []
-    for name, faces in run.lists.evaluate.items():
+    for name, faces in run.lists.evaluate.items() if jitters else ():
         for clip in group_clips(faces):
-            if len(clip.faces) < 3 or np.ptp(np.diff([int(Path(face.image).stem) for face in clip.faces])):
-                continue
             mine = [place[name, face.row] for face in clip.faces]
-            if np.isnan(errors[:, mine]).all():
+            inner = [i for i in mine if np.isfinite(jitters["jitter"][0, heatmap, i])]
+            if not inner or np.isnan(errors[:, mine]).all():
                 continue
-            d, seen = np.nanmedian(predictions["norm_px"][mine]), predictions["visible"][mine].all(0)
             for m, model in enumerate(predictions["models"].tolist()):
-                shaken = 100 * jitter(predictions["points"][m, heatmap][mine], d).mean()
+                shaken = 100 * jitters["jitter"][m, heatmap, inner].mean()
                 rows.append((name, clip.name, model, float(np.nanmean(errors[m, mine])), float(shaken)))
-            shaken = 100 * jitter(predictions["truth"][mine][:, seen], d).mean() if seen.any() else np.nan
+            known = jitters["label_jitter"][inner]
+            shaken = 100 * known[np.isfinite(known)].mean() if np.isfinite(known).any() else np.nan
             rows.append((name, clip.name, "labels", 0.0, float(shaken)))
     return pd.DataFrame(rows, columns=["list", "clip", "model", "NME", "jitter"])
 
@@ -86,7 +94,7 @@ def clip_table(run: Run) -> pd.DataFrame:
 
 
 def run_tables(run: Run) -> Tables:
-    """Results, tracker, jitter, and what the audit says of pseudo-labels. Errors: % of what the first title names."""
+    """Results, tracker, steadiness, and the audit of pseudo-labels. Errors: % of what the first title names."""
     mark = (
         ", transductive: unlabelled images of the lists may have been trained on"
         if run.config.data.transductive
@@ -95,7 +103,7 @@ def run_tables(run: Run) -> Tables:
     return {
         f"Results (errors in {unit(run).removesuffix(', transductive')}{mark})": _results(run),
         "Tracker (mean error, px of the input)": _tracker(run),
-        "Jitter of evaluated clips": _jitter(run),
+        "Steadiness of consecutive frames (heatmap source)": _steadiness(run),
     } | _pseudo_labels(open_audit(run))
 
 
@@ -107,9 +115,9 @@ def _results(run: Run) -> pd.DataFrame:
             "list": numbers.list,
             "model": numbers.model,
             "source": numbers.source,
-            "NME %": numbers.NME.map("{:.2f}".format),
-            f"AUC@{tau}": numbers[f"AUC@{tau}"].map("{:.3f}".format),
-            f"FR@{tau} %": (100 * numbers[f"FR@{tau}"]).map("{:.1f}".format),
+            "NME %": numbers.NME.map(_number),
+            f"AUC@{tau}": numbers[f"AUC@{tau}"].map(lambda value: _number(value, 3)),
+            f"FR@{tau} %": (100 * numbers[f"FR@{tau}"]).map(lambda value: _number(value, 1)),
             "faces": numbers.faces,
             "steps": [f"{a:.0f} + {b:.0f}" for a, b in numbers[["init_steps", "semi_steps"]].values],
             "time": [f"{seconds(a)} + {seconds(b)}" for a, b in numbers[["init_seconds", "semi_seconds"]].values],
@@ -142,15 +150,15 @@ def _tracker(run: Run) -> pd.DataFrame:
     return tracker_errors(json.loads(run_file(run, "tracker/metrics.json").read_text())).reset_index()
 
 
-def _jitter(run: Run) -> pd.DataFrame | str:
-    clips = clip_table(run)
-    if not len(clips):
-        return "Nothing to show: no evaluation list has a labelled clip of three even frames."
-    means = clips.groupby(["list", "model"], sort=False).agg(
-        clips=("clip", "size"), nme=("NME", "mean"), jitter=("jitter", "mean")
-    )
-    means = means.reset_index().rename(columns={"nme": "NME %", "jitter": "jitter %"})
-    return means.assign(**{name: means[name].map("{:.3f}".format) for name in ("NME %", "jitter %")})
+def _steadiness(run: Run) -> pd.DataFrame | str:
+    numbers = table(run)
+    numbers = numbers[(numbers.source == "heatmap") & numbers.inner_frames.notna()]
+    if not len(numbers):
+        return "Nothing to show: no evaluation list has three consecutive frames."
+    shown = pd.DataFrame({"list": numbers.list, "model": numbers.model, "frames": numbers.inner_frames.astype(int)})
+    for name, title in STEADY.items():
+        shown[title] = numbers[name].map(lambda value: _number(value, 3))
+    return shown.assign(**{"% of": numbers.jitter_d.map({"normaliser": run.config.data.normaliser, "box": "box"})})
 
 
 def _pseudo_labels(audit: Audit) -> dict[str, pd.DataFrame | str]:
@@ -204,8 +212,8 @@ def _worsened(audit: Audit) -> dict[str, pd.DataFrame | str]:
     return {f"Faces that {what}: {share}; the most, one a clip ({measure})": named if len(named) else "None."}
 
 
-def _number(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.2f}"
+def _number(value: float, digits: int = 2) -> str:
+    return "-" if np.isnan(value) else f"{value:.{digits}f}"
 
 
 def write_tables(tables: Tables, folder: Path, name: str) -> list[Path]:

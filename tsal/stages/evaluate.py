@@ -20,14 +20,15 @@ def evaluate_models(run: Run) -> list[dict]:
     faces = [face for faces in run.lists.evaluate.values() for face in faces]
     truth = read_ground_truth(run.store, faces, run.config.data.normaliser, run.scheme)
     models = {name: load_model(*place, device=run.device)[0] for name, place in files.items()}
-    table = predictions_table(models, run.store, truth, faces, run.device, run.config.data.workers)
+    data = run.config.data
+    table = predictions_table(models, run.store, truth, faces, run.device, data.workers, data.consecutive)
     write_arrays(run.folder / "predictions.npz", **table)
     rows = metrics_rows(table)
     unscored = [f"{truth.list_name[i]}:{truth.row[i]} {truth.path[i]}" for i in np.flatnonzero(truth.degenerate)]
     times = {path.parent.name: json.loads(path.read_text()) for path in sorted(run.folder.glob("*/time.json"))}
     report = {
-        "normaliser": run.config.data.normaliser,
-        "transductive": run.config.data.transductive,
+        "normaliser": data.normaliser,
+        "transductive": data.transductive,
         "rows": rows,
         "degenerate": unscored,
         "times": times,

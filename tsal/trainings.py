@@ -226,6 +226,13 @@ def final_tracker(run: Run, learner: str = "teacher", device: torch.device | Non
     return freeze_tracker(run, open_tracker(run).to(device or run.device))
 
 
+def measuring_tracker(run: Run) -> FrozenTracker | None:
+    """The run's own tracker, whatever the method takes its flow from; None where frames do not follow one another."""
+    if not run.config.data.consecutive:
+        return None
+    return freeze_tracker(run, load_tracker(run.folder / "tracker" / "model.pt", run.config, run.device))
+
+
 def snapshot_steps(steps: int, count: int) -> list[int]:
     """After which steps the models are kept beside the final ones: even stages of the run, without its end."""
     return sorted({round(steps * stage / count) for stage in range(1, count)} - {0, steps})

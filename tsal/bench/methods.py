@@ -23,7 +23,7 @@ from tsal.evaluation import STEADINESS, metrics_rows, predictions_table, read_gr
 from tsal.model_files import load_model
 from tsal.pseudo import PseudoLabeller
 from tsal.run import Run
-from tsal.trainings import schedule_steps, train_inits, train_semi, train_supervised_only
+from tsal.trainings import measuring_tracker, schedule_steps, train_inits, train_semi, train_supervised_only
 from tsal.utils import allowed_cores, describe_environment, write_text
 
 SHARED = ("init", "init-2", "tracker")  # made once a seed
@@ -84,13 +84,17 @@ def run_method(folder: Path, config: Config, out: Path) -> dict:
     faces = [face for faces in run.lists.evaluate.values() for face in faces]
     truth = read_ground_truth(run.store, faces, run.config.data.normaliser, run.scheme)
     models = {name: load_model(*place, device=run.device)[0] for name, place in files.items()}
-    table = predictions_table(models, run.store, truth, faces, run.device, consecutive=run.config.data.consecutive)
+    how = {"consecutive": run.config.data.consecutive, "tracker": measuring_tracker(run)}
+    table = predictions_table(models, run.store, truth, faces, run.device, **how)
     errors = 100 * table_errors(table)[:, table["sources"].tolist().index("heatmap")]  # (M, N) %
     names = table["models"].tolist()
-    rows, lists = [row for row in metrics_rows(table) if row["source"] == "heatmap"], {}
+    rows, lists = [row for row in metrics_rows(table) if row["source"] in ("heatmap", "window")], {}
     for name in run.lists.evaluate:
         scored = (table["list"] == name) & np.isfinite(errors[0])
-        lists[name] = {row["model"]: _kept(row) for row in rows if row["list"] == name}
+        lists[name] = {row["model"]: _kept(row) for row in rows if (row["list"], row["source"]) == (name, "heatmap")}
+        for row in rows:
+            if (row["list"], row["source"]) == (name, "window"):
+                lists[name][row["model"]]["window"] = _kept(row)
         # % a face, in the list's order
         lists[name]["faces"] = [round(float(v), 4) for v in errors[names.index(method.result), scored]]
     seconds = {p.parent.name: json.loads(p.read_text())["seconds"] for p in sorted(path.glob("*/time.json"))}

@@ -64,12 +64,19 @@ def compare(results: Sequence[dict], full: dict[str, float] | None = None, draws
                 [r["seconds"].get("semi", r["seconds"].get("supervised", np.nan)) for r in mine.values()]
             )
             row["steps"] = next(iter(mine.values()))["steps"]["semi"]
-            for key in STEADINESS:  # a column only where it is known: results of before there was one stay as they are
-                values = [r["lists"][name][r["result"]].get(key, np.nan) for r in mine.values()]
-                if np.isfinite(values).any():
-                    row[key] = np.nanmean(values)
+            # a column only where it is known: results of before there was one stay as they are
+            own = [r["lists"][name][r["result"]] for r in mine.values()]
+            row |= _means(own, STEADINESS)
+            steady = _means([one.get("window", {}) for one in own], ("NME", *STEADINESS))
+            row |= {f"window {key}": value for key, value in steady.items()}
             rows.append(row)
     return rows
+
+
+def _means(numbers: Sequence[dict], keys: Sequence[str]) -> dict[str, float]:
+    """Means over runs of what any of them knows."""
+    values = {key: [one.get(key, np.nan) for one in numbers] for key in keys}
+    return {key: float(np.nanmean(one)) for key, one in values.items() if np.isfinite(one).any()}
 
 
 def _ours(results: Sequence[dict]) -> str:
@@ -121,6 +128,7 @@ def other_inits(results: Sequence[dict]) -> list[str]:
     ]
 
 
+STEADY = ("error_jitter", "jitter", "flow_jitter", "window NME", "window error_jitter", "window flow_jitter")
 HEAD = (  # a column that is empty in a whole table is left out
     "method",
     "seeds",
@@ -130,6 +138,9 @@ HEAD = (  # a column that is empty in a whole table is left out
     "error jitter %",
     "jitter %",
     "flow jitter %",
+    "NME %, window",
+    "error jitter %, window",
+    "flow jitter %, window",
     "against supervised only",
     "95 % interval",
     "gap closed",
@@ -149,7 +160,7 @@ def _cells(row: dict) -> tuple[str, ...]:
         known(row["NME"], f"{row['NME']:.3f}") + known(row["std"], f" ± {row['std']:.3f}"),
         known(row["NME"], f"{row['AUC@0.08']:.3f}"),
         known(row["NME"], f"{row['FR@0.08']:.3f}"),
-        *(f"{row[key]:.3f}" if key in row else "" for key in ("error_jitter", "jitter", "flow_jitter")),
+        *(f"{row[key]:.3f}" if key in row else "" for key in STEADY),
         known(row["difference"], f"{row['difference']:+.3f} ({row['relative']:+.1f} %)"),
         known(row["low"], f"{row['low']:+.3f} ... {row['high']:+.3f}"),
         known(row["gap"], f"{row['gap']:.0f} %"),

@@ -13,10 +13,12 @@ from tsal.data import Face, FaceStore, plain_views, prefetch, to_float
 from tsal.evaluation.carried import flow_difference
 from tsal.evaluation.metrics import face_nme, is_degenerate, normaliser, summary
 from tsal.evaluation.steadiness import follows, inner_frames, steady_numbers, table_jitters
+from tsal.evaluation.windows import steady_lists
 from tsal.geometry import apply_affine, invert_affine
 from tsal.model import Detector
 from tsal.pseudo import detection_sources, fuse
 from tsal.schemes import Scheme
+from tsal.tracker import FrozenTracker
 
 DETECTION_SOURCES = ("heatmap", "centre", "fused")
 BATCH = 64
@@ -103,11 +105,14 @@ def predictions_table(
     device,
     workers: int = 2,
     consecutive: bool = False,
+    tracker: FrozenTracker | None = None,
 ) -> dict[str, np.ndarray]:
     """The table of a run: for M models, S sources, N faces, points (M, S, N, K, 2) px and scores (M, S, N, K).
 
     ``consecutive``: whether images numbered one after another are neighbouring frames; then the table of lists that
-    have three of them also holds ``flow_difference`` (M, S, N, K) px, see :func:`flow_difference`.
+    have three of them also holds ``flow_difference`` (M, S, N, K) px, see :func:`flow_difference`, and, with a tracker,
+    a further source: ``window``, the heatmap source made steady by its neighbours, see
+    :mod:`tsal.evaluation.windows`.
     """
     found = [
         predict(detector, store, faces, device, workers=workers, progress=f"predict {name}")
@@ -123,11 +128,17 @@ def predictions_table(
         "norm_px": truth.norm_px.astype(np.float32),
         "degenerate": truth.degenerate,
         "models": np.array(list(models)),
-        "sources": np.array(DETECTION_SOURCES),
-        "points": np.stack([[one[name][0] for name in DETECTION_SOURCES] for one in found]),
-        "scores": np.stack([[one[name][1] for name in DETECTION_SOURCES] for one in found]),
     }
-    if consecutive and inner_frames(after := follows(table)).any():
+    sources, followed = list(DETECTION_SOURCES), consecutive and inner_frames(after := follows(table)).any()
+    if followed and tracker:
+        sources.append("window")
+        steady = steady_lists([one["heatmap"][0] for one in found], faces, store, tracker, device, progress="window")
+        for one, points in zip(found, steady):
+            one["window"] = points, one["heatmap"][1]
+    table["sources"] = np.array(sources)
+    table["points"] = np.stack([[one[name][0] for name in sources] for one in found])
+    table["scores"] = np.stack([[one[name][1] for name in sources] for one in found])
+    if followed:
         table["flow_difference"] = flow_difference(store, faces, table["points"], after, workers, "flow")
     return table
 

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from tsal.data import Clip, FaceStore, frame_pairs, neighbours
+from tsal.data import Clip, Face, FaceStore, frame_pairs, group_clips, neighbours
 from tsal.pseudo import window_mean
 from tsal.tracker import FrozenTracker
 
+WINDOW = 3  # frames to either side, for every method alike
+VOTE_ERROR = 1.0  # px of the network's input
 FRAMES = 32  # of a clip at once
-
 IMAGE = np.array([[1.0, 0, 0], [0, 1.0, 0]])  # the view of the flows: the image itself
 
 
@@ -53,23 +54,23 @@ def steady_points(
     return found
 
 
-def steady_clips(
+def steady_lists(
     points: Sequence[np.ndarray],
-    clips: Sequence[Clip],
+    faces: Sequence[Face],
     store: FaceStore,
     tracker: FrozenTracker,
     device: torch.device,
     *,
-    window: int,
-    vote_error: float,
     progress: str = "",
 ) -> list[np.ndarray]:
-    """:func:`steady_points` of several clips, whose frames follow one another in the points (N, K, 2) of each model."""
+    """:func:`steady_points` of every clip of the rows, by windows of ``WINDOW`` frames to either side; points (N, K, 2)
+    px of each model. A single image keeps its points.
+    """
     found, start = [np.array(one, np.float32) for one in points], 0
-    for clip in tqdm(clips, desc=progress, disable=not progress, mininterval=1, unit="clip"):
+    for clip in tqdm(group_clips(faces), desc=progress, disable=not progress, mininterval=1, unit="clip"):
         rows = slice(start, start + len(clip.faces))
         steady = steady_points(
-            [one[rows] for one in points], clip, store, tracker, device, window=window, vote_error=vote_error
+            [one[rows] for one in points], clip, store, tracker, device, window=WINDOW, vote_error=VOTE_ERROR
         )
         for one, result in zip(steady, found):
             result[rows] = one

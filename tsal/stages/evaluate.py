@@ -9,7 +9,7 @@ import numpy as np
 from tsal.evaluation import metrics_rows, predictions_table, read_ground_truth
 from tsal.model_files import load_model
 from tsal.run import Run
-from tsal.trainings import model_files_of
+from tsal.trainings import measuring_tracker, model_files_of
 from tsal.utils import use_free_cores, write_arrays, write_text
 
 
@@ -21,7 +21,8 @@ def evaluate_models(run: Run) -> list[dict]:
     truth = read_ground_truth(run.store, faces, run.config.data.normaliser, run.scheme)
     models = {name: load_model(*place, device=run.device)[0] for name, place in files.items()}
     data = run.config.data
-    table = predictions_table(models, run.store, truth, faces, run.device, data.workers, data.consecutive)
+    how = {"workers": data.workers, "consecutive": data.consecutive, "tracker": measuring_tracker(run)}
+    table = predictions_table(models, run.store, truth, faces, run.device, **how)
     write_arrays(run.folder / "predictions.npz", **table)
     rows = metrics_rows(table)
     unscored = [f"{truth.list_name[i]}:{truth.row[i]} {truth.path[i]}" for i in np.flatnonzero(truth.degenerate)]

@@ -31,6 +31,25 @@ def test_the_profiles_and_budgets_that_the_readme_names_are_there():
     assert {"300w-50", "300w-120", "300w-1057", "ytf-40"} <= set(BUDGETS)
 
 
+@pytest.mark.parametrize("name", [name for name in BUDGETS if name.endswith("-dense")])
+def test_a_dense_budget_is_its_photographs_budget_with_consecutive_video_in_place_of_other_clips(name):
+    dense, plain = resolve("faces", name)[0], resolve("faces", name.removesuffix("-dense"))[0]
+    photographs = [path for path in plain.data.unlabelled if "unlabelled" in path and "YTF" not in path]
+    assert dense.data.labelled == plain.data.labelled
+    assert dense.data.unlabelled == (*photographs, "dense-train:unlabelled.txt")
+    assert dense.data.evaluate == (*plain.data.evaluate, "dense-val:unlabelled.txt")
+    assert dense.data.consecutive and not plain.data.consecutive
+    assert dense.semi.unlabelled_weight == plain.semi.unlabelled_weight
+    faces = [c.semi.clips * c.semi.frames + c.semi.images * (len(c.data.unlabelled) > 1) for c in (dense, plain)]
+    assert abs(faces[0] - faces[1]) <= 2  # of a step
+
+
+def test_a_budget_of_rendered_faces_changes_those_alone():
+    config, origins = resolve("demo", "dense-rendered", lists={"data.name": "rendered"})
+    assert (config.render.clips, config.render.frames, origins["render.frames"]) == (120, 24, "budget dense-rendered")
+    assert {name.partition(".")[0] for name in difference(Config(), config)} == {"render", "semi"}
+
+
 @pytest.mark.parametrize("name", PROFILES)
 def test_a_profile_is_scale_and_says_nothing_of_lists_or_targets(name):
     values = yaml.safe_load((CONFIG_FOLDER / "profiles" / f"{name}.yaml").read_text())
@@ -38,10 +57,11 @@ def test_a_profile_is_scale_and_says_nothing_of_lists_or_targets(name):
 
 
 @pytest.mark.parametrize("name", BUDGETS)
-def test_a_budget_is_lists_and_faces_a_step(name):
+def test_a_budget_is_lists_faces_a_step_or_rendered_faces(name):
     values = yaml.safe_load((CONFIG_FOLDER / "budgets" / f"{name}.yaml").read_text())
     everything, loaded = values.pop("all_labels", ""), Config().override(load_budget(name)).to_dict()
-    assert set(values) <= {"data", "semi"} and set(values.get("semi", {})) <= {"clips", "images", "unlabelled_weight"}
+    assert set(values) <= {"data", "semi", "render"}
+    assert set(values.get("semi", {})) <= {"clips", "frames", "images", "unlabelled_weight"}
     assert all(loaded[section][key] == value for section, items in values.items() for key, value in items.items())
     assert loaded["budget"] == name
     assert all_labels_budget(name) == everything and (not everything or everything in BUDGETS)

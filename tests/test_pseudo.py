@@ -9,18 +9,21 @@ import torch
 from toys import PAIRED, perfect_detection
 
 from tsal.config import ModelConfig
+from tsal.data.batches import neighbours
 from tsal.model import Detector
 from tsal.pseudo import (
     Source,
     check_sources,
     detection_sources,
     fuse,
+    propagated_source,
+    reconstructed_sources,
     to_view,
-    tracking_sources,
     weights_to_view,
 )
 from tsal.schemes import get_scheme
 from tsal.synthetic.dataset import render_clip
+from tsal.tracker.frozen import PairFlows
 from tsal.utils.errors import ConfigError
 
 TRACKED = ("tracked_heatmap", "tracked_centre")
@@ -167,13 +170,26 @@ def constant(dx: float, dy: float, pairs: int = 1) -> torch.Tensor:
     return torch.tensor([float(dx), float(dy)]).view(1, 2, 1, 1).expand(pairs, 2, 96, 96).clone()
 
 
-def track(points_next, *, forward=(3.4, -2.6), backward=(-3.4, 2.6), gate=0.0, start=POINTS):
+def track(points_next, *, forward=(3.4, -2.6), backward=(-3.4, 2.6), gate=0.0):
     """Frames 1 and 2 of three (frame 0 is a photograph); frame 2 is frame 1 moved by the flow."""
     found = perfect_detection(detector(), points_next, PAIRED)
-    heatmap = Source(torch.cat([start + 5, start, start + 9]), torch.ones(3, 4), torch.ones(3, 4, dtype=torch.bool))
-    return tracking_sources(
-        detector(), found, heatmap, constant(*forward), constant(*backward), torch.tensor([1]), torch.tensor([2]), gate
+    return reconstructed_sources(detector(), found, 3, constant(*forward), constant(*backward), torch.tensor([2]), gate)
+
+
+def propagate(
+    start, *, forward=(3.0, 1.0), backward=(-3.0, -1.0), seen=1.0, frames=2, window=1, trust=None, vote_error=1.0
+):
+    """The source ``propagated`` of a clip whose frames all move by the same flow, from the points (T, K, 2)."""
+    previous, following = neighbours(range(frames), window)
+    gaps = (following - previous).view(-1, 1, 1, 1)
+    ways = [gaps * constant(*way, len(previous)) for way in (forward, backward)]
+    sure = torch.full((len(previous), 1, 96, 96), seen)
+    flows = PairFlows(
+        torch.stack([torch.cat([way, sure], 1) for way in ways], 1), torch.eye(2, 3).expand(len(previous), 2, 3)
     )
+    whole = torch.ones(start.shape[:2])
+    heatmap = Source(start, whole, whole > 0)
+    return propagated_source(heatmap, whole if trust is None else trust, flows, previous, following, vote_error)
 
 
 def test_real_frames_have_a_heatmap_and_a_centre_source():
@@ -191,14 +207,50 @@ def test_of_several_centres_the_one_nearest_to_the_heatmap_is_taken():
     assert torch.allclose(detection_sources(detector(), found)["centre"].points, POINTS, atol=1e-3)
 
 
-def test_each_tracking_source_follows_a_known_motion_within_the_codec_s_accuracy():
+def test_each_source_on_a_rebuilt_frame_follows_a_known_motion_within_the_codec_s_accuracy():
     moved = POINTS + torch.tensor([3.4, -2.6])
     found = track(moved)
-    assert set(found) == {"tracked_heatmap", "tracked_centre", "propagated"}
-    for name, tolerance in (("tracked_heatmap", 0.1), ("tracked_centre", 1e-3), ("propagated", 1e-3)):
+    assert set(found) == {"tracked_heatmap", "tracked_centre"}
+    for name, tolerance in (("tracked_heatmap", 0.1), ("tracked_centre", 1e-3)):
         assert (found[name].points[2] - moved[0]).abs().max() < tolerance, name
         assert found[name].valid.tolist() == [[False] * 4, [False] * 4, [True] * 4], name
         assert found[name].flow_error[2].abs().max() < 1e-3 and found[name].flow_error[:2].isnan().all(), name
+
+
+def test_neighbours_on_both_sides_vote_for_a_frame_s_points():
+    # frame t's points lie at 40 + 3t, 40 + t but for noise in x: carried to one frame they differ by it alone
+    noise = torch.tensor([0.0, 0.6, -0.9, 0.0])
+    times = torch.arange(4.0)
+    start = torch.stack([40 + 3 * times + noise, 40 + times], -1)[:, None]  # (4, 1, 2)
+    near, far = propagate(start, frames=4), propagate(start, frames=4, window=3)
+    assert torch.allclose(near.points[1, 0], torch.tensor([43 + (0 - 0.9) / 2, 41.0]), atol=1e-4)
+    assert torch.allclose(far.points[1, 0], torch.tensor([43 + (0 - 0.9 + 0) / 3, 41.0]), atol=1e-4)
+    assert near.votes[:, 0].tolist() == pytest.approx([1, 2, 2, 1])
+    assert far.votes[:, 0].tolist() == pytest.approx([3] * 4)
+    one, all_valid = torch.ones(4, 1), torch.ones(4, 1, dtype=torch.bool)
+    own = {name: Source(start, one, all_valid) for name in ("heatmap", "centre")}
+    fused = fuse(own | {"propagated": far}, ("heatmap", "propagated"), 1.0)
+    mean = torch.tensor([43 + (0.6 - 0.9) / 4, 41.0])  # the frame's own point counts as one neighbour does
+    assert torch.allclose(fused.points[1, 0], mean, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "miss, width, vote", [(0.0, 1.0, 1.0), (1.0, 1.0, 0.3679), (1.0, 2.0, 0.7788), (5.0, 0.0, 1.0)]
+)
+def test_a_vote_falls_with_the_forward_backward_error(miss, width, vote):
+    found = propagate(POINTS.repeat(2, 1, 1), backward=(-3.0 + miss, -1.0), vote_error=width)
+    assert found.votes.flatten().tolist() == pytest.approx([vote] * 8, abs=1e-3)
+    assert found.flow_error.flatten().tolist() == pytest.approx([miss] * 8, abs=1e-3)
+
+
+def test_what_is_hidden_or_not_trusted_or_leaves_the_crop_has_less_of_a_vote_or_none():
+    start = POINTS.repeat(2, 1, 1)
+    assert propagate(start, seen=0.25).votes.flatten().tolist() == pytest.approx([0.25] * 8)
+    trust = torch.tensor([[0.5], [1.0]]).expand(2, 4)
+    assert propagate(start, trust=trust).votes.tolist() == [[1.0] * 4, [0.5] * 4]  # that of the frame it comes from
+    leaves = propagate(start, forward=(40.0, 0.0), backward=(-40.0, 0.0))
+    assert leaves.valid[1].tolist() == [True, False, True, True]  # landmark 1 goes to x = 102.3
+    assert leaves.flow_error[1].isnan().tolist() == [False, True, False, False]
 
 
 def test_on_rendered_clips_each_source_is_as_good_as_its_codec():
@@ -210,9 +262,12 @@ def test_on_rendered_clips_each_source_is_as_good_as_its_codec():
         points = torch.tensor(clip.points)
         perfect = perfect_detection(detector, points, get_scheme("68"), sigma=5.0)
         sources = detection_sources(detector, perfect)
-        flows = torch.tensor(clip.flow_forward), torch.tensor(clip.flow_backward)
-        sources |= tracking_sources(
-            detector, perfect.rows(following), sources["heatmap"], *flows, previous, following, 0.0
+        ways = torch.tensor(clip.flow_forward), torch.tensor(clip.flow_backward)
+        sources |= reconstructed_sources(detector, perfect.rows(following), 3, *ways, following, 0.0)
+        shown = [torch.cat([way, torch.ones_like(way[:, :1])], 1) for way in ways]
+        flows = PairFlows(torch.stack(shown, 1), torch.eye(2, 3).expand(2, 2, 3))
+        sources["propagated"] = propagated_source(
+            sources["heatmap"], torch.ones(3, 68), flows, previous[:2], following[:2], 1.0
         )
         inner = ((points > 15) & (points < 112)).all(-1)  # three sigma from the border
         seen = torch.tensor(clip.visible[:-1] & clip.visible[1:]) & inner[1:] & inner[:-1]
@@ -229,13 +284,12 @@ def test_a_point_that_comes_from_outside_the_frame_is_not_valid():
     found = track(POINTS, forward=(40.0, 0.0), backward=(-40.0, 0.0))  # landmark 0 at x = 30.2 comes from x = -9.8
     assert found["tracked_heatmap"].valid[2].tolist() == [False, True, True, True]
     assert found["tracked_centre"].valid[2].tolist() == [False, True, True, True]
-    assert found["propagated"].valid[2].tolist() == [True, False, True, True]  # landmark 1 goes to x = 102.3
 
 
 @pytest.mark.parametrize("gate, valid", [(0.0, True), (4.9, False), (5.1, True)])
 def test_the_gate_takes_points_with_a_small_forward_backward_error(gate, valid):
     found = track(POINTS, forward=(3.0, 4.0), backward=(0.0, 0.0), gate=gate)  # they miss each other by 5 px
-    for name in ("tracked_heatmap", "tracked_centre", "propagated"):
+    for name in ("tracked_heatmap", "tracked_centre"):
         assert found[name].valid[2].tolist() == [valid] * 4, name
         assert found[name].flow_error[2].tolist() == pytest.approx([5.0] * 4, abs=1e-3), name
         assert not found[name].valid[:2].any(), name
@@ -243,17 +297,9 @@ def test_the_gate_takes_points_with_a_small_forward_backward_error(gate, valid):
 
 def test_without_pairs_every_tracking_source_is_silent():
     empty = torch.empty(0, dtype=torch.long)
-    heatmap = Source(POINTS, torch.ones(1, 4), torch.ones(1, 4, dtype=torch.bool))
-    found = tracking_sources(
-        detector(),
-        perfect_detection(detector(), POINTS[:0], PAIRED),
-        heatmap,
-        constant(0, 0, 0),
-        constant(0, 0, 0),
-        empty,
-        empty,
-        0.0,
-    )
+    none = perfect_detection(detector(), POINTS[:0], PAIRED)
+    found = reconstructed_sources(detector(), none, 1, constant(0, 0, 0), constant(0, 0, 0), empty, 0.0)
+    found["propagated"] = propagate(POINTS, frames=1)
     assert all(not s.valid.any() and s.points.isfinite().all() and s.flow_error.isnan().all() for s in found.values())
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
-from toys import PAIRED, config, perfect_detection, random_batch
+from toys import PAIRED, Shift, config, perfect_detection, random_batch
 
 from tsal import trainer
 from tsal.averaging import distance
@@ -20,7 +21,7 @@ from tsal.pseudo import PseudoLabels
 from tsal.schemes import generic_scheme
 from tsal.supervision import consistency_loss, detector_loss, structure_loss
 from tsal.tracker.frozen import FrozenTracker
-from tsal.tracker.network import FlowNet
+from tsal.tracker.network import FlowEstimate, FlowNet
 from tsal.trainer import Context, Learner, TeacherStudent, asynchronous_step, supervised_step
 from tsal.utils.parallel import in_turn, side_by_side
 
@@ -436,7 +437,8 @@ def test_each_member_uses_its_own_tracker():
 
         def forward(self, first, second, both=False):
             self.calls += 1
-            return [torch.full((2 * len(first), 2, *first.shape[-2:]), self.flow)]
+            flow = torch.full((2 * len(first), 2, *first.shape[-2:]), self.flow)
+            return FlowEstimate([flow], torch.full_like(flow[:, :1], 20.0))
 
     still, drifting = Still(0.0), Still(3.0)
     teacher, student, report = step("tsal.ema_direction=none", trackers={"teacher": still, "student": drifting})
@@ -444,6 +446,37 @@ def test_each_member_uses_its_own_tracker():
     assert (still.calls, drifting.calls) == (1, 1)
     assert torch.equal(vector(teacher), vector(same[0])) and not torch.equal(vector(student), vector(same[1]))
     assert report["flow_error"].item() == pytest.approx(math.hypot(6, 6), rel=1e-4)  # both ways by 3 px: they miss by 6
+
+
+def agreement(points: torch.Tensor, flow: tuple[float, float], **batch) -> torch.Tensor:
+    """The loss of a student that says ``points`` (T, 1, 2) on the strong views of a clip that moves by ``flow``."""
+    chosen = small("tsal.agreement_weight=1", "tsal.teacher_lr=0")
+    student = SimpleNamespace(detector=SimpleNamespace(heatmap=lambda detection: (points, None)))
+    pair = SimpleNamespace(student=student, trackers={"student": FrozenTracker(Shift(*flow))})
+    context = Context(chosen, PAIRED, torch.device("cpu"))
+    return trainer._agreement_loss(pair, None, random_batch(1, [len(points)], 1, **batch), context)
+
+
+def test_a_student_agrees_with_itself_where_its_points_move_as_the_flow_does():
+    moved = torch.tensor([[[20.0, 20.0]], [[23.0, 21.0]]])
+    assert agreement(moved, (3.0, 1.0)) < 1e-3
+    # 0.5 px off along x: smooth-L1 of 0.125 for each of both ways
+    assert agreement(moved + torch.tensor([[[0.0, 0]], [[0.5, 0]]]), (3.0, 1.0)) == pytest.approx(0.125, abs=2e-3)
+
+
+def test_a_student_s_disagreement_moves_both_frames_points_towards_each_other():
+    points = torch.tensor([[[20.0, 20.0]], [[23.5, 21.0]]], requires_grad=True)
+    agreement(points, (3.0, 1.0)).backward()
+    assert points.grad[0, 0, 0] < 0 < points.grad[1, 0, 0]
+    assert torch.allclose(points.grad[0], -points.grad[1], atol=1e-3)
+
+
+def test_agreement_is_a_term_of_the_student_alone_where_frames_follow_one_another():
+    for consecutive in ("true", "false"):
+        options = "tsal.agreement_weight=2", f"data.consecutive={consecutive}", "tsal.sources=heatmap"
+        _, _, report = step(*options)
+        assert finite(report) and ("student_agreement" in report) == (consecutive == "true")
+        assert "teacher_agreement" not in report
 
 
 class Asked(nn.Module):
@@ -455,7 +488,8 @@ class Asked(nn.Module):
 
     def forward(self, first, second, both=False):
         self.pairs += len(first)
-        return [torch.zeros(2 * len(first), 2, *first.shape[-2:])]
+        still = torch.zeros(2 * len(first), 2, *first.shape[-2:])
+        return FlowEstimate([still], still[:, :1] + 20)
 
 
 @pytest.mark.parametrize("memory_mb, asked", [(50, 2), (0, 4)], ids=["kept", "no memory"])

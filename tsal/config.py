@@ -1,8 +1,8 @@
 """The config of a run: profile < budget < lists of the command line < method < ``--set``, the later wins.
 
 A profile (``configs/profiles``) is scale: model, steps, batch, rendering, tracker. A budget (``configs/budgets``) is
-data: lists, and how many faces of each kind a step has. A method (``configs/methods``) is what is learned from: every
-``tsal.*`` setting, whole.
+data: lists and how many faces of each kind a step has, or which faces are rendered. A method (``configs/methods``) is
+what is learned from: every ``tsal.*`` setting, whole.
 """
 
 from __future__ import annotations

@@ -128,12 +128,25 @@ def propagated_source(
     return Source(points, mean, valid, apart, total)
 
 
+def window_mean(
+    points: Tensor, trust: Tensor, flows: PairFlows, previous: Tensor, following: Tensor, vote_error: float
+) -> Tensor:
+    """Points (U, K, 2) of frames -> their mean with those of their neighbours, carried to them; see
+    :func:`propagated_source`. A frame's own point has its trust as its vote.
+    """
+    to, votes, (carry, _) = carried_votes(points, trust, flows, previous, following, vote_error)
+    total = trust.index_add(0, to, votes)
+    return (trust[..., None] * points).index_add(0, to, votes[..., None] * carry) / total.clamp_min(1e-12)[..., None]
+
+
 def carried_votes(
     points: Tensor, trust: Tensor, flows: PairFlows, previous: Tensor, following: Tensor, vote_error: float
 ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-    """Points (U, K, 2) carried along all P pairs, both ways -> frames (2P,) that they are carried to, votes (2P, K), and
-    carried points (2P, K, 2) px with their forward-backward error (2P, K) px. The first P go from previous to following
-    frames.
+    """Points (U, K, 2) carried along all P pairs, first from the previous frames to the following ones, then back.
+
+    Returns:
+        frames (2P,) that they are carried to, votes (2P, K), and the carried points (2P, K, 2) px with their
+        forward-backward error (2P, K) px.
     """
     ways = flows.carry(points[previous]), flows.carry(points[following], backward=True)
     carry, error, stays, seen = (torch.cat(parts) for parts in zip(*ways))

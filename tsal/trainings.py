@@ -26,7 +26,15 @@ BATCHES = 31  # added to the seed of weights: the same labelled rows in the same
 
 
 def batch_maker(
-    run: Run, seed: int, *, labelled: int, clips: int = 0, images: int = 0, frames: int = 1, pairs: bool = False
+    run: Run,
+    seed: int,
+    *,
+    labelled: int,
+    clips: int = 0,
+    images: int = 0,
+    frames: int = 1,
+    window: int = 1,
+    pairs: bool = False,
 ) -> BatchMaker:
     """Batches of so many labelled faces, clips of ``frames`` frames, and single images.
 

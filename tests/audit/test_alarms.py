@@ -57,7 +57,7 @@ def test_what_goes_wrong_is_told(changes, said):
 def labelled(sources, target) -> LabellerOutput:
     """Labels with no pair of frames, so that nothing is reconstructed."""
     nothing = torch.zeros(0, 1, 1, 1)
-    return LabellerOutput(sources, target, Detection([nothing], nothing, nothing))
+    return LabellerOutput(sources, target, Detection([nothing], nothing, nothing), torch.zeros(0, dtype=torch.long))
 
 
 def test_errors_are_shares_of_the_face_where_the_truth_is_known():

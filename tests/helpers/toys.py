@@ -11,7 +11,7 @@ from torch import nn
 
 from tsal.codecs import CentreCodec, HeatmapCodec, to_distribution, with_background
 from tsal.config import Config
-from tsal.data.batches import Batch, Part
+from tsal.data.batches import Batch, Part, neighbours
 from tsal.data.lists import Clip, Face
 from tsal.data.pairs import FramePairs
 from tsal.geometry import pixel_grid
@@ -88,7 +88,9 @@ def perfect_detection(detector: Detector, points: torch.Tensor, scheme: Scheme, 
     return Detection([maps.clone() for _ in range(detector.config.stages)], far_logits(hit), offsets)
 
 
-def random_batch(labelled: int, clips: list[int], landmarks: int, side: int = 64, seed: int = 0) -> Batch:
+def random_batch(
+    labelled: int, clips: list[int], landmarks: int, side: int = 64, seed: int = 0, window: int = 1
+) -> Batch:
     """A batch of noise; ``clips`` holds the number of frames of each clip (1: a photograph)."""
     generator = torch.Generator().manual_seed(seed)
     frames = sum(clips)
@@ -97,7 +99,7 @@ def random_batch(labelled: int, clips: list[int], landmarks: int, side: int = 64
         return torch.randint(0, 256, (count, 3, side, side), generator=generator, dtype=torch.uint8)
 
     place = [p for length in clips for p in range(length)]
-    following = torch.tensor([i for i, p in enumerate(place) if p > 0], dtype=torch.long)
+    previous, following = neighbours(place, window)
     still = torch.eye(2, 3).repeat(len(following), 1, 1)
     return Batch(
         labelled=random_images(labelled),
@@ -109,12 +111,17 @@ def random_batch(labelled: int, clips: list[int], landmarks: int, side: int = 64
         flipped=torch.zeros(frames, dtype=torch.bool),
         size=torch.full((frames,), 40.0),
         clip=torch.tensor([i for i, length in enumerate(clips) for _ in range(length)], dtype=torch.long),
-        previous=following - 1,
+        previous=previous,
         following=following,
         seed=5,
         labelled_part=Part(tuple(range(labelled)), labelled),
         unlabelled_part=Part(tuple(range(frames)), frames),
-        pairs=FramePairs(tuple(map(str, following.tolist())), weak[following - 1], weak[following], still),
+        pairs=FramePairs(
+            tuple(f"{i} {j}" for i, j in zip(previous.tolist(), following.tolist())),
+            weak[previous],
+            weak[following],
+            still,
+        ),
     )
 
 

@@ -150,6 +150,61 @@ def test_frames_are_taken_by_count_or_by_time(tmp_path, options, frames):
     assert [int(Path(face.image).stem) for face in listed(tmp_path)] == frames
 
 
+def pulled_down(count: int) -> list[np.ndarray]:
+    """Frames of a scene of which each fourth is shown twice, the second time with other compression noise."""
+    rng, frames = np.random.default_rng(0), []
+    for number, frame in enumerate(scene(0, count)):
+        frames.append(frame)
+        if number % 4 == 3:
+            frames.append(np.clip(frame.astype(int) + rng.integers(-1, 2, frame.shape), 0, 255).astype(np.uint8))
+    return frames
+
+
+@pytest.mark.parametrize(
+    "options, images",
+    [({}, range(20)), ({"every": 3}, range(0, 20, 3)), ({"fps": 12.5}, [0, 2, 4, 5, 7, 8, 10, 12, 13, 15, 16, 18])],
+)
+def test_repeated_frames_are_left_out_and_the_images_numbers_do_not_count_them(tmp_path, options, images):
+    manifest = made(tmp_path, write_video(tmp_path / "v.avi", pulled_down(20)), every_frame(25), **options)
+    (clip,) = group_clips(listed(tmp_path))
+    assert [int(Path(face.image).stem) for face in clip.faces] == list(images)
+    for face, row in zip(clip.faces, table(tmp_path, "frames.csv"), strict=True):
+        number = int(Path(face.image).stem)
+        assert int(row["image"]) == number and int(row["frame"]) == number + number // 4
+        cut = scene(0, 20)[number][10:111, 20:121, ::-1]
+        assert np.abs(read_image(tmp_path / "made" / face.image).astype(int) - cut).mean() < 8
+    counts = {item["what"]: item["found"] for item in manifest["counts"]}
+    assert counts["frames that repeat the one before, left out"] == 5
+
+
+def test_a_long_track_becomes_several_clips_of_even_length_with_windows_of_their_own(tmp_path):
+    path = write_video(tmp_path / "v.avi", scene(0, 20))
+    rows = [(n, 10 + 5 * n, 50, 30 + 5 * n, 70, "a") for n in range(20)]
+    made(tmp_path, path, rows, "frame,x1,y1,x2,y2,track", longest=8)
+    clips = group_clips(listed(tmp_path))
+    assert [(clip.name, len(clip.faces)) for clip in clips] == [
+        ("clips/v-s000-f00-p00", 7),
+        ("clips/v-s000-f00-p01", 7),
+        ("clips/v-s000-f00-p02", 6),
+    ]
+    for track in table(tmp_path, "tracks.csv"):
+        assert int(track["x2"]) - int(track["x1"]) < 90  # of the whole track: 146
+    for face, row in zip(listed(tmp_path), table(tmp_path, "frames.csv"), strict=True):
+        x = next(int(t["x1"]) for t in table(tmp_path, "tracks.csv") if t["clip"] == row["clip"])
+        assert face.box[0] + x == pytest.approx(float(row["x1"]), abs=0.02)
+    made(tmp_path, path, rows, "frame,x1,y1,x2,y2,track")
+    assert [entry.name for entry in (tmp_path / "made" / "clips").iterdir()] == ["v-s000-f00"]
+
+
+def test_of_faces_seen_at_once_only_the_largest_is_kept_where_asked_and_one_that_is_alone_always(tmp_path):
+    path = write_video(tmp_path / "v.avi", scene(0, 20))
+    places = {"a": (0, 12, 50, 40, 90, 80), "b": (2, 12, 10, 10, 40, 40), "c": (11, 20, 110, 60, 130, 80)}
+    rows = [(n, *box, track) for track, (start, end, *box) in places.items() for n in range(start, end)]
+    for largest, firsts in ((False, ["0", "2", "11"]), (True, ["0", "11"])):  # c is beside a in one frame of nine
+        made(tmp_path, path, rows, "frame,x1,y1,x2,y2,track", largest=largest)
+        assert [row["first"] for row in table(tmp_path, "tracks.csv")] == firsts
+
+
 def test_other_options_replace_the_images_without_finding_the_faces_again(tmp_path, monkeypatch):
     path = write_video(tmp_path / "v.avi", scene(0, 20))
     made(tmp_path, path, every_frame(20), every=1)
@@ -312,11 +367,11 @@ def test_a_phone_s_rotated_video_is_upright(tmp_path, degrees, turn):
     [(161, 121, "MJPG", ".avi"), (99, 121, "mp4v", ".MP4"), (160, 120, "MJPG", ".mkv"), (16, 16, "MJPG", ".mov")],
 )
 def test_sizes_and_containers(tmp_path, width, height, codec, suffix):
-    path = write_video(tmp_path / f"v{suffix.lower()}", scene(0, 6, width, height), codec=codec).rename(
+    path = write_video(tmp_path / f"v{suffix.lower()}", scene(0, 5, width, height), codec=codec).rename(
         tmp_path / f"V{suffix}"
     )
-    made(tmp_path, path, every_frame(6, (2, 2, 12, 12)))
-    assert len(listed(tmp_path)) == 6 and listed(tmp_path)[0].image == "clips/V-s000-f00/000000.jpg"
+    made(tmp_path, path, every_frame(5, (2, 2, 12, 12)))
+    assert len(listed(tmp_path)) == 5 and listed(tmp_path)[0].image == "clips/V-s000-f00/000000.jpg"
 
 
 def test_a_grey_video_is_a_video(tmp_path):
@@ -519,6 +574,7 @@ def test_a_video_without_a_face_an_empty_folder_another_file_and_none_at_all_are
         ({"fps": 0}, "fps = 0"),
         ({"fps": float("nan")}, "fps = nan"),
         ({"fps": 5, "every": 2}, "give one of them"),
+        ({"longest": 1}, "longest = 1"),
         ({"min_face": 0}, "min_face = 0"),
         ({"min_face": float("nan")}, "min_face = nan"),
     ],

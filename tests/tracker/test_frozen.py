@@ -45,7 +45,7 @@ def pairs(*keys: str, to_view: torch.Tensor = STILL) -> FramePairs:
 def test_a_flow_in_a_view_is_turned_and_scaled_like_the_view():
     # twice as large and turned by 90 degrees: what goes right by 3 and down by 1 goes down by 6 and left by 2
     turn = torch.tensor([[0.0, -2.0, 31.0], [2.0, 0.0, 0.0]])
-    forward, backward = FrozenTracker(Shift(3.0, 1.0))(pairs("a", to_view=turn))
+    forward, backward = FrozenTracker(Shift(3.0, 1.0))(pairs("a", to_view=turn)).in_view(slice(None))
     assert torch.allclose(forward, torch.tensor([-2.0, 6.0]).view(1, 2, 1, 1).expand_as(forward), atol=1e-5)
     assert torch.allclose(backward, -forward, atol=1e-5)
 
@@ -59,10 +59,10 @@ def test_a_flow_is_found_under_the_pixel_that_it_is_of():
 
 def test_a_pair_is_computed_once_while_there_is_memory():
     net = Counted()
-    tracker = FrozenTracker(net, memory_mb=1.5 * 2 * 2 * SIDE * SIDE * 2 / 2**20)  # one pair and a half
-    first = tracker(pairs("a", "b"))[0]
+    tracker = FrozenTracker(net, memory_mb=1.5 * 2 * 3 * SIDE * SIDE * 2 / 2**20)  # one pair and a half
+    first = tracker(pairs("a", "b")).flows
     assert net.pairs == 2
-    again = tracker(pairs("a", "b", "c"))[0]
+    again = tracker(pairs("a", "b", "c")).flows
     assert net.pairs == 4  # "b" found no space
     assert torch.equal(first, again[:2])
 
@@ -71,7 +71,7 @@ def test_flows_on_disk_serve_another_run_with_the_same_weights_alone(tmp_path):
     net, disk = Counted(), CropFolder(tmp_path, 10)
     made = FrozenTracker(net, disk=disk)(pairs("a"))
     read = FrozenTracker(net, disk=CropFolder(tmp_path, 10))(pairs("a"))
-    assert net.pairs == 1 and all(torch.equal(a, b) for a, b in zip(made, read))
+    assert net.pairs == 1 and torch.equal(made.flows, read.flows)
     net.register_buffer("weight", torch.ones(1))
     FrozenTracker(net, disk=disk)(pairs("a"))
     assert net.pairs == 2
@@ -87,8 +87,29 @@ def test_a_flow_that_is_cut_short_on_disk_is_computed_anew(tmp_path):
 
 
 def test_no_pairs_have_no_flow():
-    forward, backward = FrozenTracker(nn.Identity())(pairs())
+    flows = FrozenTracker(nn.Identity())(pairs())
+    forward, backward = flows.in_view(slice(None))
     assert forward.shape == backward.shape == (0, 2, SIDE, SIDE)
+    assert flows.carry(torch.zeros((0, 4, 2))).points.shape == (0, 4, 2)
+
+
+def test_a_point_of_a_turned_view_is_carried_along_the_flow_of_the_pair_s_own_crop():
+    turn = torch.tensor([[0.0, -2.0, 31.0], [2.0, 0.0, 0.0]])  # twice as large, turned by 90 degrees
+    flows = FrozenTracker(Shift(3.0, 1.0))(pairs("a", to_view=turn))
+    points = torch.tensor([[[11.0, 20.0], [11.0, 58.0]]])  # (10, 10) and (29, 10) of the crop
+    there = flows.carry(points)
+    assert torch.allclose(there.points, points + torch.tensor([-2.0, 6.0]), atol=1e-4)
+    assert there.inside.tolist() == [[True, False]]  # the second goes to x = 32 of 32 px
+    assert there.error.abs().max() < 1e-4 and (there.seen > 0.99).all()
+    back = flows.carry(there.points, backward=True)
+    assert torch.allclose(back.points, points, atol=1e-4) and back.inside.tolist() == [[True, False]]
+
+
+def test_the_forward_backward_error_is_in_pixels_of_the_pair_s_own_crop():
+    net, twice = Shift(3.0, 1.0), torch.tensor([[2.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
+    flows = FrozenTracker(net)(pairs("a", to_view=twice))
+    flows.flows[:, 1, 1] += 1.5  # the way back misses by 1.5 px of the crop, 3 px of the view
+    assert torch.allclose(flows.carry(torch.tensor([[[20.0, 20.0]]])).error, torch.tensor([[1.5]]), atol=1e-3)
 
 
 def crops(clip: RenderedClip, affine: np.ndarray) -> list[torch.Tensor]:
@@ -107,8 +128,8 @@ def test_a_flow_that_is_moved_into_a_view_is_as_right_as_one_computed_there(shar
         plain = crop_affine(box, 96, 1.35)
         view = crop_affine(box, 96, 1.35, scale=1 + 0.15 * drawn[0], rotation=30 * drawn[1], shift=0.08 * drawn[2:])
         to_view = torch.tensor(compose_affine(view, invert_affine(plain)), dtype=torch.float32)[None]
-        flow = tracker(FramePairs(("a",), *crops(clip, plain), to_view))[0]
-        computed = track_frames(net, *map(to_float, crops(clip, view)))[0]
+        flow = tracker(FramePairs((str(seed),), *crops(clip, plain), to_view)).in_view(slice(None))[0]
+        computed = track_frames(net, *map(to_float, crops(clip, view)))[0][:, :2]
         before, after = (torch.tensor(apply_affine(view, points), dtype=torch.float32) for points in clip.points)
         seen = torch.tensor(clip.visible.all(0)) & (before > 0).all(1) & (before < 95).all(1)
         ways = [sample(way, before[None])[0].T for way in (flow, computed)]

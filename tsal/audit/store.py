@@ -88,7 +88,7 @@ def audit_model(
         crops, affines = plain_views(store, [clip.faces for clip in group])
         images = to_float(crops.to(device))
         place = np.concatenate([np.arange(len(clip.faces)) for clip in group])
-        previous, following = (torch.tensor(ends, device=device) for ends in neighbours(place, labeller.window))
+        previous, following = (ends.to(device) for ends in neighbours(place.tolist(), labeller.window))
         faces = [face for clip in group for face in clip.faces]
         pairs = frame_pairs(
             store, ((faces[i], faces[j], affines[j]) for i, j in zip(previous.tolist(), following.tolist()))

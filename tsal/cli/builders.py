@@ -65,10 +65,14 @@ def _photograph_options(parser: argparse.ArgumentParser) -> None:
 
 def _video_options(parser: argparse.ArgumentParser) -> None:
     add_finder(parser)
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="each n-th frame (%(default)s)")
+    parser.add_argument(
+        "--every", type=int, default=1, metavar="N", help="each n-th of the frames that are no repeats (%(default)s)"
+    )
     parser.add_argument(
         "--fps", type=float, metavar="F", help="instead, at most so many frames a second, by the frames' own times"
     )
+    parser.add_argument("--longest", type=int, metavar="N", help="a clip of more than N frames becomes several")
+    parser.add_argument("--largest", action="store_true", help="of faces seen at once only the largest")
 
 
 def run_builder(arguments: argparse.Namespace) -> None:

@@ -84,14 +84,16 @@ def positions(count: int, seed: int, start: int, size: int) -> np.ndarray:
     return out
 
 
-def neighbours(places: Iterable[int], window: int) -> tuple[list[int], list[int]]:
-    """All pairs of frames of one clip that are at most ``window`` apart: indices of the earlier and of the later ones.
+def neighbours(places: Iterable[int], window: int) -> tuple[Tensor, Tensor]:
+    """All pairs of frames of one clip that are at most ``window`` apart: indices (P,) of the earlier and of the later
+    ones.
 
     Args:
         places: of each frame in its clip: 0, 1, 2, ... anew for each.
     """
     pairs = [(i - gap, i) for i, place in enumerate(places) for gap in range(1, min(window, place) + 1)]
-    return [i for i, _ in pairs], [j for _, j in pairs]
+    earlier, later = torch.tensor(pairs, dtype=torch.long).view(-1, 2).unbind(1)
+    return earlier, later
 
 
 class BatchMaker:
@@ -197,7 +199,7 @@ class BatchMaker:
             zip(*unlabelled) if unlabelled else ((),) * 10
         )
         previous, following = neighbours(place, self.window)
-        pairs = ((faces[i], faces[j], affine[j]) for i, j in zip(previous, following))
+        pairs = ((faces[i], faces[j], affine[j]) for i, j in zip(previous.tolist(), following.tolist()))
         return Batch(
             labelled=stack_images(images, side),
             points=stack_numbers(points, (count, 2)),
@@ -208,8 +210,8 @@ class BatchMaker:
             flipped=torch.tensor(flip, dtype=torch.bool),
             size=stack_numbers(size, ()),
             clip=torch.tensor(clip, dtype=torch.long),
-            previous=torch.tensor(previous, dtype=torch.long),
-            following=torch.tensor(following, dtype=torch.long),
+            previous=previous,
+            following=following,
             **more,
             pairs=frame_pairs(self.store, pairs) if self.pairs else None,
             truth=stack_numbers(truth, (count, 2)) if self.truth else None,

@@ -20,7 +20,16 @@ from tqdm import tqdm
 
 from tsal.faces.boxes_file import GivenBox, check_boxes
 from tsal.faces.detect import MIN_FACE, SAME, find_faces, iou, shared, shrunk
-from tsal.faces.shots import CUT_FLOOR, mark_cuts, read_frames, read_header, thumbnail, unlikeness
+from tsal.faces.shots import (
+    CUT_FLOOR,
+    mark_cuts,
+    read_frames,
+    read_header,
+    repeated_frames,
+    small_grey,
+    thumbnail,
+    unlikeness,
+)
 from tsal.faces.smooth import smooth_boxes
 
 SEARCHES_A_SECOND = 15.0  # more only repeats what propagation by flow finds as well
@@ -50,7 +59,7 @@ class Track:
 @dataclass
 class Followed:
     """What :func:`follow_video` found in a video. ``times``: ms, one a frame. ``cuts``: the frames with which a new
-    shot begins.
+    shot begins. ``repeats``: the frames that show what the one before them shows.
     """
 
     width: int
@@ -60,6 +69,7 @@ class Followed:
     tracks: list
     dropped: int  # tracks that were found too seldom to be a face
     notes: list
+    repeats: list = field(default_factory=list)
 
 
 # --- following ---
@@ -229,13 +239,14 @@ def follow_video(
     size: list[int] = []
     times: list[float] = []
     cuts: list[int] = []
+    steps: list[float] = []
     zoom, guessed = [1.0], [0]
     live: list[_Live] = []
     linked = bool(given) and any(row.track is not None for rows in given.values() for row in rows)
 
     def searched(pool: ThreadPoolExecutor) -> Iterator[tuple[tuple, np.ndarray]]:
         """The frames, shrunk, with the finder at work on them."""
-        due, count, latest, former = -math.inf, 0, -math.inf, None
+        due, count, latest, former, seen = -math.inf, 0, -math.inf, None, None
         name = f"{Path(path).name}: finding faces"
         bar = tqdm(read_frames(path), total=total or None, desc=name, unit="frame", disable=not progress, mininterval=1)
         for number, time, image in bar:
@@ -243,6 +254,8 @@ def follow_video(
             if not math.isfinite(time) or (times and time <= times[-1]):  # no time, or none that rises
                 time, guessed[0] = (times[-1] + 1000 / (rate or 25.0) if times else 0.0), guessed[0] + 1
             times.append(time)
+            last, seen = seen, small_grey(image)
+            steps.append(0.0 if last is None else float(cv2.absdiff(last, seen).mean()))
             grey, zoom = shrunk(image, min_face)
             found: Future | np.ndarray | None = None
             if given is not None:
@@ -293,7 +306,8 @@ def follow_video(
         assumed = f"{rate or 25.0:g} frames a second are assumed there"
         notes.append(f"{Path(path).name}: {guessed[0]} frames have no time of their own; {assumed}")
     dropped = len(tracks) - len(kept)
-    return Followed(size[0], size[1], times, cuts, sorted(kept, key=lambda t: (t.first, t.boxes[0][0])), dropped, notes)
+    kept = sorted(kept, key=lambda t: (t.first, t.boxes[0][0]))
+    return Followed(size[0], size[1], times, cuts, kept, dropped, notes, repeated_frames(steps))
 
 
 def _zoomed(boxes: np.ndarray, zoom: float) -> np.ndarray:

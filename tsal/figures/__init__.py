@@ -16,4 +16,5 @@ __getattr__, __dir__, __all__ = exports(
     run="draw_all draw_samples draw_tracker draw_history",
     style="MODELS NORMALISERS NamedFigure SOURCES SOURCE_DASHES TRUTH draw_face flow_colours save styled unit",
     tables="table tracker_errors",
+    votes="draw_votes",
 )

@@ -40,7 +40,7 @@ from tsal.model_files import load_model
 from tsal.optimiser import make_optimiser, rate_at
 from tsal.pseudo import LabellerOutput, PseudoLabeller, to_view
 from tsal.run import Run
-from tsal.tracker import forward_backward_error, reconstruct_next
+from tsal.tracker import PairFlows, forward_backward_error, reconstruct_next
 from tsal.trainer import (
     Context,
     Learner,
@@ -72,6 +72,7 @@ class Step:
     batch: Batch
     views: Views
     flows: tuple[Tensor, Tensor]  # forward and backward (R, 2, S, S) px of the weak view, from each frame to the next
+    tracks: PairFlows  # of all pairs of frames that vote for each other
     teacher: Pass  # on the weak views
     student: Pass  # on the strong views
     labels: LabellerOutput  # of the weak views: what the student learns from
@@ -144,10 +145,11 @@ def one_step(run: Run, step: int = 0) -> Step:
     terms += [("teacher", name, value, factors[name]) for name, value in of_teacher.items()]
     terms += [("student", "labels", student.loss, float(labels_count))]
     terms += [("student", name, value, factors[name]) for name, value in of_student.items()]
-    flows = pair.trackers["teacher"](batch.pairs).in_view(batch.following - batch.previous == 1)
+    tracks = pair.trackers["teacher"](batch.pairs)
+    flows = tracks.in_view(batch.following - batch.previous == 1)
     losses, weights = losses_table(terms), pd.DataFrame(moments).T
     loss = float((teacher_loss + student_loss).detach())
-    return Step(run, before[0], batch, views, flows, teacher, student, labels, losses, weights, pair, loss)
+    return Step(run, before[0], batch, views, flows, tracks, teacher, student, labels, losses, weights, pair, loss)
 
 
 # --- tables ---

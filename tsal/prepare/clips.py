@@ -1,5 +1,5 @@
 """The second reading of a video: each track's frames are cut to one window and written as
-clips/<video>-s<shot>-f<face>/<frame>.jpg, a folder at a time, whole or not at all.
+clips/<video>-s<shot>-f<face>/<number>.jpg, a folder at a time, whole or not at all.
 """
 
 from __future__ import annotations
@@ -24,36 +24,74 @@ from tsal.utils import DataError, write_text
 LIST = "unlabelled.txt"
 MARGIN = 0.75  # of the face's size, on each side of the union of a track's boxes
 JPEG_QUALITY = 95
+PARTS = r"-s\d+-f\d+(-p\d+)?"  # what follows a video's name in a clip's: shot, face, part of a long track
 
 
 @dataclass(frozen=True)
 class FaceClip:
-    """A track to be written. ``window``: first column and row, and the ones after the last; ``frames``: numbers, from
-    0.
+    """A track, or a part of one, to be written. ``window``: first column and row, and the ones after the last.
+
+    ``frames``: the video's numbers, from 0. ``images``: those of the files, which count no frame that repeats the one
+    before, so that neighbours differ by one, or by ``every``.
     """
 
     name: str
     track: Track
     window: tuple[int, int, int, int]
     frames: tuple[int, ...]
+    images: tuple[int, ...]
 
 
-def clips_of(name: str, followed: Followed, every: int, fps: float | None) -> list[FaceClip]:
-    """The clips that the tracks of a video become; a track between two samples is none."""
+def clips_of(
+    name: str,
+    followed: Followed,
+    every: int = 1,
+    fps: float | None = None,
+    longest: int | None = None,
+    largest: bool = False,
+) -> list[FaceClip]:
+    """The clips that the tracks of a video become; a track between two samples is none.
+
+    Frames that repeat the one before are left out. ``longest``: a clip of more frames becomes several, of even length,
+    each with a window of its own. ``largest``: of faces seen at once only the largest.
+    """
+    distinct = np.setdiff1d(np.arange(len(followed.times)), np.array(followed.repeats, int))
     if fps is None:
-        sampled = np.arange(len(followed.times)) % every == 0
+        sampled = np.arange(len(distinct)) % every == 0
     else:
         # a hair early still counts
-        slots = np.floor((np.array(followed.times) - followed.times[0]) * fps / 1000 + 1e-3)
+        slots = np.floor((np.array(followed.times)[distinct] - followed.times[0]) * fps / 1000 + 1e-3)
         sampled = np.diff(slots, prepend=-1) > 0
     clips, faces = [], {}
-    for track in followed.tracks:
-        frames = tuple(number for number in range(track.first, track.last + 1) if sampled[number])
-        if frames:
-            face = faces[track.shot] = faces.get(track.shot, -1) + 1
-            window = window_of(track.boxes, followed.width, followed.height)
-            clips.append(FaceClip(f"{name}-s{track.shot:03d}-f{face:02d}", track, window, frames))
+    for track in _largest(followed.tracks) if largest else followed.tracks:
+        images = np.flatnonzero(sampled & (distinct >= track.first) & (distinct <= track.last))
+        if not len(images):
+            continue
+        face = faces[track.shot] = faces.get(track.shot, -1) + 1
+        whole = f"{name}-s{track.shot:03d}-f{face:02d}"
+        parts = np.array_split(images, -(-len(images) // longest)) if longest else [images]
+        for number, part in enumerate(parts):
+            frames = distinct[part]
+            boxes = track.boxes if len(parts) == 1 else track.boxes[frames - track.first]
+            window = window_of(boxes, followed.width, followed.height)
+            named = whole if len(parts) == 1 else f"{whole}-p{number:02d}"
+            clips.append(FaceClip(named, track, window, tuple(frames.tolist()), tuple(part.tolist())))
     return clips
+
+
+def _largest(tracks: Sequence[Track]) -> list[Track]:
+    """The tracks without those that for half of their frames or more are seen beside a larger face."""
+
+    def sizes(track: Track, first: int, last: int) -> np.ndarray:
+        boxes = np.asarray(track.boxes)[first - track.first : last + 1 - track.first]
+        return np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+
+    def beside_larger(track: Track, other: Track) -> bool:
+        first, last = max(track.first, other.first), min(track.last, other.last)
+        both = 2 * (last - first + 1) >= len(track.boxes)
+        return both and np.median(sizes(track, first, last)) < np.median(sizes(other, first, last))
+
+    return [track for track in tracks if not any(beside_larger(track, other) for other in tracks if other is not track)]
 
 
 def window_of(boxes: np.ndarray, width: int, height: int) -> tuple[int, int, int, int]:
@@ -71,12 +109,12 @@ def write_clips(made: DatasetBuilder, video: Path, name: str, clips: Sequence[Fa
     """Write the clips that are missing; those of other options or another video are removed first."""
     root, record = made.folder / "clips", made.folder / "work" / f"{name}.clips.json"
     state = video.stat()
-    windows = [[clip.name, clip.window, clip.frames] for clip in clips]
+    windows = [[clip.name, clip.window, clip.frames, clip.images] for clip in clips]
     key = hashlib.sha256(
         json.dumps([str(video), state.st_size, state.st_mtime_ns, JPEG_QUALITY, windows]).encode()
     ).hexdigest()
     if not record.exists() or record.read_text() != key:
-        former = [path for path in root.glob(f"{name}-s*") if re.fullmatch(re.escape(name) + r"-s\d+-f\d+", path.name)]
+        former = [path for path in root.glob(f"{name}-s*") if re.fullmatch(re.escape(name) + PARTS, path.name)]
         if former:  # a list must not name images that are gone
             (made.folder / "lists" / LIST).unlink(missing_ok=True)
         for path in former:
@@ -90,7 +128,7 @@ def write_clips(made: DatasetBuilder, video: Path, name: str, clips: Sequence[Fa
     takers: dict[int, list[FaceClip]] = {}
     for clip in missing:
         takers.setdefault(clip.frames[0], []).append(clip)
-    running: list[tuple[FaceClip, set[int]]] = []
+    running: list[tuple[FaceClip, dict[int, int]]] = []
     reached = -1
     try:
         label = f"{video.name}: cutting"
@@ -99,10 +137,10 @@ def write_clips(made: DatasetBuilder, video: Path, name: str, clips: Sequence[Fa
             for reached, _, image in bar:
                 for clip in takers.get(reached, ()):
                     temporary[clip.name].mkdir(parents=True)
-                    running.append((clip, set(clip.frames)))
+                    running.append((clip, dict(zip(clip.frames, clip.images))))
                 for clip, wanted in running:
                     if reached in wanted:
-                        _write_frame(temporary[clip.name] / f"{reached:06d}.jpg", image, clip.window)
+                        _write_frame(temporary[clip.name] / f"{wanted[reached]:06d}.jpg", image, clip.window)
                 for clip, _ in running:
                     if clip.frames[-1] == reached:
                         shutil.rmtree(root / clip.name, ignore_errors=True)

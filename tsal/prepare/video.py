@@ -41,13 +41,13 @@ SUFFIXES = (
     ".m2ts",
 )
 POINTS = 0  # no row has labels
-VERSION = 2  # of what work/ holds: raise it when the finder or the cuts change
+VERSION = 3  # of what work/ holds: raise it when the finder or the cuts change
 FOUND = (
     "of the face finder (OpenCV's Haar cascades), followed by median flow, smoothed; made as tight as a landmark box"
 )
 GIVEN = "given as a file; propagated by median flow or interpolated between rows, smoothed"
 TRACK_COLUMNS = ("clip", "video", "shot", "first", "last", "frames", "interval_ms", "x1", "y1", "x2", "y2", "detected")
-FRAME_COLUMNS = ("clip", "frame", "time_ms", "x1", "y1", "x2", "y2", "state")
+FRAME_COLUMNS = ("clip", "image", "frame", "time_ms", "x1", "y1", "x2", "y2", "state")
 
 
 def prepare_video(
@@ -57,6 +57,8 @@ def prepare_video(
     boxes_file: Path | None = None,
     every: int = 1,
     fps: float | None = None,
+    longest: int | None = None,
+    largest: bool = False,
     min_face: float = MIN_FACE,
     workers: int = 2,
     progress: bool = True,
@@ -64,19 +66,24 @@ def prepare_video(
     """Clips and ``unlabelled.txt`` of a video, or of all videos in a folder and below it; returns the manifest.
 
     Beside the lists: tracks.csv (a row a clip; ``detected``: share of the searches that found the face; windows without
-    their last column and row) and frames.csv (times, and boxes in the video's px).
+    their last column and row) and frames.csv (numbers of the image and of the video's frame, times, and boxes in the
+    video's px). Frames that repeat the one before are left out, and the images' numbers do not count them.
 
     Args:
         boxes_file: boxes of another finder, see :func:`tsal.faces.read_boxes`; for a folder its column
             ``video`` names the file.
         every: write each n-th frame. ``fps``: instead, at most so many frames a second, by the frames' own times.
+        longest: frames; a longer clip becomes several. A training step draws clips, not frames, so the parts of a long
+            video are seen more often than the whole would be.
+        largest: leave out faces that are seen beside a larger one: other people, and what is no face.
         min_face: side of the smallest face that is found, over the image's shorter side.
 
     Raises:
         DataError: no video, none that can be read, or no face in them; wrong options; each wrong row of the boxes file.
     """
-    _check_options(every, fps, min_face)
-    options = {"every": every, "fps": fps, "min_face": min_face, "margin": MARGIN, "jpeg_quality": JPEG_QUALITY}
+    _check_options(every, fps, longest, min_face)
+    options = {"every": every, "fps": fps, "longest": longest, "largest": largest, "min_face": min_face}
+    options |= {"margin": MARGIN, "jpeg_quality": JPEG_QUALITY}
     options["boxes_file"] = str(boxes_file) if boxes_file else None
     made = DatasetBuilder(folder, "video", source, POINTS, GIVEN if boxes_file else FOUND, options)
     single = made.source.is_file()
@@ -91,7 +98,7 @@ def prepare_video(
             followed = _followed(
                 made, video, name, None if given is None else given[video], min_face, workers, progress
             )
-            clips = clips_of(name, followed, every, fps)
+            clips = clips_of(name, followed, every, fps, longest, largest)
             if not clips:
                 raise DataError(
                     f"{video}: no face is found; try a smaller min_face than {min_face:g}, or give boxes of your own"
@@ -107,9 +114,11 @@ def prepare_video(
     _add_rows(made, done)
     made.count("videos", len(done), len(videos), "rejected.csv says why")
     made.count("frames of the videos", sum(len(followed.times) for _, followed, _ in done))
+    made.count("frames that repeat the one before, left out", sum(len(followed.repeats) for _, followed, _ in done))
     made.count("seconds", round(sum(_seconds(followed) for _, followed, _ in done)))
     made.count("shots", sum(len(followed.cuts) + 1 for _, followed, _ in done))
-    made.count("tracks kept, each a clip", sum(len(clips) for *_, clips in done))
+    made.count("tracks kept", sum(len({id(clip.track) for clip in clips}) for *_, clips in done))
+    made.count("clips", sum(len(clips) for *_, clips in done))
     made.count("tracks dropped: found too seldom to be a face", sum(followed.dropped for _, followed, _ in done))
     manifest = made.write(workers=workers, progress=progress)
     _write_tables(made, done)
@@ -117,13 +126,15 @@ def prepare_video(
     return manifest
 
 
-def _check_options(every: int, fps: float | None, min_face: float) -> None:
+def _check_options(every: int, fps: float | None, longest: int | None, min_face: float) -> None:
     if every < 1:
         raise DataError(f"every = {every}: want 1 or more")
     if fps is not None and not 0 < fps < 1e4:
         raise DataError(f"fps = {fps:g}: want over 0")
     if fps is not None and every != 1:
         raise DataError(f"every = {every} and fps = {fps:g}: give one of them")
+    if longest is not None and longest < 2:
+        raise DataError(f"longest = {longest}: want 2 frames or more")
     if not 0.02 <= min_face <= 1:
         raise DataError(f"min_face = {min_face:g}: want a share of the image's shorter side, from 0.02 to 1")
 
@@ -249,31 +260,26 @@ def _add_rows(made: DatasetBuilder, done: Sequence[tuple[Path, Followed, list[Fa
     for video, _, clips in done:
         for clip in clips:
             x, y = clip.window[:2]
-            for number in clip.frames:
+            for number, frame in zip(clip.images, clip.frames):
                 image = f"clips/{clip.name}/{number:06d}.jpg"
                 made.origins[image] = Origin(clip=clip.name, frame=number)
-                made.add(
-                    LIST,
-                    image,
-                    None,
-                    clip.track.boxes[number - clip.track.first] - [x, y, x, y],
-                    f"{video} frame {number}",
-                )
+                box = clip.track.boxes[frame - clip.track.first] - [x, y, x, y]
+                made.add(LIST, image, None, box, f"{video} frame {frame}")
 
 
 def _write_tables(made: DatasetBuilder, done: Sequence[tuple[Path, Followed, list[FaceClip]]]) -> None:
     tracks, frames = [], []
     for video, followed, clips in done:
         for clip in clips:
-            track, times = clip.track, [followed.times[number] for number in clip.frames]
+            track, times = clip.track, [followed.times[frame] for frame in clip.frames]
             interval = f"{np.median(np.diff(times)):.3f}" if len(times) > 1 else ""
             share = sum(track.detected) / (sum(track.searched) or len(track.detected))
             ends = (clip.frames[0], clip.frames[-1], len(clip.frames), interval)
             tracks.append((clip.name, _relative(made.source, video), track.shot, *ends, *clip.window, f"{share:.3f}"))
-            for number, time in zip(clip.frames, times):
-                at = number - track.first
+            for number, frame, time in zip(clip.images, clip.frames, times):
+                at = frame - track.first
                 state = "detected" if track.detected[at] else "propagated"
-                frames.append((clip.name, number, f"{time:.3f}", *(f"{v:.2f}" for v in track.boxes[at]), state))
+                frames.append((clip.name, number, frame, f"{time:.3f}", *(f"{v:.2f}" for v in track.boxes[at]), state))
     for name, columns, rows in (("tracks.csv", TRACK_COLUMNS, tracks), ("frames.csv", FRAME_COLUMNS, frames)):
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([columns, *rows])

@@ -30,14 +30,16 @@ class PairFlows:
         return move_flow(flows[:, 0], to_view), move_flow(flows[:, 1], to_view)
 
     def carry(self, points: Tensor, *, backward: bool = False) -> TrackedPoints:
-        """Points (P, K, 2) px of the view in first frames, carried to second ones; ``backward``: the other way."""
+        """Points (P, K, 2) px of the view in first frames, carried to second ones; ``backward``: the other way.
+
+        Their forward-backward error is in px of the pairs' own crops, whatever the view.
+        """
         here, there = self.flows.flip(1).unbind(1) if backward else self.flows.unbind(1)
         height, width = here.shape[-2:]
         own = apply_affine(invert_affine(self.to_view), points)
         found = sample(here, own).mT  # (P, K, 3)
         moved = own + found[..., :2]
-        zoom = torch.linalg.det(self.to_view[:, :, :2]).abs().sqrt()[:, None]
-        error = zoom * torch.linalg.vector_norm(found[..., :2] + sample(there[:, :2], moved).mT, dim=-1)
+        error = torch.linalg.vector_norm(found[..., :2] + sample(there[:, :2], moved).mT, dim=-1)
         stays = inside(own, height, width) & inside(moved, height, width)
         return TrackedPoints(apply_affine(self.to_view, moved), error, stays, found[..., 2])
 

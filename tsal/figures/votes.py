@@ -1,0 +1,67 @@
+"""The window of a step: which frame votes for which landmarks of its neighbours, and with what weight."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tsal.figures.step import Step
+from tsal.figures.style import (
+    SOURCES,
+    TEXT,
+    NamedFigure,
+    draw_face,
+    draw_landmarks,
+    empty,
+    image_grid,
+    styled,
+    under_name,
+)
+from tsal.pseudo import PseudoLabeller, carried_votes
+
+
+def step_votes(step: Step) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What neighbours say in a step: frames (2P,) that speak, frames (2P,) that they speak of, their votes (2P, K) and
+    the points (2P, K, 2) px of the weak view that they carry there.
+    """
+    config, batch, heatmap = step.run.config, step.batch, step.labels.sources["heatmap"]
+    trust = PseudoLabeller(config).trust(step.labels.sources)
+    to, votes, (carry, _) = carried_votes(
+        heatmap.points, trust, step.tracks, batch.previous, batch.following, config.tsal.vote_error
+    )
+    return torch.cat([batch.previous, batch.following]), to, votes, carry
+
+
+@styled
+def draw_votes(step: Step) -> NamedFigure:
+    """The frames of one clip with the teacher's own points and those that its neighbours carry to them.
+
+    Under each frame: the mean vote of every frame of the clip for it; its own is in brackets.
+    """
+    clip, count = step.batch.clip.unique(return_counts=True)
+    if count.max() < 2:
+        figure = NamedFigure("step-votes", TEXT, 1.0)
+        empty(figure.subplots(), "nothing to show: the batch has no clip of two frames or more")
+        return figure
+    frames = torch.nonzero(step.batch.clip == clip[count.argmax()])[:, 0].tolist()
+    origin, to, votes, carry = step_votes(step)
+    own = PseudoLabeller(step.run.config).trust(step.labels.sources)
+    figure, (axes,) = image_grid("step-votes", 1, len(frames), top=0.16, under=0.16)
+    for number, (frame, place) in enumerate(zip(frames, axes)):
+        draw_face(place, step.views.weak[frame].permute(1, 2, 0).clamp(0, 1).numpy())
+        text = {frame: f"({own[frame].mean():.2f})"}
+        for pair in torch.nonzero(to == frame)[:, 0].tolist():
+            said, strength = carry[pair].numpy(), votes[pair].numpy()
+            colours = np.tile(_rgb(SOURCES["propagated"]), (len(said), 1))
+            place.scatter(*said.T, s=3, c=np.column_stack([colours, 0.7 * strength.clip(0, 1)]), linewidths=0)
+            text[int(origin[pair])] = f"{strength.mean():.2f}"
+        points = step.labels.sources["heatmap"].points[frame].numpy()
+        draw_landmarks(place, points, step.run.scheme, SOURCES["heatmap"], width=0.5)
+        under_name(place, "  ".join(text[each] for each in frames if each in text))
+        place.set_title(f"frame {number}", pad=3)
+    return figure
+
+
+def _rgb(colour: str) -> np.ndarray:
+    return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255

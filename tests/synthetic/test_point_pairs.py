@@ -31,6 +31,10 @@ def rendered(tmp_path_factory):
     return FaceStore(root, get_scheme("68"), SIDE, 1.35, 100), clips
 
 
+def tracks_of(store, clip) -> np.ndarray:
+    return load_ground_truth(store.root / "ground_truth" / f"{clip.name.removeprefix('images/')}.npz")["tracks"]
+
+
 def maker(rendered, augment=PLAIN, *, apart=3, pairs=6, seed=3):
     return PointPairMaker(*rendered, augment, seed=seed, pairs=pairs, apart=apart)
 
@@ -65,8 +69,7 @@ def test_pairs_depend_on_seed_and_step_alone(rendered):
 @pytest.mark.parametrize("apart, wanted", [(1, {1, -1}), (2, {1, 2, -1, -2}), (8, {1, 2, 3, -1, -2, -3})])
 def test_frames_are_up_to_so_many_apart_as_the_clip_allows_in_either_direction(rendered, apart, wanted):
     store, (clip, *_) = rendered
-    tracks = load_ground_truth(store.root / "ground_truth" / f"{clip.name.removeprefix('images/')}.npz")["tracks"]
-    found, make = set(), maker((store, [clip]), apart=apart, pairs=8)
+    tracks, found, make = tracks_of(store, clip), set(), maker((store, [clip]), apart=apart, pairs=8)
     for pairs in map(make, range(6)):
         for first, second in zip(pairs.points.numpy(), pairs.moved.numpy()):
             found.add(_frame(tracks, second) - _frame(tracks, first))
@@ -87,8 +90,6 @@ def test_a_list_may_leave_frames_out(rendered):
     shown = rendered_visibility(store.root, clip)
     part = replace(clip, faces=clip.faces[1::2])
     assert shown.shape == (4, 68) and np.array_equal(rendered_visibility(store.root, part), shown[1::2])
-    pairs = maker((store, [part]), AugmentConfig(flip=0), pairs=1)(0)
-    both = pairs.seen_first & pairs.seen_second
-    colours, moved = sample(to_float(pairs.first), pairs.points), sample(to_float(pairs.second), pairs.moved)
-    assert (moved - colours).abs().mean(1)[both].mean() < 0.1
+    pairs, tracks = maker((store, [part]), pairs=1)(0), tracks_of(store, clip)
+    assert {_frame(tracks, points[0].numpy()) for points in (pairs.points, pairs.moved)} == {1, 3}
     assert rendered_visibility(store.root, Clip("images/mine/0", clip.faces)) is None

@@ -1,5 +1,7 @@
 """The tracker: flow in pixels, what gates a track, the losses that teach it, and pairs whose flow is known."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,11 +14,20 @@ from tsal.tracker.losses import (
     detection_consistency,
     endpoint_error,
     masked_mean,
+    point_loss,
     smoothness,
     supervised_flow_loss,
 )
 from tsal.tracker.lucas_kanade import LucasKanade, refine_lk
-from tsal.tracker.network import FlowNet, both_directions, cost_volume, enlarge, expected_displacement, track_frames
+from tsal.tracker.network import (
+    FlowEstimate,
+    FlowNet,
+    both_directions,
+    cost_volume,
+    enlarge,
+    expected_displacement,
+    track_frames,
+)
 from tsal.tracker.points import forward_backward_error, occlusion_mask, reconstruct_next, track_points
 from tsal.tracker.training import synthetic_flow_loss, video_loss
 from tsal.tracker.warped_pairs import Motion, random_flow, synthetic_pair
@@ -24,9 +35,9 @@ from tsal.tracker.warped_pairs import Motion, random_flow, synthetic_pair
 STILL = Motion(shift=0.0, rotation=0.0, scale=0.0, elastic=0.0)
 
 
-def tiny_net(seed: int = 0) -> FlowNet:
+def tiny_net(seed: int = 0, iterations: tuple[int, ...] = (1,)) -> FlowNet:
     torch.manual_seed(seed)
-    return FlowNet((8, 16, 16), search=3, finest=2, width=16)
+    return FlowNet((8, 16, 16), search=3, finest=2, width=16, iterations=iterations)
 
 
 @pytest.fixture(autouse=True)
@@ -230,8 +241,36 @@ def test_masked_values_may_be_anything():
 def test_supervised_loss_looks_at_valid_pixels_at_every_level():
     truth, valid = constant(2.0, 1.0), torch.ones(1, 12, 16, dtype=torch.bool)
     truth[..., 8:], valid[..., 8:] = 99.0, False
-    pyramid = [constant(2.0, 1.0), constant(2.0, 1.0, 1, 3, 4)]
-    assert supervised_flow_loss(pyramid, truth, valid, (1.0, 1.0)).item() == pytest.approx(0.2)  # 2 sqrt(0.01)
+    right = [constant(2.0, 1.0), constant(2.0, 1.0, 1, 3, 4)]
+    weights = FlowWeights(synthetic_levels=(1.0, 1.0), earlier=0.5)
+    seen = torch.zeros(1, 1, 12, 16)
+    loss = supervised_flow_loss(FlowEstimate(right, seen), truth, valid, weights)
+    assert loss.item() == pytest.approx(0.2)  # 2 sqrt(0.01)
+    earlier = (constant(2.0, 10.0, 1, 3, 4),)
+    assert supervised_flow_loss(FlowEstimate(right, seen, earlier), truth, valid, weights).item() == pytest.approx(1.7)
+
+
+def test_the_points_loss_reads_every_level_at_the_point_and_counts_points_that_both_frames_show():
+    x, y = pixel_grid(16, 16)
+    levels = [F.avg_pool2d(torch.stack([x / 4, -y / 8])[None], side) for side in (1, 4)]  # exact at cell centres
+    points = torch.tensor([[[5.0, 7.0], [9.25, 4.5], [2.0, 3.0], [6.0, 6.0]]])
+    moved = points + torch.stack([points[..., 0] / 4, -points[..., 1] / 8], -1)
+    moved[0, 2:] += 5.0
+    here, there = torch.tensor([[True, True, True, False]]), torch.tensor([[True, True, False, True]])
+    seen = torch.full((1, 1, 16, 16), 2.0)
+    weights = FlowWeights(synthetic_levels=(1.0, 0.5), earlier=0.25, seen=2.0, hidden=3.0)
+    loss, terms = point_loss(FlowEstimate(levels, seen, (levels[1] + 10,)), points, moved, here, there, weights)
+    right, wrong = 0.001**0.3, 200.001**0.3  # 10 px in x and in y
+    entropy = (2 * math.log1p(math.exp(-2)) + 3 * math.log1p(math.exp(2))) / 5  # two seen ones, a hidden one
+    assert loss.item() == pytest.approx(1.5 * right + 0.25 * wrong + 2 * entropy, rel=1e-4)
+    assert terms["endpoint_error"] < 1e-4 and terms["seen"].item() == pytest.approx(entropy, rel=1e-4)
+    nothing = torch.zeros_like(here)
+    assert point_loss(FlowEstimate(levels, seen), points, moved, nothing, there, weights)[0] == 0
+
+
+def test_earlier_flows_have_the_size_of_their_level_in_an_image_of_any_size():
+    estimate = tiny_net(iterations=(2,))(torch.rand(1, 3, 21, 18), torch.rand(1, 3, 21, 18))
+    assert [flow.shape[-2:] for flow in estimate.earlier] == [(3, 3), (6, 5)]  # strides 8 and 4
 
 
 def test_detection_consistency_by_hand_and_its_gradient_reaches_the_warped_side_only():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tsal.config import Config
-from tsal.data.batches import FlowBatch
+from tsal.data.batches import PointPairs
 from tsal.run import Run
 from tsal.stages import tracker as stage
 from tsal.stages.tracker import train_tracker
@@ -58,21 +58,25 @@ def test_the_tracker_that_comes_with_the_project_fits_the_default_profile():
 
 @pytest.mark.parametrize("share, steps", [(0.0, 0), (0.4, 2), (1.0, 5)])
 def test_a_share_of_the_steps_on_known_flow_is_on_rendered_pairs(opened, monkeypatch, share, steps):
-    seen = []
+    learned, rendered = [], []
 
-    def synthetic_flow_loss(net, first, second, truth, valid, weights):
-        seen.append(truth)
-        return original(net, first, second, truth, valid, weights)
+    def recorded(name):
+        original = getattr(training, name)
 
-    rendered = []
+        def loss(*arguments):
+            learned.append(name)
+            return original(*arguments)
 
-    class Recorded(stage.SyntheticFlowMaker):
-        def __call__(self, step: int) -> FlowBatch:
+        return loss
+
+    class Recorded(stage.PointPairMaker):
+        def __call__(self, step: int) -> PointPairs:
             rendered.append(step)
             return super().__call__(step)
 
-    original = training.synthetic_flow_loss
-    monkeypatch.setattr(training, "synthetic_flow_loss", synthetic_flow_loss)
-    monkeypatch.setattr(stage, "SyntheticFlowMaker", Recorded)
+    for name in ("synthetic_flow_loss", "point_pairs_loss"):
+        monkeypatch.setattr(training, name, recorded(name))
+    monkeypatch.setattr(stage, "PointPairMaker", Recorded)
     train_tracker(opened(f"tracker.rendered_share={share}", "tracker.synthetic_steps=5", "tracker.video_steps=1"))
-    assert len(seen) == 5 and len(rendered) == steps and all(step < 5 for step in rendered)
+    assert len(rendered) == steps and all(step < 5 for step in rendered)
+    assert learned.count("point_pairs_loss") == steps and learned.count("synthetic_flow_loss") == 5 - steps

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tsal.data.batches import PointPairs
 from tsal.geometry import pixel_grid, warp
 from tsal.tracker.losses import (
     FlowWeights,
@@ -29,7 +30,7 @@ from tsal.tracker.network import (
     track_frames,
 )
 from tsal.tracker.points import forward_backward_error, occlusion_mask, reconstruct_next, track_points
-from tsal.tracker.training import synthetic_flow_loss, video_loss
+from tsal.tracker.training import point_pairs_loss, synthetic_flow_loss, video_loss
 from tsal.tracker.warped_pairs import Motion, random_flow, synthetic_pair
 
 STILL = Motion(shift=0.0, rotation=0.0, scale=0.0, elastic=0.0)
@@ -73,18 +74,20 @@ def perturbed(net: FlowNet) -> FlowNet:
 
 @pytest.mark.parametrize("height, width", [(32, 48), (33, 45), (8, 5)])
 def test_untrained_network_gives_zero_flow_of_the_input_s_size(height, width):
-    pyramid = tiny_net()(torch.rand(2, 3, height, width), torch.rand(2, 3, height, width))
+    estimate = tiny_net()(torch.rand(2, 3, height, width), torch.rand(2, 3, height, width))
+    pyramid = estimate.flows
     assert [flow.shape for flow in pyramid] == [
         (2, 2, height, width),
         *((2, 2, -(-height // s), -(-width // s)) for s in (4, 8)),
     ]
     assert all((flow == 0).all() for flow in pyramid)
+    assert estimate.seen.shape == (2, 1, height, width)
 
 
 def test_every_level_of_the_pyramid_is_in_pixels_of_the_input():
     net = tiny_net()
     net.estimator.flow.bias.data = torch.tensor([1.0, 0.0])  # one cell to the right at each level
-    full, fine, coarse = net(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32))
+    full, fine, coarse = net(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32)).flows
     # The context network's last layer is zero: one cell of stride 8, then one of stride 4 more.
     assert torch.allclose(coarse, constant(8.0, 0.0, 1, 4, 4), atol=1e-5)
     assert torch.allclose(fine, constant(12.0, 0.0, 1, 8, 8), atol=1e-5)
@@ -133,7 +136,7 @@ def test_both_directions_in_one_call_are_two_single_calls(height, width):
     first, second = torch.rand(2, 3, height, width), torch.rand(2, 3, height, width)
     with torch.no_grad():
         forward, backward = both_directions(net, first, second)
-        for batched, single in zip(forward + backward, net(first, second) + net(second, first)):
+        for batched, single in zip(forward + backward, net(first, second).flows + net(second, first).flows):
             assert batched.abs().max() > 1e-2
             assert torch.allclose(batched, single, atol=1e-4)
 
@@ -142,10 +145,10 @@ def test_autocast_and_channels_last_change_the_flow_by_rounding_only():
     net = perturbed(tiny_net())
     first, second = textured(1, 32, 32), textured(1, 32, 32, seed=1)
     with torch.no_grad():
-        expected = net(first, second)[0]
-        last = net(*(x.contiguous(memory_format=torch.channels_last) for x in (first, second)))[0]
+        expected = net(first, second).flows[0]
+        last = net(*(x.contiguous(memory_format=torch.channels_last) for x in (first, second))).flows[0]
         with torch.autocast("cpu", torch.bfloat16):
-            rounded = net(first, second)[0]
+            rounded = net(first, second).flows[0]
     assert torch.allclose(last, expected, atol=1e-4)
     assert rounded.dtype == torch.float32
     assert (rounded - expected).abs().max() < 0.1 * expected.abs().max()
@@ -336,8 +339,9 @@ def test_track_frames_gives_the_flow_there_and_back_in_the_input_s_pixels():
     first, second, truth = shifted_pair((1.3, -0.6))
     forward, backward = track_frames(LucasKanade(levels=1), first, second)
     still = torch.zeros_like(truth)
-    assert torch.equal(forward, refine_lk(first, second, still, 5))
-    assert torch.equal(backward, refine_lk(second, first, still, 5))
+    assert torch.equal(forward[:, :2], refine_lk(first, second, still, 5))
+    assert torch.equal(backward[:, :2], refine_lk(second, first, still, 5))
+    assert (forward[:, 2] > 0.99).all() and (backward[:, 2] > 0.99).all()  # it knows of nothing hidden
 
 
 # from random weights the photometric loss has more minima than one: an initialisation, rate and shift whose
@@ -360,9 +364,32 @@ def test_a_few_steps_learn_a_translation(phase, steps, remains, seed, rate, shif
         loss.backward()
         optimiser.step()
     with torch.no_grad():
-        after = endpoint_error(net(first, second)[0], truth)
+        after = endpoint_error(net(first, second).flows[0], truth)
     assert all(torch.isfinite(term) and not term.requires_grad for term in terms.values())
     assert after < remains * endpoint_error(torch.zeros_like(truth), truth)
+
+
+def test_points_teach_the_flow_both_ways_and_what_the_other_frame_hides():
+    net, (first, second, truth) = tiny_net(), shifted_pair((2.5, -1.5))
+    second[..., 18:] = 0.0  # something black comes before the right of the second frame
+    points = torch.rand((4, 200, 2), generator=torch.Generator().manual_seed(0)) * 25 + 3
+    moved = points + truth[:, :, 0, 0][:, None]
+    seen = moved[..., 0] < 17
+    pairs = PointPairs(first, second, points, moved, torch.ones_like(seen), seen, seed=0)
+    optimiser = torch.optim.Adam(net.parameters(), lr=5e-3)
+    for _ in range(80):
+        loss, _ = point_pairs_loss(net, first, second, pairs)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    with torch.no_grad():
+        forward, backward = track_frames(net, first, second)
+    still = endpoint_error(torch.zeros_like(truth), truth)
+    left = torch.zeros(4, 32, 32, dtype=torch.bool)
+    left[:, 4:28, 4:12] = True  # seen in both frames
+    assert endpoint_error(forward[:, :2], truth, left) < 0.3 * still
+    assert endpoint_error(backward[:, :2], -truth, left) < 0.3 * still
+    assert forward[:, 2][left].min() > 0.5 and forward[:, 2, 4:28, 20:].max() < 0.5
 
 
 def test_detection_consistency_teaches_the_flow_through_a_frozen_detector():

@@ -120,9 +120,9 @@ class SemiConfig:
     steps: int = setting(600, "optimiser steps")
     batch: int = setting(16, "labelled faces a step")
     lr: float = setting(2e-3, "largest learning rate of the student")
-    clips: int = setting(12, "unlabelled clips a step", "unlabelled")
+    clips: int = setting(5, "unlabelled clips a step", "unlabelled")
     images: int = setting(24, "unlabelled single images a step; at most a tenth of those that there are", "unlabelled")
-    frames: int = setting(2, "frames of a clip in a step (T)", "unlabelled")
+    frames: int = setting(5, "frames of a clip in a step (T)", "unlabelled")
     unlabelled_weight: float = setting(1.0, "of the unlabelled losses at the ramp's top", "unlabelled")
     ema_decay: float = setting(
         0.98, "teacher <- decay * teacher + (1 - decay) * student, after each step", "unlabelled"
@@ -196,9 +196,7 @@ class TsalConfig:
     trackers: Literal["shared", "own"] = setting(
         "shared", "one tracker for both models, or one for each (where tracker.tune_steps is above 0)"
     )
-    sources: tuple[str, ...] = setting(
-        ("heatmap", "centre", "tracked_heatmap", "tracked_centre"), "fused into the student's target"
-    )
+    sources: tuple[str, ...] = setting(("heatmap", "centre", "propagated"), "fused into the student's target")
     tracking: Literal["consecutive", "any"] = setting(
         "consecutive", "clips that tracking sources are read on: those of data.consecutive, or any"
     )
@@ -230,15 +228,15 @@ class TsalConfig:
     max_fb_error: float = setting(
         0.5, "largest forward-backward error of a point of tracked_heatmap and tracked_centre, px; 0: no gate"
     )
-    window: int = setting(1, "frames on either side of a frame whose points, carried to it, are its source propagated")
+    window: int = setting(3, "frames on either side of a frame whose points, carried to it, are its source propagated")
     vote_error: float = setting(
         1.0, "px; a carried point weighs exp(-(forward-backward error / this)^2) times its chance to be seen; 0: 1 each"
     )
     trust: float = setting(
-        0.0, "px; a frame's points weigh 1 / (1 + (distance of heatmap and centre source / this)^2); 0: 1 each"
+        2.0, "px; a frame's points weigh 1 / (1 + (distance of heatmap and centre source / this)^2); 0: 1 each"
     )
     agreement_weight: float = setting(
-        0.0, "of the distance between the student's points and those of neighbouring frames, carried to the frame"
+        5.0, "of the distance between the student's points and those of neighbouring frames, carried to the frame"
     )
     drift_correction: bool = setting(
         True, "subtract the running mean of the offset between targets and the student's points"

@@ -56,7 +56,10 @@ def test_an_ablation_is_tsal_without_one_part(part):
     full, without = load_method("tsal").settings, load_method(part).settings
     apart = {key.removeprefix("tsal.") for key in full if full[key] != without[key]}
     expected = {
-        "tsal-no-tracking": {"sources"},
+        "tsal-no-tracking": {"sources", "window", "agreement_weight"},
+        "tsal-no-window": {"sources"},
+        "tsal-no-agreement": {"agreement_weight"},
+        "tsal-no-trust": {"trust"},
         "tsal-no-fusion": {"sources"},
         "tsal-no-sic": {"sic_weight"},
         "tsal-no-drift-correction": {"drift_correction"},

@@ -27,6 +27,7 @@ from tsal.trainings import measuring_tracker, schedule_steps, train_inits, train
 from tsal.utils import allowed_cores, describe_environment, write_text
 
 SHARED = ("init", "init-2", "tracker")  # made once a seed
+OF_TRACKS = ("max_fb_error", "window", "vote_error", "trust", "agreement_weight")  # settings without effect elsewhere
 Configure = Callable[[str], Config]  # a method's name -> its config, of the bench's first seed
 
 
@@ -182,12 +183,9 @@ def same_runs(methods: Sequence[str], configure: Configure) -> list[str]:
 
     def effective(method: str) -> dict:
         config = configure(method)
-        labeller = PseudoLabeller(config)
-        return deciding(config) | {
-            "tsal.sources": labeller.names,
-            "tsal.tracking": labeller.needs_flow,
-            "tsal.max_fb_error": labeller.needs_flow and config.tsal.max_fb_error,
-        }
+        labeller, found = PseudoLabeller(config), deciding(config)
+        found |= {"tsal.sources": labeller.names, "tsal.tracking": labeller.needs_flow}
+        return found | {f"tsal.{name}": None for name in OF_TRACKS if not labeller.needs_flow}
 
     settings = {method: effective(method) for method in methods}
     twins = {method: next(name for name in settings if settings[name] == settings[method]) for method in settings}

@@ -236,7 +236,7 @@ class TsalConfig:
         2.0, "px; a frame's points weigh 1 / (1 + (distance of heatmap and centre source / this)^2); 0: 1 each"
     )
     agreement_weight: float = setting(
-        5.0, "of the distance between the student's points and those of neighbouring frames, carried to the frame"
+        1.0, "of the distance between the student's points and those of neighbouring frames, carried to the frame"
     )
     drift_correction: bool = setting(
         True, "subtract the running mean of the offset between targets and the student's points"

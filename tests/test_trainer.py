@@ -441,20 +441,26 @@ def test_each_member_uses_its_own_tracker():
             return FlowEstimate([flow], torch.full_like(flow[:, :1], 20.0))
 
     still, drifting = Still(0.0), Still(3.0)
-    teacher, student, report = step("tsal.ema_direction=none", trackers={"teacher": still, "student": drifting})
-    same = step("tsal.ema_direction=none", trackers={"teacher": Still(0.0), "student": Still(0.0)})
+    teacher, student, report = step(
+        "tsal.ema_direction=none", "tsal.agreement_weight=0", trackers={"teacher": still, "student": drifting}
+    )
+    same = step(
+        "tsal.ema_direction=none", "tsal.agreement_weight=0", trackers={"teacher": Still(0.0), "student": Still(0.0)}
+    )
     assert (still.calls, drifting.calls) == (1, 1)
     assert torch.equal(vector(teacher), vector(same[0])) and not torch.equal(vector(student), vector(same[1]))
     assert report["flow_error"].item() == pytest.approx(math.hypot(6, 6), rel=1e-4)  # both ways by 3 px: they miss by 6
 
 
-def agreement(points: torch.Tensor, flow: tuple[float, float], **batch) -> torch.Tensor:
+def agreement(points: torch.Tensor, flow: tuple[float, float], target: torch.Tensor | None = None) -> torch.Tensor:
     """The loss of a student that says ``points`` (T, 1, 2) on the strong views of a clip that moves by ``flow``."""
     chosen = small("tsal.agreement_weight=1", "tsal.teacher_lr=0")
     student = SimpleNamespace(detector=SimpleNamespace(heatmap=lambda detection: (points, None)))
     pair = SimpleNamespace(student=student, trackers={"student": FrozenTracker(Shift(*flow))})
-    context = Context(chosen, PAIRED, torch.device("cpu"))
-    return trainer._agreement_loss(pair, None, random_batch(1, [len(points)], 1, **batch), context)
+    context = Context(chosen, generic_scheme(1), torch.device("cpu"))
+    known = torch.ones(points.shape[:2])
+    target = PseudoLabels(points.detach() if target is None else target, known, known, known > 0, known)
+    return trainer._agreement_loss(pair, None, target, random_batch(1, [len(points)], 1), context)
 
 
 def test_a_student_agrees_with_itself_where_its_points_move_as_the_flow_does():
@@ -469,6 +475,12 @@ def test_a_student_s_disagreement_moves_both_frames_points_towards_each_other():
     agreement(points, (3.0, 1.0)).backward()
     assert points.grad[0, 0, 0] < 0 < points.grad[1, 0, 0]
     assert torch.allclose(points.grad[0], -points.grad[1], atol=1e-3)
+
+
+def test_a_landmark_outside_the_strong_view_need_not_agree():
+    points = torch.tensor([[[20.0, 20.0]], [[30.0, 30.0]]])
+    outside = torch.tensor([[[20.0, 20.0]], [[62.5, 30.0]]])  # the strong view lies 2 px further left: 64.5 of 63
+    assert agreement(points, (3.0, 1.0)) > 1 and agreement(points, (3.0, 1.0), outside) == 0
 
 
 def test_agreement_is_a_term_of_the_student_alone_where_frames_follow_one_another():
@@ -494,7 +506,7 @@ class Asked(nn.Module):
 
 @pytest.mark.parametrize("memory_mb, asked", [(50, 2), (0, 4)], ids=["kept", "no memory"])
 def test_a_tracker_is_asked_once_for_a_pair(memory_mb, asked):
-    chosen = small("tsal.teacher_lr=0", "tsal.ema_direction=none")
+    chosen = small("tsal.teacher_lr=0", "tsal.ema_direction=none", "tsal.agreement_weight=0")
     (teacher, student), tracker = models(chosen), Asked()
     context, batch = Context(chosen, PAIRED, torch.device("cpu")), random_batch(3, [2, 2, 1], 4)
     frozen = FrozenTracker(tracker, memory_mb)
@@ -512,6 +524,7 @@ def test_a_method_without_tracking_sources_asks_no_tracker(sources, pairs):
     _, _, report = step(
         f"tsal.sources={sources}",
         "tsal.teacher_consistency=false",
+        "tsal.agreement_weight=0",
         trackers=dict.fromkeys(("teacher", "student"), tracker),
     )
     assert tracker.pairs == pairs and finite(report) and (report["target_tracked"] > 0) == (pairs > 0)

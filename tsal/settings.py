@@ -36,6 +36,9 @@ class DataConfig:
         "frames of an unlabelled clip follow one another at video rate, so that a tracker can follow",
         "unlabelled",
     )
+    sparse: tuple[str, ...] = setting(
+        (), "evaluation lists whose clips are not of consecutive frames, whatever the others are", "measuring"
+    )
     transductive: bool = setting(
         False, "unlabelled rows may be images or clips of the evaluation lists; every result says so", "measuring"
     )

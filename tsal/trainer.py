@@ -269,22 +269,28 @@ def student_terms(
         "sic": structure_loss(pair.student.detector, seen.detection, size, batch.clip, context.scheme),
     }
     if context.labeller.agreement:
-        terms["agreement"] = _agreement_loss(pair, seen.detection, batch, context)
+        terms["agreement"] = _agreement_loss(pair, seen.detection, target, batch, context)
     return terms
 
 
-def _agreement_loss(pair: TeacherStudent, detection: Detection, batch: Batch, context: Context) -> Tensor:
+def _agreement_loss(
+    pair: TeacherStudent, detection: Detection, target: PseudoLabels, batch: Batch, context: Context
+) -> Tensor:
     """The student's points on its strong views against its own on neighbouring frames, carried along the flow.
 
-    Both ends learn. Points go to the weak view for the flow; which landmark is which does not matter to it.
+    Both ends learn. Points go to the weak view for the flow; which landmark is which does not matter to it. A landmark
+    whose target lies outside the strong view of either frame is left out.
     """
+    side = context.config.model.input
+    targets = to_view(target.points, batch.to_strong, batch.flipped, context.scheme)
+    shown = inside(targets, side, side).to(target.points.dtype)
     points = pair.student.detector.heatmap(detection)[0]
     weak = apply_affine(invert_affine(batch.to_strong), points)
     flows = pair.trackers["student"](batch.pairs)
     to, votes, (carry, _) = carried_votes(
-        weak, torch.ones_like(weak[..., 0]), flows, batch.previous, batch.following, context.config.tsal.vote_error
+        weak, shown, flows, batch.previous, batch.following, context.config.tsal.vote_error
     )
-    return point_loss(weak[to], carry, votes.detach())
+    return point_loss(weak[to], carry, votes.detach() * shown[to])
 
 
 def _target_loss(

@@ -230,7 +230,8 @@ def measuring_tracker(run: Run) -> FrozenTracker | None:
     """The run's own tracker, whatever the method takes its flow from; None where frames do not follow one another."""
     if not run.config.data.consecutive:
         return None
-    return freeze_tracker(run, load_tracker(run.folder / "tracker" / "model.pt", run.config, run.device))
+    # without a place on disk: these flows are asked for once, and would crowd out those of training
+    return FrozenTracker(load_tracker(run.folder / "tracker" / "model.pt", run.config, run.device))
 
 
 def snapshot_steps(steps: int, count: int) -> list[int]:

@@ -60,7 +60,7 @@ def test_an_ablation_is_tsal_without_one_part(part):
         "tsal-no-window": {"sources"},
         "tsal-no-agreement": {"agreement_weight"},
         "tsal-no-trust": {"trust"},
-        "tsal-no-fusion": {"sources"},
+        "tsal-no-fusion": {"sources", "trust"},
         "tsal-no-sic": {"sic_weight"},
         "tsal-no-drift-correction": {"drift_correction"},
         "tsal-no-consistency": {"teacher_consistency", "teacher_lr", "bn_stats"},

@@ -28,6 +28,14 @@ from tsal.utils import allowed_cores, describe_environment, write_text
 
 SHARED = ("init", "init-2", "tracker")  # made once a seed
 OF_TRACKS = ("max_fb_error", "window", "vote_error", "trust", "agreement_weight")  # settings without effect elsewhere
+TRACKED = {f"tsal.{name}" for name in OF_TRACKS}
+BEFORE = {  # results that do not name these settings are of before there were any
+    "tsal.window": 1,
+    "tsal.vote_error": 0,
+    "tsal.trust": 0,
+    "tsal.agreement_weight": 0,
+    "tracker.iterations": [1],
+}
 Configure = Callable[[str], Config]  # a method's name -> its config, of the bench's first seed
 
 
@@ -85,8 +93,8 @@ def run_method(folder: Path, config: Config, out: Path) -> dict:
     faces = [face for faces in run.lists.evaluate.values() for face in faces]
     truth = read_ground_truth(run.store, faces, run.config.data.normaliser, run.scheme)
     models = {name: load_model(*place, device=run.device)[0] for name, place in files.items()}
-    how = {"consecutive": run.config.data.consecutive, "tracker": measuring_tracker(run)}
-    table = predictions_table(models, run.store, truth, faces, run.device, **how)
+    how = {"consecutive": run.config.data.consecutive, "sparse": run.config.data.sparse}
+    table = predictions_table(models, run.store, truth, faces, run.device, tracker=measuring_tracker(run), **how)
     errors = 100 * table_errors(table)[:, table["sources"].tolist().index("heatmap")]  # (M, N) %
     names = table["models"].tolist()
     rows, lists = [row for row in metrics_rows(table) if row["source"] in ("heatmap", "window")], {}
@@ -165,12 +173,15 @@ def bench_methods(
 def comparable(results: Sequence[dict], configure: Configure) -> list[dict]:
     """Those that were made with these settings, the seed apart, and with their method's as it is now.
 
-    A result that was made before there was a setting was made with its default, which leaves things as they were.
+    A result that was made before there was a setting was made with its default, or with what ``BEFORE`` says.
     """
-    defaults, known = Config().flat(), names_of("methods")
+    defaults, known = Config().flat() | BEFORE, names_of("methods")
 
     def same(result: dict) -> bool:
-        wanted, made = deciding(seeded(configure, result["method"], result["seed"])), result.get("settings")
+        config = seeded(configure, result["method"], result["seed"])
+        wanted, made = deciding(config), result.get("settings")
+        if not PseudoLabeller(config).needs_flow:  # what is asked of tracks, and what makes them, decides nothing
+            wanted = {n: v for n, v in wanted.items() if not n.startswith("tracker.") and n not in TRACKED}
         return isinstance(made, dict) and all(made.get(n, defaults.get(n)) == value for n, value in wanted.items())
 
     return [result for result in results if result["method"] in known and same(result)]
@@ -185,7 +196,7 @@ def same_runs(methods: Sequence[str], configure: Configure) -> list[str]:
         config = configure(method)
         labeller, found = PseudoLabeller(config), deciding(config)
         found |= {"tsal.sources": labeller.names, "tsal.tracking": labeller.needs_flow}
-        return found | {f"tsal.{name}": None for name in OF_TRACKS if not labeller.needs_flow}
+        return found | {name: None for name in TRACKED if not labeller.needs_flow}
 
     settings = {method: effective(method) for method in methods}
     twins = {method: next(name for name in settings if settings[name] == settings[method]) for method in settings}

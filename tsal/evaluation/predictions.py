@@ -105,14 +105,15 @@ def predictions_table(
     device,
     workers: int = 2,
     consecutive: bool = False,
+    sparse: Sequence[str] = (),
     tracker: FrozenTracker | None = None,
 ) -> dict[str, np.ndarray]:
     """The table of a run: for M models, S sources, N faces, points (M, S, N, K, 2) px and scores (M, S, N, K).
 
-    ``consecutive``: whether images numbered one after another are neighbouring frames; then the table of lists that
-    have three of them also holds ``flow_difference`` (M, S, N, K) px, see :func:`flow_difference`, and, with a tracker,
-    a further source: ``window``, the heatmap source made steady by its neighbours, see
-    :mod:`tsal.evaluation.windows`.
+    ``consecutive``: whether images numbered one after another are neighbouring frames, but in the lists ``sparse``.
+    Then the table of lists that have three of them also holds ``flow_difference`` (M, S, N, K) px, see
+    :func:`flow_difference`, and, with a tracker, a further source: ``window``, the heatmap source made steady by its
+    neighbours, see :mod:`tsal.evaluation.windows`.
     """
     found = [
         predict(detector, store, faces, device, workers=workers, progress=f"predict {name}")
@@ -128,11 +129,13 @@ def predictions_table(
         "norm_px": truth.norm_px.astype(np.float32),
         "degenerate": truth.degenerate,
         "models": np.array(list(models)),
+        "sparse": np.array(sparse, dtype=str),
     }
     sources, followed = list(DETECTION_SOURCES), consecutive and inner_frames(after := follows(table)).any()
     if followed and tracker:
         sources.append("window")
-        steady = steady_lists([one["heatmap"][0] for one in found], faces, store, tracker, device, progress="window")
+        points = [one["heatmap"][0] for one in found]
+        steady = steady_lists(points, faces, after, store, tracker, device, progress="window")
         for one, points in zip(found, steady):
             one["window"] = points, one["heatmap"][1]
     table["sources"] = np.array(sources)

@@ -19,12 +19,15 @@ MOTION = 1e-4  # of d, a frame: what moves by less has no lag
 
 
 def follows(table: dict[str, np.ndarray]) -> np.ndarray:
-    """Rows (N,) whose image is the frame after that of the row before."""
+    """Rows (N,) whose image is the frame after that of the row before; none of the lists that ``sparse`` names, whose
+    frames are not neighbours.
+    """
     images = [PurePath(path) for path in table["path"].tolist()]
     number = np.array([int(image.stem) if image.stem.isdecimal() else -1 for image in images])
     folder = np.array([str(image.parent) for image in images])
     after = np.zeros(len(images), bool)
     same = (folder[1:] == folder[:-1]) & (table["list"][1:] == table["list"][:-1])
+    same &= ~np.isin(table["list"][1:], table.get("sparse", []))
     after[1:] = same & (number[:-1] >= 0) & (number[1:] == number[:-1] + 1)
     return after
 

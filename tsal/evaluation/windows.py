@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from tsal.data import Clip, Face, FaceStore, frame_pairs, group_clips, neighbours
+from tsal.data import Clip, Face, FaceStore, frame_pairs, neighbours
 from tsal.pseudo import window_mean
 from tsal.tracker import FrozenTracker
 
@@ -57,22 +57,26 @@ def steady_points(
 def steady_lists(
     points: Sequence[np.ndarray],
     faces: Sequence[Face],
+    after: np.ndarray,
     store: FaceStore,
     tracker: FrozenTracker,
     device: torch.device,
     *,
     progress: str = "",
 ) -> list[np.ndarray]:
-    """:func:`steady_points` of every clip of the rows, by windows of ``WINDOW`` frames to either side; points (N, K, 2)
-    px of each model. A single image keeps its points.
+    """:func:`steady_points` of all consecutive frames of the rows, by windows of ``WINDOW`` frames to either side;
+    points (N, K, 2) px of each model. Other frames keep their points.
+
+    Args:
+        after: (N,) bool: rows whose image is the frame after that of the row before.
     """
-    found, start = [np.array(one, np.float32) for one in points], 0
-    for clip in tqdm(group_clips(faces), desc=progress, disable=not progress, mininterval=1, unit="clip"):
-        rows = slice(start, start + len(clip.faces))
+    found = [np.array(one, np.float32) for one in points]
+    starts = [*np.flatnonzero(~after).tolist(), len(faces)]
+    for start, end in tqdm([*zip(starts, starts[1:])], desc=progress, disable=not progress, mininterval=1, unit="clip"):
+        rows, clip = slice(start, end), Clip("", tuple(faces[start:end]))
         steady = steady_points(
             [one[rows] for one in points], clip, store, tracker, device, window=WINDOW, vote_error=VOTE_ERROR
         )
         for one, result in zip(steady, found):
             result[rows] = one
-        start = rows.stop
     return found

@@ -145,7 +145,7 @@ def one_step(run: Run, step: int = 0) -> Step:
     terms += [("teacher", name, value, factors[name]) for name, value in of_teacher.items()]
     terms += [("student", "labels", student.loss, float(labels_count))]
     terms += [("student", name, value, factors[name]) for name, value in of_student.items()]
-    tracks = pair.trackers["teacher"](batch.pairs)
+    tracks = pair.trackers["student" if tsal.targets_from == "self" else "teacher"](batch.pairs)
     flows = tracks.in_view(batch.following - batch.previous == 1)
     losses, weights = losses_table(terms), pd.DataFrame(moments).T
     loss = float((teacher_loss + student_loss).detach())

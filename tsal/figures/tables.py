@@ -102,7 +102,7 @@ def run_tables(run: Run) -> Tables:
     )
     return {
         f"Results (errors in {unit(run).removesuffix(', transductive')}{mark})": _results(run),
-        "Tracker (mean error, px of the input)": _tracker(run),
+        "Tracker": _tracker(run),
         "Steadiness of consecutive frames (heatmap source)": _steadiness(run),
     } | _pseudo_labels(open_audit(run))
 

@@ -35,7 +35,7 @@ def step_votes(step: Step) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 @styled
 def draw_votes(step: Step) -> NamedFigure:
-    """The frames of one clip with the teacher's own points and those that its neighbours carry to them.
+    """The frames of one clip with the points read on them and those that its neighbours carry to them.
 
     Under each frame: the mean vote of every frame of the clip for it; its own is in brackets.
     """

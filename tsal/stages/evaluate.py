@@ -21,8 +21,8 @@ def evaluate_models(run: Run) -> list[dict]:
     truth = read_ground_truth(run.store, faces, run.config.data.normaliser, run.scheme)
     models = {name: load_model(*place, device=run.device)[0] for name, place in files.items()}
     data = run.config.data
-    how = {"workers": data.workers, "consecutive": data.consecutive, "tracker": measuring_tracker(run)}
-    table = predictions_table(models, run.store, truth, faces, run.device, **how)
+    how = {"workers": data.workers, "consecutive": data.consecutive, "sparse": data.sparse}
+    table = predictions_table(models, run.store, truth, faces, run.device, tracker=measuring_tracker(run), **how)
     write_arrays(run.folder / "predictions.npz", **table)
     rows = metrics_rows(table)
     unscored = [f"{truth.list_name[i]}:{truth.row[i]} {truth.path[i]}" for i in np.flatnonzero(truth.degenerate)]

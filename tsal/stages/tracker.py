@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tsal.data import Clip, FaceStore, find_list, group_clips, plain_views, read_list, spread, to_float
 from tsal.evaluation import read_ground_truth
 from tsal.geometry import apply_affine, sample
-from tsal.run import Run
+from tsal.run import Run, code_fingerprint
 from tsal.synthetic import VERSION as RENDERER
 from tsal.synthetic import PointPairMaker, rendered_visibility
 from tsal.tracker import dis_flow, load_tracker
@@ -35,7 +35,7 @@ def train_tracker(run: Run) -> nn.Module:
     clips = [clip for clip in group_clips(read_list(find_list(root, "unlabelled.txt"))) if len(clip.faces) > 1]
     settings, seed = config.tracker, config.seed + 18
     rendered = PointPairMaker(store, clips, config.augment, seed=seed, pairs=settings.batch, apart=settings.apart)
-    origin = dataclasses.asdict(config.render) | {"renderer": RENDERER}
+    origin = dataclasses.asdict(config.render) | {"renderer": RENDERER, "code": code_fingerprint("synthetic")}
     return tracker_training(run, rendered, origin)
 
 

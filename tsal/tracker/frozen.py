@@ -16,6 +16,8 @@ from tsal.run import code_fingerprint
 from tsal.tracker.network import track_frames
 from tsal.tracker.points import TrackedPoints
 
+PAIRS = 32  # computed at once
+
 
 @dataclass(frozen=True)
 class PairFlows:
@@ -70,9 +72,9 @@ class FrozenTracker:
         shape, device = (2, 3, *pairs.first.shape[-2:]), pairs.first.device
         found = [self._kept(key, shape, device) for key in pairs.keys]
         new = [place for place, flows in enumerate(found) if flows is None]
-        if new:
-            flows = track_frames(self.net, to_float(pairs.first[new]), to_float(pairs.second[new]))
-            for place, both in zip(new, torch.stack(flows, 1).half()):
+        for part in (new[start : start + PAIRS] for start in range(0, len(new), PAIRS)):
+            flows = track_frames(self.net, to_float(pairs.first[part]), to_float(pairs.second[part]))
+            for place, both in zip(part, torch.stack(flows, 1).half()):
                 found[place] = both
                 self._keep(pairs.keys[place], both)
         return torch.stack(found).float() if found else torch.zeros((0, *shape), device=device)
@@ -104,7 +106,8 @@ class FrozenTracker:
 
 def _hash(net: nn.Module) -> str:
     """Of a tracker's weights and of the code that runs it."""
-    digest = hashlib.sha256(f"{type(net).__name__} {code_fingerprint()}".encode())
+    shape = type(net).__name__, getattr(net, "iterations", ())
+    digest = hashlib.sha256(f"{shape} {code_fingerprint()}".encode())
     for name, value in sorted(net.state_dict().items()):
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

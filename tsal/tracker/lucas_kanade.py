@@ -8,9 +8,7 @@ from torch import Tensor, nn
 
 from tsal.geometry import warp
 from tsal.tracker.losses import grey
-from tsal.tracker.network import FlowEstimate
-
-SURE = 20.0  # logit: every pixel is seen, as far as this flow knows
+from tsal.tracker.network import SURE, FlowEstimate
 
 
 class LucasKanade(nn.Module):

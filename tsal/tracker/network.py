@@ -127,6 +127,9 @@ def _cut(flow: Tensor, height: int, width: int, stride: int) -> Tensor:
     return flow[..., : -(-height // stride), : -(-width // stride)]
 
 
+SURE = 5.0  # logit of a pixel that is seen
+
+
 class FlowEstimate(NamedTuple):
     """What a flow network says of N pairs of frames, or of 2N: forward, then backward."""
 
@@ -185,6 +188,8 @@ class FlowNet(nn.Module):
         )
         costs = (2 * search + 1) ** 2
         self.seen = nn.Sequential(_conv(self.estimator.outputs + 2 + aligned + costs, 32), nn.Conv2d(32, 1, 1))
+        nn.init.zeros_(self.seen[1].weight)
+        nn.init.constant_(self.seen[1].bias, SURE)  # until it is taught otherwise, every pixel is seen
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Images (N, 3, H, W) -> features from stride 2^finest on, finest first."""

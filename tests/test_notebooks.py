@@ -134,9 +134,12 @@ def test_data_keeps_the_resolved_config_and_a_manifest_of_every_row(smoke_run):
 
 def test_the_tracker_is_measured_beside_zero_motion_and_dis(smoke_run):
     metrics = json.loads((smoke_run / "tracker/metrics.json").read_text())
-    assert set(metrics) == {"zero motion", "DIS", "tracker"}
-    for row in metrics.values():
-        assert 0 < row["transfer"] < 64 and 0 < row["endpoint_error"] < 64  # px of a 64 px input
+    assert metrics["normaliser"] == "ocular" and metrics["pairs"] == {"1": 8, "2": 4}  # 4 clips of 3 frames
+    assert set(metrics["methods"]) == {"zero motion", "DIS", "tracker"}
+    for row in metrics["methods"].values():
+        assert row["mean"].keys() == row["median"].keys() == {"1", "2"}
+        assert all(0 < value < 100 for kind in ("mean", "median") for value in row[kind].values())  # %
+    assert set(metrics["methods"]["tracker"]["recall"]) <= {"1", "2"}
 
 
 @pytest.mark.parametrize("name", ["tracker", "init", "supervised", "semi"])

@@ -8,9 +8,10 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from drawn_run import unmeasured
+from drawn_run import unmeasured, words_of
 
 from tsal.evaluation.predictions import metrics_rows
+from tsal.figures import run as figures
 from tsal.figures import tables
 from tsal.figures.report import comparison_tables
 from tsal.utils.files import read_arrays, write_arrays, write_text
@@ -137,3 +138,23 @@ def test_a_list_without_labels_has_a_table_of_its_jitter_alone(copied):
     steady = made["Steadiness of consecutive frames (heatmap source)"]
     assert set(steady["% of"]) == {"box"} and set(steady["error jitter %"]) == {"-"}
     assert set(next(iter(made.values()))["NME %"]) == {"-"}
+
+
+def test_the_tracker_s_table_has_a_row_a_method_and_a_column_a_distance(run):
+    made = tables.run_tables(run)
+    found = next(content for content in made.values() if "tracker" in list(content.iloc[:, 0]))
+    assert list(found.columns) == ["error, mean (median), % of outer eye-corner distance", "1 apart", "2 apart"]
+    assert found.values.tolist() == [
+        ["zero motion", "1.00 (1.00)", "1.50 (1.50)"],
+        ["DIS", "2.00 (2.00)", "2.50 (2.50)"],
+        ["tracker", "3.00 (3.00)", "3.50 (3.50)"],
+        ["tracker's doubts that are right, %", "50", "75"],
+        ["hidden landmarks that it doubts, %", "-", "25"],
+    ]
+
+
+def test_a_run_without_labelled_clips_has_no_errors_of_its_tracker(copied):
+    metrics = {"normaliser": "ocular", "pairs": {}, "methods": {}}
+    (copied.folder / "tracker/metrics.json").write_text(json.dumps(metrics))
+    assert "no evaluation list has a labelled clip of two frames" in tables.markdown(tables.run_tables(copied))
+    assert "a labelled clip of two frames" in words_of(figures.draw_tracker(copied)[1])

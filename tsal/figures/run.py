@@ -173,8 +173,11 @@ def draw_tracker(run: Run) -> list[NamedFigure]:
 def _draw_tracker_errors(run: Run) -> NamedFigure:
     report = json.loads(run_file(run, "tracker/metrics.json").read_text())
     greys = {"zero motion": ("#a0a0a0", ":"), "DIS": ("#707070", "--")}
-    figure = NamedFigure("tracker-error", COLUMN, 1.9, layout="constrained")
+    figure = NamedFigure("tracker-error", COLUMN, 2.4, layout="constrained")
     axes = figure.subplots()
+    if not report["methods"]:
+        empty(axes, "nothing to show: no evaluation list has\na labelled clip of two frames")
+        return figure
     for name, row in report["methods"].items():
         colour, dashes = greys.get(name, (SOURCES["propagated"], "-"))
         apart = [int(n) for n in row.get("mean", {})]
@@ -183,7 +186,8 @@ def _draw_tracker_errors(run: Run) -> NamedFigure:
     axes.set_xticks([int(n) for n in report["pairs"]])
     axes.set_ylim(bottom=0)
     axes.set_xlabel("frames apart")
-    axes.set_ylabel(f"mean error ({unit(run) if report['normaliser'] else 'px of the input'})")
+    measure = unit(run).replace(", ", ",\n") if report["normaliser"] else "px of the input"
+    axes.set_ylabel(f"mean error\n({measure})")
     axes.legend()
     return figure
 

@@ -146,8 +146,11 @@ def tracker_errors(metrics: Mapping) -> pd.DataFrame:
     return found.rename(columns=lambda n: f"{n} apart").rename_axis(f"error, mean (median), {unit}")
 
 
-def _tracker(run: Run) -> pd.DataFrame:
-    return tracker_errors(json.loads(run_file(run, "tracker/metrics.json").read_text())).reset_index()
+def _tracker(run: Run) -> pd.DataFrame | str:
+    metrics = json.loads(run_file(run, "tracker/metrics.json").read_text())
+    if not metrics["methods"]:
+        return "Nothing to show: no evaluation list has a labelled clip of two frames."
+    return tracker_errors(metrics).reset_index()
 
 
 def _steadiness(run: Run) -> pd.DataFrame | str:

@@ -192,7 +192,7 @@ bench-methods: .venv/.done
 		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(or $(JOBS),$(side)),--jobs $(or $(JOBS),$(side))) \
 		$(if $(LAUNCHER),--launcher $(LAUNCHER)) $(if $(OUT),--out $(call quote,$(OUT)))
 
-# the tracker that comes with the project, made anew: 50 minutes of one core
+# the tracker that comes with the project, made anew: an hour and a half of one core
 pretrain: .venv/.done
 	$(PY) -m tsal data --profile pretrain --run outputs/pretrain
 	$(PY) -m tsal tracker --run outputs/pretrain

@@ -80,7 +80,7 @@ def made(tmp_path_factory) -> tuple[Path, Path, list[str]]:
 def test_every_stage_has_seven_landmarks_and_finite_numbers(made):
     folder, _, _ = made
     audit, table = Audit.open(folder / "audit"), read_arrays(folder / "predictions.npz")
-    assert table["points"].shape == (4, 3, 6, 7, 2) and table["scores"].shape == (4, 3, 6, 7)
+    assert table["points"].shape == (4, 4, 6, 7, 2) and table["scores"].shape == (4, 4, 6, 7)  # with the window
     assert np.isfinite(table["points"]).all() and np.isfinite(table["scores"]).all()
     points = audit.labels("teacher")[0].points
     assert points.shape == (6, 9, 7, 2) and np.isfinite(points).all()

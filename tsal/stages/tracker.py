@@ -121,7 +121,7 @@ def _labels(run: Run, pairs: list[tuple[Clip, int, int]]) -> tuple[np.ndarray, T
     known = np.isin(lists, lists[~shown.all((0, 2))])
     for place, (clip, *frames) in enumerate(pairs):
         rendered = rendered_visibility(run.root, clip)
-        if rendered is not None:
+        if rendered is not None and rendered.shape[1] == run.scheme.points:  # not labelled anew by another scheme
             shown[:, place], known[place] = rendered[frames], True
     return points, torch.from_numpy(shown), torch.from_numpy(known)
 

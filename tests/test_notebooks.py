@@ -115,7 +115,7 @@ def test_a_notebook_aside_shows_a_run_and_changes_nothing_of_it(smoke_run, tmp_p
     assert {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file() and path != executed} == before
     cells = [cell for cell in nbformat.read(executed, 4).cells if cell.cell_type == "code"]
     outputs = [output for cell in cells for output in cell.outputs]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 4
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 5
     assert "text/html" in cells[-1].outputs[-1].data  # the table of the last cell
 
 
@@ -200,8 +200,8 @@ def test_the_audit_has_every_source_of_every_model_on_every_unlabelled_frame(smo
 def test_metrics_are_what_the_predictions_table_says(smoke_run):
     run, table = opened(smoke_run), read_arrays(smoke_run / "predictions.npz")
     faces = len(run.lists.evaluate["val.txt"])
-    assert table["models"].tolist() == MODELS and table["sources"].tolist() == ["heatmap", "centre", "fused"]
-    assert table["points"].shape == (4, 3, faces, 68, 2) and table["scores"].shape == (4, 3, faces, 68)
+    assert table["models"].tolist() == MODELS and table["sources"].tolist() == ["heatmap", "centre", "fused", "window"]
+    assert table["points"].shape == (4, 4, faces, 68, 2) and table["scores"].shape == (4, 4, faces, 68)
     assert np.isfinite(table["points"]).all()
     kept = json.loads((smoke_run / "metrics.json").read_text())
     assert kept["rows"] == json.loads(json.dumps(metrics_rows(table)))

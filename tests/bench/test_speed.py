@@ -94,7 +94,7 @@ def others() -> set[tuple[str, str]]:
     found = {("matrix product", f"{precision}, 1 thread") for precision in precisions()}
     for passes in ("forward", "forward and backward"):
         found |= {(f"light detector, {passes}", f"{precision}, 1 thread") for precision in precisions()}
-    for step in ("supervised step, 4 faces", "TSAL step, 4 + 4 faces"):
+    for step in ("supervised step, 4 faces", "TSAL step, 4 + 6 faces"):
         found |= {(step, condition) for condition in ("alone, 1 thread", "beside a busy process, 1 thread")}
     sizes = [*(f"{count} landmarks" for count in (5, 98, 106)), *(f"{count} frames of a clip" for count in (5, 10))]
     sizes += [

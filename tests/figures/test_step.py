@@ -46,7 +46,7 @@ def test_one_step_is_the_step_that_training_makes(smoke_run, overrides):
 
 
 def test_every_frame_of_the_window_has_its_vote_under_the_frame(smoke_run):
-    made = one_step(Run.open(smoke_run, ["tsal.window=2", "tsal.sources=heatmap,propagated", "semi.frames=3"]))
+    made = one_step(Run.open(smoke_run, ["tsal.window=2", "tsal.trust=0", "tsal.sources=heatmap,propagated"]))
     origin, to, votes, _ = step_votes(made)
     assert ((origin - to).abs() <= 2).all() and (made.batch.clip[origin] == made.batch.clip[to]).all()
     propagated = made.labels.sources["propagated"]

@@ -27,8 +27,9 @@ from tsal.trainings import measuring_tracker, schedule_steps, train_inits, train
 from tsal.utils import allowed_cores, describe_environment, write_text
 
 SHARED = ("init", "init-2", "tracker")  # made once a seed
-OF_TRACKS = ("max_fb_error", "window", "vote_error", "trust", "agreement_weight")  # settings without effect elsewhere
-TRACKED = {f"tsal.{name}" for name in OF_TRACKS}
+TRACKED = {  # settings without effect where nothing is tracked
+    f"tsal.{name}" for name in ("max_fb_error", "window", "vote_error", "trust", "agreement_weight")
+}
 BEFORE = {  # results that do not name these settings are of before there were any
     "tsal.window": 1,
     "tsal.vote_error": 0,

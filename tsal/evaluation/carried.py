@@ -16,7 +16,7 @@ from tsal.tracker import dis_flow, track_points
 
 MAX_ERROR = 1.0  # px of the network's input: a point that does not come back to itself within it is lost
 PAIRS = 64  # computed at once
-STILL = np.eye(2, 3)
+STILL = np.eye(2, 3)  # the view that flows are wanted in: the image itself
 
 
 def flow_difference(

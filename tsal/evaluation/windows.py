@@ -9,13 +9,13 @@ import torch
 from tqdm import tqdm
 
 from tsal.data import Clip, Face, FaceStore, frame_pairs, neighbours
+from tsal.evaluation.carried import STILL
 from tsal.pseudo import window_mean
 from tsal.tracker import FrozenTracker
 
 WINDOW = 3  # frames to either side, for every method alike
 VOTE_ERROR = 1.0  # px of the network's input
 FRAMES = 32  # of a clip at once
-IMAGE = np.array([[1.0, 0, 0], [0, 1.0, 0]])  # the view of the flows: the image itself
 
 
 @torch.no_grad()
@@ -42,7 +42,7 @@ def steady_points(
         first, last = max(0, start - window), min(count, start + FRAMES + window)
         previous, following = neighbours(range(last - first), window)
         faces = clip.faces[first:last]
-        wanted = ((faces[i], faces[j], IMAGE) for i, j in zip(previous.tolist(), following.tolist()))
+        wanted = ((faces[i], faces[j], STILL) for i, j in zip(previous.tolist(), following.tolist()))
         flows = tracker(frame_pairs(store, wanted).to(device))
         kept = slice(start - first, min(count, start + FRAMES) - first)
         for one, result in zip(models, found):

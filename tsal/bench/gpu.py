@@ -30,7 +30,8 @@ from tsal.utils import InputError, describe_environment
 
 PRECISIONS = ("bf16", "fp32")
 SYNTHETIC_LIMIT = 130.0  # seconds, after which no row is begun or goes on but the training's
-LAYOUTS = ("plain", "channels-last", "compiled")
+LAYOUTS = ("plain", "channels-last", "channels-last, flows kept", "compiled, flows kept")
+KEPT_MB = 4000  # for the flows of a step, which training keeps too
 
 
 def measure_step(report: Report, device: Device, config: Config, layouts: Sequence[str], limit: float, backend: str):
@@ -41,7 +42,8 @@ def measure_step(report: Report, device: Device, config: Config, layouts: Sequen
         device.fresh()
         torch.compiler.reset()
         amp = {"train.amp": "bf16" if precision == "bf16" else "none"}
-        step, frames = paper_step(config.override(amp), device.device, layout, backend)
+        how, _, kept = layout.partition(", ")
+        step, frames = paper_step(config.override(amp), device.device, how, backend, kept_mb=KEPT_MB if kept else 0)
         took = report.elapsed
         step()
         device.wait()
@@ -50,13 +52,18 @@ def measure_step(report: Report, device: Device, config: Config, layouts: Sequen
         return {"value": frames / seconds, "unit": "frames/s", "peak GB": device.peak(), "note": note}
 
     for layout in layouts:
-        for precision in PRECISIONS:
+        for precision in precisions(backend):
             what, setting = f"TSAL step, {config.model.size} {config.model.input} px", f"{precision}, {layout}"
             left = end - report.elapsed
             if left < min(10.0, limit / 2) or limit <= 0:
                 report.add(what, setting, note="failed: no time left for it")
             else:
                 report.attempt(what, setting, lambda p=precision, a=layout: job(p, a), left)
+
+
+def precisions(backend: str) -> tuple[str, ...]:
+    """Compiling takes long: one precision of what is compiled."""
+    return PRECISIONS[:1] if backend else PRECISIONS
 
 
 # --- rates ---
@@ -82,8 +89,10 @@ def measure_matrices(report: Report, device: Device, side: int) -> dict[str, flo
     return rates
 
 
-def measure_passes(report: Report, device: Device, config: Config, count: int, rates: dict[str, float]) -> None:
-    """The paper's detector alone: how much of the matrix rate its passes reach."""
+def measure_passes(
+    report: Report, device: Device, config: Config, count: int, rates: dict[str, float], backend: str = ""
+) -> None:
+    """The paper's detector alone, compiled where a backend is named: how much of the matrix rate its passes reach."""
     tf32 = device.cuda and torch.backends.cudnn.allow_tf32  # torch's default for convolutions, not for matrices
 
     def job(precision: str, backward: bool) -> dict:
@@ -102,6 +111,9 @@ def measure_passes(report: Report, device: Device, config: Config, count: int, r
 
         with FlopCounterMode(display=False) as counter:
             run()
+        if backend:
+            torch.compiler.reset()
+            detector.compile(backend=backend, dynamic=False)
         flops, seconds = counter.get_total_flops(), device.seconds(run)
         limit = "bf16" if precision == "bf16" else "TF32" if tf32 else "fp32"
         note = f"{count} images, {flops / count / 1e9:.1f} GFLOP each, in {1e3 * seconds:.1f} ms; share of {limit}"
@@ -114,9 +126,10 @@ def measure_passes(report: Report, device: Device, config: Config, count: int, r
             "note": note,
         }
 
-    for precision in PRECISIONS:
+    for precision in precisions(backend):
         for name in ("forward", "forward and backward"):
             what, backward = f"{config.model.size} detector, {name}", name != "forward"
+            what += ", compiled" if backend else ""
             report.attempt(what, precision, lambda p=precision, b=backward: job(p, b))
 
 
@@ -221,10 +234,11 @@ def bench_gpu(
     measure_passes(report, place, paper, frames, rates)
     measure_agreement(report, place, small)
     measure_predict(report, place, small)
-    measure_step(report, place, paper, LAYOUTS[:2], SYNTHETIC_LIMIT, "")
+    measure_step(report, place, paper, LAYOUTS[:3], SYNTHETIC_LIMIT, "")
     if compile_s > 0:
-        report.until = report.elapsed + compile_s
-        measure_step(report, place, paper, LAYOUTS[2:], compile_s, "aot_eager" if quick else "inductor")
+        backend, report.until = "aot_eager" if quick else "inductor", report.elapsed + compile_s
+        measure_passes(report, place, paper, frames, rates, backend)
+        measure_step(report, place, paper, LAYOUTS[3:], compile_s, backend)
     place.fresh()
     if realdata and not quick:
         with tempfile.TemporaryDirectory() as kept:

@@ -508,10 +508,9 @@ class Asked(nn.Module):
 def test_a_tracker_is_asked_once_for_a_pair(memory_mb, asked):
     chosen = small("tsal.teacher_lr=0", "tsal.ema_direction=none", "tsal.agreement_weight=0")
     (teacher, student), tracker = models(chosen), Asked()
-    context, batch = Context(chosen, PAIRED, torch.device("cpu")), random_batch(3, [2, 2, 1], 4)
-    frozen = FrozenTracker(tracker, memory_mb)
+    context, frozen = Context(chosen, PAIRED, torch.device("cpu")), FrozenTracker(tracker, memory_mb)
     pair = TeacherStudent(teacher, student, dict.fromkeys(("teacher", "student"), frozen))
-    reports = [asynchronous_step(pair, batch, context, 0.5) for _ in range(2)]
+    reports = [asynchronous_step(pair, random_batch(3, [2, 2, 1], 4), context, 0.5) for _ in range(2)]
     assert tracker.pairs == asked
     assert (
         all(report["target_tracked"] > 0 for report in reports) and reports[0]["flow_error"] == reports[1]["flow_error"]
@@ -705,9 +704,9 @@ class Interrupted(Exception):
     pass
 
 
-def train_line(folder, *, steps=23, fail_at=None, fingerprint=None, every=10, loss=None):
+def train_line(folder, *, steps=23, fail_at=None, fingerprint=None, every=10, loss=None, device="cpu"):
     torch.manual_seed(0)
-    net = nn.Linear(3, 1)
+    net = nn.Linear(3, 1).to(device)
     optimiser = make_optimiser(net, TrainConfig(optimiser="adamw"), 0.05)
     seen = []
 
@@ -715,10 +714,10 @@ def train_line(folder, *, steps=23, fail_at=None, fingerprint=None, every=10, lo
         if len(seen) == fail_at:
             raise Interrupted
         seen.append(fraction)
-        value = loss if loss is not None else net(batch.value).square().mean()
+        value = loss if loss is not None else net(batch.value.to(device)).square().mean()
         if loss is None:
             step_optimiser(optimiser, net, value, 1.0, 0.0)
-        return {"loss": value.detach(), "gap": torch.tensor(math.nan)}
+        return {"loss": value.detach(), "gap": torch.tensor(math.nan), "half": torch.tensor(0.5)}
 
     chosen = config(f"train.checkpoint_every={every}", "data.workers=1")
     history, _ = fit(
@@ -730,9 +729,15 @@ def train_line(folder, *, steps=23, fail_at=None, fingerprint=None, every=10, lo
         state={"net": net, "optimiser": optimiser},
         fingerprint=fingerprint or {"name": "line"},
         config=chosen,
-        device=torch.device("cpu"),
+        device=torch.device(device),
     )
     return net, history, seen
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+def test_a_training_on_a_gpu_takes_terms_that_are_on_the_cpu(tmp_path):
+    _, history, _ = train_line(tmp_path, steps=10, device="cuda")
+    assert math.isfinite(history[0]["loss"]) and history[0]["half"] == 0.5
 
 
 def test_a_resumed_run_ends_where_an_uninterrupted_one_ends(tmp_path):

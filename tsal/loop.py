@@ -61,7 +61,7 @@ def fit(
     batches = prefetch(make_batch, range(start, steps), config.data.workers)
     for step, batch in zip(range(start, steps), batches):
         for name, value in step_function(batch.to(device), step / steps).items():
-            value = value.detach().float()
+            value = value.detach().to(device, torch.float32)
             known = ~value.isnan() | (name == "loss")  # a term may be undefined (NaN), the loss may not
             sums[name] = sums.get(name, 0.0) + torch.where(known, value, 0.0)
             counts[name] = counts.get(name, 0.0) + known.float()

@@ -89,7 +89,6 @@ def reconstructed_sources(
         following: (P,) indices of frames t + 1 among the U.
         max_fb_error: a point with a larger forward-backward error (px) is not valid; 0: no gate.
     """
-    height, width = flow_backward.shape[-2:]
     found = detection_sources(detector, reconstruction)
     error_map = forward_backward_error(flow_backward, flow_forward)[:, None]  # on frame t + 1
     sources = {}
@@ -97,7 +96,7 @@ def reconstructed_sources(
         points = found[name].points
         error = sample(error_map, points)[:, 0]
         origin = points + sample(flow_backward, points).mT
-        parts = points, found[name].score, inside(origin, height, width), error
+        parts = points, found[name].score, inside(origin, *flow_backward.shape[-2:]), error
         sources[f"tracked_{name}"] = _scatter(count, following, *parts, max_fb_error)
     return sources
 
@@ -116,13 +115,11 @@ def propagated_source(
         flows: between the frames ``previous`` and ``following``, indices (P,) among the U; both ways are taken.
         vote_error: px; 0: every point that stays in the crop has its trust as its vote.
     """
-    to, votes, found = carried_votes(heatmap.points, trust, flows, previous, following, vote_error)
-    carry, error = found
+    to, votes, (carry, error) = carried_votes(heatmap.points, trust, flows, previous, following, vote_error)
     total, score = torch.zeros_like(trust).index_add(0, to, votes), heatmap.score
     safe = total.clamp_min(1e-12)
     points = torch.zeros_like(heatmap.points).index_add(0, to, votes[..., None] * carry) / safe[..., None]
-    origin = torch.cat([previous, following])
-    mean = torch.zeros_like(score).index_add(0, to, votes * score[origin]) / safe
+    mean = torch.zeros_like(score).index_add(0, to, votes * score[torch.cat([previous, following])]) / safe
     valid = total > FEW
     apart = torch.where(valid, torch.zeros_like(total).index_add(0, to, votes * error) / safe, torch.nan)
     return Source(points, mean, valid, apart, total)
@@ -225,13 +222,21 @@ def fuse(
 
 
 @dataclass(frozen=True)
+class Rebuilt:
+    """A detector on R of U frames as they were reconstructed from those before them."""
+
+    rows: Tensor  # (R,) long, among the U
+    detection: Detection
+    sources: dict[str, Source]  # ``tracked_heatmap`` and ``tracked_centre`` of the U frames
+
+
+@dataclass(frozen=True)
 class LabellerOutput:
-    """What a labeller says of U frames: every source, their fusion, and the detection on R reconstructed frames."""
+    """What a labeller says of U frames: every source, their fusion, and reconstructed frames where it needed them."""
 
     sources: dict[str, Source]
     fused: PseudoLabels
-    reconstruction: Detection
-    rebuilt: Tensor  # (R,) long: which of the U frames were reconstructed
+    rebuilt: Rebuilt | None
 
 
 class PseudoLabeller:
@@ -267,7 +272,7 @@ class PseudoLabeller:
                 "tsal.sources: tracking sources alone, and data.consecutive=false says that no frame follows another; "
                 "set tsal.tracking=any to track all the same"
             )
-        self.reconstructs = everything or self.consistency or any(name in RECONSTRUCTED for name in self.names)
+        self.reconstructs = everything or any(name in RECONSTRUCTED for name in self.names)
         self.propagates = everything or "propagated" in self.names
         self.window = max(1, tsal.window) if self.propagates or self.agreement else 1
 
@@ -304,20 +309,27 @@ class PseudoLabeller:
         trust = self.trust(sources)
         if tsal.trust > 0:
             sources["heatmap"] = replace(sources["heatmap"], votes=trust)
-        reconstruction, rebuilt = detection.rows(slice(0, 0)), following[:0]
+        rebuilt = None
         if flows is not None and self.reconstructs:
-            beside = following - previous == 1
-            rebuilt, (forward, backward) = following[beside], flows.in_view(beside)
-            reconstruction = self.detect(detector, reconstruct_next(images[rebuilt - 1], backward))
-            sources |= reconstructed_sources(
-                detector, reconstruction, len(images), forward, backward, rebuilt, tsal.max_fb_error
-            )
+            rebuilt = self.rebuild(detector, images, flows, previous, following)
+            sources |= rebuilt.sources
         if flows is not None and self.propagates:
             sources["propagated"] = propagated_source(
                 sources["heatmap"], trust, flows, previous, following, tsal.vote_error
             )
         fused = fuse(sources, self.names, tsal.heatmap_share, fallback=tsal.fallback)
-        return LabellerOutput(sources, fused, reconstruction, rebuilt)
+        return LabellerOutput(sources, fused, rebuilt)
+
+    @torch.no_grad()
+    def rebuild(
+        self, detector: Detector, images: Tensor, flows: PairFlows, previous: Tensor, following: Tensor
+    ) -> Rebuilt:
+        """The detector on all frames t + 1 reconstructed from frames t; arguments as of the labels."""
+        beside = following - previous == 1
+        rows, (forward, backward) = following[beside], flows.in_view(beside)
+        found = self.detect(detector, reconstruct_next(images[rows - 1], backward))
+        ways = forward, backward, rows, self.tsal.max_fb_error
+        return Rebuilt(rows, found, reconstructed_sources(detector, found, len(images), *ways))
 
     def trust(self, sources: dict[str, Source]) -> Tensor:
         """Trust (U, K) in the heatmap source's points, by their distance from the centre source's."""

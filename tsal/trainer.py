@@ -18,15 +18,7 @@ from tsal.pseudo import LabellerOutput, PseudoLabeller, PseudoLabels, carried_vo
 from tsal.schemes import Scheme
 from tsal.supervision import consistency_loss, detector_loss, structure_loss
 from tsal.tracker import FrozenTracker
-from tsal.utils import (
-    Together,
-    half_precision,
-    in_turn,
-    mean_over_processes,
-    rank,
-    share_gradients,
-    share_statistics,
-)
+from tsal.utils import Together, half_precision, in_turn, mean_over_processes, rank, share_gradients, share_statistics
 
 # --- what steps work with ---
 
@@ -146,7 +138,7 @@ def asynchronous_step(pair: TeacherStudent, batch: Batch, context: Context, frac
     labels = student.loss * (fraction >= tsal.labels_after)
     (teacher_loss, of_teacher), (student_loss, of_student) = context.together(
         lambda: learn(
-            pair.teacher, teacher.loss, teacher_terms(pair.teacher, teacher, by_teacher, batch, context), *rates
+            pair.teacher, teacher.loss, teacher_terms(pair, teacher, by_teacher, views, batch, context), *rates
         ),
         lambda: learn(pair.student, labels, student_terms(pair, student, made.fused, batch, context), *rates),
     )
@@ -157,9 +149,11 @@ def asynchronous_step(pair: TeacherStudent, batch: Batch, context: Context, frac
 
 
 def make_views(batch: Batch, context: Context) -> Views:
-    labelled, points = context.augment_labelled(batch)
-    strong = context.strong(to_float(batch.strong), batch.seed + 1, batch.unlabelled_part, occlude=True)
-    return Views(labelled, points, to_float(batch.weak), strong)
+    labelled, strong = context.together(
+        lambda: context.augment_labelled(batch),
+        lambda: context.strong(to_float(batch.strong), batch.seed + 1, batch.unlabelled_part, occlude=True),
+    )
+    return Views(*labelled, to_float(batch.weak), strong)
 
 
 def loss_factors(config: Config, fraction: float) -> dict[str, float]:
@@ -213,9 +207,9 @@ def teacher_pass(teacher: Learner, views: Views, batch: Batch, context: Context)
 def teacher_half(
     pair: TeacherStudent, views: Views, batch: Batch, context: Context
 ) -> tuple[Pass, LabellerOutput | None]:
-    """The teacher's pass, and its pseudo-labels of the weak views where anything is learned from them."""
-    labeller, seen = context.labeller, teacher_pass(pair.teacher, views, batch, context)
-    if context.config.tsal.targets_from != "teacher" and not labeller.consistency:
+    """The teacher's pass, and its pseudo-labels of the weak views where the student learns from them."""
+    seen = teacher_pass(pair.teacher, views, batch, context)
+    if context.config.tsal.targets_from != "teacher":
         return seen, None
     return seen, pseudo_labels(pair, "teacher", seen.detection, views, batch, context)
 
@@ -244,16 +238,19 @@ def pseudo_labels(
 
 
 def teacher_terms(
-    learner: Learner, seen: Pass, own: LabellerOutput | None, batch: Batch, context: Context
+    pair: TeacherStudent, seen: Pass, own: LabellerOutput | None, views: Views, batch: Batch, context: Context
 ) -> dict[str, Tensor]:
     """Where the teacher learns: ``consistency`` with itself on reconstructed frames, and structure (``sic``)."""
-    terms, config = {}, context.config
+    terms, config, detector = {}, context.config, pair.teacher.detector
     if context.labeller.consistency:
-        trust = own.sources["tracked_heatmap"].valid[own.rebuilt].to(torch.float32)
-        real = seen.detection.rows(own.rebuilt)
-        terms["consistency"] = consistency_loss(learner.detector, real, own.reconstruction, trust, config.train)
+        # where no target needs them, frames are reconstructed here, while the student learns
+        frames = views.weak, pair.trackers["teacher"](batch.pairs), batch.previous, batch.following
+        rebuilt = own and own.rebuilt or context.labeller.rebuild(detector, *frames)
+        trust = rebuilt.sources["tracked_heatmap"].valid[rebuilt.rows].to(torch.float32)
+        real = seen.detection.rows(rebuilt.rows)
+        terms["consistency"] = consistency_loss(detector, real, rebuilt.detection, trust, config.train)
     if config.tsal.teacher_lr > 0:
-        terms["sic"] = structure_loss(learner.detector, seen.detection, batch.size, batch.clip, context.scheme)
+        terms["sic"] = structure_loss(detector, seen.detection, batch.size, batch.clip, context.scheme)
     return terms
 
 

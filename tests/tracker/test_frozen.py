@@ -57,6 +57,13 @@ def test_a_flow_is_found_under_the_pixel_that_it_is_of():
     assert torch.allclose(moved[0, 0, :, 5:], x[:, :-5], atol=1e-4) and (moved[0, 0, :, :5] == 0).all()
 
 
+def test_teacher_and_student_share_the_flows_of_a_step_without_any_memory():
+    net = Counted()
+    tracker, asked = FrozenTracker(net), pairs("a", "b")
+    assert tracker(asked) is tracker(asked) and net.pairs == 2
+    assert tracker(pairs("a", "b")) is not tracker(asked)
+
+
 def test_a_pair_is_computed_once_while_there_is_memory():
     net = Counted()
     tracker = FrozenTracker(net, memory_mb=1.5 * 2 * 3 * SIDE * SIDE * 2 / 2**20)  # one pair and a half

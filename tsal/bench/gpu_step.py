@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -74,4 +75,9 @@ def paper_step(
     trackers = [FrozenTracker(net, kept_mb) for net in nets]
     named = dict(zip(("teacher", "student"), trackers if config.tsal.trackers == "own" else trackers[:1] * 2))
     pair = TeacherStudent(*learners, named)
-    return lambda: asynchronous_step(pair, batch, context, 0.5), len(batch.labelled) + len(batch.weak)
+
+    def step() -> object:
+        pairs = replace(batch.pairs)  # as of another batch: a tracker knows the flows of its latest pairs
+        return asynchronous_step(pair, replace(batch, pairs=pairs), context, 0.5)
+
+    return step, len(batch.labelled) + len(batch.weak)

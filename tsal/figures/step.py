@@ -119,6 +119,7 @@ def training_batch(run: Run, step: int) -> Batch:
 def one_step(run: Run, step: int = 0) -> Step:
     """The batch of ``step``, and what a step halfway through the training makes of it with the trained models."""
     pair, batch, context = trained_pair(run), training_batch(run, step), Context(run.config, run.scheme, CPU)
+    context.labeller = PseudoLabeller(run.config, context.precision, everything=True)  # sources to look at
     tsal, semi, train = run.config.tsal, run.config.semi, run.config.train
     rate, factors = rate_at(HALFWAY, train), loss_factors(run.config, HALFWAY)
     before = [copy.deepcopy(learner.detector) for learner in (pair.teacher, pair.student)]
@@ -128,7 +129,7 @@ def one_step(run: Run, step: int = 0) -> Step:
     teacher, by_teacher = teacher_half(pair, views, batch, context)
     student, by_student = student_half(pair, views, batch, context)
     labels = {"teacher": by_teacher, "self": by_student}[tsal.targets_from]
-    of_teacher = teacher_terms(pair.teacher, teacher, by_teacher, batch, context)
+    of_teacher = teacher_terms(pair, teacher, by_teacher, views, batch, context)
     of_student = student_terms(pair, student, labels.fused, batch, context)
     teacher_loss = add(teacher.loss, of_teacher, factors)
     labels_count = HALFWAY >= tsal.labels_after
@@ -264,7 +265,7 @@ def draw_sources(step: Step) -> NamedFigure:
         _draw_heads(row[:2], step, frame, step.views.weak[frame], seen.rows(slice(frame, frame + 1)), "")
         if tracked and pairs:
             pair = pairs[number]
-            found = step.labels.reconstruction.rows(slice(pair, pair + 1))
+            found = step.labels.rebuilt.detection.rows(slice(pair, pair + 1))
             _draw_heads(row[2:], step, frame, rebuilt[pair], found, "tracked_")
     for name, place in zip(names, axes[0]):
         place.set_title(name, pad=3)

@@ -16,18 +16,20 @@ from toys import ASIDE, NOTEBOOKS
 from tsal import stages, trainings
 from tsal.audit.store import Audit
 from tsal.cli.commands import main
-from tsal.config import Config
+from tsal.config import Config, load_method
 from tsal.data.lists import find_list, read_list
 from tsal.evaluation.predictions import metrics_rows
+from tsal.figures.report import comparison_tables
 from tsal.model_files import load_model
 from tsal.run import Run
 from tsal.stages.notebook import notebook_parameters
 from tsal.trainings import snapshot_steps
 from tsal.utils.checkpoints import load_checkpoint
+from tsal.utils.errors import ConfigError
 from tsal.utils.files import read_arrays
 from tsal.utils.paths import REPOSITORY
 
-MODELS = ["init", "supervised", "teacher", "student"]
+MODELS = ["init", "supervised", "mean-teacher-corrected", "teacher", "student"]
 
 
 # --- as committed ---
@@ -201,13 +203,13 @@ def test_metrics_are_what_the_predictions_table_says(smoke_run):
     run, table = opened(smoke_run), read_arrays(smoke_run / "predictions.npz")
     faces = len(run.lists.evaluate["val.txt"])
     assert table["models"].tolist() == MODELS and table["sources"].tolist() == ["heatmap", "centre", "fused", "window"]
-    assert table["points"].shape == (4, 4, faces, 68, 2) and table["scores"].shape == (4, 4, faces, 68)
+    assert table["points"].shape == (5, 4, faces, 68, 2) and table["scores"].shape == (5, 4, faces, 68)
     assert np.isfinite(table["points"]).all()
     kept = json.loads((smoke_run / "metrics.json").read_text())
     assert kept["rows"] == json.loads(json.dumps(metrics_rows(table)))
     # and once more by hand, from labels and eye corners
     scored = ~table["degenerate"]
-    errors = np.linalg.norm(table["points"][2, 0] - table["truth"], axis=-1)
+    errors = np.linalg.norm(table["points"][MODELS.index("teacher"), 0] - table["truth"], axis=-1)
     corners = np.linalg.norm(table["truth"][:, 36] - table["truth"][:, 45], axis=-1)
     shares = [errors[i][table["visible"][i]].mean() / corners[i] for i in np.flatnonzero(scored)]
     row = next(row for row in kept["rows"] if row["model"] == "teacher" and row["source"] == "heatmap")
@@ -237,6 +239,27 @@ def test_what_is_trained_with_the_same_settings_is_not_trained_again(smoke_run):
     stages.train_tracker(opened(smoke_run))
     stages.train_models(opened(smoke_run))
     assert trained_files(smoke_run) == before
+
+
+def test_the_rival_is_that_method_s_own_run_from_the_same_init(smoke_run, tmp_path):
+    files = ("config.json", "manifest.json", "scheme.json", "tracker/model.pt", "init/model.pt")
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_bytes((smoke_run / file).read_bytes())
+    method = load_method(opened(smoke_run).config.semi.rival)
+    alone = Run.open(tmp_path, {"method": method.name} | method.settings)
+    trainings.train_semi(alone, [tmp_path / "init/model.pt"], alone.config.semi.steps)
+    ours, theirs = (
+        load_model(path, method.result)[0] for path in (smoke_run / "rival/model.pt", tmp_path / "semi/model.pt")
+    )
+    assert all(torch.equal(mine, yours) for mine, yours in zip(ours.parameters(), theirs.parameters()))
+    assert "Mean Teacher, corrected" in comparison_tables(opened(smoke_run))[0]
+
+
+def test_a_rival_that_learns_from_labels_alone_is_refused():
+    with pytest.raises(ConfigError, match="semi.rival=supervised-3x: it learns from labels alone"):
+        trainings.find_rival(Config.resolve("smoke", overrides=["semi.rival=supervised-3x"]))
+    assert trainings.find_rival(Config.resolve("demo", method="mean-teacher-corrected")) is None
 
 
 @pytest.mark.parametrize("name, step", [("init", "supervised_step"), ("semi", "asynchronous_step")])

@@ -121,6 +121,11 @@ class SemiConfig:
     """What every method gets after the init, supervised-only too: equal steps, equal faces."""
 
     steps: int = setting(600, "optimiser steps")
+    rival: str = setting(
+        "mean-teacher-corrected",
+        "method that a run trains too, to compare with: same init, same steps; empty: none",
+        "machine",
+    )
     batch: int = setting(16, "labelled faces a step")
     lr: float = setting(2e-3, "largest learning rate of the student")
     clips: int = setting(5, "unlabelled clips a step", "unlabelled")

@@ -4,13 +4,14 @@ semi-supervised.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
 
 import torch
 
-from tsal.config import Config, settings_of
+from tsal.config import Config, Method, load_method, settings_of
 from tsal.data import BatchMaker
 from tsal.loop import fit, is_done, record_time, seed_everything
 from tsal.model import Detector
@@ -19,7 +20,7 @@ from tsal.optimiser import make_optimiser
 from tsal.run import Run
 from tsal.tracker import FrozenTracker, freeze_tracker, load_tracker, open_tracker, tune_tracker
 from tsal.trainer import Context, Learner, TeacherStudent, asynchronous_step, supervised_step
-from tsal.utils import InputError, load_checkpoint, processes, rank, side_by_side, wait_for_all
+from tsal.utils import ConfigError, InputError, load_checkpoint, processes, rank, side_by_side, wait_for_all
 
 SECOND_SEED = 1_000_003  # between the seeds of two inits
 BATCHES = 31  # added to the seed of weights: the same labelled rows in the same steps for every method
@@ -129,9 +130,9 @@ def train_supervised_only(run: Run) -> None:
 # --- teacher and student ---
 
 
-def train_semi(run: Run, inits: list[Path], steps: int) -> None:
-    """Teacher and student from their inits, by the run's method; kept in ``<run>/semi/model.pt``."""
-    config, folder = run.config, run.folder / "semi"
+def train_semi(run: Run, inits: list[Path], steps: int, name: str = "semi") -> None:
+    """Teacher and student from their inits, by the run's method; kept in ``<run>/<name>/model.pt``."""
+    config, folder = run.config, run.folder / name
     fingerprint = run.fingerprint("model", "augment", "semi", "train", "tracker", "tsal", "data.consecutive")
     fingerprint |= {"init": [load_checkpoint(path)["fingerprint"] for path in inits], "steps": steps}
     if is_done(folder / "model.pt", fingerprint):
@@ -149,7 +150,7 @@ def train_semi(run: Run, inits: list[Path], steps: int) -> None:
         context = Context(config, run.scheme, run.device, together)
         _, seconds = fit(
             folder,
-            label="semi",
+            label=name,
             steps=steps,
             make_batch=batch_maker(
                 run,
@@ -180,6 +181,28 @@ def train_semi(run: Run, inits: list[Path], steps: int) -> None:
             if path.name not in map(snapshot_name, snapshots):
                 path.unlink()
     _finish(folder, models, config, fingerprint, steps, seconds)
+
+
+def find_rival(config: Config) -> Method | None:
+    """The method of ``semi.rival``; None where there is none, or where it is the run's own.
+
+    Raises:
+        ConfigError: no such method, or one that learns from labels alone.
+    """
+    name = config.semi.rival
+    if not name or name == config.method:
+        return None
+    method = load_method(name)
+    if method.result == "supervised":
+        raise ConfigError(f"semi.rival={name}: it learns from labels alone; name a semi-supervised method, or none")
+    return method
+
+
+def train_rival(run: Run, inits: list[Path], steps: int) -> None:
+    """The method that the run's own is compared with, where there is one; kept in ``<run>/rival/model.pt``."""
+    if rival := find_rival(run.config):
+        config = run.config.override({"method": rival.name} | rival.settings)
+        train_semi(dataclasses.replace(run, config=config), inits, steps, "rival")
 
 
 def _finish(folder: Path, models: dict[str, Detector], config: Config, fingerprint: dict, steps: int, seconds: float):
@@ -247,23 +270,25 @@ def snapshot_name(step: int | str) -> str:
 
 
 def train(run: Run) -> dict[str, dict]:
-    """Init(s), supervised only, and the method for the same steps; returns steps and seconds of each."""
-    inits = train_inits(run)
+    """Init(s), supervised only, the rival and the method for the same steps; returns steps and seconds of each."""
+    inits, steps, rival = train_inits(run), schedule_steps(run)[1], find_rival(run.config)
     train_supervised_only(run)
-    train_semi(run, inits, schedule_steps(run)[1])
-    names = [path.parent.name for path in inits]
-    return {name: json.loads((run.folder / name / "time.json").read_text()) for name in (*names, "supervised", "semi")}
+    train_rival(run, inits, steps)
+    train_semi(run, inits, steps)
+    names = [*(path.parent.name for path in inits), "supervised", *(["rival"] if rival else []), "semi"]
+    return {name: json.loads((run.folder / name / "time.json").read_text()) for name in names}
 
 
 def model_files_of(run: Run) -> dict[str, tuple[Path, str | None]]:
-    """Where each model of the run's comparison is kept: file, and name in it."""
-    semi = run.folder / "semi" / "model.pt"
-    files = {
+    """Where each model of the run's comparison is kept: file, and name in it. The rival has its method's name."""
+    semi, rival = run.folder / "semi" / "model.pt", find_rival(run.config)
+    files: dict[str, tuple[Path, str | None]] = {
         "init": (run.folder / "init" / "model.pt", None),
         "supervised": (run.folder / "supervised" / "model.pt", None),
-        "teacher": (semi, "teacher"),
-        "student": (semi, "student"),
     }
+    if rival:
+        files[rival.name] = (run.folder / "rival" / "model.pt", rival.result)
+    files |= {"teacher": (semi, "teacher"), "student": (semi, "student")}
     missing = sorted({str(path) for path, _ in files.values() if not path.exists()})
     if missing:
         raise InputError(f"not trained yet: {', '.join(missing)}; run 'python -m tsal train --run {run.folder}'")

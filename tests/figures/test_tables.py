@@ -95,7 +95,7 @@ def test_jitter_by_hand(copied):
     assert first.jitter["supervised"] == pytest.approx(100 * 2 / 40) and first.NME["supervised"] == pytest.approx(
         100 * (1 / 3) / 40
     )
-    assert table["clip"].nunique() == 4 and len(table) == 4 * 5
+    assert table["clip"].nunique() == 4 and len(table) == 4 * 6  # of five models, and of the labels
 
 
 def measured(copied, **changes) -> None:

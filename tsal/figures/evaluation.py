@@ -84,7 +84,7 @@ def _draw_ced(run: Run, predictions: dict, errors: np.ndarray, lists: list[str])
 def _draw_sources(run: Run, lists: list[str]) -> NamedFigure:
     numbers = table(run)
     sources = list(dict.fromkeys(numbers.source))
-    figure = NamedFigure("evaluation-sources", COLUMN, 0.75 + 0.9 * len(lists), layout="constrained")
+    figure = NamedFigure("evaluation-sources", COLUMN, 0.9 + 0.9 * len(lists), layout="constrained")
     panels = figure.subplots(len(lists), 1, squeeze=False)[:, 0]
     for axes, name in zip(panels, lists):
         for step, (model, rows) in enumerate(numbers[numbers.list == name].groupby("model", sort=False)):
@@ -95,7 +95,7 @@ def _draw_sources(run: Run, lists: list[str]) -> NamedFigure:
         axes.grid(False, axis="y")
     panels[-1].set_xlabel(f"NME ({unit(run)})")
     figure.legend(
-        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, handletextpad=0.1, columnspacing=1
+        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, handletextpad=0.1, columnspacing=1
     )
     return figure
 

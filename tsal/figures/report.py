@@ -10,7 +10,11 @@ from tsal.figures.tables import TAU, table, tracker_errors
 from tsal.run import Run
 
 MODELS = {"init": "supervised init", "supervised": "supervised only"}
-METHOD_TITLES = {"tsal": "TSAL", "mean-teacher": "Mean Teacher"}
+METHOD_TITLES = {
+    "tsal": "TSAL",
+    "mean-teacher": "Mean Teacher",
+    "mean-teacher-corrected": "Mean Teacher, corrected",
+}
 
 
 def run_report(run: Run, source: str = "heatmap") -> str:
@@ -27,7 +31,7 @@ def comparison_tables(run: Run, source: str = "heatmap") -> list[str]:
     numbers = table(run)
     numbers = numbers[numbers.source == source]
     tables, method = [], METHOD_TITLES.get(run.config.method, run.config.method)
-    names = MODELS | {model: f"{method} {model}" for model in ("teacher", "student")}
+    names = MODELS | METHOD_TITLES | {model: f"{method} {model}" for model in ("teacher", "student")}
     for name, rows in numbers.groupby("list", sort=False):
         first = rows.iloc[0]
         if rows.NME.isna().all() and rows.jitter.notna().any():

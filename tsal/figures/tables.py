@@ -30,6 +30,9 @@ STEADY = {  # of the table
 Tables = Mapping[str, pd.DataFrame | str]  # title -> cells that are text, or a sentence where there is nothing to show
 
 
+AFTER_INIT = {"init": [], "supervised": ["supervised"], "teacher": ["semi"], "student": ["semi"]}  # trainings, by model
+
+
 def table(run: Run) -> pd.DataFrame:
     """The run's numbers, a row for each list, model and source; NME in %, FR a share.
 
@@ -50,7 +53,7 @@ def table(run: Run) -> pd.DataFrame:
     for row in report["rows"]:
         semi = row["model"] in ("teacher", "student")
         inits = [name for name in times if name.startswith("init-")] if semi else []
-        after = [] if row["model"] == "init" else ["semi" if semi else "supervised"]
+        after = AFTER_INIT.get(row["model"], ["rival"])
         parts = {
             "init_steps": of(["init"], "steps"),
             "semi_steps": of(after, "steps"),

@@ -12,7 +12,9 @@ from toys import DotDetector, Shift, moving_clip
 from tsal.audit import views as audit_views
 from tsal.audit.store import Audit
 from tsal.audit.views import ClipViews, clip_view
+from tsal.config import Config
 from tsal.data.lists import Clip
+from tsal.data.photometric import to_float
 from tsal.data.views import FaceStore
 from tsal.run import Run
 from tsal.schemes import generic_scheme
@@ -23,14 +25,21 @@ from tsal.utils.errors import InputError
 def test_a_view_shows_frames_flow_and_heatmaps_of_a_clip(tmp_path):
     clip = moving_clip(tmp_path)[0]
     store, tracker = FaceStore(tmp_path, generic_scheme(1), 64, 1.35, 50), FrozenTracker(Shift(2.0, 0.0))
-    view = clip_view({"teacher": DotDetector()}, tracker, store, clip, torch.device("cpu"))
+    detector, settings = DotDetector(), Config().override({"tsal.window": 2})
+    view = clip_view({"teacher": detector}, tracker, store, clip, settings, torch.device("cpu"))
     assert view["images"].shape == (3, 64, 64, 3) and view["images"].dtype == np.uint8
     assert np.allclose(view["flow"][:, 0], 2) and np.allclose(view["flow_backward"][:, 0], -2)
     assert view["occluded"].shape == (2, 64, 64) and view["occluded"][:, :, -2:].all()  # what leaves the crop
     assert view["forward_backward_error"].max() == 0
     assert view["heatmaps_teacher"].shape == (3, 1, 8, 8) and view["heatmaps_teacher"].max() == 255
+    assert sorted(zip(view["voters"], view["voted"])) == [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)]
+    images = to_float(torch.from_numpy(view["images"]).permute(0, 3, 1, 2))
+    points = detector.heatmap(detector(images))[0].numpy()
+    beside = np.abs(view["voters"] - view["voted"]) == 1
+    assert np.allclose(view["carried_teacher"][beside], points[view["voted"][beside]], atol=0.3)
+    assert view["own_teacher"].shape == (3, 1) and (view["votes_teacher"] <= view["own_teacher"].max()).all()
     photograph = Clip("photo", clip.faces[:1])
-    assert "flow" not in clip_view({}, tracker, store, photograph, torch.device("cpu"))
+    assert not {"flow", "voters"} & set(clip_view({}, tracker, store, photograph, settings, torch.device("cpu")))
 
 
 @pytest.fixture

@@ -338,6 +338,24 @@ def test_the_heatmap_is_brightest_where_its_cell_is(explorer):
     assert (light[4 * cell :] == light[-1, -1]).all()
 
 
+def test_the_neighbours_votes_for_the_landmark_are_said_and_drawn(explorer):
+    view, state = explorer._view(0), explorer.state
+    view["images"][:] = 100
+    place, points = 1, len(explorer.scheme.flip)
+    view |= {"voters": np.array([0, 1]), "voted": np.array([1, 0]), "own_teacher": np.full((3, points), 0.5, np.float16)}
+    view["votes_teacher"] = np.full((2, points), 0.25, np.float16)
+    view["carried_teacher"] = np.full((2, points, 2), 60.0, np.float16)
+    for name, toggle in explorer.shown.items():
+        toggle.value = name == "propagated"
+    panel = panels.panels(explorer.audit, view, explorer.scheme, explorer.state)["crop"]
+    assert explorer.audit.frames.place.loc[state.frame] == place and panel.note == "votes for it: -1: 0.25, own: 0.50"
+    x = y = round(60.5 * LARGE / SIDE - 0.5)
+    assert (panel.image[y - 4 : y + 5, x - 4 : x + 5] != 100).any()  # a circle where frame 0 carries it
+    explorer.shown["propagated"].value = False
+    panel = panels.panels(explorer.audit, view, explorer.scheme, explorer.state)["crop"]
+    assert panel.note.startswith("thin lines lead") and (panel.image[y - 4 : y + 5, x - 4 : x + 5] == 100).all()
+
+
 def test_what_is_hidden_is_counted_and_tinted(explorer):
     view = explorer._view(0)
     view["images"][:] = 0

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from tsal.audit.store import Audit
-from tsal.data import Clip, Face, FaceStore, frame_pairs, plain_views, to_float
+from tsal.config import Config
+from tsal.data import Clip, Face, FaceStore, frame_pairs, neighbours, plain_views, to_float
 from tsal.model import Detector
 from tsal.model_files import load_model
+from tsal.pseudo import PseudoLabeller, carried_votes, detection_sources
 from tsal.run import Run
 from tsal.tracker import FrozenTracker, forward_backward_error, occlusion_mask
 from tsal.trainings import final_tracker, model_files_of
@@ -24,19 +25,34 @@ VIEWS = "views"  # folder in an audit's
 
 @torch.no_grad()
 def clip_view(
-    models: dict[str, Detector], tracker: FrozenTracker, store: FaceStore, clip: Clip, device: torch.device
+    models: dict[str, Detector],
+    tracker: FrozenTracker,
+    store: FaceStore,
+    clip: Clip,
+    config: Config,
+    device: torch.device,
 ) -> dict[str, np.ndarray]:
     """What can be looked at of a clip of T frames.
 
     ``images`` (T, S, S, 3) uint8; ``affine`` (2, 3) image px -> input px; ``flow`` and ``flow_backward`` (T-1, 2, S, S)
     px float16; ``occluded`` (T-1, S, S) and ``forward_backward_error`` (T-1, S, S) float16 of the earlier frame; and
     ``heatmaps_<model>`` (T, K, h, w) uint8, each map over its largest value.
+
+    Of the method's window: frames ``voters`` (V,) and ``voted`` (V,) that they vote for, with ``votes_<model>`` (V, K)
+    and the points ``carried_<model>`` (V, K, 2) px that they carry there; ``own_<model>`` (T, K), a frame's vote for
+    its own points.
     """
     crops, affines = plain_views(store, [clip.faces])
     view = {"images": crops.permute(0, 2, 3, 1).numpy(), "affine": affines[0]}
+    labeller = PseudoLabeller(config, everything=True)
+    previous, following = neighbours(range(len(clip.faces)), labeller.window)
+    flows = None
     if len(clip.faces) > 1:
-        pairs = frame_pairs(store, ((*pair, affines[0]) for pair in pairwise(clip.faces)))
-        forward, backward = tracker(pairs.to(device)).in_view(slice(None))
+        ways = zip(previous.tolist(), following.tolist())
+        pairs = frame_pairs(store, ((clip.faces[i], clip.faces[j], affines[0]) for i, j in ways))
+        flows = tracker(pairs.to(device))
+        view |= {"voters": torch.cat([previous, following]).numpy(), "voted": torch.cat([following, previous]).numpy()}
+        forward, backward = flows.in_view(following - previous == 1)
         view |= {
             "flow": forward.cpu().numpy().astype(np.float16),
             "flow_backward": backward.cpu().numpy().astype(np.float16),
@@ -45,7 +61,14 @@ def clip_view(
         view["forward_backward_error"] = forward_backward_error(forward, backward).cpu().numpy().astype(np.float16)
     images = to_float(crops.to(device))
     for name, detector in models.items():
-        maps = detector.eval().maps(detector(images)).clamp(min=0)
+        found = detector.eval()(images)
+        if flows:
+            sources = detection_sources(detector, found)
+            own, points, ends = labeller.trust(sources), sources["heatmap"].points, (previous, following)
+            _, votes, (carried, _) = carried_votes(points, own, flows, *ends, config.tsal.vote_error)
+            for key, values in (("own", own), ("votes", votes), ("carried", carried)):
+                view[f"{key}_{name}"] = values.cpu().numpy().astype(np.float16)
+        maps = detector.maps(found).clamp(min=0)
         view[f"heatmaps_{name}"] = (255 * maps / maps.amax((2, 3), keepdim=True).clamp(min=1e-9)).byte().cpu().numpy()
     return view
 
@@ -64,7 +87,8 @@ class ClipViews:
         path = self.audit.folder / VIEWS / f"{number}.npz"
         if path.exists():
             return read_arrays(path)
-        view = clip_view(self._models, self._tracker, self.run.store, self._clip(number), self.run.device)
+        run, clip = self.run, self._clip(number)
+        view = clip_view(self._models, self._tracker, run.store, clip, run.config, run.device)
         path.parent.mkdir(exist_ok=True)
         write_arrays(path, **view)
         return view

@@ -19,6 +19,7 @@ from tsal.geometry import apply_affine
 from tsal.schemes import Scheme
 
 HEAT = cv2.COLORMAP_INFERNO
+VOTER = SOURCES["propagated"]  # colour of the points that a frame's neighbours carry to it
 
 
 class Panel(NamedTuple):
@@ -72,8 +73,32 @@ def _crop_panel(audit: Audit, view: dict[str, np.ndarray], scheme: Scheme, state
     for name in shown:
         _draw_points(image, points[name], zoom, lines, landmarks, SOURCES[name])
     _ring(image, target[state.landmark], zoom)
+    votes = frame_votes(audit, view, state, place) if "propagated" in shown else {}
+    for vote, point in votes.values():
+        cv2.circle(
+            image, tuple(map(int, _fixed(point, zoom))), round(16 * (1 + 3 * vote)), _rgb(VOTER), 1, cv2.LINE_AA, 4
+        )
+    said = ", ".join(f"{by:+d}: {vote:.2f}" if by else f"own: {vote:.2f}" for by, (vote, _) in sorted(votes.items()))
     goal = "the fused points" if truth is None else "the ground truth"
-    return Panel(image, "points", f"thin lines lead to {goal}; ring: the landmark")
+    note = f"thin lines lead to {goal}; ring: the landmark"
+    return Panel(image, "points", f"votes for it: {said}" if votes else note)
+
+
+def frame_votes(
+    audit: Audit, view: dict[str, np.ndarray], state: State, place: int
+) -> dict[int, tuple[float, np.ndarray]]:
+    """Who votes for the state's landmark in a frame of the window: {frames away: (vote, the point (2,) px that it
+    carries there)}, 0 for the frame itself; empty for a model before the last step, and where no frame has neighbours.
+    """
+    votes, carried = (view.get(f"{name}_{state.model}") for name in ("votes", "carried"))
+    if votes is None or state.step != audit.steps(state.model)[-1]:
+        return {}
+    points, landmark = frame_points(audit, view, state)[0], state.landmark
+    found = {0: (float(view[f"own_{state.model}"][place, landmark]), points["heatmap"][landmark])}
+    for row in np.flatnonzero(view["voted"] == place):
+        by = int(view["voters"][row]) - place
+        found[by] = float(votes[row, landmark]), carried[row, landmark].astype(np.float32)
+    return found
 
 
 def _heatmap_panel(audit: Audit, view: dict[str, np.ndarray], scheme: Scheme, state: State, place: int) -> Panel:

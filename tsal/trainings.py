@@ -254,7 +254,8 @@ def measuring_tracker(run: Run) -> FrozenTracker | None:
     if not run.config.data.consecutive:
         return None
     # without a place on disk: these flows are asked for once, and would crowd out those of training
-    return FrozenTracker(load_tracker(run.folder / "tracker" / "model.pt", run.config, run.device))
+    net = load_tracker(run.folder / "tracker" / "model.pt", run.config, run.device)
+    return FrozenTracker(net, amp=run.config.train.amp)
 
 
 def snapshot_steps(steps: int, count: int) -> list[int]:

@@ -342,7 +342,11 @@ def test_the_neighbours_votes_for_the_landmark_are_said_and_drawn(explorer):
     view, state = explorer._view(0), explorer.state
     view["images"][:] = 100
     place, points = 1, len(explorer.scheme.flip)
-    view |= {"voters": np.array([0, 1]), "voted": np.array([1, 0]), "own_teacher": np.full((3, points), 0.5, np.float16)}
+    view |= {
+        "voters": np.array([0, 1]),
+        "voted": np.array([1, 0]),
+        "own_teacher": np.full((3, points), 0.5, np.float16),
+    }
     view["votes_teacher"] = np.full((2, points), 0.25, np.float16)
     view["carried_teacher"] = np.full((2, points, 2), 60.0, np.float16)
     for name, toggle in explorer.shown.items():

@@ -125,6 +125,17 @@ def crops(clip: RenderedClip, affine: np.ndarray) -> list[torch.Tensor]:
     return [torch.from_numpy(image).permute(2, 0, 1)[None] for image in cut]
 
 
+def test_half_precision_moves_a_track_by_far_less_than_the_tracker_errs():
+    net = initial_tracker(Config.load("demo")).eval().requires_grad_(False)
+    clip = render_clip([7, 0], 2, 128)
+    plain = crop_affine((*clip.points[0].min(0), *clip.points[0].max(0)), 96, 1.35)
+    points = torch.tensor(apply_affine(plain, clip.points), dtype=torch.float32)
+    asked = FramePairs(("a",), *crops(clip, plain), STILL[None])
+    full, half = (FrozenTracker(net, amp=amp)(asked).carry(points[:1]).points[0] for amp in ("none", "bf16"))
+    error = (full - points[1]).norm(dim=1).mean()
+    assert 0 < (half - full).norm(dim=1).mean() < 0.2 * error
+
+
 @pytest.mark.parametrize("share", [0.3, 1.0], ids=["weak geometry", "strong geometry"])
 def test_a_flow_that_is_moved_into_a_view_is_as_right_as_one_computed_there(share):
     rng, net = np.random.default_rng(0), initial_tracker(Config.load("demo")).eval().requires_grad_(False)

@@ -174,7 +174,8 @@ def tracker_tasks(loader: Loader) -> Iterator[Task]:
 
     @torch.no_grad()
     def track() -> int:
-        track_frames(tracker, to_float(first), to_float(second))
+        with half_precision(loader.run.config.train.amp, CPU):  # as a frozen one
+            track_frames(tracker, to_float(first), to_float(second))
         return len(first)
 
     def search() -> int:

@@ -72,7 +72,7 @@ def paper_step(
             detector.compile(backend=backend, dynamic=False)
         learners.append(Learner(detector, make_optimiser(detector, config.train, 0.0)))
     nets = [make_tracker(config).to(device).eval().requires_grad_(False) for _ in range(2)]
-    trackers = [FrozenTracker(net, kept_mb) for net in nets]
+    trackers = [FrozenTracker(net, kept_mb, amp=config.train.amp) for net in nets]
     named = dict(zip(("teacher", "student"), trackers if config.tsal.trackers == "own" else trackers[:1] * 2))
     pair = TeacherStudent(*learners, named)
 

@@ -15,6 +15,7 @@ from tsal.geometry import apply_affine, inside, invert_affine, move_flow, sample
 from tsal.run import code_fingerprint
 from tsal.tracker.network import track_frames
 from tsal.tracker.points import TrackedPoints
+from tsal.utils import half_precision
 
 PAIRS = 32  # computed at once
 
@@ -55,14 +56,15 @@ class FrozenTracker:
         net: a tracker in eval mode, called like :class:`~tsal.tracker.FlowNet`.
         memory_mb: flows kept in memory, MiB; on the pairs' device.
         disk: where they are kept for other runs; None: nowhere.
+        amp: precision of its convolutions, as ``train.amp``; costs and flow are float32.
     """
 
-    def __init__(self, net: nn.Module, memory_mb: float = 0, disk: CropFolder | None = None):
-        self.net, self.disk, self.space = net, disk, memory_mb * 2**20
+    def __init__(self, net: nn.Module, memory_mb: float = 0, disk: CropFolder | None = None, amp: str = "none"):
+        self.net, self.disk, self.amp, self.space = net, disk, amp, memory_mb * 2**20
         self._memory: dict[str, Tensor] = {}
         self._lock = Lock()  # teacher and student may ask at once
         self._latest: tuple[FramePairs, PairFlows] | None = None  # both ask for the same pairs in a step
-        self._made_with = _hash(net) if disk else ""
+        self._made_with = f"{_hash(net)} {amp}" if disk else ""
 
     def __call__(self, pairs: FramePairs) -> PairFlows:
         with self._lock:
@@ -76,7 +78,8 @@ class FrozenTracker:
         found = [self._kept(key, shape, device) for key in pairs.keys]
         new = [place for place, flows in enumerate(found) if flows is None]
         for part in (new[start : start + PAIRS] for start in range(0, len(new), PAIRS)):
-            flows = track_frames(self.net, to_float(pairs.first[part]), to_float(pairs.second[part]))
+            with half_precision(self.amp, device):
+                flows = track_frames(self.net, to_float(pairs.first[part]), to_float(pairs.second[part]))
             for place, both in zip(part, torch.stack(flows, 1).half()):
                 found[place] = both
                 self._keep(pairs.keys[place], both)

@@ -125,7 +125,8 @@ def open_tracker(run: Run) -> nn.Module:
 
 def freeze_tracker(run: Run, net: nn.Module) -> FrozenTracker:
     """A tracker that keeps its flows in memory and beside the run's crops on disk."""
-    return FrozenTracker(net, run.config.data.cache_mb, run.store.disk)
+    amp = "none" if isinstance(net, LucasKanade) else run.config.train.amp  # gradients of images need all digits
+    return FrozenTracker(net, run.config.data.cache_mb, run.store.disk, amp)
 
 
 def _finish(folder: Path, **content) -> None:

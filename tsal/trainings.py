@@ -146,7 +146,7 @@ def train_semi(run: Run, inits: list[Path], steps: int, name: str = "semi") -> N
     models = {"teacher": pair.teacher.detector, "student": pair.student.detector}
     semi, snapshots = config.semi, snapshot_steps(steps, config.train.snapshots)
     alone = run.device.type == "cpu" and processes() == 1  # collective operations need one order
-    with side_by_side(alone) as together:
+    with side_by_side(alone and config.tsal.teacher_lr > 0) as together:  # else one half of a step has little to do
         context = Context(config, run.scheme, run.device, together)
         _, seconds = fit(
             folder,

@@ -214,7 +214,7 @@ class TsalConfig:
         "full", "points of the heatmap source, or the whole supervised loss"
     )
     teacher_consistency: bool = setting(
-        True, "agreement of the teacher's heatmaps on a frame and on that frame rebuilt"
+        False, "agreement of the teacher's heatmaps on a frame and on that frame rebuilt"
     )
     teacher_lr: float = setting(0.1, "the teacher's learning rate over the student's; 0: it changes by averaging alone")
     student_init: Literal["init", "random"] = setting("init", "the student's first weights")

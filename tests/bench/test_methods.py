@@ -63,7 +63,7 @@ def test_an_ablation_is_tsal_without_one_part(part):
         "tsal-no-fusion": {"sources", "trust"},
         "tsal-no-sic": {"sic_weight"},
         "tsal-no-drift-correction": {"drift_correction"},
-        "tsal-no-consistency": {"teacher_consistency", "teacher_lr", "bn_stats"},
+        "tsal-no-teacher-learning": {"teacher_lr", "bn_stats"},
         "tsal-no-ema": {"ema_direction"},
     }
     assert apart == expected[part]

@@ -71,7 +71,9 @@ def study(tmp_path):
             if seed < 2:
                 options["teacher"] = base + 0.3 + 0.2 * seed
                 runs.append(
-                    make(tmp_path / f"without-{labelled}-{seed}", settings, method="tsal-no-consistency", **options)
+                    make(
+                        tmp_path / f"without-{labelled}-{seed}", settings, method="tsal-no-teacher-learning", **options
+                    )
                 )
     return runs
 
@@ -88,10 +90,10 @@ def test_runs_are_told_apart_by_settings_that_decide_a_result(study):
         "supervised init",
         "supervised only",
         "TSAL",
-        "tsal-no-consistency",
+        "tsal-no-teacher-learning",
     }
     table = method_table(found).set_index(["labelled", "method"])
-    assert table.seeds[40, "TSAL"] == 3 and table.seeds[10, "tsal-no-consistency"] == 2
+    assert table.seeds[40, "TSAL"] == 3 and table.seeds[10, "tsal-no-teacher-learning"] == 2
     assert table["mean"][40, "TSAL"] == pytest.approx(7.2) and table["std"][40, "TSAL"] == pytest.approx(0.2)
     # what was trained on labels alone is one training a seed and budget, however many runs share it
     assert table.seeds[40, "supervised only"] == 3 and table["mean"][10, "supervised only"] == pytest.approx(9.1)
@@ -106,21 +108,21 @@ def test_a_part_is_measured_against_the_full_method_seed_by_seed(study):
     table = method_table(found).set_index(["labelled", "method"])
     # not its mean less that of three
     assert (
-        table.difference[40, "tsal-no-consistency"] == pytest.approx(0.4)
-        and table.pairs[40, "tsal-no-consistency"] == 2
+        table.difference[40, "tsal-no-teacher-learning"] == pytest.approx(0.4)
+        and table.pairs[40, "tsal-no-teacher-learning"] == 2
     )
     assert np.isnan(table.difference[40, "TSAL"])
     axes = named(draw_comparison(found), "compare-ablation").axes[0]
     names = [label.get_text() for label in axes.get_yticklabels()]
     bars = {name: container[0].get_width() for name, container in zip(names, axes.containers)}
-    assert bars == pytest.approx({"supervised only": 1.0, "tsal-no-consistency": 0.4})
-    assert len(axes.get_lines()[names.index("tsal-no-consistency")].get_xdata()) == 4  # two seeds at two budgets
+    assert bars == pytest.approx({"supervised only": 1.0, "tsal-no-teacher-learning": 0.4})
+    assert len(axes.get_lines()[names.index("tsal-no-teacher-learning")].get_xdata()) == 4  # two seeds at two budgets
 
 
 def test_the_first_run_names_the_full_method(study):
     without_first = sorted(study, key=lambda folder: "full" in folder.name)
     found = read_runs(without_first)
-    assert found.full == "tsal-no-consistency"
+    assert found.full == "tsal-no-teacher-learning"
     assert method_table(found).query("method == 'TSAL' and labelled == 10").difference.item() == pytest.approx(-0.4)
 
 
@@ -162,12 +164,14 @@ def test_settings_without_a_name_are_written_out_and_what_all_share_is_not(tmp_p
 def test_a_method_is_told_apart_where_a_setting_of_its_file_is_set_to_the_full_method_s(tmp_path):
     runs = [
         make(tmp_path / "a"),
-        make(tmp_path / "b", method="tsal-no-consistency"),
-        make(tmp_path / "c", ["tsal.teacher_lr=0.1"], method="tsal-no-consistency"),
+        make(tmp_path / "b", method="tsal-no-teacher-learning"),
+        make(tmp_path / "c", ["tsal.teacher_lr=0.1"], method="tsal-no-teacher-learning"),
         make(tmp_path / "d", ["tsal.heatmap_share=0.5"]),
     ]
     methods = read_runs(runs).scores.set_index("runs").method
-    assert methods["b"] == "tsal-no-consistency" and methods["c"] == "tsal-no-consistency, tsal.teacher_lr=0.1"
+    assert (
+        methods["b"] == "tsal-no-teacher-learning" and methods["c"] == "tsal-no-teacher-learning, tsal.teacher_lr=0.1"
+    )
     assert methods["a"] == "TSAL" and methods["d"] == "TSAL, tsal.heatmap_share=0.5"
 
 
@@ -185,7 +189,7 @@ def test_one_run_is_shown_and_what_it_cannot_tell_is_said(tmp_path):
 
 def test_runs_without_a_seed_in_common_are_not_subtracted(tmp_path):
     found = read_runs(
-        [make(tmp_path / "a", ["seed=0"]), make(tmp_path / "b", ["seed=1"], method="tsal-no-consistency")]
+        [make(tmp_path / "a", ["seed=0"]), make(tmp_path / "b", ["seed=1"], method="tsal-no-teacher-learning")]
     )
     assert "no run of another method has a seed and a budget" in comparison_tables(found)["No ablation"]
     assert "nothing to show" in words_of(named(draw_comparison(found), "compare-ablation"))

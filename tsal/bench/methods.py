@@ -28,7 +28,8 @@ from tsal.utils import allowed_cores, describe_environment, write_text
 
 SHARED = ("init", "init-2", "tracker")  # made once a seed
 TRACKED = {  # settings without effect where nothing is tracked
-    f"tsal.{name}" for name in ("max_fb_error", "window", "vote_error", "trust", "agreement_weight")
+    f"tsal.{name}"
+    for name in ("max_fb_error", "window", "vote_error", "trust", "agreement_weight", "teacher_consistency")
 }
 BEFORE = {  # results that do not name these settings are of before there were any
     "tsal.window": 1,

@@ -80,12 +80,12 @@ def made(tmp_path_factory) -> tuple[Path, Path, list[str]]:
 def test_every_stage_has_seven_landmarks_and_finite_numbers(made):
     folder, _, _ = made
     audit, table = Audit.open(folder / "audit"), read_arrays(folder / "predictions.npz")
-    assert table["points"].shape == (4, 4, 6, 7, 2) and table["scores"].shape == (4, 4, 6, 7)  # with the window
+    assert table["points"].shape == (5, 4, 6, 7, 2) and table["scores"].shape == (5, 4, 6, 7)  # the rival, the window
     assert np.isfinite(table["points"]).all() and np.isfinite(table["scores"]).all()
     points = audit.labels("teacher")[0].points
     assert points.shape == (6, 9, 7, 2) and np.isfinite(points).all()
     assert audit.visible.all() and np.isfinite(audit.frames.norm_px).all()
-    for name in ("init", "supervised", "semi"):
+    for name in ("init", "supervised", "rival", "semi"):
         rows = np.genfromtxt(folder / name / "history.csv", delimiter=",", names=True)
         assert np.isfinite(rows["loss"]).all() and (rows["loss"] < 1e4).all(), name  # a hidden point at 1e6 would show
     assert len(list((folder / "figures").glob("*.png"))) >= 8

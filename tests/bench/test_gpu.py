@@ -32,7 +32,7 @@ EXPECTED = [
 
 def test_the_quick_bench_has_every_row_with_positive_numbers_and_the_file_is_the_table(tmp_path, capsys):
     out = tmp_path / "results" / "gpu.json"
-    assert main(["bench-gpu", "--compile-s", "60", "--quick", "--device", "cpu", "--out", str(out)]) == 0
+    assert main(["bench-gpu", "--compile-s", "300", "--quick", "--device", "cpu", "--out", str(out)]) == 0
     result, printed = json.loads(out.read_text()), capsys.readouterr().out
     rows = result["rows"]
     assert [(row["what"], row["setting"]) for row in rows] == EXPECTED

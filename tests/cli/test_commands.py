@@ -232,7 +232,7 @@ def test_real_faces_from_lists_to_landmarks(realdata, tmp_path):
     opened = Run.open(run)
     assert len(opened.clips) >= 2 and len(opened.single_images) == 5 and len(opened.lists.labelled) == 12
     table = read_arrays(run / "predictions.npz")
-    assert table["points"].shape == (4, 3, 6, 68, 2) and np.isfinite(table["points"]).all()
+    assert table["points"].shape == (5, 3, 6, 68, 2) and np.isfinite(table["points"]).all()
     assert len(list((run / "figures").glob("*.png"))) >= 5
     assert predict(opened, lists["--unlabelled"], tmp_path / "p.npz") == 0
     found = read_arrays(tmp_path / "p.npz")

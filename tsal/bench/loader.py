@@ -46,9 +46,8 @@ class Loader:
         models = [Detector(run.scheme.points, config.model).to(run.device) for _ in range(2)]
         self.teacher, self.student = (Learner(d, make_optimiser(d, config.train, config.semi.lr)) for d in models)
         tracker = make_tracker(config).to(run.device).eval().requires_grad_(False)
-        self.frozen = FrozenTracker(
-            tracker, config.data.cache_mb, amp=config.train.amp
-        )  # as in training: after the first time, kept
+        # as in training: after the first time, kept
+        self.frozen = FrozenTracker(tracker, config.data.cache_mb, amp=config.train.amp)
 
     def maker(self, kind: str, cache: str) -> BatchMaker:
         """Batches as training makes them, its caches filled."""

@@ -19,7 +19,6 @@ from tsal.geometry import apply_affine
 from tsal.schemes import Scheme
 
 HEAT = cv2.COLORMAP_INFERNO
-VOTER = SOURCES["propagated"]  # colour of the points that a frame's neighbours carry to it
 
 
 class Panel(NamedTuple):
@@ -75,9 +74,8 @@ def _crop_panel(audit: Audit, view: dict[str, np.ndarray], scheme: Scheme, state
     _ring(image, target[state.landmark], zoom)
     votes = frame_votes(audit, view, state, place) if "propagated" in shown else {}
     for vote, point in votes.values():
-        cv2.circle(
-            image, tuple(map(int, _fixed(point, zoom))), round(16 * (1 + 3 * vote)), _rgb(VOTER), 1, cv2.LINE_AA, 4
-        )
+        centre, radius = tuple(map(int, _fixed(point, zoom))), round(16 * (1 + 3 * vote))
+        cv2.circle(image, centre, radius, _rgb(SOURCES["propagated"]), 1, cv2.LINE_AA, 4)
     said = ", ".join(f"{by:+d}: {vote:.2f}" if by else f"own: {vote:.2f}" for by, (vote, _) in sorted(votes.items()))
     goal = "the fused points" if truth is None else "the ground truth"
     note = f"thin lines lead to {goal}; ring: the landmark"

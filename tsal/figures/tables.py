@@ -28,8 +28,6 @@ STEADY = {  # of the table
     "lag": "lag, frames",
 }
 Tables = Mapping[str, pd.DataFrame | str]  # title -> cells that are text, or a sentence where there is nothing to show
-
-
 AFTER_INIT = {"init": [], "supervised": ["supervised"], "teacher": ["semi"], "student": ["semi"]}  # trainings, by model
 
 

@@ -5,4 +5,4 @@ from tsal.utils.lazy import exports
 __version__ = "0.2.0"
 
 # subpackages (stages, figures, prepare, explorer ...) are imported by their names
-__getattr__, __dir__, __all__ = exports(__name__, config="Config", run="Run")
+__getattr__, __dir__, __all__ = exports(__name__, config="Config", inference="steady", run="Run")

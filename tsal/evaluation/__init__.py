@@ -4,9 +4,10 @@ from tsal.utils.lazy import exports
 
 __getattr__, __dir__, __all__ = exports(
     __name__,
+    carried="flow_difference",
     metrics="DEGENERATE_SHARE jitter summary",
     predictions=(
         "BATCH DETECTION_SOURCES GroundTruth metrics_rows predict predictions_table read_ground_truth table_errors"
     ),
-    steadiness="STEADINESS steady_numbers table_jitters",
+    steadiness="STEADINESS follows steady_numbers table_jitters",
 )

@@ -7,6 +7,6 @@ __getattr__, __dir__, __all__ = exports(
     boxes_file="GivenBox read_boxes",
     detect="MIN_FACE largest_face",
     follow="Followed Track follow_video",
-    shots="read_frames",
+    shots="cuts_and_repeats read_frames",
     smooth="gaussian_lines",
 )

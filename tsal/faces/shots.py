@@ -146,3 +146,19 @@ def repeated_frames(steps: Sequence[float]) -> list[int]:
         if steps[at] == 0 or steps[at] < REPEAT_SHARE * level:
             repeats.append(at)
     return repeats
+
+
+def cuts_and_repeats(images: Iterable[np.ndarray]) -> tuple[list[int], list[int]]:
+    """Frames of a video that begin a shot, and frames that repeat the one before; colours in whatever order."""
+    cuts, steps, last = [], [], None
+
+    def seen() -> Iterator[tuple[int, np.ndarray]]:
+        nonlocal last
+        for number, image in enumerate(images):
+            grey = small_grey(image)
+            steps.append(0.0 if last is None else float(cv2.absdiff(last, grey).mean()))
+            last = grey
+            yield number, thumbnail(image)
+
+    cuts = [number for number, cut in mark_cuts(seen()) if cut]
+    return cuts, repeated_frames(steps)

@@ -60,6 +60,15 @@ def add_track(made: argparse.ArgumentParser) -> None:
         "--model", metavar="NAME", help="teacher or student of a TSAL training, or both side by side (teacher)"
     )
     made.add_argument(
+        "--steady",
+        action="store_true",
+        help="fuse each frame's points with those of the 3 frames before and after it, carried along the flow: no lag, "
+        "and motion is not blurred",
+    )
+    made.add_argument(
+        "--lag", type=int, metavar="N", help="with --steady: use only N later frames, as a stream shown N frames late"
+    )
+    made.add_argument(
         "--smooth",
         type=float,
         default=0.0,
@@ -93,6 +102,8 @@ def run_track(arguments: argparse.Namespace) -> None:
         arguments.weights,
         arguments.out,
         model=arguments.model,
+        steady=arguments.steady,
+        lag=arguments.lag,
         smooth=arguments.smooth,
         csv_path=arguments.csv,
         boxes_file=arguments.boxes_file,
@@ -105,6 +116,6 @@ def run_track(arguments: argparse.Namespace) -> None:
         f"{found['csv']}: the numbers that are drawn"
     )
     for name, jitter in found["jitter"].items():
-        smoothed = f", smoothed {100 * jitter['smoothed']:.2f} % (lag 0 ms)" if "smoothed" in jitter else ""
-        print(f"jitter of the {name}: {100 * jitter['raw']:.2f} % of the face's size{smoothed}")
+        raw, *others = (f"{kind} {100 * value:.2f} %" for kind, value in jitter.items())
+        print(f"jitter of the {name}: {', '.join([f'{raw} of the face', *others])} (lag {found['lag_ms']:.0f} ms)")
     print(f"{found['frames_per_second']:.1f} frames/s, all readings together ({found['seconds']:.1f} s)")

@@ -2,14 +2,13 @@
 boxes.
 
 Faces are found by :mod:`tsal.faces.detect`, or given as a file (:mod:`tsal.faces.boxes_file`), and propagated from
-frame to frame by median flow (Kalal, Mikolajczyk, Matas: "Forward-Backward Error", ICPR 2010), within the shots of
-:mod:`tsal.faces.shots`.
+frame to frame by median flow (:mod:`tsal.faces.median_flow`), within the shots of :mod:`tsal.faces.shots`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from tqdm import tqdm
 
 from tsal.faces.boxes_file import GivenBox, check_boxes
 from tsal.faces.detect import MIN_FACE, SAME, find_faces, iou, shared, shrunk
+from tsal.faces.median_flow import propagate
 from tsal.faces.shots import (
     CUT_FLOOR,
     mark_cuts,
@@ -73,47 +73,6 @@ class Followed:
 
 
 # --- following ---
-
-
-def propagate(previous: np.ndarray, grey: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Boxes (n, 4) of one grey image in the next one, by median flow; a row of NaN where the flow is lost.
-
-    Lucas-Kanade on a 10 x 10 grid in each box, there and back; the better half by forward-backward error gives the
-    median shift and the median change of distances.
-    """
-    propagated = np.full((len(boxes), 4), np.nan)
-    if not len(boxes) or previous.shape != grey.shape:
-        return propagated
-    steps = np.linspace(0.1, 0.9, 10)
-    unit = np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2)
-    starts = np.stack([box[:2] + unit * (box[2:] - box[:2]) for box in boxes]).astype(np.float32)
-    options = {"winSize": (11, 11), "maxLevel": 3}
-    ends, there, _ = cv2.calcOpticalFlowPyrLK(previous, grey, starts.reshape(-1, 1, 2), None, **options)
-    back, again, _ = cv2.calcOpticalFlowPyrLK(grey, previous, ends, None, **options)
-    ends, back = ends.reshape(starts.shape), back.reshape(starts.shape)
-    inside = ((starts >= 0) & (starts <= [grey.shape[1] - 1, grey.shape[0] - 1])).all(-1)
-    usable = (there.ravel() & again.ravel()).reshape(inside.shape).astype(bool) & inside
-    errors = np.linalg.norm(back - starts, axis=-1)
-    for number, box in enumerate(boxes):
-        good, size = usable[number], math.sqrt((box[2] - box[0]) * (box[3] - box[1]))
-        if good.sum() < 20:
-            continue
-        middle = np.median(errors[number][good])
-        good &= errors[number] <= middle
-        one, other = starts[number][good].astype(float), ends[number][good].astype(float)
-        moves = other - one
-        shift = np.median(moves, axis=0)
-        spread = np.median(np.linalg.norm(moves - shift, axis=1))
-        first, second = np.triu_indices(len(one), 1)
-        before = np.linalg.norm(one[first] - one[second], axis=1)
-        scale = np.median(np.linalg.norm(other[first] - other[second], axis=1) / before)
-        centre = (box[:2] + box[2:]) / 2 + shift
-        gone = not ((centre >= 0) & (centre <= [grey.shape[1] - 1, grey.shape[0] - 1])).all()
-        if middle > max(1.0, 0.05 * size) or spread > 0.15 * size or not 0.8 < scale < 1.25 or gone:
-            continue
-        half = (box[2:] - box[:2]) / 2 * scale
-        propagated[number] = np.concatenate([centre - half, centre + half])
-    return propagated
 
 
 @dataclass
@@ -218,6 +177,7 @@ def follow_video(
     *,
     min_face: float = MIN_FACE,
     given: Mapping[int, list] | None = None,
+    find: Callable[[np.ndarray, float], np.ndarray] | None = None,
     settled: float = SEARCHES_A_SECOND,
     workers: int = 2,
     progress: bool = True,
@@ -228,6 +188,8 @@ def follow_video(
         min_face: smallest face over the image's shorter side. The landmark box of such a face is a little smaller
             (0.88).
         given: boxes of another finder, see :func:`tsal.faces.read_boxes`; used as they are.
+        find: another finder, such as :class:`tsal.faces.YuNet`: (RGB image, min_face) -> boxes (n, 4) px as tight as a
+            landmark box; called by ``workers`` threads at once.
         settled: searches a second while every face is sure and was found last time; fewer take less time, and a face
             that comes to others may be found that much later.
         workers: threads of the finder.
@@ -267,7 +229,8 @@ def follow_video(
                 # what is known of faces is a few frames old: they may be of another shot
                 jumps = former is not None and unlikeness(former, thumb) > CUT_FLOOR
                 if settled >= SEARCHES_A_SECOND or jumps or time >= latest + 1000 / settled or not _is_settled(live):
-                    found = pool.submit(find_faces, grey, min_face, count % PROFILES_EVERY == 0)
+                    profiles = count % PROFILES_EVERY == 0
+                    found = pool.submit(_search, find, image, (grey, zoom), min_face, profiles)
                     due, count, latest = (
                         max(due + 1000 / SEARCHES_A_SECOND, time + 500 / SEARCHES_A_SECOND),
                         count + 1,
@@ -308,6 +271,15 @@ def follow_video(
     dropped = len(tracks) - len(kept)
     kept = sorted(kept, key=lambda t: (t.first, t.boxes[0][0]))
     return Followed(size[0], size[1], times, cuts, kept, dropped, notes, repeated_frames(steps))
+
+
+def _search(find: Callable | None, image: np.ndarray, small: tuple, min_face: float, profiles: bool) -> np.ndarray:
+    """Boxes (n, 4) px of the small grey image; ``small``: that, and its size over the image's."""
+    return (
+        find_faces(small[0], min_face, profiles)
+        if find is None
+        else _zoomed(find(image[..., ::-1], min_face), small[1])
+    )
 
 
 def _zoomed(boxes: np.ndarray, zoom: float) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 Three readings, so that nothing but numbers is kept of the video: faces are found and followed (tsal.data.faces),
 landmarks are detected in the followed boxes and written to the CSV, and what the CSV says is drawn (tsal.overlay). The
-file is whole when it is read, so boxes and points are smoothed without lag.
+file is whole when it is read, so boxes and points are smoothed without lag. ``steady`` reads it once more.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tsal.evaluation import DEGENERATE_SHARE, jitter
 from tsal.faces import MIN_FACE, Followed, follow_video, gaussian_lines, read_boxes, read_frames
 from tsal.geometry import apply_affine, crop_affine, invert_affine
 from tsal.inference.drawing import draw_csv, is_ours, write_csv
+from tsal.inference.steadying import steady_tracks
 from tsal.model import Detector
 from tsal.model_files import load_model
 from tsal.run import Run
@@ -41,6 +42,8 @@ def track_video(
     out: Path,
     *,
     model: str | None = None,
+    steady: bool = False,
+    lag: int | None = None,
     smooth: float = 0.0,
     csv_path: Path | None = None,
     boxes_file: Path | None = None,
@@ -53,6 +56,9 @@ def track_video(
     Args:
         model: ``teacher``, ``student`` or another of the file, or ``both``: teacher and student side by side; by
             default the teacher, or the only model there is.
+        steady: fuse each frame's points with those of its neighbours, carried along the flow, see
+            :class:`tsal.inference.Steadier`.
+        lag: of ``steady``: use no more than so many later frames, as a stream would; None: all of its window.
         smooth: sigma of a Gaussian in time over the points, seconds; symmetric, so it has no lag. 0: points as
             detected.
         csv_path: by default ``out`` with the suffix .csv.
@@ -61,9 +67,10 @@ def track_video(
 
     Returns:
         ``out``, ``csv``, ``width`` and ``height`` (of the upright video), ``fps``, ``frames``, ``faces``, ``seconds``
-        and ``frames_per_second`` (of all three readings), ``jitter`` ({model: {"raw": share of d, "smoothed": with
-        ``smooth``}}; d is a face's median distance of the outer eye corners, or the median root of its box's area where
-        there is none), ``low`` ({model: score under which a landmark is hollow}), ``lag_ms`` (0) and ``notes``.
+        and ``frames_per_second`` (of all readings), ``jitter`` ({model: {"raw": share of d, "steady": with ``steady``,
+        "smoothed": with ``smooth``}}; without frames that repeat others; d is a face's median distance of the outer eye
+        corners, or the median root of its box's area where there is none), ``low`` ({model: score under which a
+        landmark is hollow}), ``lag_ms`` (of a stream with ``lag``, else 0) and ``notes``.
 
     Raises:
         InputError: what is wrong with the video, the weights or the paths.
@@ -75,6 +82,8 @@ def track_video(
         raise ConfigError(f"smooth = {smooth:g}: want seconds, from 0 (off) to 10")
     if not 0.02 <= min_face <= 1:
         raise ConfigError(f"min_face = {min_face:g}: want a share of the image's shorter side, from 0.02 to 1")
+    if lag is not None and not (steady and isinstance(lag, int) and lag >= 0):
+        raise ConfigError(f"lag = {lag}: want a whole number of frames, 0 or more, and steady (--steady) with it")
     detectors, config, scheme, device = _load(weights, model, device)
     given = _boxes_of(boxes_file, video) if boxes_file else None
 
@@ -87,7 +96,12 @@ def track_video(
         )
     found = detect(video, followed, detectors, config, device, progress=progress)
     interval = float(np.median(np.diff(followed.times))) if len(followed.times) > 1 else 0.0
-    shown = [smooth_points(one, 1000 * smooth / interval if interval > 0 else 0.0) for one in found]
+    fused = found
+    if steady:
+        name, total = f"{video.name}: steadying", len(followed.times)
+        bar = tqdm(read_frames(video), total=total, desc=name, unit="frame", disable=not progress, mininterval=1)
+        fused = steady_tracks(bar, followed, found, lag=lag, device=device)
+    shown = [smooth_points(one, 1000 * smooth / interval if interval > 0 else 0.0) for one in fused]
     scores = np.concatenate([one[..., 2].reshape(len(detectors), -1) for one in found], 1)
     low = {name: LOW * float(np.median(mine)) for name, mine in zip(detectors, scores)}
     fps = 1000 * (len(followed.times) - 1) / (followed.times[-1] - followed.times[0]) if interval > 0 else 25.0
@@ -95,7 +109,7 @@ def track_video(
         write_csv(numbers, followed, list(detectors), shown)
         draw_csv(video, numbers, overlay, scheme, low, len(followed.times), fps, progress=progress)
     seconds = time.perf_counter() - start
-    kinds = {"raw": found} | ({"smoothed": shown} if smooth else {})
+    kinds = {"raw": found} | ({"steady": fused} if steady else {}) | ({"smoothed": shown} if smooth else {})
     return {
         "out": str(out),
         "csv": str(csv_path),
@@ -111,9 +125,16 @@ def track_video(
             for m, name in enumerate(detectors)
         },
         "low": low,
-        "lag_ms": 0.0,
-        "notes": followed.notes,
+        "lag_ms": (lag or 0) * interval,
+        "notes": followed.notes + _repeats_note(video, followed),
     }
+
+
+def _repeats_note(video: Path, followed: Followed) -> list[str]:
+    if not followed.repeats:
+        return []
+    share = f"{len(followed.repeats)} of {len(followed.times)} frames"
+    return [f"{video.name}: {share} repeat the frame before; they are left out of the jitter"]
 
 
 # --- what is given ---
@@ -244,10 +265,13 @@ def smooth_points(found: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _jitter(found: Sequence[np.ndarray], model: int, followed: Followed, scheme: Scheme) -> float:
-    """Mean over every face and frame; d is one number a face, so that turning the head does not blow it up."""
+    """Mean over every face and frame that repeats none; d is one number a face, so that turning the head does not blow
+    it up.
+    """
     values = []
     for points, track in zip(found, followed.tracks):
-        boxes, xy = np.asarray(track.boxes), points[model, ..., :2].astype(float)
+        distinct = ~np.isin(np.arange(track.first, track.last + 1), followed.repeats)
+        boxes, xy = np.asarray(track.boxes), points[model, distinct, :, :2].astype(float)
         d = side = float(np.median(np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))))
         if scheme.ocular:
             d = float(np.median(np.linalg.norm(xy[:, scheme.ocular[0]] - xy[:, scheme.ocular[1]], axis=-1)))

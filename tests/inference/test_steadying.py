@@ -9,7 +9,7 @@ from toys import Shift
 
 import tsal
 from tsal.faces.follow import Followed, Track
-from tsal.inference.steadying import Steadier, shipped_tracker, steady, steady_tracks
+from tsal.inference.steadying import Steadier, carried_with_face, shipped_tracker, steady, steady_tracks
 from tsal.synthetic.dataset import render_clip
 from tsal.tracker.frozen import FrozenTracker
 from tsal.utils.errors import ConfigError, DataError
@@ -104,6 +104,19 @@ def test_a_flow_that_does_not_come_back_carries_nothing():
 
     found = through(Steadier(window=1, tracker=FrozenTracker(Torn(4.0, 0.0))), jumps(3, 1))
     assert moved(found) == pytest.approx([0, 7, 0], abs=1e-3)
+
+
+def test_a_landmark_without_a_vote_of_its_own_is_carried_with_the_face():
+    """Turned by a right angle, enlarged by two and shifted; the fourth's flow is wrong, and has no vote."""
+    points = torch.tensor([[[1.0, 0], [0, 1], [2, 2], [5, -1]]])
+    turned = torch.stack([-2 * points[..., 1] + 10, 2 * points[..., 0] + 20], -1)
+    carried = turned.clone()
+    carried[0, 3] += 50
+    trust = torch.tensor([[1.0, 1, 1, 0.5]])
+    face, votes = carried_with_face(points, carried, torch.tensor([[1.0, 0.5, 1, 0]]), trust)
+    assert torch.allclose(face, turned, atol=1e-3) and torch.allclose(votes, torch.tensor([[0, 0.5, 0, 0.5]]))
+    _, votes = carried_with_face(points, carried, torch.tensor([[0.35, 0, 0, 0]]), trust)
+    assert torch.allclose(votes, 0.35 / 1.75 * torch.tensor([[0.65, 1, 1, 0.5]]))  # a fifth of half the trust
 
 
 # --- what is given ---

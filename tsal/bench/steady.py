@@ -1,7 +1,7 @@
 """How steady a detector's landmarks are in video: frame by frame, filtered in time, and carried along the flow.
 
 ``python -m tsal.bench.steady --weights W [--realdata DIR] [--rendered-weights W]`` prints one Markdown table for each
-kind of clips, and keeps it. Filters see every frame of a face's track; what is measured leaves frames out that repeat
+kind of clips, and keeps it. Real faces are found and detected as by ``track``, their boxes by the landmarks. Filters see every frame of a face's track; what is measured leaves frames out that repeat
 the one before. The measures are those of :mod:`tsal.evaluation`.
 """
 
@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -25,7 +25,7 @@ from tsal.bench.speed import machine
 from tsal.config import Config, RenderConfig
 from tsal.data import Face, FaceStore, group_clips, read_list
 from tsal.evaluation import flow_difference, follows, metrics_rows, predict, read_ground_truth
-from tsal.faces import follow_video, gaussian_lines, read_frames
+from tsal.faces import follow_video, gaussian_lines, read_frames, smooth_boxes
 from tsal.inference import steady
 from tsal.model_files import load_model
 from tsal.synthetic import render_dataset
@@ -37,7 +37,7 @@ FLOW_INPUT, FLOW_SCALE = Config().model.input, Config().augment.box_scale  # flo
 Filter = Callable[[np.ndarray, np.ndarray, "Track"], np.ndarray]
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Track:
     """One face in T frames that follow one another, without a cut; their images lie in a folder."""
 
@@ -159,16 +159,31 @@ def rendered_tracks(root: Path, settings: RenderConfig) -> list[Track]:
     return [Track(list(clip.faces), 40.0) for clip in clips]
 
 
+def fitted(track: Track, points: np.ndarray) -> Track:
+    """The track in the boxes of its landmarks (T, K, 2), smoothed."""
+    boxes = smooth_boxes(np.concatenate([points.min(1), points.max(1)], 1), track.interval)
+    faces = [dataclasses.replace(face, box=tuple(box)) for face, box in zip(track.faces, boxes)]
+    return dataclasses.replace(track, faces=faces)
+
+
 # --- measuring ---
 
 
 def measure(weights: Path, root: Path, tracks: Sequence[Track], device: torch.device) -> list[dict]:
     """The detector's landmarks in all tracks -> a row of metrics for each filter, with ``frames/s`` of the filter."""
     detector, config, scheme = load_model(weights, device=device)
-    faces = [face for track in tracks for face in track.faces]
     store = FaceStore(root, scheme, config.model.input, config.augment.box_scale, config.data.cache_mb)
-    points, scores = predict(detector, store, faces, device, progress="landmarks")["heatmap"]
     ends = np.cumsum([len(track.faces) for track in tracks])[:-1]
+
+    def landmarks() -> tuple[np.ndarray, np.ndarray]:
+        faces = [face for track in tracks for face in track.faces]
+        return predict(detector, store, faces, device, progress="landmarks")["heatmap"]
+
+    points, scores = landmarks()
+    if not tracks[0].faces[0].annotation:  # found boxes: a second pass, as in track
+        tracks = [fitted(track, one) for track, one in zip(tracks, np.split(points, ends))]
+        points, scores = landmarks()
+    faces = [face for track in tracks for face in track.faces]
     parts = list(zip(np.split(points, ends), np.split(scores, ends), tracks))
     found, speeds = {}, {}
     for name, apply in filters(root, device).items():

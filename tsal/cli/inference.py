@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tsal.cli.options import add_finder
+from tsal.cli.options import add_face_model, add_finder, make_finder
 
 TRACK_NOTES = (
     "Faces are found and followed, so nothing but the video is needed. OUT.mp4 has the upright video's size "
@@ -76,6 +76,7 @@ def add_track(made: argparse.ArgumentParser) -> None:
         help="sigma of a Gaussian over time; it looks as far ahead as back, so it has no lag (0: points as detected)",
     )
     add_finder(made)
+    add_face_model(made)
     made.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
 
 
@@ -107,6 +108,7 @@ def run_track(arguments: argparse.Namespace) -> None:
         smooth=arguments.smooth,
         csv_path=arguments.csv,
         boxes_file=arguments.boxes_file,
+        find=make_finder(arguments),
         min_face=arguments.min_face,
         device=arguments.device,
     )

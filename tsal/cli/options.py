@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from tsal.utils import OUTPUTS, InputError
 
 if TYPE_CHECKING:  # --help does without torch
     from tsal.config import Config
+    from tsal.faces import YuNet
 
 DATA, METHOD, SEED = "rendered", "tsal", 0
 LISTS = ("labelled", "unlabelled", "evaluate")
@@ -75,6 +77,33 @@ def add_finder(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="smallest face over the image's shorter side (%(default)s)",
     )
+
+
+def add_face_model(parser: argparse.ArgumentParser) -> None:
+    """Options of another face finder than the one that needs nothing."""
+    parser.add_argument(
+        "--finder",
+        choices=("haar", "yunet"),
+        help="haar: OpenCV's cascades; yunet: finds more faces, and needs its model file (yunet where there is one)",
+    )
+    parser.add_argument(
+        "--finder-model",
+        type=Path,
+        metavar="FILE",
+        help="YuNet's model file, face_detection_yunet_2023mar.onnx of OpenCV's model zoo ($TSAL_FACE_MODEL)",
+    )
+
+
+def make_finder(arguments: argparse.Namespace) -> YuNet | None:
+    """The finder that :func:`add_face_model` asks for; None: the cascades."""
+    model = arguments.finder_model or os.environ.get("TSAL_FACE_MODEL")
+    if arguments.finder == "haar" and arguments.finder_model:
+        raise InputError("--finder-model is of --finder yunet")
+    if arguments.finder != "yunet" and (arguments.finder == "haar" or not model):
+        return None
+    from tsal.faces import YuNet
+
+    return YuNet(model)
 
 
 def refuse_beside_run(arguments: argparse.Namespace) -> None:

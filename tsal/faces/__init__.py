@@ -8,6 +8,6 @@ __getattr__, __dir__, __all__ = exports(
     detect="MIN_FACE find_boxes iou largest_face",
     follow="Followed Track follow_video",
     shots="cuts_and_repeats read_frames",
-    smooth="gaussian_lines",
+    smooth="gaussian_lines smooth_boxes",
     yunet="YuNet",
 )

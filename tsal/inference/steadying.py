@@ -3,8 +3,8 @@
 A neighbour's points are carried straight to the frame by the tracker, so the average follows the motion and does not
 blur it. Its vote is that of :func:`tsal.pseudo.carried_votes`: trust in the point, times exp(-(forward-backward error /
 vote_error)^2), times the chance that the point is seen. What is missing from a vote goes to the point carried with the
-whole face, by the similarity that the landmarks' votes agree on: a hidden landmark moves with the head and has no flow of
-their own. Nothing is carried across a cut, and a frame that repeats the one before has no vote of its own: it gets
+whole face, by the similarity that the landmarks' votes agree on: a hidden landmark moves with the head and has no flow
+of its own. Nothing is carried across a cut, and a frame that repeats the one before has no vote of its own: it gets
 that frame's points.
 """
 

@@ -38,11 +38,29 @@ def test_conda_gets_the_same_packages_as_pip():
 def test_the_package_says_the_same():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     assert project["project"]["requires-python"] == ">=3.11"
-    assert project["tool"]["setuptools"]["dynamic"]["dependencies"] == {"file": ["requirements.txt"]}
     folders = {path.parent.relative_to(REPOSITORY) for path in (REPOSITORY / "tsal").rglob("__init__.py")}
-    assert sorted(project["tool"]["setuptools"]["packages"]) == sorted(
-        str(folder).replace("/", ".") for folder in folders
-    )
+    names = [str(folder).replace("/", ".") for folder in folders]
+    assert sorted(project["tool"]["setuptools"]["packages"]) == sorted([*names, "tsal.configs"])
+
+
+def test_what_is_pinned_is_what_the_package_or_one_of_its_extras_needs():
+    """Each package once: needed by a trained detector, by notebooks or by tests; and the pin is within the bounds."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"], *extras["notebooks"], *extras["test"]]
+    names = [re.match(r"[\w-]+", item).group() for item in needed]
+    assert sorted(names) == [pin.partition("==")[0] for pin in pins()]
+    assert names[: len(project["dependencies"])] == ["numpy", "opencv-python", "pyyaml", "torch"]
+    pinned = dict(pin.split("==") for pin in pins())
+    for item in project["dependencies"]:
+        name, bounds = re.match(r"([\w-]+)(.*)", item).groups()
+        assert all(within(pinned[name], bound) for bound in bounds.split(",")), item
+
+
+def within(version: str, bound: str) -> bool:
+    sign, limit = re.match(r"(>=|<)(.*)", bound).groups()
+    own, other = (tuple(map(int, text.split("."))) for text in (version, limit))
+    return own >= other if sign == ">=" else own < other
 
 
 def test_every_import_is_a_pinned_package():

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from tsal.faces import Followed, read_frames
 from tsal.figures import MODELS
 from tsal.schemes import Scheme
-from tsal.utils import DataError
+from tsal.utils import DataError, tqdm
 
 COLUMNS = ("frame", "time_ms", "face", "model", "left", "top", "right", "bottom", "score")
+LOW = 0.75  # of a model's median score in the video or image: a landmark with less is drawn hollow
 SHIFT = 4  # bits of OpenCV's sub-pixel coordinates
 
 

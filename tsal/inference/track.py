@@ -15,24 +15,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from tsal.config import Config
 from tsal.data import cut_crop, to_float
 from tsal.evaluation import DEGENERATE_SHARE, jitter
-from tsal.faces import MIN_FACE, Followed, follow_video, gaussian_lines, read_boxes, read_frames
+from tsal.faces import MIN_FACE, SETTLED, Followed, follow_video, gaussian_lines, read_boxes, read_frames
 from tsal.geometry import apply_affine, crop_affine, invert_affine
-from tsal.inference.drawing import draw_csv, is_ours, write_csv
+from tsal.inference.drawing import LOW, draw_csv, is_ours, write_csv
 from tsal.model import Detector
 from tsal.model_files import load_model
 from tsal.run import Run
 from tsal.schemes import Scheme
-from tsal.utils import ConfigError, DataError, load_checkpoint, replacing
+from tsal.utils import ConfigError, DataError, load_checkpoint, replacing, tqdm
 
 BOTH = ("teacher", "student")
 BATCH = 32  # crops a forward pass
-LOW = 0.75  # of a model's median score in the video: a landmark with less is drawn hollow
-SETTLED = 3.0  # searches a second for faces that are followed well; the usual 15 take four fifths of the whole time
 
 
 def track_video(

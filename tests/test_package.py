@@ -112,7 +112,7 @@ assert "torch" not in sys.modules
 [face] = Landmarker("model.pt")("image.png", boxes=[20, 20, 80, 80])
 assert face.points.shape == (68, 2)
 from tsal.cli import main
-assert main(["predict", "image.png", "--weights", "model.pt", "--out", "out.csv", "--draw", "drawn"]) == 0
+assert main(["predict", "image.png", "--weights", "model.pt", "--out", "p.csv", "--draw", "drawn"]) == 0
 assert main(["track", "v.mp4", "--weights", "model.pt", "--out", "out.mp4", "--boxes-file", "boxes.csv"]) == 0
 assert main(["demo", "v.mp4", "--weights", "model.pt"]) == 2  # no face in it
 assert main(["config", "show", "--budget", "300w-50", "--profile", "smoke", "--method", "stld"]) == 0
@@ -124,7 +124,7 @@ print(Path(tsal.__file__).parent, *names_of("profiles"), *scheme_names())
 """
     said = run(code, tmp_path, installed).splitlines()[-1].split()
     assert said[0] == str(installed / "tsal") and {"demo", "faces", "68", "98"} < set(said[1:])
-    assert (tmp_path / "out.csv").is_file() and (tmp_path / "out.mp4").is_file()
+    assert (tmp_path / "p.csv").is_file() and (tmp_path / "out.mp4").is_file()
     assert (tmp_path / "drawn/image.jpg").is_file()
 
 

@@ -8,5 +8,5 @@ __getattr__, __dir__, __all__ = exports(
     detect="MIN_FACE find_boxes iou largest_face",
     follow="SETTLED Followed Track follow_video",
     shots="read_frames",
-    smooth="gaussian_lines",
+    smooth="gaussian_lines smooth_boxes",
 )

@@ -13,7 +13,8 @@ from typing import NamedTuple, TypeAlias, overload
 import numpy as np
 
 from tsal.data import read_image
-from tsal.faces import MIN_FACE, SETTLED, Followed, GivenBox, find_boxes, follow_video, iou, read_frames
+from tsal.faces import MIN_FACE, SETTLED, Followed, GivenBox, find_boxes, follow_video, read_frames
+from tsal.inference.tighten import PASSES, tighten_tracks, tightened
 from tsal.inference.weights import find_weights
 from tsal.utils import ConfigError, DataError
 
@@ -22,7 +23,6 @@ Boxes: TypeAlias = "np.ndarray | Sequence[Sequence[float]] | Sequence[float]"
 Finder: TypeAlias = "Callable[[np.ndarray], np.ndarray]"
 
 HELD = 2**26  # pixels of decoded images kept at once
-SAME_FACE = 0.3  # IoU of a found box with that of its landmarks; under it they are of something else
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,8 +112,8 @@ class Landmarker:
     def track(self, video: str | Path) -> Iterator[Frame]:
         """Every frame of a video with its faces, each with a number that stays with it through its shot.
 
-        The video is read twice: faces are found and followed to its end, then landmarks are detected, so that boxes are
-        smoothed without lag. The first frame comes when the first reading is done.
+        The video is read several times: faces are found and followed to its end, landmarks are detected in their boxes,
+        and again in the boxes of these landmarks, smoothed without lag. The first frame comes with the last reading.
 
         Raises:
             DataError: it is no video, or cannot be read.
@@ -145,22 +145,23 @@ class Landmarker:
             for box in (self._find(image) if given is None else given)
         ]
         points, scores = self._detector([self._detector.cut(group[place][0], box) for place, box, _ in rows])
-        points, scores, boxes = self._second_pass(group, rows, points, scores)
+        points, scores, boxes = self._again(group, rows, points, scores)
         faces: list[list[FaceLandmarks]] = [[] for _ in group]
         for (place, *_), *face in zip(rows, points, scores, boxes):
             faces[place].append(FaceLandmarks(*face))
         return faces
 
-    def _second_pass(self, group, rows, points, scores) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Points, scores and boxes with those of found faces detected anew, in the tight boxes of their landmarks."""
-        boxes = np.array([box for _, box, _ in rows], np.float32).reshape(-1, 4)
-        tight = np.concatenate([points.min(1), points.max(1)], 1)
-        again = [i for i, (_, box, found) in enumerate(rows) if found and iou(box, tight[i]) >= SAME_FACE]
-        points[again], scores[again] = self._detector(
-            [self._detector.cut(group[rows[i][0]][0], tight[i].astype(float)) for i in again]
-        )
-        boxes[again] = tight[again]
-        return points, scores, boxes
+    def _again(self, group, rows, points, scores) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Points, scores and boxes (N, 4), those of found faces detected anew in the tight boxes of their landmarks."""
+        boxes = np.array([box for _, box, _ in rows]).reshape(-1, 4)
+        found = np.array([found for *_, found in rows], bool)
+        for _ in range(PASSES - 1):
+            tight, taken = tightened(boxes, points)
+            chosen = np.flatnonzero(found & taken)
+            cuts = [self._detector.cut(group[rows[i][0]][0], tight[i]) for i in chosen]
+            points[chosen], scores[chosen] = self._detector(cuts)
+            boxes[chosen] = tight[chosen]
+        return points, scores, boxes.astype(np.float32)
 
     def _find(self, image: np.ndarray) -> np.ndarray:
         if self._finder is None:
@@ -172,6 +173,16 @@ class Landmarker:
     def _frames(self, path: Path) -> Iterator[Frame]:
         given = None if self._finder is None else self._given(path)
         followed = follow_video(path, min_face=self._min_face, given=given, settled=SETTLED, progress=False)
+        for _ in range(PASSES - 1):
+            points = [np.empty((len(track.boxes), self.scheme.points, 2), np.float32) for track in followed.tracks]
+            for number, _, faces in self._detected(path, followed):
+                for face in faces:
+                    points[face.number][number - followed.tracks[face.number].first] = face.points
+            followed = tighten_tracks(followed, points)
+        yield from self._detected(path, followed)
+
+    def _detected(self, path: Path, followed: Followed) -> Iterator[Frame]:
+        """Every frame with the landmarks in its tracks' boxes."""
         waiting: list[tuple[int, list[tuple[int, np.ndarray]]]] = []  # frame; its tracks and their boxes
         cuts: list[tuple[np.ndarray, np.ndarray]] = []
         reached = -1
@@ -189,7 +200,7 @@ class Landmarker:
                 waiting, cuts = [], []
         yield from self._landmarks(followed, waiting, cuts)
         if reached + 1 < len(followed.times):
-            raise DataError(f"{path}: the second reading ended at frame {reached}: has the file changed? try again")
+            raise DataError(f"{path}: a further reading ended at frame {reached}: has the file changed? try again")
 
     def _landmarks(self, followed: Followed, waiting, cuts) -> Iterator[Frame]:
         each = zip(*self._detector(cuts))

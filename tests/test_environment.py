@@ -167,7 +167,7 @@ def test_settings_reach_the_first_notebook_word_by_word(make):
     assert "--budget" not in make("data", "DATA=mine", "ROOT=/b")[1]
 
 
-@pytest.mark.parametrize("goal", ["report", "one-step", "gallery", "explore", "clean-run", "bench", "test"])
+@pytest.mark.parametrize("goal", ["demo", "report", "one-step", "gallery", "explore", "clean-run", "bench", "test"])
 def test_set_is_refused_where_it_would_be_ignored(make, goal):
     assert make(goal, "SET=semi.lr=1e-3", status=2)[0] == []
     assert f"'make {goal}' does not use SET" in make.stderr and len(make.stderr.splitlines()) == 1
@@ -184,6 +184,14 @@ def test_the_bench_of_methods_gets_what_was_given_and_refuses_one_method_or_seed
     assert make("bench-methods", *given)[1].endswith(f"{expected}--out|a b|\n")
     for word in ("METHOD=tsal", "SEED=0"):
         assert make("bench-methods", word, status=2)[0] == [] and "give METHODS and SEEDS" in make.stderr
+
+
+def test_the_demo_gets_its_input_and_weights(make, monkeypatch):
+    monkeypatch.setenv("INPUT", "another program's")
+    assert make("demo")[1] == "-m|tsal|demo|\n"
+    assert make("demo", "INPUT=my photo.jpg", "WEIGHTS=a b.pt", "OUT=c d")[1].endswith(
+        "|demo|my photo.jpg|--weights|a b.pt|--out|c d|\n"
+    )
 
 
 def test_figures_are_published_where_a_folder_is_named_and_nowhere_else(make):

@@ -29,9 +29,9 @@ def test_without_input_it_shows_a_photograph_and_a_rendered_clip(weights, tmp_pa
     assert main(["demo", "--weights", str(weights), "--out", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
-        f"1 faces in 1 images: {tmp_path / 'grace_hopper-drawn'}",
+        f"1 face in 1 image: {tmp_path / 'grace_hopper-drawn'}",
         f"their landmarks: {tmp_path / 'grace_hopper.csv'}",
-        f"1 faces in 50 frames: {tmp_path / 'clip-drawn.mp4'}",
+        f"1 face in 50 frames: {tmp_path / 'clip-drawn.mp4'}",
         f"their landmarks: {tmp_path / 'clip-drawn.csv'}",
     ]
     drawn = cv2.imread(str(tmp_path / "grace_hopper-drawn" / "grace_hopper.jpg"))

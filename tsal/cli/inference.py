@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tsal.cli.options import add_finder
-from tsal.utils import OUTPUTS, InputError
+from tsal.utils import OUTPUTS, InputError, counted
 
 TRACK_NOTES = (
     "Faces are found and followed, so nothing but the video is needed. OUT.mp4 has the upright video's size "
@@ -51,7 +51,7 @@ def add_predict(made: argparse.ArgumentParser) -> None:
         nargs="*",
         type=Path,
         metavar="IMAGE_OR_FOLDER",
-        help="image files, and folders searched to their ends",
+        help="image files, and folders with all that is below them",
     )
     made.add_argument("--out", type=Path, metavar="OUT", help="gets the landmarks: a .csv, .json or .npz")
     made.add_argument("--draw", type=Path, metavar="DIR", help="gets every image with its landmarks drawn on it")
@@ -117,7 +117,8 @@ def run_predict(arguments: argparse.Namespace) -> None:
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     without = len(table.images) - len(set(table.paths.tolist()))
-    print(f"{len(table.paths)} faces in {len(table.images)} images, {table.points.shape[1]} points each", end="")
+    found = f"{counted(len(table.paths), 'face')} in {counted(len(table.images), 'image')}"
+    print(f"{found}, {table.points.shape[1]} points each", end="")
     print(f"; no face is found in {without}: try a smaller --min-face" if without else "")
     for path in (arguments.out, arguments.draw):
         if path is not None:

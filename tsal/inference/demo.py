@@ -12,7 +12,7 @@ from tsal.data import IMAGE_SUFFIXES
 from tsal.inference.predict import predict_images
 from tsal.inference.track import track_video
 from tsal.synthetic import render_clip
-from tsal.utils import DataError, replacing
+from tsal.utils import DataError, counted, replacing
 
 CLIP = (3, 50, 256)  # seed, frames and side (px) of the rendered clip
 FPS = 25
@@ -71,7 +71,7 @@ def _of_images(given: Path, out: Path, weights: Path, device: str) -> Iterator[s
     csv, drawings = out / f"{name}.csv", out / f"{name}-drawn"
     table, notes = predict_images([given], weights, out=csv, drawings=drawings, device=device, progress=False)
     yield from (f"note: {line}" for line in notes)
-    yield f"{len(table.paths)} faces in {len(table.images)} images: {drawings}"
+    yield f"{counted(len(table.paths), 'face')} in {counted(len(table.images), 'image')}: {drawings}"
     yield f"their landmarks: {csv}"
 
 
@@ -79,5 +79,5 @@ def _of_video(given: Path, out: Path, weights: Path, device: str) -> Iterator[st
     out.mkdir(parents=True, exist_ok=True)
     found = track_video(given, weights, out / f"{given.stem}-drawn.mp4", device=device, progress=False)
     yield from (f"note: {line}" for line in found["notes"])
-    yield f"{found['faces']} faces in {found['frames']} frames: {found['out']}"
+    yield f"{counted(found['faces'], 'face')} in {counted(found['frames'], 'frame')}: {found['out']}"
     yield f"their landmarks: {found['csv']}"

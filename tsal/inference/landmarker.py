@@ -19,6 +19,7 @@ from tsal.inference.weights import find_weights
 from tsal.utils import ConfigError, DataError
 
 Image: TypeAlias = "np.ndarray | str | Path"
+Images: TypeAlias = "list[np.ndarray] | list[str] | list[Path] | list[Image]"
 Boxes: TypeAlias = "np.ndarray | Sequence[Sequence[float]] | Sequence[float]"
 Finder: TypeAlias = "Callable[[np.ndarray], np.ndarray]"
 
@@ -85,7 +86,7 @@ class Landmarker:
     def __call__(self, images: Image, boxes: Boxes | None = None) -> list[FaceLandmarks]: ...
 
     @overload
-    def __call__(self, images: list[Image], boxes: list[Boxes | None] | None = None) -> list[list[FaceLandmarks]]: ...
+    def __call__(self, images: Images, boxes: list[Boxes | None] | None = None) -> list[list[FaceLandmarks]]: ...
 
     def __call__(self, images, boxes=None):
         """Landmarks of every face of an image, or of each image of a list.

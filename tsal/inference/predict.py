@@ -79,7 +79,7 @@ def predict_images(
     """Find the faces of images and their landmarks; write a table, drawings, or both.
 
     Args:
-        inputs: image files, and folders, which are searched to their ends.
+        inputs: image files, and folders, with all that is below them.
         out: gets the table (.csv, .json or .npz).
         drawings: folder that gets every image with its landmarks drawn on it.
         min_face: smallest face that is looked for, over the image's shorter side.

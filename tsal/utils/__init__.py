@@ -15,6 +15,6 @@ __getattr__, __dir__, __all__ = exports(
     parallel="Together in_turn side_by_side",
     paths="CONFIG_FOLDER INSTALLED OUTPUTS PACKAGE PREPARED REPOSITORY SCHEME_FOLDER",
     progress="tqdm",
-    text="markdown_table nearest",
+    text="counted markdown_table nearest",
     threads="ThreadWatch allowed_cores free_cores use_free_cores",
 )

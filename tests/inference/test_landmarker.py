@@ -11,6 +11,7 @@ import torch
 from toys import config, save_image, scenery
 
 from tsal import Landmarker
+from tsal.data import find_list, read_list, read_points
 from tsal.faces import iou
 from tsal.geometry import apply_affine, crop_affine, invert_affine
 from tsal.inference import weights as weights_module
@@ -281,3 +282,26 @@ def test_a_video_without_faces_has_frames_without_faces(video, weights):
 def test_a_video_that_is_not_there_is_said_at_once(weights, tmp_path):
     with pytest.raises(ValueError, match="none.mp4: no such video"):
         Landmarker(weights).track(tmp_path / "none.mp4")
+
+
+# --- real faces ---
+
+
+def test_found_faces_have_nearly_the_error_of_labelled_boxes(realdata):
+    """Of real faces, by the detector that ships or that TSAL_WEIGHTS names; the faces that are not found apart."""
+    try:
+        landmarker = Landmarker()
+    except ValueError as error:
+        pytest.skip(str(error))
+    faces = read_list(find_list(realdata, "semi/300W.val-150.GTB"))[::4]
+    paths = [realdata / face.image for face in faces]
+    errors = []
+    for face, given, found in zip(faces, landmarker(paths, boxes=[face.box for face in faces]), landmarker(paths)):
+        truth, _ = read_points(realdata / face.annotation, 68)
+        d = np.linalg.norm(truth[36] - truth[45])
+        own = [other for other in found if iou(other.box, face.box) > 0.5]
+        if own:
+            errors.append([np.linalg.norm(each.points - truth, axis=-1).mean() / d for each in (given[0], own[0])])
+    assert len(errors) > 0.8 * len(faces)
+    labelled, found = 100 * np.mean(errors, axis=0)
+    assert labelled < 5.5 and found < labelled + 0.25

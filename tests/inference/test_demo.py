@@ -6,23 +6,10 @@ import csv
 
 import cv2
 import pytest
-import torch
-from toys import config
 
 from tsal.cli.commands import main
 from tsal.inference import demo as module
 from tsal.inference import weights as weights_module
-from tsal.model import Detector
-from tsal.model_files import save_models
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    settings = config("model.input=64")
-    path = tmp_path_factory.mktemp("weights") / "model.pt"
-    save_models(path, {"teacher": Detector(68, settings.model)}, settings, {})
-    return path
 
 
 def test_without_input_it_shows_a_photograph_and_a_rendered_clip(weights, tmp_path, capsys):

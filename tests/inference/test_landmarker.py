@@ -19,21 +19,11 @@ from tsal.inference.drawing import read_csv
 from tsal.inference.track import track_video
 from tsal.inference.weights import find_weights
 from tsal.model import Detector
-from tsal.model_files import load_model, save_models
+from tsal.model_files import load_model
 from tsal.utils import load_checkpoint, save_checkpoint
 
 SCALE = config().augment.box_scale
 BOX = (30.0, 20.0, 90.0, 80.0)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """An untrained teacher and student of 68 landmarks."""
-    torch.manual_seed(0)
-    settings = config("model.input=64")
-    path = tmp_path_factory.mktemp("weights") / "model.pt"
-    save_models(path, {name: Detector(68, settings.model) for name in ("teacher", "student")}, settings, {})
-    return path
 
 
 @pytest.fixture()

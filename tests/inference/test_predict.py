@@ -9,26 +9,16 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from toys import config, save_image, scenery
+from toys import save_image, scenery
 
 from tsal.cli.commands import main
 from tsal.inference import landmarker as landmarker_module
 from tsal.inference.predict import predict_images
 from tsal.inference.tables import drawing_paths
 from tsal.model import Detector
-from tsal.model_files import save_models
 from tsal.utils import read_arrays
 
 ONE, TWO = (20.0, 30.0, 70.0, 80.0), (90.0, 30.0, 140.0, 90.0)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    settings = config("model.input=64")
-    path = tmp_path_factory.mktemp("weights") / "model.pt"
-    save_models(path, {"teacher": Detector(68, settings.model)}, settings, {})
-    return path
 
 
 @pytest.fixture()

@@ -1,9 +1,10 @@
 """The landmarks of a video as a CSV, and that CSV drawn on the video.
 
 The CSV has a row for each frame, face and model: ``frame`` (from 0), ``time_ms``, ``face`` (from 0; a face that was
-lost, or comes again after a cut, is a new one), ``model``, ``left top right bottom`` (the followed box), ``score``
-(mean of the landmarks'), then ``x0 y0 x1 y1 ...`` and ``score0 score1 ...`` of the scheme's landmarks. Pixels are those
-of the upright video, 0-based; scores are the heatmaps', in [0, 1]. Rows are sorted by frame, face and model.
+lost, or comes again after a cut, is a new one), ``model``, ``left top right bottom`` (the box in which the landmarks
+were detected), ``score`` (mean of the landmarks'), then ``x0 y0 x1 y1 ...`` and ``score0 score1 ...`` of the scheme's
+landmarks. Pixels are those of the upright video, 0-based; scores are the heatmaps', in [0, 1]. Rows are sorted by
+frame, face and model.
 """
 
 from __future__ import annotations

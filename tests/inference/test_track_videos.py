@@ -16,7 +16,8 @@ from videos import rotate_tag, scene, write_video
 from tsal.cli.commands import main
 from tsal.faces.detect import iou
 from tsal.faces.follow import Followed, Track
-from tsal.inference.track import fitted, track_video
+from tsal.inference.tighten import sure_tracks
+from tsal.inference.track import track_video
 from tsal.model import Detector
 from tsal.model_files import save_models
 from tsal.synthetic.dataset import render_clip
@@ -121,7 +122,7 @@ def test_what_a_finder_finds_is_followed(tmp_path, heads, weights):
     assert seen[0][:2] == ((240, 320, 3), 0.2) and seen[0][2] == pytest.approx([red, green, blue], abs=12)
 
 
-# --- boxes of the landmarks ---
+# --- false faces ---
 
 
 def followed_of(*boxes) -> Followed:
@@ -129,30 +130,13 @@ def followed_of(*boxes) -> Followed:
     return Followed(200, 200, [0.0, 40.0, 80.0], [], tracks, 0, ["before"])
 
 
-def landmarks(box, score: float) -> np.ndarray:
-    """Two models; the second's points are nowhere."""
-    points = np.zeros((2, 3, 4, 3), np.float32)
-    points[0, ..., 0], points[0, ..., 1] = [box[0], box[2], box[0], box[2]], [box[1], box[1], box[3], box[3]]
-    points[0, ..., 2] = score
-    return points
-
-
-def test_a_face_s_box_becomes_that_of_its_landmarks_unless_they_are_elsewhere():
-    followed = followed_of((20, 20, 60, 60), (100, 100, 140, 140))
-    found = [landmarks((24, 22, 66, 62), 0.9), landmarks((140, 100, 180, 140), 0.9)]
-    one, two = fitted(followed, found, "v.mp4").tracks
-    assert np.allclose(one.boxes, [24, 22, 66, 62]) and np.allclose(two.boxes, [100, 100, 140, 140])
-
-
 def test_a_track_whose_landmarks_are_far_less_sure_than_another_s_is_dropped_and_told():
     followed = followed_of((20, 20, 60, 60), (100, 100, 140, 140), (20, 100, 60, 140))
-    found = [landmarks(track.boxes[0], score) for track, score in zip(followed.tracks, (0.80, 0.74, 0.76))]
-    kept = fitted(followed, found, "v.mp4")
-    assert [track.boxes[0].tolist() for track in kept.tracks] == [
-        pytest.approx([20, 20, 60, 60]),
-        pytest.approx([20, 100, 60, 140]),
-    ]
-    assert kept.dropped == 1
+    found = [np.full((2, 3, 4, 3), score, np.float32) for score in (0.80, 0.74, 0.76)]
+    found[1][1] = 0.99  # of the second model, which does not count
+    kept, points = sure_tracks(followed, found, "v.mp4")
+    assert [track.boxes[0].tolist() for track in kept.tracks] == [[20, 20, 60, 60], [20, 100, 60, 140]]
+    assert points == [found[0], found[2]] and kept.dropped == 1
     assert kept.notes[0] == "before" and "v.mp4: faces left out: 1" in kept.notes[1]
 
 

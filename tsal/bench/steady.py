@@ -1,8 +1,8 @@
 """How steady a detector's landmarks are in video: frame by frame, filtered in time, and carried along the flow.
 
 ``python -m tsal.bench.steady --weights W [--realdata DIR] [--rendered-weights W]`` prints one Markdown table for each
-kind of clips, and keeps it. Real faces are found and detected twice, as by ``track``. Filters see every frame of a
-face's track; what is measured leaves frames out that repeat the one before. The measures are those of
+kind of clips, and keeps it. Real faces are found, and detected in the boxes of their first landmarks. Filters see every
+frame of a face's track; what is measured leaves frames out that repeat the one before. The measures are those of
 :mod:`tsal.evaluation`.
 """
 
@@ -182,7 +182,7 @@ def measure(weights: Path, root: Path, tracks: Sequence[Track], device: torch.de
         return predict(detector, store, faces, device, progress="landmarks")["heatmap"]
 
     points, scores = landmarks()
-    if not tracks[0].faces[0].annotation:  # found boxes: a second pass, as in track
+    if not tracks[0].faces[0].annotation:  # found boxes: a second pass
         tracks = [fitted(track, one) for track, one in zip(tracks, np.split(points, ends))]
         points, scores = landmarks()
     faces = [face for track in tracks for face in track.faces]

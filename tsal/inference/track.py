@@ -1,8 +1,9 @@
 """A video -> the same video with landmarks drawn on every face, and their numbers as a CSV.
 
-Three readings, so that nothing but numbers is kept of the video: faces are found and followed (tsal.data.faces),
-landmarks are detected in the followed boxes and written to the CSV, and what the CSV says is drawn (tsal.overlay). The
-file is whole when it is read, so boxes and points are smoothed without lag. ``steady`` reads it once more.
+Several readings, so that nothing but numbers is kept of the video: faces are found and followed (tsal.faces), landmarks
+are detected in the followed boxes, and again in the boxes of these landmarks, made steady where asked, and what the CSV
+says of them is drawn (tsal.inference.drawing). The file is whole when it is read, so boxes and points are smoothed
+without lag.
 """
 
 from __future__ import annotations
@@ -11,35 +12,27 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from tsal.config import Config
 from tsal.data import cut_crop, to_float
 from tsal.evaluation import DEGENERATE_SHARE, jitter
-from tsal.faces import MIN_FACE, Followed, follow_video, gaussian_lines, iou, read_boxes, read_frames, smooth_boxes
+from tsal.faces import MIN_FACE, SETTLED, Followed, follow_video, gaussian_lines, read_boxes, read_frames
 from tsal.geometry import apply_affine, crop_affine, invert_affine
-from tsal.inference.drawing import draw_csv, is_ours, write_csv
+from tsal.inference.drawing import LOW, draw_csv, is_ours, write_csv
 from tsal.inference.steadying import steady_tracks
+from tsal.inference.tighten import PASSES, sure_tracks, tighten_tracks
 from tsal.model import Detector
 from tsal.model_files import load_model
 from tsal.run import Run
 from tsal.schemes import Scheme
-from tsal.utils import ConfigError, DataError, load_checkpoint, replacing
+from tsal.utils import ConfigError, DataError, load_checkpoint, replacing, tqdm
 
 BOTH = ("teacher", "student")
 BATCH = 32  # crops a forward pass
-# Of the surest face's score: a track with less is no face. By a detector that learned from 50 photographs, 99 of 100
-# faces (300W.val-150, YTF.val) have 0.96 or more of the median face's score, and 9 of 10 crops of their necks less than
-# 0.93.
-NO_FACE = 0.93
-SAME_FACE = 0.3  # IoU of the found box and that of its landmarks; with less the landmarks are elsewhere: it is kept
-LOW = 0.75  # of a model's median score in the video: a landmark with less is drawn hollow
-SETTLED = 3.0  # searches a second for faces that are followed well; the usual 15 take four fifths of the whole time
 
 
 def track_video(
@@ -73,8 +66,8 @@ def track_video(
         find: another finder than the Haar cascades, such as :class:`tsal.faces.YuNet`.
         min_face: smallest face that is looked for, over the image's shorter side.
 
-    Faces that were found, not given, are detected twice: the second time in the box of the first landmarks. One whose
-    scores stay low is dropped.
+    Faces that were found, not given, are detected anew in the boxes of their landmarks. One whose landmarks' scores are
+    far lower than another's is dropped.
 
     Returns:
         ``out``, ``csv``, ``width`` and ``height`` (of the upright video), ``fps``, ``frames``, ``faces``, ``seconds``
@@ -107,7 +100,9 @@ def track_video(
         )
     found = detect(video, followed, detectors, config, device, progress=progress)
     if given is None:
-        followed = fitted(followed, found, video.name)
+        followed, found = sure_tracks(followed, found, video.name)
+    for _ in range(PASSES - 1 if given is None else 0):
+        followed = tighten_tracks(followed, [one[0, ..., :2] for one in found])
         found = detect(video, followed, detectors, config, device, progress=progress)
     interval = float(np.median(np.diff(followed.times))) if len(followed.times) > 1 else 0.0
     fused = found
@@ -264,30 +259,6 @@ def detect(
             f"{video}: the second reading ended at frame {reached}, not {end}: has the file changed? try again"
         )
     return found
-
-
-def fitted(followed: Followed, found: Sequence[np.ndarray], name: str) -> Followed:
-    """Tracks whose boxes are those of their landmarks, smoothed, and without those whose landmarks say that they are no
-    faces.
-
-    Args:
-        found: of each track, (models, frames of the track, K, 3): x, y px and score; the first model's count.
-    """
-    interval = float(np.median(np.diff(followed.times))) if len(followed.times) > 1 else 0.0
-    scores = [float(np.median(one[0, ..., 2].mean(-1))) for one in found]
-    tracks = []
-    for track, points, score in zip(followed.tracks, found, scores):
-        if score >= NO_FACE * max(scores):
-            boxes = np.concatenate([points[0, ..., :2].min(1), points[0, ..., :2].max(1)], 1)
-            near = np.array([iou(one, other) >= SAME_FACE for one, other in zip(boxes, track.boxes)])
-            boxes = smooth_boxes(np.where(near[:, None], boxes, track.boxes), interval)
-            tracks.append(replace(track, boxes=list(boxes)))
-    notes, lost = list(followed.notes), len(found) - len(tracks)
-    if lost:
-        notes.append(
-            f"{name}: faces left out: {lost}, whose landmarks have scores under {NO_FACE:.0%} of the surest face's"
-        )
-    return replace(followed, tracks=tracks, dropped=followed.dropped + lost, notes=notes)
 
 
 def smooth_points(found: np.ndarray, sigma: float) -> np.ndarray:

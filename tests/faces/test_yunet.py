@@ -45,12 +45,18 @@ def row(x, y, width, height, score) -> list[float]:
 
 def test_boxes_are_made_as_tight_as_landmarks_best_first_and_small_ones_are_left_out(yunet):
     find, says = yunet
-    says.rows = [row(10, 20, 41, 80, 0.7), row(100, 20, 21, 40, 0.9), row(50, 50, 10, 10, 0.99)]
+    says.rows = [row(10, 20, 41, 80, 0.7), row(100, 20, 21, 40, 0.9), row(150, 50, 10, 10, 0.99)]
     one, two = find(np.zeros((200, 300, 3), np.uint8), min_face=0.1)
     # centre (30, 59.5), an eighth of the height lower; 1.05 as wide, 0.775 as high
     assert two == pytest.approx([30 - 21.525, 69.5 - 31, 30 + 21.525, 69.5 + 31])
     assert one == pytest.approx([110 - 11.025, 44.5 - 15.5, 110 + 11.025, 44.5 + 15.5])
     assert says.sizes == [(300, 200)] and says.images[0].shape == (200, 300, 3)
+
+
+def test_two_finds_of_one_face_are_the_better_one(yunet):
+    find, says = yunet
+    says.rows = [row(10, 20, 80, 80, 0.9), row(30, 40, 30, 30, 0.7)]
+    assert len(find(np.zeros((200, 300, 3), np.uint8))) == 1
 
 
 def test_a_large_image_is_shrunk_and_its_boxes_are_in_its_own_px(yunet):

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tsal.faces.detect import MIN_FACE
+from tsal.faces.detect import MIN_FACE, SAME, shared
 from tsal.utils import InputError
 
 MODEL_VARIABLE = "TSAL_FACE_MODEL"  # of the environment: the model file
@@ -67,7 +67,12 @@ class YuNet:
         found = found[np.argsort(-found[:, -1], kind="stable")].astype(float)
         sides = found[:, 2:4]
         found = found[np.sqrt(sides.prod(1)) >= min_face * min(size)]
-        return (tight_boxes(found[:, :4]) + 0.5) / np.tile([size[0] / width, size[1] / height], 2) - 0.5
+        kept: list[np.ndarray] = []
+        for box in tight_boxes(found[:, :4]):
+            if all(shared(box, other) < SAME for other in kept):
+                kept.append(box)
+        zooms = np.tile([size[0] / width, size[1] / height], 2)
+        return (np.array(kept).reshape(-1, 4) + 0.5) / zooms - 0.5
 
     def _detector(self):
         if not hasattr(self._of_thread, "detector"):

@@ -171,8 +171,8 @@ def run_track(arguments: argparse.Namespace) -> None:
         f"{found['csv']}: the numbers that are drawn"
     )
     for name, jitter in found["jitter"].items():
-        raw, *others = (f"{kind} {100 * value:.2f} %" for kind, value in jitter.items())
-        print(f"jitter of the {name}: {', '.join([f'{raw} of the face', *others])} (lag {found['lag_ms']:.0f} ms)")
+        kinds = ", ".join(f"{kind} {100 * value:.2f} %" for kind, value in jitter.items())
+        print(f"jitter of the {name}, motion included: {kinds} of the face's size (lag {found['lag_ms']:.0f} ms)")
     print(f"{found['frames_per_second']:.1f} frames/s, all readings together ({found['seconds']:.1f} s)")
 
 

@@ -48,15 +48,19 @@ def moved(found: np.ndarray) -> list[float]:
 # --- who votes ---
 
 
-def test_each_frame_is_the_mean_with_as_many_frames_before_and_after():
+def test_each_frame_is_the_mean_with_as_many_frames_before_and_after_that_count_less_the_further_they_are():
+    """Weights 1/3, 2/3, 1, 2/3, 1/3 of a window of 2; the first and the last frames lack a part."""
     found = through(Steadier(window=2, tracker=still()), jumps(7, 3))
-    assert moved(found) == pytest.approx([0, 7 / 4, 7 / 5, 7 / 5, 7 / 5, 7 / 4, 0], abs=1e-3)
+    one, two, middle = 7 * (1 / 3) / (8 / 3), 7 * (2 / 3) / 3, 7 / 3
+    assert moved(found) == pytest.approx([0, one, two, middle, two, one, 0], abs=1e-3)
 
 
-@pytest.mark.parametrize("lag, expected", [(0, [0, 7 / 2, 7 / 3, 7 / 3, 0]), (1, [7 / 2, 7 / 3, 7 / 4, 7 / 4, 0])])
+@pytest.mark.parametrize(
+    "lag, expected", [(0, [0, 1 / (5 / 3), (2 / 3) / 2, (1 / 3) / 2]), (1, [(2 / 3) / (5 / 3), 1 / (7 / 3)])]
+)
 def test_with_a_lag_only_so_many_later_frames_vote(lag, expected):
     found = through(Steadier(window=2, lag=lag, tracker=still()), jumps(5, 1))
-    assert moved(found) == pytest.approx(expected, abs=1e-3)
+    assert moved(found)[: len(expected)] == pytest.approx([7 * share for share in expected], abs=1e-3)
 
 
 @pytest.mark.parametrize("lag", [0, 2])
@@ -77,15 +81,16 @@ def test_a_repeated_frame_has_no_vote_and_gets_the_points_of_the_frame_it_repeat
     """The frame that jumps is shown three times: its vote in the others counts once."""
     points = np.stack([POINTS, POINTS + [8.0, 0], POINTS + [99.0, 0], POINTS + [99.0, 0], POINTS])
     found = through(Steadier(window=1, tracker=still()), points, repeats=[2, 3])
-    assert moved(found) == pytest.approx([4, 8 / 3, 8 / 3, 8 / 3, 4], abs=1e-3)
+    assert moved(found) == pytest.approx([8 / 3, 4, 4, 4, 8 / 3], abs=1e-3)  # neighbours count half
 
 
 def test_a_vote_counts_as_much_as_its_score():
     scores = np.ones((3, 4))
     scores[1] = 0.25
     found = through(Steadier(window=1, tracker=still()), jumps(3, 1), scores)
-    assert moved(found) == pytest.approx([7 * 0.25 / 1.25, 7 * 0.25 / 2.25, 7 * 0.25 / 1.25], abs=1e-3)
-    assert np.allclose(through(Steadier(tracker=still()), jumps(3, 1), np.zeros((3, 4)))[1], POINTS + [7 / 3, 0])
+    assert moved(found) == pytest.approx([7 * 0.125 / 1.125, 7 * 0.25 / 1.25, 7 * 0.125 / 1.125], abs=1e-3)
+    none = through(Steadier(window=1, tracker=still()), jumps(3, 1), np.zeros((3, 4)))
+    assert moved(none) == pytest.approx([7 / 3, 7 / 2, 7 / 3], abs=1e-3)  # as if all were trusted alike
 
 
 def test_points_are_carried_by_the_flow_in_px_of_the_frame():
@@ -93,7 +98,7 @@ def test_points_are_carried_by_the_flow_in_px_of_the_frame():
     points = np.stack([POINTS, POINTS])
     one, two = through(Steadier(window=1, tracker=FrozenTracker(Shift(1.0, 0.0))), points)
     step = 60 * 1.35 / 95  # px of the frame, as the box is 60 px wide and high
-    assert moved(np.stack([one, two])) == pytest.approx([-step / 2, step / 2], abs=1e-3)
+    assert moved(np.stack([one, two])) == pytest.approx([-step / 3, step / 3], abs=1e-3)  # by weights 1 and 1/2
 
 
 def test_a_flow_that_does_not_come_back_carries_nothing():
@@ -127,7 +132,7 @@ def test_an_unknown_point_stays_unknown_and_spoils_no_other():
     points[0, 2] = np.nan
     found = through(Steadier(window=2, tracker=still()), points)
     assert np.isnan(found).sum() == 2 and np.isnan(found[0, 2]).all()
-    assert np.allclose(found[1, 2], POINTS[2] + [3.5, 0], atol=1e-3)  # of two frames, not three
+    assert np.allclose(found[1, 2], POINTS[2] + [7 / (5 / 3), 0], atol=1e-3)  # of two frames, not three
     points[0] = np.nan
     assert np.isnan(through(Steadier(tracker=still()), points)[0]).all()
 

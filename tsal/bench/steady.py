@@ -34,7 +34,7 @@ from tsal.utils import InputError, describe_environment, markdown_table, use_fre
 
 OUT = Path("docs") / "results" / "steady" / "steady.md"
 # heads that no training with the default render.seed saw, and that nothing of steady was chosen on
-RENDERED = RenderConfig(labelled=1, clips=1, validation=10, frames=24, seed=1)
+RENDERED = RenderConfig(labelled=1, clips=1, validation=10, frames=24, seed=2)
 FLOW_INPUT, FLOW_SCALE = Config().model.input, Config().augment.box_scale  # flow is measured alike for every detector
 Filter = Callable[[np.ndarray, np.ndarray, "Track"], np.ndarray]
 
@@ -113,7 +113,6 @@ def filters(root: Path, device: torch.device) -> dict[str, Filter]:
         "one-euro, 1 Hz, beta 10": euro(1, 10),
         "steady": along_flow(root, device),
         "steady, window 2": along_flow(root, device, window=2),
-        "steady, lag 1": along_flow(root, device, lag=1),
         "steady, lag 0": along_flow(root, device, lag=0),
     }
 

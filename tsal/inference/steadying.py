@@ -4,8 +4,8 @@ A neighbour's points are carried straight to the frame by the tracker, so the av
 blur it. Its vote is that of :func:`tsal.pseudo.carried_votes`: trust in the point, times exp(-(forward-backward error /
 vote_error)^2), times the chance that the point is seen. What is missing from a vote goes to the point carried with the
 whole face, by the similarity that the landmarks' votes agree on: a hidden landmark moves with the head and has no flow
-of its own. Nothing is carried across a cut, and a frame that repeats the one before has no vote of its own: it gets
-that frame's points.
+of its own. Votes fall evenly with the distance in time. Nothing is carried across a cut, and a frame that repeats the
+one before has no vote of its own: it gets that frame's points.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ from tsal.tracker import FrozenTracker, load_tracker
 from tsal.utils import PACKAGE, ConfigError, DataError
 
 WINDOW = 3  # frames to either side; repeats are not counted
-# Chosen on ten clips of dense-rendered's val.txt, of 0.35, 0.5, 0.7 and 1; error jitter moves by 4 %, and half of it
-# stays without the votes of the whole face (docs/steady.md).
+# Chosen on rendered clips, of 0.35, 0.5, 0.7 and 1: error jitter moves by 4 % (docs/steady.md).
 VOTE_ERROR = 0.5  # px of the tracker's input: the forward-backward error at which a vote is 1/e
 SURE_SHARE = 0.5  # of the landmarks' votes, from which the whole face votes fully
 PAIRS = 48  # of frames, that the tracker sees at once
@@ -84,12 +83,12 @@ class Steadier:
                 raise ConfigError(f"{name} = {value}: want a whole number of frames, {least} or more")
         settings = Config()
         self.side, self.box_scale = settings.model.input, settings.augment.box_scale
-        self.lag, self.vote_error, self.device = lag, vote_error, torch.device(device)
+        self.window, self.lag, self.vote_error, self.device = window, lag, vote_error, torch.device(device)
         self.tracker = tracker or shipped_tracker(self.device)
         self._count, self._landmarks = 0, 0
         self._recent: deque[tuple[_Frame, np.ndarray]] = deque(maxlen=window)  # with images, of this shot
         self._waiting: deque[_Frame] = deque()
-        self._pairs: list[tuple[_Frame, _Frame, np.ndarray, np.ndarray, np.ndarray]] = []
+        self._pairs: list[tuple[_Frame, _Frame, float, np.ndarray, np.ndarray, np.ndarray]] = []
         self._latest: np.ndarray | None = None  # that came out
 
     def push(
@@ -115,9 +114,10 @@ class Steadier:
             self._recent.clear()
         current.repeat = repeat and bool(self._recent)
         if not current.repeat:
-            for earlier, image in self._recent:
+            for gap, (earlier, image) in enumerate(reversed(self._recent), 1):
                 if earlier.box is not None and current.box is not None:
-                    self._pairs.append(self._pair(earlier, image, current, frame))
+                    weight = 1 - gap / (self.window + 1)
+                    self._pairs.append((earlier, current, weight, *self._crops(earlier, image, current, frame)))
             self._recent.append((current, frame))
         self._waiting.append(current)
         self._count += 1
@@ -152,16 +152,16 @@ class Steadier:
         found = (np.where(known[:, None], points, 0), trust)
         return _Frame(self._count, *(torch.from_numpy(each).to(self.device) for each in found), box, repeat)
 
-    def _pair(self, one: _Frame, first: np.ndarray, other: _Frame, second: np.ndarray) -> tuple:
-        """Both frames, their crops by the mean of their boxes, and the affine from the crops to the frames."""
+    def _crops(self, one: _Frame, first: np.ndarray, other: _Frame, second: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Crops of two frames by the mean of their boxes, and the affine from the crops to the frames."""
         box = (one.box + other.box) / 2
         crops = [cut_crop(image, box, self.side, self.box_scale) for image in (first, second)]
-        return one, other, *crops, invert_affine(crop_affine(box, self.side, self.box_scale))
+        return *crops, invert_affine(crop_affine(box, self.side, self.box_scale))
 
     def _work(self) -> None:
         """Count the votes of the pairs so far."""
         for start in range(0, len(self._pairs), PAIRS):
-            earlier, later, *parts = zip(*self._pairs[start : start + PAIRS])
+            earlier, later, weights, *parts = zip(*self._pairs[start : start + PAIRS])
             frames = sorted({*earlier, *later}, key=lambda frame: frame.place)
             row = {frame: number for number, frame in enumerate(frames)}
             previous, following = (
@@ -176,6 +176,8 @@ class Steadier:
                 to, votes, (carried, _) = carried_votes(points, trust, flows, previous, following, self.vote_error)
                 source = torch.cat([previous, following])
                 face, face_votes = carried_with_face(points[source], carried, votes, trust[source])
+                weight = torch.tensor(weights, device=self.device).repeat(2)[:, None]
+                votes, face_votes = weight * votes, weight * face_votes
                 votes_there = votes[..., None] * carried + face_votes[..., None] * face
                 total = torch.zeros_like(trust).index_add(0, to, votes + face_votes)
                 summed = torch.zeros_like(points).index_add(0, to, votes_there)
@@ -226,7 +228,7 @@ def steady(
     """One face's landmarks in T frames that follow one another, of whatever detector -> the same, steady.
 
     Each point becomes the mean of itself and of those of the frames at most ``window`` before and after, carried along
-    the optical flow and weighted by trust. The crops that flow is computed in are cut around the points.
+    the optical flow and weighted by trust and nearness. The crops that flow is computed in are cut around the points.
 
     Args:
         points: (T, K, 2) px; NaN where a point is not known, which it stays.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from tsal.cli.bench import add_bench, add_bench_gpu, add_bench_methods, run_bench, run_bench_gpu, run_bench_methods
 from tsal.cli.builders import add_builders, run_builder
-from tsal.cli.inference import TRACK_NOTES, add_predict, add_track, run_predict, run_track
+from tsal.cli.inference import TRACK_NOTES, add_export, add_predict, add_track, run_export, run_predict, run_track
 from tsal.cli.options import (
     add_run,
     add_settings,
@@ -73,6 +73,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_predict(command("predict", "write the landmarks of every row of a list, labelled or not", run_predict))
     text = "draw the landmarks of every face on a video, and write their numbers"
     add_track(command("track", text, run_track, TRACK_NOTES))
+    add_export(command("export", "a trained detector as ONNX, or as a program of torch.export", run_export))
     text = "compare semi-supervised methods: equal init, faces, views and steps"
     add_bench_methods(command("bench-methods", text, run_bench_methods))
     text = "measure loader, training steps, predict and tracker, alone and beside a busy process: four minutes"

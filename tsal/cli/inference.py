@@ -1,4 +1,4 @@
-"""``python -m tsal predict`` and ``track``: a trained model on lists and videos."""
+"""``python -m tsal predict``, ``track`` and ``export``: a trained model on lists and videos, and in other programs."""
 
 from __future__ import annotations
 
@@ -68,6 +68,26 @@ def add_track(made: argparse.ArgumentParser) -> None:
     )
     add_finder(made)
     made.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+
+
+def add_export(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--weights", required=True, type=Path, metavar="W", help="a training's model.pt")
+    made.add_argument(
+        "--out", required=True, type=Path, metavar="FILE", help="FILE.onnx, or FILE.pt2 for torch.export.load"
+    )
+    made.add_argument("--model", metavar="NAME", help="teacher or student of a semi-supervised training (teacher)")
+
+
+def run_export(arguments: argparse.Namespace) -> None:
+    from tsal.inference import export_model
+
+    facts = export_model(arguments.weights, arguments.out, arguments.model)
+    side = facts["input"]
+    print(
+        f"{arguments.out}: crops (N, 3, {side}, {side}) RGB in [0, 1] -> points (N, {facts['landmarks']}, 2) px of the "
+        f"crop, scores (N, {facts['landmarks']}); a crop is square, {facts['box_scale']:g} x the longer side of the "
+        "face's box"
+    )
 
 
 def run_predict(arguments: argparse.Namespace) -> None:

@@ -16,6 +16,9 @@ JOBS ?=
 # folders that are written to: never taken from the environment
 OUT =
 PUBLISH =
+# what demo shows; make's own, as environments have an INPUT for other things
+INPUT =
+WEIGHTS =
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
@@ -41,7 +44,7 @@ $(error RUN='$(RUN)': make cannot have a run's folder with spaces in its name (D
 endif
 
 # a setting that would be ignored is an error
-ignore_set := setup report one-step gallery test bench bench-gpu pretrain explore clean-run
+ignore_set := setup demo report one-step gallery test bench bench-gpu pretrain explore clean-run
 ifneq ($(and $(strip $(SET)),$(MAKECMDGOALS)),)
 ifeq ($(filter-out $(ignore_set),$(MAKECMDGOALS)),)
 $(error 'make $(MAKECMDGOALS)' does not use SET, which changes the settings of a run: 'make reproduce SET=...' first, with the other options as here)
@@ -55,10 +58,11 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup reproduce data tracker train pseudo evaluate figures report one-step gallery test bench bench-gpu bench-methods pretrain explore clean-run FORCE
+.PHONY: help setup demo reproduce data tracker train pseudo evaluate figures report one-step gallery test bench bench-gpu bench-methods pretrain explore clean-run FORCE
 
 help:
 	@echo "make setup       .venv from requirements.txt, and what the operating system must have"
+	@echo "make demo        the trained detector on a photograph and a rendered clip, or on INPUT=photo.jpg|video.mp4|folder; in outputs/demo"
 	@echo "make reproduce   every stage in order, then the table and the figures"
 	@echo "make data | tracker | train | pseudo | evaluate | figures     up to that stage"
 	@echo "make report      the table of a run again"
@@ -173,6 +177,11 @@ gallery: | .venv/.done
 	$(PY) -m tsal gallery --run $(call quote,$(RUN)) $(if $(PUBLISH),--publish $(call quote,$(PUBLISH)))
 
 # --- the rest --------------------------------------------------------------------------------------------------------------
+
+# with a trained detector that is named, or the one that comes with the project
+demo: .venv/.done
+	@$(PY) -m tsal demo $(if $(INPUT),$(call quote,$(INPUT))) $(if $(WEIGHTS),--weights $(call quote,$(WEIGHTS))) \
+		$(if $(OUT),--out $(call quote,$(OUT)))
 
 test: .venv/.done
 	$(PY) -m ruff check --quiet .

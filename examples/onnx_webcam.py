@@ -1,7 +1,7 @@
 """Landmarks of the largest face of a camera, or of a video file; needs numpy, OpenCV and onnxruntime alone.
 
 usage: python onnx_webcam.py face68.onnx [VIDEO]     (q ends it)
-The file: python -m tsal export --weights <model.pt> --out face68.onnx
+The file: python -m tsal export --out face68.onnx
 """
 
 import sys

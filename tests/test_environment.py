@@ -38,11 +38,29 @@ def test_conda_gets_the_same_packages_as_pip():
 def test_the_package_says_the_same():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     assert project["project"]["requires-python"] == ">=3.11"
-    assert project["tool"]["setuptools"]["dynamic"]["dependencies"] == {"file": ["requirements.txt"]}
     folders = {path.parent.relative_to(REPOSITORY) for path in (REPOSITORY / "tsal").rglob("__init__.py")}
-    assert sorted(project["tool"]["setuptools"]["packages"]) == sorted(
-        str(folder).replace("/", ".") for folder in folders
-    )
+    names = [str(folder).replace("/", ".") for folder in folders]
+    assert sorted(project["tool"]["setuptools"]["packages"]) == sorted([*names, "tsal.configs"])
+
+
+def test_what_is_pinned_is_what_the_package_or_one_of_its_extras_needs():
+    """Each package once: needed by a trained detector, by notebooks or by tests; and the pin is within the bounds."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"], *extras["notebooks"], *extras["export"], *extras["test"]]
+    names = [re.match(r"[\w-]+", item).group() for item in needed]
+    assert sorted(names) == [pin.partition("==")[0] for pin in pins()]
+    assert names[: len(project["dependencies"])] == ["numpy", "opencv-python", "pyyaml", "torch"]
+    pinned = dict(pin.split("==") for pin in pins())
+    for item in project["dependencies"]:
+        name, bounds = re.match(r"([\w-]+)(.*)", item).groups()
+        assert all(within(pinned[name], bound) for bound in bounds.split(",")), item
+
+
+def within(version: str, bound: str) -> bool:
+    sign, limit = re.match(r"(>=|<)(.*)", bound).groups()
+    own, other = (tuple(map(int, text.split("."))) for text in (version, limit))
+    return own >= other if sign == ">=" else own < other
 
 
 def test_every_import_is_a_pinned_package():
@@ -149,7 +167,7 @@ def test_settings_reach_the_first_notebook_word_by_word(make):
     assert "--budget" not in make("data", "DATA=mine", "ROOT=/b")[1]
 
 
-@pytest.mark.parametrize("goal", ["report", "one-step", "gallery", "explore", "clean-run", "bench", "test"])
+@pytest.mark.parametrize("goal", ["demo", "report", "one-step", "gallery", "explore", "clean-run", "bench", "test"])
 def test_set_is_refused_where_it_would_be_ignored(make, goal):
     assert make(goal, "SET=semi.lr=1e-3", status=2)[0] == []
     assert f"'make {goal}' does not use SET" in make.stderr and len(make.stderr.splitlines()) == 1
@@ -166,6 +184,14 @@ def test_the_bench_of_methods_gets_what_was_given_and_refuses_one_method_or_seed
     assert make("bench-methods", *given)[1].endswith(f"{expected}--out|a b|\n")
     for word in ("METHOD=tsal", "SEED=0"):
         assert make("bench-methods", word, status=2)[0] == [] and "give METHODS and SEEDS" in make.stderr
+
+
+def test_the_demo_gets_its_input_and_weights(make, monkeypatch):
+    monkeypatch.setenv("INPUT", "another program's")
+    assert make("demo")[1] == "-m|tsal|demo|\n"
+    assert make("demo", "INPUT=my photo.jpg", "WEIGHTS=a b.pt", "OUT=c d")[1].endswith(
+        "|demo|my photo.jpg|--weights|a b.pt|--out|c d|\n"
+    )
 
 
 def test_figures_are_published_where_a_folder_is_named_and_nowhere_else(make):

@@ -14,11 +14,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from tsal.config import Config
 from tsal.data import Batch, prefetch
-from tsal.utils import ThreadWatch, gather_from_processes, load_checkpoint, processes, rank, save_checkpoint, write_text
+from tsal.utils import (
+    ThreadWatch,
+    gather_from_processes,
+    load_checkpoint,
+    processes,
+    rank,
+    save_checkpoint,
+    tqdm,
+    write_text,
+)
 
 LOG_EVERY = 10  # steps per row of the history
 

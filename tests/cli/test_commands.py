@@ -159,7 +159,8 @@ def test_predict_writes_every_row_in_order(mixed_list, tmp_path):
     run, path, faces = mixed_list
     assert predict(run, path, tmp_path / "p.npz") == 0
     found = read_arrays(tmp_path / "p.npz")
-    assert set(found) == {"paths", "points", "scores"}
+    assert set(found) == {"paths", "faces", "boxes", "points", "scores"}
+    assert found["boxes"] == pytest.approx(np.array([face.box for face in faces]), abs=0.01)
     assert found["paths"].tolist() == [face.image for face in faces]
     assert (
         found["points"].shape == (4, 68, 2) and found["points"].dtype == np.float32 and found["scores"].shape == (4, 68)
@@ -194,7 +195,7 @@ def test_predict_tells_what_is_wrong_and_writes_nothing(mixed_list, tmp_path, ca
         return capsys.readouterr().err
 
     assert "has no model 'uncle'; it holds teacher, student" in said("--model", "uncle")
-    assert "must be named .npz" in said(out="p.csv")
+    assert "must be named .csv, .json or .npz" in said(out="p.txt")
     assert "no such list" in said(path="nowhere.txt")
     assert "no such checkpoint" in said("--weights", str(tmp_path / "none.pt"))
     assert "holds no trained detector" in said("--weights", str(run.folder / "tracker/model.pt"))

@@ -22,21 +22,10 @@ from tsal.inference import track as module
 from tsal.inference.drawing import draw_face, read_csv
 from tsal.inference.track import smooth_points, track_video
 from tsal.model import Detector
-from tsal.model_files import save_models
 from tsal.schemes import Scheme, generic_scheme, get_scheme
 
 FRAMES, WIDTH, HEIGHT, FPS = 12, 160, 120, 20
 ONE, TWO = (20, 30, 70, 80), (90, 30, 140, 90)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """An untrained teacher and student of 68 landmarks."""
-    torch.manual_seed(0)
-    settings = config("model.input=64")
-    path = tmp_path_factory.mktemp("weights") / "model.pt"
-    save_models(path, {name: Detector(68, settings.model) for name in ("teacher", "student")}, settings, {})
-    return path
 
 
 @pytest.fixture()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tsal.utils import markdown_table, nearest
+from tsal.utils import counted, markdown_table, nearest
 
 
 def test_a_table_has_a_head_a_rule_and_a_row_each():
@@ -15,3 +15,7 @@ def test_a_table_has_a_head_a_rule_and_a_row_each():
 def test_the_nearest_name_is_told_where_one_is_near():
     assert nearest("smoka", ["cpu", "smoke"]) == " (did you mean 'smoke'?)"
     assert nearest("xyz", ["cpu", "smoke"]) == "" == nearest("smoke", ())
+
+
+def test_one_thing_is_no_plural():
+    assert [counted(n, "face") for n in (0, 1, 2)] == ["0 faces", "1 face", "2 faces"]

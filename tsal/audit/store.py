@@ -31,7 +31,6 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from tsal.config import Config
 from tsal.data import Clip, FaceStore, frame_pairs, neighbours, plain_affine, plain_views, to_float
@@ -40,7 +39,7 @@ from tsal.geometry import apply_affine, invert_affine
 from tsal.model import Detector
 from tsal.pseudo import SOURCES, PseudoLabeller
 from tsal.tracker import FrozenTracker
-from tsal.utils import InputError, read_arrays, write_arrays
+from tsal.utils import InputError, read_arrays, tqdm, write_arrays
 
 AUDITED = (*SOURCES, "fused")
 FRAMES, TRUTH, LABELS = "frames.csv", "ground_truth.npz", "labels.parquet"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from tsal.cli.bench import add_bench, add_bench_gpu, add_bench_methods, run_bench, run_bench_gpu, run_bench_methods
 from tsal.cli.builders import add_builders, run_builder
-from tsal.cli.inference import TRACK_NOTES, add_export, add_predict, add_track, run_export, run_predict, run_track
+from tsal.cli.inference import add_inference
 from tsal.cli.options import (
     add_run,
     add_settings,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # torch takes seconds to import: --help does without
 
 # threads wait by spinning for a tenth of a millisecond: right where cores are free, bearable where they are shared
 os.environ.setdefault("GOMP_SPINCOUNT", "100000")
-COMPUTING = ("predict", "track", "bench", "bench-gpu")  # the stages see to their threads themselves
+COMPUTING = ("predict", "track", "demo", "bench", "bench-gpu")  # the stages see to their threads themselves
 SETTINGS_ARE_FIXED = (
     "Only 'data' changes the settings of a run: an option given here that differs from the run's config.json is an "
     "error. Stages that this one needs are done first where they are missing or older than what they were made from; "
@@ -70,10 +70,7 @@ def make_parser() -> argparse.ArgumentParser:
     made.add_argument("--source", default="heatmap", choices=sources, help="detection source (%(default)s)")
     add_which(made)
     add_config(command("config", "print resolved settings, each with where it came from", run_config))
-    add_predict(command("predict", "write the landmarks of every row of a list, labelled or not", run_predict))
-    text = "draw the landmarks of every face on a video, and write their numbers"
-    add_track(command("track", text, run_track, TRACK_NOTES))
-    add_export(command("export", "a trained detector as ONNX, or as a program of torch.export", run_export))
+    add_inference(command)
     text = "compare semi-supervised methods: equal init, faces, views and steps"
     add_bench_methods(command("bench-methods", text, run_bench_methods))
     text = "measure loader, training steps, predict and tracker, alone and beside a busy process: four minutes"
@@ -337,6 +334,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.action(arguments)
     except InputError as error:
         print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "tsal").startswith("tsal"):
+            raise
+        print(f"error: this needs {error.name}: pip install 'tsal[notebooks]' brings all there is", file=sys.stderr)
         return 2
     except (RunError, FloatingPointError) as error:
         print(f"failed: {error}", file=sys.stderr)

@@ -1,11 +1,14 @@
-"""``python -m tsal predict``, ``track`` and ``export``: a trained model on lists and videos, and in other programs."""
+"""``python -m tsal predict``, ``track``, ``demo`` and ``export``: a trained model on images, lists and videos."""
 
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from tsal.cli.options import add_finder
+from tsal.utils import OUTPUTS, InputError, counted
 
 TRACK_NOTES = (
     "Faces are found and followed, so nothing but the video is needed. OUT.mp4 has the upright video's size "
@@ -19,39 +22,60 @@ TRACK_NOTES = (
 )
 
 
+PREDICT_NOTES = (
+    "Faces of images are found; those of a list are where its boxes are. The suffix of OUT says the form: .csv (a row "
+    "for each face: path,face,left,top,right,bottom,score,x0,y0,...,score0,...), .json (which also names the images "
+    "without a face) or .npz (paths (N,), faces (N,), boxes (N,4), points (N,K,2), scores (N,K)). Points and boxes are "
+    "px of the original images, 0-based; a list's rows stay in their order."
+)
+DEMO_NOTES = (
+    "Without INPUT: a photograph that matplotlib ships (Grace Hopper by James S. Davis, US Navy: public domain) and a "
+    "clip of a rendered head. DIR gets the images or the video with landmarks, and their numbers as CSV."
+)
+WEIGHTS = "a trained detector, such as <run>/semi/model.pt ($TSAL_WEIGHTS, else the one that comes with the project)"
+
+
+def add_inference(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """The commands that use a trained model; ``command`` adds one: name, text, action, epilog."""
+    text = "find the faces of images and write or draw their landmarks; or those of every row of a list"
+    add_predict(command("predict", text, run_predict, PREDICT_NOTES))
+    text = "draw the landmarks of every face on a video, and write their numbers"
+    add_track(command("track", text, run_track, TRACK_NOTES))
+    text = "show the trained detector on INPUT, or on a photograph and a rendered clip; under a minute"
+    add_demo(command("demo", text, run_demo, DEMO_NOTES))
+    add_export(command("export", "a trained detector as ONNX, or as a program of torch.export", run_export))
+
+
 def add_predict(made: argparse.ArgumentParser) -> None:
     made.add_argument(
-        "--weights", required=True, type=Path, metavar="W", help="a training's model.pt, such as <run>/semi/model.pt"
+        "images",
+        nargs="*",
+        type=Path,
+        metavar="IMAGE_OR_FOLDER",
+        help="image files, and folders with all that is below them",
     )
+    made.add_argument("--out", type=Path, metavar="OUT", help="gets the landmarks: a .csv, .json or .npz")
+    made.add_argument("--draw", type=Path, metavar="DIR", help="gets every image with its landmarks drawn on it")
+    made.add_argument("--weights", type=Path, metavar="W", help=WEIGHTS)
+    made.add_argument("--model", metavar="NAME", help="teacher or student of a TSAL training (teacher)")
     made.add_argument(
+        "--min-face", type=float, metavar="S", help="smallest face to find over the image's shorter side (0.1)"
+    )
+    made.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+    group = made.add_argument_group("a list of faces with boxes, instead of images")
+    group.add_argument(
         "--list",
-        required=True,
         metavar="LIST",
         help="path_of_img path_of_annotation x1 y1 x2 y2 [face_size] a row; "
         "a path, or a name in DIR or DIR/lists; annotations are not opened",
     )
-    made.add_argument(
-        "--root", required=True, type=Path, metavar="DIR", help="folder that the list's paths are relative to"
-    )
-    made.add_argument(
-        "--out",
-        required=True,
-        type=Path,
-        metavar="P.npz",
-        help="gets paths (N,), points (N,K,2) in px of the original images, scores (N,K), in the order of the list",
-    )
-    made.add_argument("--model", metavar="NAME", help="teacher or student of a TSAL training (teacher)")
-    made.add_argument(
-        "--source", default="heatmap", choices=("heatmap", "centre", "fused"), help="detection source (%(default)s)"
-    )
-    made.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+    group.add_argument("--root", type=Path, metavar="DIR", help="folder that the list's paths are relative to")
+    group.add_argument("--source", choices=("heatmap", "centre", "fused"), help="detection source (heatmap)")
 
 
 def add_track(made: argparse.ArgumentParser) -> None:
     made.add_argument("video", type=Path, metavar="VIDEO")
-    made.add_argument(
-        "--weights", required=True, type=Path, metavar="W", help="a training's model.pt, such as <run>/semi/model.pt"
-    )
+    made.add_argument("--weights", type=Path, metavar="W", help=WEIGHTS)
     made.add_argument(
         "--out", required=True, type=Path, metavar="OUT.mp4", help="gets the video with faces, lines and dots"
     )
@@ -71,7 +95,7 @@ def add_track(made: argparse.ArgumentParser) -> None:
 
 
 def add_export(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--weights", required=True, type=Path, metavar="W", help="a training's model.pt")
+    made.add_argument("--weights", type=Path, metavar="W", help=WEIGHTS)
     made.add_argument(
         "--out", required=True, type=Path, metavar="FILE", help="FILE.onnx, or FILE.pt2 for torch.export.load"
     )
@@ -79,9 +103,9 @@ def add_export(made: argparse.ArgumentParser) -> None:
 
 
 def run_export(arguments: argparse.Namespace) -> None:
-    from tsal.inference import export_model
+    from tsal.inference import export_model, find_weights
 
-    facts = export_model(arguments.weights, arguments.out, arguments.model)
+    facts = export_model(find_weights(arguments.weights), arguments.out, arguments.model)
     side = facts["input"]
     print(
         f"{arguments.out}: crops (N, 3, {side}, {side}) RGB in [0, 1] -> points (N, {facts['landmarks']}, 2) px of the "
@@ -91,26 +115,56 @@ def run_export(arguments: argparse.Namespace) -> None:
 
 
 def run_predict(arguments: argparse.Namespace) -> None:
-    from tsal.inference import predict_list
+    from tsal.faces import MIN_FACE
+    from tsal.inference import find_weights, predict_images, predict_list
 
-    found = predict_list(
-        arguments.weights,
-        arguments.list,
-        arguments.root,
-        arguments.out,
+    _check_predict(arguments)
+    weights = find_weights(arguments.weights)
+    if arguments.list:
+        source = arguments.source or "heatmap"
+        options = {"model": arguments.model, "source": source, "device": arguments.device}
+        table = predict_list(weights, arguments.list, arguments.root, arguments.out, **options)
+        print(f"{arguments.out}: {len(table.paths)} faces, {table.points.shape[1]} points each")
+        return
+    table, notes = predict_images(
+        arguments.images,
+        weights,
+        out=arguments.out,
+        drawings=arguments.draw,
         model=arguments.model,
-        source=arguments.source,
         device=arguments.device,
+        min_face=MIN_FACE if arguments.min_face is None else arguments.min_face,
     )
-    print(f"{arguments.out}: {len(found['paths'])} faces, {found['points'].shape[1]} points each")
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    without = len(table.images) - len(set(table.paths.tolist()))
+    found = f"{counted(len(table.paths), 'face')} in {counted(len(table.images), 'image')}"
+    print(f"{found}, {table.points.shape[1]} points each", end="")
+    print(f"; no face is found in {without}: try a smaller --min-face" if without else "")
+    for path in (arguments.out, arguments.draw):
+        if path is not None:
+            print(path)
+
+
+def _check_predict(arguments: argparse.Namespace) -> None:
+    """Raise where the options of images and of a list are mixed, or one is missing."""
+    if not arguments.images and not arguments.list:
+        raise InputError("name images or folders, or a list (--list LIST --root DIR)")
+    if arguments.images and not (arguments.out or arguments.draw):
+        raise InputError("say what is wanted: --out OUT.csv (.json, .npz), --draw DIR, or both")
+    if arguments.list and not (arguments.root and arguments.out):
+        raise InputError("--list wants --root DIR and --out OUT")
+    form, others = ("images", ("list", "root", "source")) if arguments.images else ("--list", ("draw", "min_face"))
+    if wrong := [f"--{name.replace('_', '-')}" for name in others if getattr(arguments, name) is not None]:
+        raise InputError(f"{', '.join(wrong)} would be ignored beside {form}: leave it out")
 
 
 def run_track(arguments: argparse.Namespace) -> None:
-    from tsal.inference import track_video
+    from tsal.inference import find_weights, track_video
 
     found = track_video(
         arguments.video,
-        arguments.weights,
+        find_weights(arguments.weights),
         arguments.out,
         model=arguments.model,
         smooth=arguments.smooth,
@@ -128,3 +182,18 @@ def run_track(arguments: argparse.Namespace) -> None:
         smoothed = f", smoothed {100 * jitter['smoothed']:.2f} % (lag 0 ms)" if "smoothed" in jitter else ""
         print(f"jitter of the {name}: {100 * jitter['raw']:.2f} % of the face's size{smoothed}")
     print(f"{found['frames_per_second']:.1f} frames/s, all readings together ({found['seconds']:.1f} s)")
+
+
+def add_demo(made: argparse.ArgumentParser) -> None:
+    made.add_argument("input", nargs="?", type=Path, metavar="INPUT", help="an image, a video or a folder of images")
+    made.add_argument("--weights", type=Path, metavar="W", help=WEIGHTS)
+    made.add_argument("--out", type=Path, default=OUTPUTS / "demo", metavar="DIR", help="folder (outputs/demo)")
+    made.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+
+
+def run_demo(arguments: argparse.Namespace) -> None:
+    from tsal.inference import find_weights
+    from tsal.inference import run_demo as demo
+
+    for line in demo(arguments.out, find_weights(arguments.weights), arguments.input, device=arguments.device):
+        print(line)

@@ -10,6 +10,8 @@ import numpy as np
 
 from tsal.utils import DataError
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
 # OpenCV's warnings about broken files do not name the file; the functions below report them
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 

@@ -16,10 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from tsal.data.images import look_at_image
-from tsal.utils import PREPARED, DataError, write_text
+from tsal.utils import PREPARED, DataError, tqdm, write_text
 
 NO_LABELS = "None"
 SHOWN = 20  # lines of one kind about one list

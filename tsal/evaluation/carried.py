@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from tsal.data import Face, FaceStore, frame_pairs, prefetch
 from tsal.evaluation.steadiness import inner_frames, second_difference
 from tsal.geometry import apply_affine, invert_affine
 from tsal.tracker import dis_flow, track_points
+from tsal.utils import tqdm
 
 MAX_ERROR = 1.0  # px of the network's input: a point that does not come back to itself within it is lost
 PAIRS = 64  # computed at once

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from tsal.data import Face, FaceStore, plain_views, prefetch, to_float
 from tsal.evaluation.carried import flow_difference
@@ -19,6 +18,7 @@ from tsal.model import Detector
 from tsal.pseudo import detection_sources, fuse
 from tsal.schemes import Scheme
 from tsal.tracker import FrozenTracker
+from tsal.utils import tqdm
 
 DETECTION_SOURCES = ("heatmap", "centre", "fused")
 BATCH = 64

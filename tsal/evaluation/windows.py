@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from tsal.data import Clip, Face, FaceStore, frame_pairs, neighbours
 from tsal.evaluation.carried import STILL
 from tsal.pseudo import window_mean
 from tsal.tracker import FrozenTracker
+from tsal.utils import tqdm
 
 WINDOW = 3  # frames to either side, for every method alike
 VOTE_ERROR = 1.0  # px of the network's input

@@ -5,8 +5,8 @@ from tsal.utils.lazy import exports
 __getattr__, __dir__, __all__ = exports(
     __name__,
     boxes_file="GivenBox read_boxes",
-    detect="MIN_FACE largest_face",
-    follow="Followed Track follow_video",
+    detect="MIN_FACE find_boxes iou largest_face",
+    follow="SETTLED Followed Track follow_video",
     shots="read_frames",
-    smooth="gaussian_lines",
+    smooth="gaussian_lines smooth_boxes",
 )

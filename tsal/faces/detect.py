@@ -82,17 +82,22 @@ def find_faces(grey: np.ndarray, min_face: float = MIN_FACE, profiles: bool = Tr
     return np.array(kept).reshape(-1, 4)
 
 
+def find_boxes(image: np.ndarray, min_face: float = MIN_FACE) -> np.ndarray:
+    """Faces in an RGB (H, W, 3) or grey (H, W) uint8 image of any size, best first -> boxes (n, 4) px of the image."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image
+    small, zoom = shrunk(grey, min_face)
+    return (find_faces(small, min_face) + 0.5) / zoom - 0.5
+
+
 def largest_face(path: Path, min_face: float = MIN_FACE) -> tuple[float, ...] | None:
     """The box of the largest face that is seen in an image file, px; None where there is none, or no readable image."""
     image = cv2.imread(str(path))
     if image is None:
         return None
-    grey, zoom = shrunk(image, min_face)
-    boxes = find_faces(grey, min_face)
+    boxes = find_boxes(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), min_face)
     if not len(boxes):
         return None
-    largest = boxes[np.prod(boxes[:, 2:] - boxes[:, :2], axis=1).argmax()]
-    return tuple((largest + 0.5) / zoom - 0.5)
+    return tuple(boxes[np.prod(boxes[:, 2:] - boxes[:, :2], axis=1).argmax()])
 
 
 def _hits(cascade, grey: np.ndarray, smallest: int, to_face: Sequence[float]) -> list[tuple[np.ndarray, int]]:

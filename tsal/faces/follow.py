@@ -16,7 +16,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from tsal.faces.boxes_file import GivenBox, check_boxes
 from tsal.faces.detect import MIN_FACE, SAME, find_faces, iou, shared, shrunk
@@ -31,8 +30,10 @@ from tsal.faces.shots import (
     unlikeness,
 )
 from tsal.faces.smooth import smooth_boxes
+from tsal.utils import tqdm
 
 SEARCHES_A_SECOND = 15.0  # more only repeats what propagation by flow finds as well
+SETTLED = 3.0  # enough for faces that are followed well, to track them: 15 take four fifths of the whole time
 LINKED = 0.3  # IoU from which a found box is a followed face
 PROPAGATED_SECONDS = 1.0  # longest time that a face is propagated by flow alone
 MIN_SEARCHES = 6  # found so often a track is a face, and not a false hit

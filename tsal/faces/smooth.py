@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.ndimage import correlate1d, median_filter
+from numpy.lib.stride_tricks import sliding_window_view
 
 SMOOTH_SECONDS = 0.12  # sigma of the boxes' Gaussian in time
 
@@ -22,7 +22,7 @@ def smooth_boxes(boxes: np.ndarray, interval: float) -> np.ndarray:
     values = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, np.log(boxes[:, 2:] - boxes[:, :2])], 1)
     side = min(round(sigma), len(boxes) - 1)
     padded = np.pad(values, ((side, side), (0, 0)), mode="reflect", reflect_type="odd")
-    values = median_filter(padded, (2 * side + 1, 1))[side : side + len(boxes)]
+    values = np.median(sliding_window_view(padded, 2 * side + 1, axis=0), axis=-1)
     values = gaussian_lines(values, sigma)
     half = np.exp(values[:, 2:]) / 2
     return np.concatenate([values[:, :2] - half, values[:, :2] + half], 1)
@@ -35,8 +35,13 @@ def gaussian_lines(values: np.ndarray, sigma: float) -> np.ndarray:
     """
     step = np.arange(-math.ceil(4 * sigma), math.ceil(4 * sigma) + 1)
     weights = np.exp(-0.5 * (step / sigma) ** 2)
-    s0, s1, s2 = (
-        correlate1d(np.ones((len(values), 1)), weights * step**power, axis=0, mode="constant") for power in range(3)
-    )
-    t0, t1 = (correlate1d(values, weights * step**power, axis=0, mode="constant") for power in range(2))
+    s0, s1, s2 = (_correlate(np.ones((len(values), 1)), weights * step**power) for power in range(3))
+    t0, t1 = (_correlate(values, weights * step**power) for power in range(2))
     return (s2 * t0 - s1 * t1) / (s0 * s2 - s1**2)
+
+
+def _correlate(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Values (n, m), correlated with 2 h + 1 weights along the first axis; beyond the ends they are 0."""
+    half = len(weights) // 2
+    columns = [np.convolve(column, weights[::-1])[half : half + len(column)] for column in values.T]
+    return np.stack(columns, 1)

@@ -5,6 +5,7 @@ from tsal.utils.lazy import exports
 __getattr__, __dir__, __all__ = exports(
     __name__,
     breakdown="draw_breakdown",
+    colours="MODELS",
     compare="compare_runs draw_comparison",
     comparison="Comparison",
     dataset="draw_dataset list_table manifest_table read_lists",
@@ -14,7 +15,7 @@ __getattr__, __dir__, __all__ = exports(
     pseudo_labels="draw_pseudo_labels",
     report="comparison_tables tracker_table run_report",
     run="draw_all draw_samples draw_tracker draw_history",
-    style="MODELS NORMALISERS NamedFigure SOURCES SOURCE_DASHES TRUTH draw_face flow_colours save styled unit",
+    style="NORMALISERS NamedFigure SOURCES SOURCE_DASHES TRUTH draw_face flow_colours save styled unit",
     tables="table tracker_errors",
     votes="draw_votes",
 )

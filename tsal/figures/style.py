@@ -21,6 +21,8 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from tsal.audit import Audit
 from tsal.data import Clip, Face, FaceStore, plain_affine
+from tsal.figures.colours import MODEL_DASHES as MODEL_DASHES
+from tsal.figures.colours import MODELS as MODELS
 from tsal.geometry import apply_affine
 from tsal.run import Run
 from tsal.schemes import Scheme
@@ -30,20 +32,6 @@ COLUMN, TEXT = 3.3, 6.9  # width of a column and of the text block, inches
 DPI = 200
 
 
-class _Or(dict):
-    """A dict whose other keys, the rival's name, have one value."""
-
-    def __init__(self, values: dict, rest):
-        super().__init__(values)
-        self.rest = rest
-
-    def __missing__(self, _):
-        return self.rest
-
-
-# seaborn's "colorblind" palette: one colour a model, in every figure
-MODELS = _Or({"init": "#949494", "supervised": "#0173b2", "teacher": "#d55e00", "student": "#029e73"}, "#cc78bc")
-MODEL_DASHES = _Or({"init": ":", "supervised": "--", "teacher": "-", "student": "-."}, (0, (4, 1, 1, 1, 1, 1)))
 # one a source: 20 and more apart in CIELAB for every kind of colour blindness, and as far from the skin that they are
 # drawn on
 SOURCES = {

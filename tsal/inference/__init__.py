@@ -1,10 +1,21 @@
-"""A trained model on lists and videos; drawing."""
+"""A trained model on images, lists and videos; drawing."""
+
+from typing import TYPE_CHECKING
 
 from tsal.utils.lazy import exports
 
+if TYPE_CHECKING:  # type checkers do not see through lazy names
+    from tsal.inference.landmarker import FaceLandmarks as FaceLandmarks
+    from tsal.inference.landmarker import Frame as Frame
+    from tsal.inference.landmarker import Landmarker as Landmarker
+
 __getattr__, __dir__, __all__ = exports(
     __name__,
+    demo="run_demo",
     export="export_model",
-    predict="predict_list",
+    landmarker="FaceLandmarks Frame Landmarker",
+    predict="predict_images predict_list",
+    tables="LandmarkTable draw_table write_table",
     track="track_video",
+    weights="find_weights",
 )

@@ -1,9 +1,10 @@
 """The landmarks of a video as a CSV, and that CSV drawn on the video.
 
 The CSV has a row for each frame, face and model: ``frame`` (from 0), ``time_ms``, ``face`` (from 0; a face that was
-lost, or comes again after a cut, is a new one), ``model``, ``left top right bottom`` (the followed box), ``score``
-(mean of the landmarks'), then ``x0 y0 x1 y1 ...`` and ``score0 score1 ...`` of the scheme's landmarks. Pixels are those
-of the upright video, 0-based; scores are the heatmaps', in [0, 1]. Rows are sorted by frame, face and model.
+lost, or comes again after a cut, is a new one), ``model``, ``left top right bottom`` (the box in which the landmarks
+were detected), ``score`` (mean of the landmarks'), then ``x0 y0 x1 y1 ...`` and ``score0 score1 ...`` of the scheme's
+landmarks. Pixels are those of the upright video, 0-based; scores are the heatmaps', in [0, 1]. Rows are sorted by
+frame, face and model.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from tsal.faces import Followed, read_frames
 from tsal.figures import MODELS
 from tsal.schemes import Scheme
-from tsal.utils import DataError
+from tsal.utils import DataError, tqdm
 
 COLUMNS = ("frame", "time_ms", "face", "model", "left", "top", "right", "bottom", "score")
+LOW = 0.75  # of a model's median score in the video or image: a landmark with less is drawn hollow
 SHIFT = 4  # bits of OpenCV's sub-pixel coordinates
 
 

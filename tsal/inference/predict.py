@@ -1,17 +1,27 @@
-"""A trained detector on a list of one's own: rows, labelled or not -> points in pixels of the original images."""
+"""A trained detector on images, whose faces are found, or on the rows of a list, labelled or not -> points in pixels of
+the original images.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from tsal.data import Face, FaceLists, check_files, find_list, read_list
+from tsal.data import IMAGE_SUFFIXES, Face, FaceLists, check_files, find_list, read_image, read_list
 from tsal.evaluation import DETECTION_SOURCES, predict
+from tsal.faces import MIN_FACE
+from tsal.inference.landmarker import Landmarker
+from tsal.inference.tables import LandmarkTable, check_name, draw_table, drawing_paths, write_table
 from tsal.model_files import load_model
 from tsal.run import Run
-from tsal.utils import ConfigError, DataError, write_arrays
+from tsal.utils import ConfigError, DataError, tqdm
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
+AT_ONCE = 8  # decoded images held
 
 
 def read_faces(root: Path, name: str) -> list[Face]:
@@ -33,16 +43,14 @@ def predict_list(
     model: str | None = None,
     source: str = "heatmap",
     device: str = "auto",
-) -> dict[str, np.ndarray]:
-    """Write ``paths`` (N,), ``points`` (N, K, 2) float32 px of the images and ``scores`` (N, K), row by row, to ``out``
-    (.npz).
+) -> LandmarkTable:
+    """Write the landmarks of every row of a list, in its order, to ``out`` (.csv, .json or .npz).
 
     Args:
         model: ``teacher`` or ``student`` of a TSAL training; by default the teacher, or the only model there is.
         source: ``heatmap``, ``centre`` or ``fused``.
     """
-    if out.suffix != ".npz":
-        raise ConfigError(f"{out}: the output must be named .npz")
+    check_name(out)
     if source not in DETECTION_SOURCES:
         raise ConfigError(f"source {source!r} is none of {', '.join(DETECTION_SOURCES)}")
     detector, config, scheme = load_model(weights, model)
@@ -51,7 +59,100 @@ def predict_list(
     faces = read_faces(root, name)
     workers = config.data.workers
     found = predict(detector.to(run.device), run.store, faces, run.device, workers=workers, progress="predict")
-    points, scores = found[source]
-    arrays = {"paths": np.array([face.image for face in faces]), "points": points, "scores": scores}
-    write_arrays(out, **arrays)
-    return arrays
+    paths = [face.image for face in faces]
+    table = _table(paths, paths, [face.box for face in faces], *found[source])
+    write_table(out, table, scheme)
+    return table
+
+
+def predict_images(
+    inputs: Sequence[Path],
+    weights: Path,
+    *,
+    out: Path | None = None,
+    drawings: Path | None = None,
+    model: str | None = None,
+    device: str = "auto",
+    min_face: float = MIN_FACE,
+    progress: bool = True,
+) -> tuple[LandmarkTable, list[str]]:
+    """Find the faces of images and their landmarks; write a table, drawings, or both.
+
+    Args:
+        inputs: image files, and folders, with all that is below them.
+        out: gets the table (.csv, .json or .npz).
+        drawings: folder that gets every image with its landmarks drawn on it.
+        min_face: smallest face that is looked for, over the image's shorter side.
+
+    Returns:
+        The table, and one line for each image of a folder that cannot be read: it is left out.
+
+    Raises:
+        DataError: an input that is not there, a named image that cannot be read, no image at all.
+    """
+    if out is not None:
+        check_name(out)
+    landmarker = Landmarker(weights, model, device=device, min_face=min_face)
+    images = find_images(inputs)
+    base = next((folder for folder in inputs if folder.is_dir()), None)
+    places = {} if drawings is None else drawing_paths([str(path) for path in images], drawings, base)
+    read, notes, faces = [], [], []
+    paths = list(images)
+    with tqdm(total=len(paths), desc="predict", unit="image", disable=not progress, mininterval=1) as bar:
+        for start in range(0, len(paths), AT_ONCE):
+            pixels = []
+            for path in paths[start : start + AT_ONCE]:
+                try:
+                    pixels.append(read_image(path))
+                    read.append(str(path))
+                except DataError as error:
+                    if images[path]:
+                        raise
+                    notes.append(f"{error}; it is left out")
+            faces += landmarker(pixels)
+            bar.update(min(AT_ONCE, len(paths) - start))
+    if not read:
+        raise DataError(notes)
+    rows = [(path, face) for path, found in zip(read, faces) for face in found]
+    landmarks = landmarker.scheme.points
+    table = _table(
+        read,
+        [path for path, _ in rows],
+        [face.box for _, face in rows],
+        np.array([face.points for _, face in rows], np.float32).reshape(-1, landmarks, 2),
+        np.array([face.scores for _, face in rows], np.float32).reshape(-1, landmarks),
+    )
+    if out is not None:
+        write_table(out, table, landmarker.scheme)
+    draw_table(table, landmarker.scheme, {name: places[name] for name in read if name in places}, model or "teacher")
+    return table, notes
+
+
+def find_images(inputs: Sequence[Path]) -> dict[Path, bool]:
+    """Image files in the order of the inputs, each once, and whether it was named itself; a folder's are sorted."""
+    images: dict[Path, bool] = {}
+    for path in inputs:
+        if path.is_dir():
+            found = sorted(each for each in path.rglob("*") if each.suffix.lower() in IMAGE_SUFFIXES and each.is_file())
+            if not found:
+                raise DataError(f"{path}: holds no image ({', '.join(IMAGE_SUFFIXES)})")
+            images |= {each: images.get(each, False) for each in found}
+        elif not path.exists():
+            raise DataError(f"{path}: no such image or folder")
+        elif path.suffix.lower() in VIDEO_SUFFIXES:
+            raise DataError(f"{path}: is a video; use: python -m tsal track {path} --out OUT.mp4")
+        else:
+            images[path] = True
+    return images
+
+
+def _table(images: Sequence[str], paths: Sequence[str], boxes, points: np.ndarray, scores: np.ndarray) -> LandmarkTable:
+    seen: Counter[str] = Counter()
+    faces = []
+    for path in paths:
+        faces.append(seen[path])
+        seen[path] += 1
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    return LandmarkTable(
+        list(dict.fromkeys(images)), np.array(paths, dtype=str), np.array(faces, int), boxes, points, scores
+    )

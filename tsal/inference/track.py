@@ -1,8 +1,8 @@
 """A video -> the same video with landmarks drawn on every face, and their numbers as a CSV.
 
-Three readings, so that nothing but numbers is kept of the video: faces are found and followed (tsal.data.faces),
-landmarks are detected in the followed boxes and written to the CSV, and what the CSV says is drawn (tsal.overlay). The
-file is whole when it is read, so boxes and points are smoothed without lag.
+Several readings, so that nothing but numbers is kept of the video: faces are found and followed (tsal.faces), landmarks
+are detected in the followed boxes, and again in the boxes of these landmarks, and what the CSV says of them is drawn
+(tsal.inference.drawing). The file is whole when it is read, so boxes and points are smoothed without lag.
 """
 
 from __future__ import annotations
@@ -15,24 +15,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from tsal.config import Config
 from tsal.data import cut_crop, to_float
 from tsal.evaluation import DEGENERATE_SHARE, jitter
-from tsal.faces import MIN_FACE, Followed, follow_video, gaussian_lines, read_boxes, read_frames
+from tsal.faces import MIN_FACE, SETTLED, Followed, follow_video, gaussian_lines, read_boxes, read_frames
 from tsal.geometry import apply_affine, crop_affine, invert_affine
-from tsal.inference.drawing import draw_csv, is_ours, write_csv
+from tsal.inference.drawing import LOW, draw_csv, is_ours, write_csv
+from tsal.inference.tighten import PASSES, tighten_tracks
 from tsal.model import Detector
 from tsal.model_files import load_model
 from tsal.run import Run
 from tsal.schemes import Scheme
-from tsal.utils import ConfigError, DataError, load_checkpoint, replacing
+from tsal.utils import ConfigError, DataError, load_checkpoint, replacing, tqdm
 
 BOTH = ("teacher", "student")
 BATCH = 32  # crops a forward pass
-LOW = 0.75  # of a model's median score in the video: a landmark with less is drawn hollow
-SETTLED = 3.0  # searches a second for faces that are followed well; the usual 15 take four fifths of the whole time
 
 
 def track_video(
@@ -61,7 +59,7 @@ def track_video(
 
     Returns:
         ``out``, ``csv``, ``width`` and ``height`` (of the upright video), ``fps``, ``frames``, ``faces``, ``seconds``
-        and ``frames_per_second`` (of all three readings), ``jitter`` ({model: {"raw": share of d, "smoothed": with
+        and ``frames_per_second`` (of all readings), ``jitter`` ({model: {"raw": share of d, "smoothed": with
         ``smooth``}}; d is a face's median distance of the outer eye corners, or the median root of its box's area where
         there is none), ``low`` ({model: score under which a landmark is hollow}), ``lag_ms`` (0) and ``notes``.
 
@@ -86,6 +84,9 @@ def track_video(
             "or boxes of your own (--boxes-file)"
         )
     found = detect(video, followed, detectors, config, device, progress=progress)
+    for _ in range(PASSES - 1 if given is None else 0):
+        followed = tighten_tracks(followed, [one[0, ..., :2] for one in found])
+        found = detect(video, followed, detectors, config, device, progress=progress)
     interval = float(np.median(np.diff(followed.times))) if len(followed.times) > 1 else 0.0
     shown = [smooth_points(one, 1000 * smooth / interval if interval > 0 else 0.0) for one in found]
     scores = np.concatenate([one[..., 2].reshape(len(detectors), -1) for one in found], 1)

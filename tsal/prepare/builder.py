@@ -23,10 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from tsal.data import Face, Origin, face_problems, look_at_image, read_json, write_list
-from tsal.utils import DataError, replacing, write_text
+from tsal.utils import DataError, replacing, tqdm, write_text
 
 RELEASE = "release"  # the link to the source, in the prepared folder
 # what a stopped build leaves: it goes on from there

@@ -15,11 +15,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from tsal.faces import Followed, Track, read_frames
 from tsal.prepare.builder import DatasetBuilder
-from tsal.utils import DataError, write_text
+from tsal.utils import DataError, tqdm, write_text
 
 LIST = "unlabelled.txt"
 MARGIN = 0.75  # of the face's size, on each side of the union of a track's boxes

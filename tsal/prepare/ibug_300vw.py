@@ -17,12 +17,11 @@ from threading import Event
 from typing import Any
 
 import cv2
-from tqdm import tqdm
 
 from tsal.data import Origin, describe_image, read_points
 from tsal.faces import follow_video, read_frames
 from tsal.prepare.builder import DatasetBuilder, landmark_box
-from tsal.utils import DataError, write_text
+from tsal.utils import DataError, tqdm, write_text
 
 POINTS = 68
 SPLITS = {

@@ -10,14 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from tsal.data import Origin, read_points, write_points
+from tsal.data import IMAGE_SUFFIXES, Origin, read_points, write_points
 from tsal.faces import largest_face
 from tsal.prepare.builder import DatasetBuilder, landmark_box
-from tsal.utils import DataError
+from tsal.utils import DataError, tqdm
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 BOXES = (
     "the source's own where it has one, else tight around the labelled landmarks; without either, "
     "the largest face that the finder sees"

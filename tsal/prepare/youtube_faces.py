@@ -14,12 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from tsal.data import Origin, write_points
 from tsal.faces import largest_face
 from tsal.prepare.builder import DatasetBuilder, landmark_box
-from tsal.utils import DataError
+from tsal.utils import DataError, tqdm
 
 POINTS = 68
 NAME = re.compile(r"(?P<subject>.+)_(?P<clip>\d)(?P<frame>\d)\.(jpe?g|png)", re.IGNORECASE)

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from tsal.config import RenderConfig
 from tsal.data import write_points
 from tsal.synthetic.drawing import Buffer, expose, ground_truth_flow, is_hidden, rasterise, shade, surface_tracks
 from tsal.synthetic.mesh import landmarks
 from tsal.synthetic.scene import Scene, draw_scene, drift
+from tsal.utils import tqdm
 
 VERSION = 3  # of the renderer: raise it when its output changes
 TRUTH = ("points", "visible", "tracks", "tracks_visible")  # what a clip's file of ground truth holds

@@ -21,7 +21,7 @@ from tsal.tracker.lucas_kanade import LucasKanade
 from tsal.tracker.network import FlowNet, both_directions
 from tsal.tracker.points import leaves_frame, occlusion_mask
 from tsal.tracker.warped_pairs import photometric_change, synthetic_pair
-from tsal.utils import REPOSITORY, ConfigError, half_precision, load_checkpoint, save_checkpoint
+from tsal.utils import PACKAGE, ConfigError, half_precision, load_checkpoint, save_checkpoint
 
 PAIRS = 17  # added to the seed of weights
 
@@ -106,7 +106,8 @@ def initial_tracker(config: Config) -> FlowNet:
 
 
 def initial_path(config: Config) -> Path | None:
-    return REPOSITORY / config.tracker.init if config.tracker.init else None
+    # beside the package, which is the repository's folder; an installed package brings the file too
+    return PACKAGE.parent / config.tracker.init if config.tracker.init else None
 
 
 def load_tracker(path: Path, config: Config, device: torch.device) -> FlowNet:

@@ -13,7 +13,8 @@ __getattr__, __dir__, __all__ = exports(
     errors="ConfigError DataError InputError RunError",
     files="read_arrays replacing write_arrays write_text",
     parallel="Together in_turn side_by_side",
-    paths="CONFIG_FOLDER OUTPUTS PACKAGE PREPARED REPOSITORY SCHEME_FOLDER",
-    text="markdown_table nearest",
+    paths="CONFIG_FOLDER INSTALLED OUTPUTS PACKAGE PREPARED REPOSITORY SCHEME_FOLDER",
+    progress="tqdm",
+    text="counted markdown_table nearest",
     threads="ThreadWatch allowed_cores free_cores use_free_cores",
 )

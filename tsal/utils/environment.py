@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-from tsal.utils.paths import REPOSITORY
+from tsal.utils.paths import INSTALLED, REPOSITORY
 
 PACKAGES = ("torch", "numpy", "opencv-python", "opencv-python-headless", "pandas", "matplotlib", "seaborn", "papermill")
 
@@ -36,6 +36,8 @@ def describe_environment() -> dict:
 
 def git_commit() -> str | None:
     """The commit of the code, with a + where the work tree differs from it; None outside a repository."""
+    if INSTALLED:  # the working folder's repository is somebody else's
+        return None
 
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", "-C", str(REPOSITORY), *arguments], capture_output=True, text=True, check=True)

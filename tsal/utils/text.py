@@ -13,6 +13,11 @@ def markdown_table(head: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in (first, ["---"] * len(first), *others))
 
 
+def counted(count: int, thing: str) -> str:
+    """``1 face``, ``2 faces``."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` with the name that is most like this one; nothing where none is."""
     close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.4)

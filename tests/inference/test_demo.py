@@ -1,0 +1,44 @@
+"""The demo makes its pictures, video and numbers, and says where."""
+
+from __future__ import annotations
+
+import csv
+
+import cv2
+import pytest
+
+from tsal.cli.commands import main
+from tsal.inference import demo as module
+from tsal.inference import weights as weights_module
+
+
+def test_without_input_it_shows_a_photograph_and_a_rendered_clip(weights, tmp_path, capsys):
+    assert main(["demo", "--weights", str(weights), "--out", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        f"1 face in 1 image: {tmp_path / 'grace_hopper-drawn'}",
+        f"their landmarks: {tmp_path / 'grace_hopper.csv'}",
+        f"1 face in 50 frames: {tmp_path / 'clip-drawn.mp4'}",
+        f"their landmarks: {tmp_path / 'clip-drawn.csv'}",
+    ]
+    drawn = cv2.imread(str(tmp_path / "grace_hopper-drawn" / "grace_hopper.jpg"))
+    assert drawn.shape == cv2.imread(str(module.photograph())).shape
+    with (tmp_path / "clip-drawn.csv").open(newline="") as file:
+        assert [int(row["frame"]) for row in csv.DictReader(file)] == list(range(50))
+
+
+def test_an_input_of_one_s_own_is_told_by_what_it_is(weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "CLIP", (3, 12, 128))
+    module.write_rendered_clip(tmp_path / "v.mp4")
+    list(module.run_demo(tmp_path / "out", weights, module.photograph()))
+    assert (tmp_path / "out/grace_hopper-drawn/grace_hopper.jpg").is_file()
+    with pytest.raises(ValueError, match="none.jpg: no such image, video or folder"):
+        list(module.run_demo(tmp_path / "out", weights, tmp_path / "none.jpg"))
+
+
+def test_without_weights_it_says_so_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("TSAL_WEIGHTS", raising=False)
+    monkeypatch.setattr(weights_module, "SHIPPED", tmp_path / "face68.pt")
+    assert main(["demo", "--out", str(tmp_path / "out")]) == 2
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "no trained detector comes with this version" in line and not (tmp_path / "out").exists()

@@ -1,0 +1,297 @@
+"""Three lines give landmarks: of arrays and paths, one or many, in given boxes or found ones, in threads and videos."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from toys import config, save_image, scenery
+
+from tsal import Landmarker
+from tsal.data import find_list, read_list, read_points
+from tsal.faces import iou
+from tsal.geometry import apply_affine, crop_affine, invert_affine
+from tsal.inference import weights as weights_module
+from tsal.inference.drawing import read_csv
+from tsal.inference.track import track_video
+from tsal.inference.weights import find_weights
+from tsal.model import Detector
+from tsal.model_files import load_model
+from tsal.utils import load_checkpoint, save_checkpoint
+
+SCALE = config().augment.box_scale
+BOX = (30.0, 20.0, 90.0, 80.0)
+
+
+@pytest.fixture()
+def answers(monkeypatch):
+    """A detector that says the same 68 places of the crop (px of it) every time."""
+    places = torch.rand((68, 2), generator=torch.Generator().manual_seed(0)) * 30 + 15
+
+    def see(self, images):
+        self.seen = len(images)
+        return images
+
+    def answer(self, _):
+        return places.expand(self.seen, 68, 2), torch.full((self.seen, 68), 0.5)
+
+    monkeypatch.setattr(Detector, "forward", see)
+    monkeypatch.setattr(Detector, "heatmap", answer)
+    return places.double().numpy()
+
+
+def picture(seed: int = 0, height: int = 120, width: int = 160) -> np.ndarray:
+    return np.stack([scenery(seed + channel, height, width) for channel in range(3)], -1)
+
+
+def of_crop(places: np.ndarray, box) -> np.ndarray:
+    """Places in the crop around a box -> px of the image."""
+    return apply_affine(invert_affine(crop_affine(box, 64, SCALE)), places)
+
+
+def same(faces, others) -> bool:
+    names = ("points", "scores", "box")
+    pairs = list(zip(faces, others, strict=True))
+    return all((getattr(a, name) == getattr(b, name)).all() for a, b in pairs for name in names)
+
+
+# --- images ---
+
+
+def test_points_are_the_detector_s_in_pixels_of_the_image(weights, answers):
+    [face] = Landmarker(weights)(picture(), boxes=[BOX])
+    assert face.points == pytest.approx(of_crop(answers, BOX), abs=1e-3) and face.box.tolist() == list(BOX)
+    assert (face.points.dtype, face.points.shape) == (np.float32, (68, 2)) and face.scores.tolist() == [0.5] * 68
+
+
+def test_an_array_s_channels_are_red_green_blue(weights, monkeypatch):
+    seen = []
+    plain = Detector.forward
+    monkeypatch.setattr(Detector, "forward", lambda self, images: seen.append(images) or plain(self, images))
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[..., 0] = 255
+    Landmarker(weights)(image, boxes=BOX)
+    assert seen[0][0].amax((1, 2)).tolist() == [1, 0, 0]
+
+
+def test_found_faces_are_detected_again_in_the_box_of_their_landmarks(weights, answers):
+    seen = []
+
+    def finder(image):
+        seen.append(image)
+        return np.array([BOX])
+
+    image = picture()
+    [face] = Landmarker(weights, finder=finder)(image)
+    box = BOX
+    for _ in range(2):
+        points = of_crop(answers, box)
+        box = (*points.min(0), *points.max(0))
+    assert face.box == pytest.approx(box, abs=0.01) and iou(face.box, BOX) < 0.9
+    assert face.points == pytest.approx(of_crop(answers, box), abs=0.02)
+    assert (seen[0] == image).all()
+
+
+def test_landmarks_far_from_the_found_box_keep_it(weights, monkeypatch):
+    """All in one spot: the box of the landmarks is none."""
+    spot = torch.full((68, 2), 20.0)
+    monkeypatch.setattr(Detector, "heatmap", lambda *_: (spot[None], torch.ones(1, 68)))
+    [face] = Landmarker(weights, finder=lambda _: [BOX])(picture())
+    assert face.box.tolist() == list(BOX)
+    assert face.points == pytest.approx(of_crop(spot.double().numpy(), BOX), abs=1e-3)
+
+
+def test_a_list_gives_a_list_of_lists_and_batches_change_no_number(weights):
+    images = [picture(seed) for seed in (0, 3, 6)]
+    boxes = [[BOX, (60, 40, 110, 100)], [], BOX]
+    found = Landmarker(weights, batch=2)(images, boxes=boxes)
+    assert [len(faces) for faces in found] == [2, 0, 1]
+    alone = [Landmarker(weights)(image, boxes=own) for image, own in zip(images, boxes)]
+    for faces, others in zip(found, alone, strict=True):
+        for face, other in zip(faces, others, strict=True):
+            assert face.points == pytest.approx(other.points, abs=0.01) and (face.box == other.box).all()
+    assert Landmarker(weights)([]) == [] and Landmarker(weights)(images[0], boxes=[]) == []
+
+
+def test_only_so_many_pixels_are_held_and_the_order_stays(weights, answers, monkeypatch, tmp_path):
+    from tsal.inference import landmarker as module
+
+    monkeypatch.setattr(module, "HELD", 120 * 160 * 2)
+    for seed in range(5):
+        save_image(tmp_path / f"{seed}.png", picture(seed))
+    boxes = [(10.0 + seed, 20, 70, 80) for seed in range(5)]
+    found = Landmarker(weights)([tmp_path / f"{seed}.png" for seed in range(5)], boxes=boxes)
+    assert [face.box[0] for [face] in found] == [10, 11, 12, 13, 14]
+
+
+def test_a_path_gives_what_its_pixels_give_and_so_does_a_grey_image(weights, tmp_path):
+    landmarker, image = Landmarker(weights), picture()
+    save_image(tmp_path / "image.png", image)
+    expected = landmarker(image, boxes=[BOX])
+    for path in (tmp_path / "image.png", str(tmp_path / "image.png")):
+        assert same(landmarker(path, boxes=[BOX]), expected)
+    grey = image[..., 0]
+    assert same(landmarker(grey, boxes=BOX), landmarker(np.repeat(grey[..., None], 3, 2), boxes=BOX))
+
+
+def test_a_model_of_the_file_can_be_named(weights):
+    one, other = (Landmarker(weights, name)(picture(), boxes=BOX)[0].points for name in ("teacher", "student"))
+    assert (one == Landmarker(weights)(picture(), boxes=BOX)[0].points).all() and not (one == other).all()
+
+
+def test_threads_share_one_instance(weights):
+    """Eight calls in four threads, with the cascades at work in each."""
+    landmarker = Landmarker(weights)
+    images = [picture(seed) for seed in range(8)]
+
+    def work(image):
+        return landmarker(image) + landmarker([image, image], boxes=[BOX, None])[0]
+
+    expected = [work(image) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        assert all(same(*pair) for pair in zip(pool.map(work, images), expected, strict=True))
+
+
+WRONG = {
+    "floats": (np.zeros((9, 9, 3)), None, "image 0: float64 of shape (9, 9, 3); want RGB uint8"),
+    "four channels": (np.zeros((9, 9, 4), np.uint8), None, "uint8 of shape (9, 9, 4)"),
+    "a batch": (np.zeros((2, 9, 9, 3), np.uint8), None, "several images are given as a list"),
+    "nothing": (np.zeros((0, 9, 3), np.uint8), None, "image 0: has no pixels"),
+    "no file": ("none.jpg", None, "none.jpg: the image does not exist"),
+    "inverted": (picture(), [[9, 9, 1, 1]], "image 0: box 0 is empty, inverted or not finite (9 9 1 1)"),
+    "nan": (picture(), [list(BOX), [0, 0, np.nan, 9]], "image 0: box 1 is empty, inverted or not finite"),
+    "shape": (picture(), [[1, 2, 3]], "image 0: boxes of shape (1, 3)"),
+    "text": (picture(), "left", "image 0: its boxes are no numbers"),
+    "ragged": ([picture(), picture()], [None, [[1, 2, 3, 4], [5]]], "image 1: its boxes are no numbers"),
+    "too few": ([picture(), picture()], [BOX], "2 images, but boxes of 1"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_one_line(weights, case):
+    images, boxes, said = WRONG[case]
+    with pytest.raises(ValueError) as error:
+        Landmarker(weights)(images, boxes=boxes)
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ({"min_face": 7}, "min_face = 7"),
+        ({"batch": 0}, "batch = 0"),
+        ({"device": "abacus"}, "'abacus' is no device"),
+        ({"model": "pupil"}, "has no model 'pupil'"),
+    ],
+)
+def test_wrong_options_are_one_line(weights, options, said):
+    with pytest.raises(ValueError, match=said) as error:
+        Landmarker(weights, **options)
+    assert "\n" not in str(error.value)
+
+
+# --- weights ---
+
+
+def test_weights_are_those_named_else_the_environment_s_else_those_that_ship(weights, tmp_path, monkeypatch):
+    monkeypatch.delenv("TSAL_WEIGHTS", raising=False)
+    monkeypatch.setattr(weights_module, "SHIPPED", tmp_path / "face68.pt")
+    with pytest.raises(ValueError, match="no trained detector comes with this version") as error:
+        Landmarker()
+    assert "\n" not in str(error.value)
+    (tmp_path / "face68.pt").touch()
+    assert find_weights() == tmp_path / "face68.pt"
+    monkeypatch.setenv("TSAL_WEIGHTS", str(weights))
+    assert find_weights() == weights and find_weights(tmp_path / "face68.pt") == tmp_path / "face68.pt"
+    assert Landmarker().scheme.points == 68
+    monkeypatch.setenv("TSAL_WEIGHTS", str(tmp_path / "none.pt"))
+    with pytest.raises(ValueError, match=r"none.pt: no such checkpoint \(TSAL_WEIGHTS\)"):
+        Landmarker()
+
+
+def test_weights_in_half_precision_become_float32(weights, tmp_path):
+    content = load_checkpoint(weights)
+    for state in content["models"].values():
+        state.update({name: value.half() for name, value in state.items() if value.is_floating_point()})
+    save_checkpoint(tmp_path / "half.pt", content)
+    assert (tmp_path / "half.pt").stat().st_size < 0.6 * weights.stat().st_size
+    detector = load_model(tmp_path / "half.pt")[0]
+    assert {value.dtype for value in detector.state_dict().values()} == {torch.float32, torch.int64}
+    whole, half = (Landmarker(path)(picture(), boxes=BOX)[0].points for path in (weights, tmp_path / "half.pt"))
+    assert half == pytest.approx(whole, abs=0.5) and not (half == whole).all()
+
+
+# --- video ---
+
+
+@pytest.fixture()
+def video(tmp_path):
+    """A still scene that shifts by a pixel a frame."""
+    writer = cv2.VideoWriter(str(tmp_path / "in.mp4"), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"mp4v"), 20, (160, 120))
+    wide = scenery(0, 120, 160 + 40)
+    for number in range(40):
+        writer.write(cv2.cvtColor(np.ascontiguousarray(wide[:, number : number + 160]), cv2.COLOR_GRAY2BGR))
+    writer.release()
+    return tmp_path / "in.mp4"
+
+
+def test_a_tracked_face_keeps_its_number_and_has_the_landmarks_of_the_track_command(video, weights, monkeypatch):
+    from tsal.faces import follow
+
+    monkeypatch.setattr(follow, "find_faces", lambda *_: np.array([BOX]))
+    frames = list(Landmarker(weights, batch=7).track(video))
+    found = track_video(video, weights, video.with_name("out.mp4"), progress=False)
+    rows = dict(read_csv(found["csv"]))
+    assert [frame.number for frame in frames] == list(range(40)) == list(rows)
+    assert [frame.time_ms for frame in frames] == pytest.approx([50 * n for n in range(40)], abs=0.01)
+    for number, _, [face] in frames:
+        assert face.number == 0 and face.box == pytest.approx(rows[number][0]["box"], abs=0.01)
+        assert face.points == pytest.approx(rows[number][0]["points"], abs=0.02)
+
+
+def test_a_video_s_faces_can_come_from_a_finder_of_one_s_own(video, weights):
+    seen = []
+
+    def finder(image):
+        seen.append(image.shape)
+        return [BOX] if len(seen) > 10 else []
+
+    frames = list(Landmarker(weights, finder=finder).track(video))
+    assert seen == [(120, 160, 3)] * 40 and len(frames) == 40
+    assert [len(frame.faces) for frame in frames] == [0] * 10 + [1] * 30
+
+
+def test_a_video_without_faces_has_frames_without_faces(video, weights):
+    frames = list(Landmarker(weights, finder=lambda _: np.empty((0, 4))).track(video))
+    assert [frame.faces for frame in frames] == [[]] * 40
+
+
+def test_a_video_that_is_not_there_is_said_at_once(weights, tmp_path):
+    with pytest.raises(ValueError, match="none.mp4: no such video"):
+        Landmarker(weights).track(tmp_path / "none.mp4")
+
+
+# --- real faces ---
+
+
+def test_found_faces_have_nearly_the_error_of_labelled_boxes(realdata):
+    """Of real faces, by the detector that ships or that TSAL_WEIGHTS names; the faces that are not found apart."""
+    try:
+        landmarker = Landmarker()
+    except ValueError as error:
+        pytest.skip(str(error))
+    faces = read_list(find_list(realdata, "semi/300W.val-150.GTB"))[::4]
+    paths = [realdata / face.image for face in faces]
+    errors = []
+    for face, given, found in zip(faces, landmarker(paths, boxes=[face.box for face in faces]), landmarker(paths)):
+        truth, _ = read_points(realdata / face.annotation, 68)
+        d = np.linalg.norm(truth[36] - truth[45])
+        own = [other for other in found if iou(other.box, face.box) > 0.5]
+        if own:
+            errors.append([np.linalg.norm(each.points - truth, axis=-1).mean() / d for each in (given[0], own[0])])
+    assert len(errors) > 0.8 * len(faces)
+    labelled, found = 100 * np.mean(errors, axis=0)
+    assert labelled < 5.5 and found < labelled + 0.25

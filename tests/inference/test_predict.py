@@ -1,0 +1,138 @@
+"""Images and folders give tables and drawings; the three forms of a table say the same."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from toys import save_image, scenery
+
+from tsal.cli.commands import main
+from tsal.inference import landmarker as landmarker_module
+from tsal.inference.predict import predict_images
+from tsal.inference.tables import drawing_paths
+from tsal.model import Detector
+from tsal.utils import read_arrays
+
+ONE, TWO = (20.0, 30.0, 70.0, 80.0), (90.0, 30.0, 140.0, 90.0)
+
+
+@pytest.fixture()
+def photos(tmp_path, monkeypatch):
+    """A folder with an image of two faces, one of none and, in a folder of it, one of one face; brightness tells."""
+
+    def find(image, _):
+        return np.array([ONE, TWO] if image.mean() > 160 else [TWO] if image.mean() > 90 else []).reshape(-1, 4)
+
+    monkeypatch.setattr(landmarker_module, "find_boxes", find)
+    for name, light in (("a.png", 1.0), ("b.JPG", 0.1), ("in/a.png", 0.8)):
+        image = np.repeat((150 + 100 * (scenery(0) / 255.0))[..., None] * light, 3, 2).astype(np.uint8)
+        save_image(tmp_path / "photos" / name, image)
+    (tmp_path / "photos" / "notes.txt").write_text("no image")
+    return tmp_path / "photos"
+
+
+def run(*arguments) -> int:
+    return main(["predict", *map(str, arguments)])
+
+
+def test_a_folder_s_faces_are_in_the_table_in_each_of_its_forms(photos, weights, tmp_path, capsys):
+    for suffix in (".csv", ".json", ".npz"):
+        assert run(photos, "--weights", weights, "--out", tmp_path / f"out{suffix}") == 0
+    said = capsys.readouterr().out
+    assert "3 faces in 3 images, 68 points each; no face is found in 1" in said and str(tmp_path / "out.npz") in said
+    arrays = read_arrays(tmp_path / "out.npz")
+    assert arrays["paths"].tolist() == [str(photos / name) for name in ("a.png", "a.png", "in/a.png")]
+    assert arrays["faces"].tolist() == [0, 1, 0] and arrays["points"].shape == (3, 68, 2)
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert content["scheme"] == "68" and [image["path"] for image in content["images"]] == [
+        str(photos / name) for name in ("a.png", "b.JPG", "in/a.png")
+    ]
+    assert content["images"][1]["faces"] == []
+    faces = [face for image in content["images"] for face in image["faces"]]
+    for row, face, path, number, box, points, scores in zip(rows, faces, *(arrays[n] for n in arrays), strict=True):
+        assert (row["path"], row["face"]) == (path, str(number))
+        assert [float(row[name]) for name in ("left", "top", "right", "bottom")] == pytest.approx(box, abs=0.006)
+        own = np.array([[float(row[f"{axis}{k}"]) for axis in "xy"] for k in range(68)])
+        assert own == pytest.approx(points, abs=0.006) and np.array(face["points"]) == pytest.approx(own, abs=0.011)
+        assert [float(row[f"score{k}"]) for k in range(68)] == pytest.approx(scores, abs=6e-4)
+        assert face["scores"] == pytest.approx(scores, abs=6e-4) and face["box"] == pytest.approx(box, abs=0.006)
+        assert float(row["score"]) == pytest.approx(scores.mean(), abs=6e-4) == pytest.approx(face["score"], abs=6e-4)
+
+
+def test_drawings_show_the_points_and_lie_as_the_images_do(photos, weights, tmp_path, monkeypatch):
+    spread = torch.rand((68, 2), generator=torch.Generator().manual_seed(0)) * 40 + 10
+    monkeypatch.setattr(
+        Detector,
+        "heatmap",
+        lambda self, found: (spread.expand(len(found.centre), 68, 2), torch.ones(len(found.centre), 68)),
+    )
+    assert run(photos, "--weights", weights, "--draw", tmp_path / "drawn", "--out", tmp_path / "out.npz") == 0
+    drawn = sorted(str(path.relative_to(tmp_path / "drawn")) for path in (tmp_path / "drawn").rglob("*.jpg"))
+    assert drawn == ["a.jpg", "b.jpg", "in/a.jpg"]
+    plain, shown = (cv2.imread(str(path)).astype(int) for path in (photos / "b.JPG", tmp_path / "drawn" / "b.jpg"))
+    assert np.abs(plain - shown).max() < 20  # nothing is drawn where nothing is found
+    plain, shown = (cv2.imread(str(path)).astype(int) for path in (photos / "in/a.png", tmp_path / "drawn/in/a.jpg"))
+    changed = np.abs(plain - shown).max(-1) > 40
+    for x, y in read_arrays(tmp_path / "out.npz")["points"][2].round().astype(int):
+        assert changed[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3].any()
+    assert not changed[:, :60].any()  # the face is on the right
+
+
+def test_drawings_of_one_name_get_numbers_and_never_replace_an_image(tmp_path):
+    images = [str(tmp_path / name) for name in ("x/a.png", "y/a.jpg", "y/b.jpg")]
+    places = drawing_paths(images, tmp_path / "out")
+    assert [place.name for place in places.values()] == ["a.jpg", "a-2.jpg", "b.jpg"]
+    with pytest.raises(ValueError, match="a.jpg: is an input too"):
+        drawing_paths(images[1:], tmp_path / "y")
+
+
+def test_a_named_image_must_be_readable_and_one_of_a_folder_is_left_out_with_a_note(photos, weights, tmp_path, capsys):
+    (photos / "broken.jpg").write_bytes(b"no image")
+    table, notes = predict_images([photos], weights, progress=False)
+    assert len(table.images) == 3 and len(notes) == 1
+    assert notes[0].endswith("broken.jpg: the image cannot be read or decoded; it is left out")
+    assert run(photos, photos / "broken.jpg", "--weights", weights, "--out", tmp_path / "out.csv") == 2
+    assert "broken.jpg: the image cannot be read or decoded" in capsys.readouterr().err
+    assert not (tmp_path / "out.csv").exists()
+
+
+WRONG = {
+    "neither": ([], "name images or folders, or a list"),
+    "no output": (["photos"], "say what is wanted: --out OUT.csv"),
+    "both": (
+        ["photos", "--list", "x", "--root", ".", "--out", "o.csv"],
+        "--list, --root would be ignored beside images",
+    ),
+    "list alone": (["--list", "x"], "--list wants --root DIR and --out OUT"),
+    "list drawn": (
+        ["--list", "x", "--root", ".", "--out", "o.csv", "--draw", "d"],
+        "--draw would be ignored beside --list",
+    ),
+    "source": (["photos", "--out", "o.csv", "--source", "centre"], "--source would be ignored beside images"),
+    "suffix": (["photos", "--out", "o.txt"], "o.txt: the output must be named .csv, .json or .npz"),
+    "no such": (["none", "--out", "o.csv"], "none: no such image or folder"),
+    "empty": (["empty", "--out", "o.csv"], "empty: holds no image"),
+    "video": (["v.mp4", "--out", "o.csv"], "v.mp4: is a video; use: python -m tsal track v.mp4"),
+    "size": (["photos", "--out", "o.csv", "--min-face", "7"], "min_face = 7: want a share"),
+    "all broken": (["junk", "--out", "o.csv"], "x.jpg: the image cannot be read or decoded"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_one_line_and_nothing_is_written(photos, weights, tmp_path, monkeypatch, capsys, case):
+    arguments, said = WRONG[case]
+    monkeypatch.chdir(tmp_path)
+    for folder in ("empty", "junk"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "junk/x.jpg").touch()
+    (tmp_path / "v.mp4").touch()
+    assert run(*arguments, "--weights", weights) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and said in lines[0] and not list(tmp_path.glob("o.*"))

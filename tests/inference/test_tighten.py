@@ -1,0 +1,36 @@
+"""Boxes become tight around their landmarks, and stay where these are of something else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tsal.faces import Followed, Track
+from tsal.inference.tighten import tighten_tracks, tightened
+
+SQUARE = np.array([[12.0, 22], [48, 22], [12, 58], [48, 58], [30, 40]])  # its tight box: 12 22 48 58
+
+
+def test_a_box_becomes_that_of_its_landmarks_unless_they_are_elsewhere():
+    boxes = np.array([[10.0, 20, 50, 60]] * 3)
+    points = np.stack([SQUARE, SQUARE + 100, np.full((5, 2), 30.0)])  # on it, far away, in one spot
+    found, taken = tightened(boxes, points)
+    assert taken.tolist() == [True, False, False]
+    assert found.tolist() == [[12, 22, 48, 58], [10, 20, 50, 60], [10, 20, 50, 60]]
+
+
+def test_a_track_s_boxes_become_tight_and_smooth_and_nothing_else_of_it_changes():
+    times = [40.0 * n for n in range(30)]
+    boxes = np.array([[10.0 + n, 20, 50 + n, 60] for n in range(20)])
+    track = Track(5, list(boxes), [True] * 20, 1, [True] * 20)
+    other = Track(0, [np.array([100.0, 100, 140, 140])] * 4, [True] * 4)
+    points = SQUARE + np.array([1.0, 0]) * np.arange(20)[:, None, None]
+    noise = np.random.default_rng(0).normal(0, 0.5, (20, 1, 2))
+    followed = Followed(200, 200, times, [], [track, other], 0, [])
+    found = tighten_tracks(followed, [points + noise, np.zeros((4, 5, 2))])
+    expected = np.array([[12.0 + n, 22, 48 + n, 58] for n in range(20)])
+    assert np.abs(found.tracks[0].boxes - expected).max() < 0.7 and np.abs(noise).max() > 1
+    assert (found.tracks[0].first, found.tracks[0].last, found.tracks[0].shot) == (5, 24, 1)
+    assert found.tracks[1] is other and found.times is times
+    exact = tighten_tracks(followed, [points, np.zeros((4, 5, 2))]).tracks[0].boxes
+    assert exact == pytest.approx(expected, abs=1e-6)

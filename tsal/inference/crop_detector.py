@@ -1,0 +1,50 @@
+"""A trained detector on crops around boxes: what images, lists of images and videos have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tsal.data import cut_crop, to_float
+from tsal.geometry import apply_affine, crop_affine, invert_affine
+from tsal.model_files import load_model
+from tsal.run import Run
+
+
+class CropDetector:
+    """The detector of a file. It keeps no state between calls, so threads may share it.
+
+    Args:
+        weights: a file of :func:`tsal.model_files.save_models`.
+        model: of several in the file; by default the teacher, or the only one.
+        device: auto (CUDA where there is one), cpu, cuda ...
+        batch: crops of a forward pass.
+    """
+
+    def __init__(self, weights: Path, model: str | None = None, device: str = "auto", batch: int = 32):
+        detector, config, self.scheme = load_model(weights, model)
+        run = Run(Path(weights).parent, config.override({"train.device": device}), self.scheme)
+        self.device = run.device  # all that is taken from it: it has no folder
+        self.side, self.box_scale, self.batch = config.model.input, config.augment.box_scale, batch
+        self._detector = detector.to(self.device, memory_format=torch.channels_last)
+
+    def cut(self, image: np.ndarray, box: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+        """The crop (S, S, 3) uint8 of an RGB image around a box, and its affine (2, 3): image px -> crop px."""
+        return cut_crop(image, box, self.side, self.box_scale), crop_affine(box, self.side, self.box_scale)
+
+    @torch.inference_mode()
+    def __call__(self, cuts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+        """Crops of :meth:`cut` -> points (N, K, 2) px of their images and scores (N, K) in [0, 1], float32."""
+        found_points = [np.empty((0, self.scheme.points, 2), np.float32)]
+        found_scores = [np.empty((0, self.scheme.points), np.float32)]
+        for start in range(0, len(cuts), self.batch):
+            crops, affines = (np.stack(part) for part in zip(*cuts[start : start + self.batch]))
+            images = torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2)  # channels last already
+            points, scores = self._detector.heatmap(self._detector(to_float(images)))
+            placed = apply_affine(invert_affine(affines), points.double().cpu().numpy())
+            found_points.append(placed.astype(np.float32))
+            found_scores.append(scores.float().cpu().numpy())
+        return np.concatenate(found_points), np.concatenate(found_scores)

@@ -1,0 +1,83 @@
+"""What a trained detector does, in under a minute: on an image, a video or a folder, or on what every machine has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from tsal.data import IMAGE_SUFFIXES
+from tsal.inference.predict import predict_images
+from tsal.inference.track import track_video
+from tsal.synthetic import render_clip
+from tsal.utils import DataError, counted, replacing
+
+CLIP = (3, 50, 256)  # seed, frames and side (px) of the rendered clip
+FPS = 25
+
+
+def run_demo(out: Path, weights: Path, given: Path | None = None, *, device: str = "auto") -> Iterator[str]:
+    """Landmarks of an image, a folder of images or a video, drawn and as CSV, in the folder ``out`` -> a line for each
+    thing that was made.
+
+    Without ``given``: those of :func:`photograph` and of a rendered clip.
+    """
+    if given is None:
+        yield from _of_images(photograph(), out, weights, device)
+        clip = out / "rendered" / "clip.mp4"
+        write_rendered_clip(clip)
+        yield from _of_video(clip, out, weights, device)
+    elif not given.exists():
+        raise DataError(f"{given}: no such image, video or folder")
+    elif given.is_dir() or given.suffix.lower() in IMAGE_SUFFIXES:
+        yield from _of_images(given, out, weights, device)
+    else:
+        yield from _of_video(given, out, weights, device)
+
+
+def photograph() -> Path:
+    """A portrait of Grace Hopper (James S. Davis, US Navy; a work of the US government, public domain), of matplotlib's
+    sample data.
+    """
+    try:
+        from matplotlib import get_data_path
+    except ImportError:
+        path = None
+    else:
+        path = Path(get_data_path()) / "sample_data" / "grace_hopper.jpg"
+    if path is None or not path.is_file():
+        raise DataError(
+            "the demo's photograph comes with matplotlib, which is not installed or lacks it: name an image or a video "
+            "of your own (make demo INPUT=photo.jpg)"
+        )
+    return path
+
+
+def write_rendered_clip(path: Path) -> None:
+    """A talking head as .mp4, the same every time."""
+    seed, frames, side = CLIP
+    images = render_clip(seed, frames, side, flow=False).images
+    with replacing(path) as temporary:
+        writer = cv2.VideoWriter(str(temporary), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"mp4v"), FPS, (side, side))
+        for image in images:
+            writer.write(np.ascontiguousarray(image[..., ::-1]))
+        writer.release()
+
+
+def _of_images(given: Path, out: Path, weights: Path, device: str) -> Iterator[str]:
+    name = given.resolve().name if given.is_dir() else given.stem
+    csv, drawings = out / f"{name}.csv", out / f"{name}-drawn"
+    table, notes = predict_images([given], weights, out=csv, drawings=drawings, device=device, progress=False)
+    yield from (f"note: {line}" for line in notes)
+    yield f"{counted(len(table.paths), 'face')} in {counted(len(table.images), 'image')}: {drawings}"
+    yield f"their landmarks: {csv}"
+
+
+def _of_video(given: Path, out: Path, weights: Path, device: str) -> Iterator[str]:
+    out.mkdir(parents=True, exist_ok=True)
+    found = track_video(given, weights, out / f"{given.stem}-drawn.mp4", device=device, progress=False)
+    yield from (f"note: {line}" for line in found["notes"])
+    yield f"{counted(found['faces'], 'face')} in {counted(found['frames'], 'frame')}: {found['out']}"
+    yield f"their landmarks: {found['csv']}"

@@ -1,0 +1,250 @@
+"""Three lines: ``from tsal import Landmarker; landmarker = Landmarker(); faces = landmarker(image)``.
+
+Importing this module does not import torch, which takes most of the time; making a :class:`Landmarker` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeAlias, overload
+
+import numpy as np
+
+from tsal.data import read_image
+from tsal.faces import MIN_FACE, SETTLED, Followed, GivenBox, find_boxes, follow_video, read_frames
+from tsal.inference.tighten import PASSES, tighten_tracks, tightened
+from tsal.inference.weights import find_weights
+from tsal.utils import ConfigError, DataError
+
+Image: TypeAlias = "np.ndarray | str | Path"
+Images: TypeAlias = "list[np.ndarray] | list[str] | list[Path] | list[Image]"
+Boxes: TypeAlias = "np.ndarray | Sequence[Sequence[float]] | Sequence[float]"
+Finder: TypeAlias = "Callable[[np.ndarray], np.ndarray]"
+
+HELD = 2**26  # pixels of decoded images kept at once
+
+
+@dataclass(frozen=True, eq=False)
+class FaceLandmarks:
+    """One face. Pixels are 0-based: (0, 0) is the centre of the image's first pixel."""
+
+    points: np.ndarray  # (K, 2) float32 px of the image, x then y
+    scores: np.ndarray  # (K,) float32 in [0, 1]: how concentrated each landmark's heatmap is
+    box: np.ndarray  # (4,) float32 px: x1, y1, x2, y2, in which the landmarks were detected
+    number: int | None = None  # in a video: the face's, from 0; after a cut or a loss it is a new one
+
+
+class Frame(NamedTuple):
+    """A frame of :meth:`Landmarker.track`."""
+
+    number: int  # from 0
+    time_ms: float
+    faces: list[FaceLandmarks]
+
+
+class Landmarker:
+    """Facial landmarks of images and videos by a trained detector.
+
+    One instance may be called from several threads at once; a ``finder`` of your own must then allow it too.
+
+    Args:
+        weights: a file of a trained detector; by default that of the environment's ``TSAL_WEIGHTS``, else the one that
+            ships.
+        model: a model of that file, such as ``student``; by default the teacher, or the only one that there is.
+        device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``.
+        finder: RGB uint8 image (H, W, 3) -> boxes (N, 4) px, tight around the landmarks; by default OpenCV's cascades.
+        min_face: smallest face that the cascades look for, over the image's shorter side.
+        batch: faces of a forward pass.
+
+    Raises:
+        InputError: what is wrong with the weights or the options.
+    """
+
+    def __init__(
+        self,
+        weights: str | Path | None = None,
+        model: str | None = None,
+        *,
+        device: str = "auto",
+        finder: Finder | None = None,
+        min_face: float = MIN_FACE,
+        batch: int = 32,
+    ):
+        from tsal.inference.crop_detector import CropDetector  # imports torch
+
+        if not 0.02 <= min_face <= 1:
+            raise ConfigError(f"min_face = {min_face:g}: want a share of the image's shorter side, from 0.02 to 1")
+        if batch < 1:
+            raise ConfigError(f"batch = {batch}: want 1 or more")
+        self._detector = CropDetector(find_weights(weights), model, device, batch)
+        self._finder, self._min_face = finder, min_face
+        self.scheme = self._detector.scheme
+
+    @overload
+    def __call__(self, images: Image, boxes: Boxes | None = None) -> list[FaceLandmarks]: ...
+
+    @overload
+    def __call__(self, images: Images, boxes: list[Boxes | None] | None = None) -> list[list[FaceLandmarks]]: ...
+
+    def __call__(self, images, boxes=None):
+        """Landmarks of every face of an image, or of each image of a list.
+
+        Args:
+            images: an RGB uint8 image (H, W, 3) or grey (H, W), or the path of an image file; or a list of these.
+            boxes: of an image: x1, y1, x2, y2 px (N, 4), tight around the landmarks, or one such box; without them
+                faces are found. Of a list of images: a list, None where faces are to be found.
+
+        Returns:
+            The faces of the image, in the order of ``boxes`` or of the finder; of a list, a list of these.
+
+        Raises:
+            DataError: an image or a box that is none; the text says which.
+        """
+        if isinstance(images, (np.ndarray, str, Path)):
+            return self._in_images([images], [boxes])[0]
+        images = list(images)
+        boxes = [None] * len(images) if boxes is None else list(boxes)
+        if len(boxes) != len(images):
+            raise DataError(f"{len(images)} images, but boxes of {len(boxes)}: want one item of boxes for each image")
+        return self._in_images(images, boxes)
+
+    def track(self, video: str | Path) -> Iterator[Frame]:
+        """Every frame of a video with its faces, each with a number that stays with it through its shot.
+
+        The video is read several times: faces are found and followed to its end, landmarks are detected in their boxes,
+        and again in the boxes of these landmarks, smoothed without lag. The first frame comes with the last reading.
+
+        Raises:
+            DataError: it is no video, or cannot be read.
+        """
+        path = Path(video)
+        if not path.is_file():
+            raise DataError(f"{path}: no such video")
+        return self._frames(path)
+
+    # --- images ---
+
+    def _in_images(self, images: Sequence[Image], boxes: Sequence[Boxes | None]) -> list[list[FaceLandmarks]]:
+        found: list[list[FaceLandmarks]] = []
+        group: list[tuple[np.ndarray, np.ndarray | None]] = []
+        for number, (image, given) in enumerate(zip(images, boxes)):
+            name = str(image) if isinstance(image, (str, Path)) else f"image {number}"
+            pixels = _rgb(image, name)
+            if group and sum(held.size for held, _ in group) + pixels.size > 3 * HELD:
+                found += self._in_group(group)
+                group = []
+            group.append((pixels, None if given is None else _boxes(given, name)))
+        return found + self._in_group(group)
+
+    def _in_group(self, group: Sequence[tuple[np.ndarray, np.ndarray | None]]) -> list[list[FaceLandmarks]]:
+        """Faces of images (H, W, 3), each with its boxes (N, 4), or None where they are to be found."""
+        rows = [
+            (place, box, given is None)
+            for place, (image, given) in enumerate(group)
+            for box in (self._find(image) if given is None else given)
+        ]
+        points, scores = self._detector([self._detector.cut(group[place][0], box) for place, box, _ in rows])
+        points, scores, boxes = self._again(group, rows, points, scores)
+        faces: list[list[FaceLandmarks]] = [[] for _ in group]
+        for (place, *_), *face in zip(rows, points, scores, boxes):
+            faces[place].append(FaceLandmarks(*face))
+        return faces
+
+    def _again(self, group, rows, points, scores) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Points, scores and boxes (N, 4), those of found faces detected anew in the tight boxes of their landmarks."""
+        boxes = np.array([box for _, box, _ in rows]).reshape(-1, 4)
+        found = np.array([found for *_, found in rows], bool)
+        for _ in range(PASSES - 1):
+            tight, taken = tightened(boxes, points)
+            chosen = np.flatnonzero(found & taken)
+            cuts = [self._detector.cut(group[rows[i][0]][0], tight[i]) for i in chosen]
+            points[chosen], scores[chosen] = self._detector(cuts)
+            boxes[chosen] = tight[chosen]
+        return points, scores, boxes.astype(np.float32)
+
+    def _find(self, image: np.ndarray) -> np.ndarray:
+        if self._finder is None:
+            return find_boxes(image, self._min_face)
+        return _boxes(self._finder(image), "the finder")
+
+    # --- video ---
+
+    def _frames(self, path: Path) -> Iterator[Frame]:
+        given = None if self._finder is None else self._given(path)
+        followed = follow_video(path, min_face=self._min_face, given=given, settled=SETTLED, progress=False)
+        for _ in range(PASSES - 1):
+            points = [np.empty((len(track.boxes), self.scheme.points, 2), np.float32) for track in followed.tracks]
+            for number, _, faces in self._detected(path, followed):
+                for face in faces:
+                    points[face.number][number - followed.tracks[face.number].first] = face.points
+            followed = tighten_tracks(followed, points)
+        yield from self._detected(path, followed)
+
+    def _detected(self, path: Path, followed: Followed) -> Iterator[Frame]:
+        """Every frame with the landmarks in its tracks' boxes."""
+        waiting: list[tuple[int, list[tuple[int, np.ndarray]]]] = []  # frame; its tracks and their boxes
+        cuts: list[tuple[np.ndarray, np.ndarray]] = []
+        reached = -1
+        for reached, _, image in read_frames(path):
+            rows = [
+                (number, track.boxes[reached - track.first])
+                for number, track in enumerate(followed.tracks)
+                if track.first <= reached <= track.last
+            ]
+            waiting.append((reached, rows))
+            blue_first = [self._detector.cut(image, box) for _, box in rows]
+            cuts += [(crop[..., ::-1], affine) for crop, affine in blue_first]
+            if len(cuts) >= self._detector.batch or len(waiting) >= 4 * self._detector.batch:
+                yield from self._landmarks(followed, waiting, cuts)
+                waiting, cuts = [], []
+        yield from self._landmarks(followed, waiting, cuts)
+        if reached + 1 < len(followed.times):
+            raise DataError(f"{path}: a further reading ended at frame {reached}: has the file changed? try again")
+
+    def _landmarks(self, followed: Followed, waiting, cuts) -> Iterator[Frame]:
+        each = zip(*self._detector(cuts))
+        for number, rows in waiting:
+            faces = [FaceLandmarks(*next(each), np.asarray(box, np.float32), track) for track, box in rows]
+            yield Frame(number, followed.times[number], faces)
+
+    def _given(self, path: Path) -> dict[int, list[GivenBox]]:
+        """What the own finder finds in every frame, as a boxes file would say it."""
+        found = {}
+        for number, _, image in read_frames(path):
+            boxes = self._find(np.ascontiguousarray(image[..., ::-1]))
+            found[number] = [GivenBox(tuple(map(float, box)), None, f"{path}: frame {number}") for box in boxes]
+        return found
+
+
+def _rgb(image: Image, name: str) -> np.ndarray:
+    """RGB uint8 (H, W, 3), of an array checked or a file read."""
+    if isinstance(image, (str, Path)):
+        return read_image(Path(image))
+    pixels = np.asarray(image)
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3):
+        wanted = "want RGB uint8 (H, W, 3), grey uint8 (H, W), or a path; several images are given as a list"
+        raise DataError(f"{name}: {pixels.dtype} of shape {pixels.shape}; {wanted}")
+    if not pixels.size:
+        raise DataError(f"{name}: has no pixels (shape {pixels.shape})")
+    return np.ascontiguousarray(pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, 2))
+
+
+def _boxes(boxes: Boxes, name: str) -> np.ndarray:
+    """Boxes (N, 4) float64, checked."""
+    try:
+        values = np.asarray(boxes, float)
+    except (TypeError, ValueError):
+        raise DataError(f"{name}: its boxes are no numbers; want x1, y1, x2, y2 px, (N, 4)") from None
+    if values.size == 0:
+        return np.empty((0, 4))
+    if values.shape != (4,) and (values.ndim != 2 or values.shape[1] != 4):
+        raise DataError(f"{name}: boxes of shape {values.shape}; want x1, y1, x2, y2 px, (N, 4)")
+    values = values.reshape(-1, 4)
+    wrong = ~(np.isfinite(values).all(1) & (values[:, 2:] > values[:, :2]).all(1))
+    if wrong.any():
+        shown = " ".join(f"{value:g}" for value in values[wrong.argmax()])
+        kind = "is empty, inverted or not finite"
+        raise DataError(f"{name}: box {wrong.argmax()} {kind} ({shown}); want x1 < x2, y1 < y2")
+    return values

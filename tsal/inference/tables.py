@@ -1,0 +1,137 @@
+"""Landmarks of images as a table: written as .csv, .json or .npz, and drawn on the images.
+
+The CSV has a row for each face: ``path``, ``face`` (from 0 in each image), ``left top right bottom`` (the box),
+``score`` (mean of the landmarks'), then ``x0 y0 x1 y1 ...`` and ``score0 score1 ...``, as the CSV of a video has them
+(:mod:`tsal.inference.drawing`). The JSON also names the images without a face. The .npz holds the arrays of
+:class:`LandmarkTable`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from tsal.inference.drawing import LOW, draw_face
+from tsal.schemes import Scheme
+from tsal.utils import ConfigError, DataError, replacing, write_arrays, write_text
+
+SUFFIXES = (".csv", ".json", ".npz")
+
+
+@dataclass(frozen=True)
+class LandmarkTable:
+    """N faces of M images. Pixels are those of the images, 0-based."""
+
+    images: list[str]  # M, those without a face too
+    paths: np.ndarray  # (N,) text: the image of each face
+    faces: np.ndarray  # (N,) int: its place among the faces of its image
+    boxes: np.ndarray  # (N, 4) float32 px: x1, y1, x2, y2, in which the landmarks were detected
+    points: np.ndarray  # (N, K, 2) float32 px
+    scores: np.ndarray  # (N, K) float32 in [0, 1]
+
+    def of_image(self, name: str) -> np.ndarray:
+        """Rows of an image."""
+        return np.flatnonzero(self.paths == name)
+
+
+def check_name(out: Path) -> None:
+    """Raise where an output cannot be written under this name."""
+    if out.suffix.lower() not in SUFFIXES:
+        raise ConfigError(f"{out}: the output must be named {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    if out.is_dir():
+        raise ConfigError(f"{out}: is a folder")
+
+
+def write_table(out: Path, table: LandmarkTable, scheme: Scheme) -> None:
+    """Write the table in the form that the suffix of ``out`` names, whole or not at all."""
+    check_name(out)
+    if out.suffix.lower() == ".csv":
+        _write_csv(out, table)
+    elif out.suffix.lower() == ".json":
+        _write_json(out, table, scheme)
+    else:
+        names = ("paths", "faces", "boxes", "points", "scores")
+        write_arrays(out, **{name: getattr(table, name) for name in names})
+
+
+def _write_csv(out: Path, table: LandmarkTable) -> None:
+    count = table.points.shape[1]
+    axes = [f"{axis}{k}" for k in range(count) for axis in "xy"]
+    columns = ["path", "face", "left", "top", "right", "bottom", "score", *axes, *(f"score{k}" for k in range(count))]
+    with replacing(out) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        for path, face, box, points, scores in zip(table.paths, table.faces, table.boxes, table.points, table.scores):
+            score, *each = (f"{value:.3f}" for value in (scores.mean(), *scores))
+            places = [f"{value:.2f}" for value in (*box, *points.ravel())]
+            writer.writerow([path, face, *places[:4], score, *places[4:], *each])
+
+
+def _write_json(out: Path, table: LandmarkTable, scheme: Scheme) -> None:
+    def rounded(values: np.ndarray, digits: int) -> list:
+        return np.round(values.astype(float), digits).tolist()
+
+    def face(row: int) -> dict:
+        points, scores = table.points[row], table.scores[row]
+        return {
+            "box": rounded(table.boxes[row], 2),
+            "score": rounded(scores.mean(), 3),
+            "points": rounded(points, 2),
+            "scores": rounded(scores, 3),
+        }
+
+    images = [{"path": name, "faces": [face(row) for row in table.of_image(name)]} for name in table.images]
+    write_text(out, json.dumps({"scheme": scheme.name, "landmarks": scheme.points, "images": images}) + "\n")
+
+
+# --- drawing ---
+
+
+def drawing_paths(images: Sequence[str], folder: Path, base: Path | None = None) -> dict[str, Path]:
+    """Where the drawing of each image goes: below ``folder``, as the image lies below ``base``, or by its name alone.
+
+    Raises:
+        ConfigError: a drawing would replace one of the images.
+    """
+    places: dict[str, Path] = {}
+    taken: set[Path] = set()
+    for image in images:
+        path = Path(image)
+        inside = base is not None and path.is_relative_to(base)
+        relative = (path.relative_to(base) if inside else Path(path.name)).with_suffix("")
+        place, number = folder / f"{relative}.jpg", 1
+        while place in taken:
+            number += 1
+            place = folder / f"{relative}-{number}.jpg"
+        taken.add(place)
+        places[image] = place
+    own = {Path(image).resolve() for image in images}
+    if wrong := [place for place in places.values() if place.resolve() in own]:
+        raise ConfigError(f"{wrong[0]}: is an input too; name another folder for the drawings")
+    return places
+
+
+def draw_table(table: LandmarkTable, scheme: Scheme, places: Mapping[str, Path], model: str = "teacher") -> None:
+    """Draw every image with its landmarks into the file that ``places`` names (JPEG, as large as the image).
+
+    A dot is hollow where its score is under three quarters of the median of its image.
+    """
+    for name, place in places.items():
+        image = cv2.imread(name, cv2.IMREAD_COLOR)
+        if image is None:
+            raise DataError(f"{name}: the image cannot be read any more")
+        rows = table.of_image(name)
+        low = LOW * float(np.median(table.scores[rows])) if len(rows) else 0.0
+        for row in rows:
+            face = {"face": int(table.faces[row]), "model": model, "box": table.boxes[row].astype(float)}
+            face |= {"points": table.points[row].astype(float), "scores": table.scores[row]}
+            draw_face(image, face, scheme, low)
+        with replacing(place) as temporary:
+            if not cv2.imwrite(str(temporary), image, [cv2.IMWRITE_JPEG_QUALITY, 95]):
+                raise DataError(f"{place}: the drawing cannot be written")

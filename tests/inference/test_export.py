@@ -84,12 +84,23 @@ def test_a_program_gives_the_detector_s_points_and_says_how_crops_are_cut(weight
     assert json.loads(facts["tsal.json"])["box_scale"] == 1.35
 
 
+def test_a_file_of_weights_holds_one_model_in_half_the_size_and_gives_its_points(weights, crops, expected, tmp_path):
+    export_model(weights, tmp_path / "student.pt", "student")
+    assert list(torch.load(tmp_path / "student.pt", weights_only=True)["models"]) == ["student"]
+    assert (tmp_path / "student.pt").stat().st_size < 0.27 * weights.stat().st_size  # of two models
+    detector = export.load_model(tmp_path / "student.pt")[0]
+    assert {value.dtype for value in detector.parameters()} == {torch.float32}
+    with torch.no_grad():
+        points, _ = detector.heatmap(detector(torch.from_numpy(crops)))
+    np.testing.assert_allclose(points.numpy(), expected[0], atol=0.05)
+
+
 def test_other_outputs_and_missing_packages_are_one_line(weights, tmp_path, capsys, monkeypatch):
     def stopped(out) -> str:
         assert main(["export", "--weights", str(weights), "--out", str(out)]) == 2
         return capsys.readouterr().err
 
-    assert "must be named .onnx or .pt2" in stopped(tmp_path / "model.pb")
+    assert "must be named .onnx, .pt2 or .pt" in stopped(tmp_path / "model.pb")
     assert "there is no folder" in stopped(tmp_path / "none" / "model.onnx")
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "onnxscript" else find(name, *a))

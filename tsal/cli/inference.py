@@ -97,7 +97,11 @@ def add_track(made: argparse.ArgumentParser) -> None:
 def add_export(made: argparse.ArgumentParser) -> None:
     made.add_argument("--weights", type=Path, metavar="W", help=WEIGHTS)
     made.add_argument(
-        "--out", required=True, type=Path, metavar="FILE", help="FILE.onnx, or FILE.pt2 for torch.export.load"
+        "--out",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="FILE.onnx, FILE.pt2 (torch.export) or FILE.pt: weights",
     )
     made.add_argument("--model", metavar="NAME", help="teacher or student of a semi-supervised training (teacher)")
 
@@ -106,12 +110,11 @@ def run_export(arguments: argparse.Namespace) -> None:
     from tsal.inference import export_model, find_weights
 
     facts = export_model(find_weights(arguments.weights), arguments.out, arguments.model)
-    side = facts["input"]
-    print(
-        f"{arguments.out}: crops (N, 3, {side}, {side}) RGB in [0, 1] -> points (N, {facts['landmarks']}, 2) px of the "
-        f"crop, scores (N, {facts['landmarks']}); a crop is square, {facts['box_scale']:g} x the longer side of the "
-        "face's box"
-    )
+    side, landmarks = facts["input"], facts["landmarks"]
+    box_scale = f"{facts['box_scale']:g} x the longer side of a face's box"
+    print(f"{arguments.out}: {landmarks} landmarks of square crops of {side} px, {box_scale}")
+    if arguments.out.suffix != ".pt":
+        print(f"crops (N, 3, {side}, {side}) RGB in [0, 1] -> points (N, {landmarks}, 2) px, scores (N, {landmarks})")
 
 
 def run_predict(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,6 @@
-"""A trained detector as a file of its own: ONNX, or a ``torch.export`` program; from a crop to points and scores."""
+"""A trained detector as a file of its own: ONNX or a ``torch.export`` program, from a crop to points and scores; or its
+weights alone, small enough to ship.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from tsal.model import Detector
-from tsal.model_files import load_model
-from tsal.utils import ConfigError, replacing
+from tsal.model_files import default_model, load_model
+from tsal.utils import ConfigError, load_checkpoint, replacing
 
 OPSET = 18
-FORMATS = (".onnx", ".pt2")
+FORMATS = (".onnx", ".pt2", ".pt")
 
 
 class CropDetector(nn.Module):
@@ -33,12 +35,14 @@ class CropDetector(nn.Module):
 def export_model(weights: Path, out: Path, model: str | None = None) -> dict:
     """Write a detector, its decoding inside, with any number of crops a call.
 
-    The file also says what a caller must know: the crop's side (``input``), ``box_scale`` (side of the crop over the
-    longer side of the landmarks' tight box) and the landmark ``scheme``; ONNX keeps them as metadata, a program as the
-    extra file ``tsal.json``.
+    ONNX files and programs also say what a caller must know: the crop's side (``input``), ``box_scale`` (side of the
+    crop over the longer side of the landmarks' tight box) and the landmark ``scheme``; as metadata, or as the extra
+    file ``tsal.json``. A file of weights is read by ``Landmarker`` and ``load_model``; its convolutions are in half
+    precision.
 
     Args:
-        out: ``.onnx`` (needs the packages onnx and onnxscript) or ``.pt2``, a program for ``torch.export.load``.
+        out: ``.onnx`` (needs the packages onnx and onnxscript), ``.pt2``, a program for ``torch.export.load``, or
+            ``.pt``, weights.
         model: ``teacher`` or ``student`` of a semi-supervised training; by default the teacher, or the only one.
 
     Returns:
@@ -50,7 +54,7 @@ def export_model(weights: Path, out: Path, model: str | None = None) -> dict:
     """
     out = Path(out)
     if out.suffix not in FORMATS:
-        raise ConfigError(f"{out}: the output must be named {' or '.join(FORMATS)}")
+        raise ConfigError(f"{out}: the output must be named {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
     if not out.parent.is_dir():
         raise ConfigError(f"{out}: there is no folder {out.parent}")
     detector, config, scheme = load_model(weights, model)
@@ -65,12 +69,21 @@ def export_model(weights: Path, out: Path, model: str | None = None) -> dict:
     module, batch = CropDetector(detector).eval(), torch.export.Dim("crops", min=1)
     with warnings.catch_warnings(), replacing(out) as temporary:
         warnings.simplefilter("ignore")  # of deprecations inside the exporter
-        if out.suffix == ".pt2":
+        if out.suffix == ".pt":
+            _write_weights(load_checkpoint(Path(weights)), model, temporary)
+        elif out.suffix == ".pt2":
             program = torch.export.export(module, example, dynamic_shapes=({0: batch},))
             torch.export.save(program, temporary, extra_files={"tsal.json": json.dumps(facts)})
         else:
             _write_onnx(module, example, batch, temporary, facts)
     return facts
+
+
+def _write_weights(content: dict, model: str | None, path: Path) -> None:
+    """What batch normalisation has summed up stays float32: a variance may be out of half precision's range."""
+    name = model or default_model(list(content["models"]))
+    kept = {key: value.half() if value.ndim > 1 else value for key, value in content["models"][name].items()}
+    torch.save(content | {"models": {name: kept}}, path)
 
 
 def _write_onnx(module: nn.Module, example: tuple[Tensor], batch: torch.export.Dim, path: Path, facts: dict) -> None:

@@ -108,6 +108,29 @@ def measure(predict: Predict, images: Sequence[np.ndarray], truth: GroundTruth, 
     }
 
 
+def by_kind(predict: Predict, images: Sequence[np.ndarray], truth: GroundTruth) -> dict[str, float]:
+    """NME in % with labelled boxes, of the faces that are hard in one way, and of the others.
+
+    Turned: the third whose nose tip is most unequally far from the two ends of the outline. Dark and small: the quarter
+    of least mean grey level and of least box.
+    """
+    points = np.stack([predict(image, box)[0][1] for image, box in zip(images, truth.box)])
+    errors = 100 * face_nme(points, truth.points, truth.visible, truth.norm_px)
+    reach = [np.linalg.norm(truth.points[:, 30] - truth.points[:, end], axis=1) for end in (0, 16)]
+    grey = [
+        image[max(0, int(y1)) : int(y2) + 1, max(0, int(x1)) : int(x2) + 1].mean()
+        for image, (x1, y1, x2, y2) in zip(images, truth.box)
+    ]
+    hardness = {
+        "turned": (np.abs(np.log(reach[0] / reach[1])), 2 / 3),
+        "dark": (-np.array(grey), 3 / 4),
+        "small": (-(truth.box[:, 2] - truth.box[:, 0]), 3 / 4),
+    }
+    hard = {name: value > np.quantile(value, share) for name, (value, share) in hardness.items()}
+    found = {name: float(errors[rows].mean()) for name, rows in hard.items()}
+    return found | {"none of these": float(errors[~np.any(list(hard.values()), axis=0)].mean())}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     made = argparse.ArgumentParser(prog="python -m tsal.bench.anchors", description=__doc__)
     made.add_argument("--realdata", required=True, type=Path, metavar="DIR", help="folder of 300-W and YouTube Faces")
@@ -120,18 +143,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     methods = {weights.stem: ours(Landmarker(weights))}
     if other := dlib_predictor(root):
         methods["dlib, 68 points"] = other
-    rows = []
+    rows, kinds = [], []
     for name in LISTS:
         faces: list[Face] = [face for face in read_list(find_list(root, name), label=name) if face.annotation]
         truth = read_ground_truth(FaceStore(root, scheme, 96, 1.35, 0), faces, "ocular", scheme)
         images = [np.ascontiguousarray(read_image(root / face.image)[..., ::-1]) for face in faces]
         for method, predict in methods.items():
             rows.append({"list": name, "method": method} | measure(predict, images, truth))
-            print(rows[-1], flush=True)
+            kinds.append({"list": name, "method": method} | by_kind(predict, images, truth))
+            print(rows[-1], kinds[-1], flush=True)
     facts = {"weights": hashlib.sha256(weights.read_bytes()).hexdigest(), "machine": describe_environment()}
-    write_text(arguments.out, json.dumps(facts | {"rows": rows}, indent=1) + "\n")
+    write_text(arguments.out, json.dumps(facts | {"rows": rows, "kinds": kinds}, indent=1) + "\n")
+    write_text(arguments.out.with_suffix(".md"), _table(rows))
+    write_text(arguments.out.with_name(f"{arguments.out.stem}-kinds.md"), _table(kinds))
+
+
+def _table(rows: Sequence[dict]) -> str:
     cells = [[f"{value:.4g}" if isinstance(value, float) else value for value in row.values()] for row in rows]
-    write_text(arguments.out.with_suffix(".md"), markdown_table(list(rows[0]), cells))
+    return markdown_table(list(rows[0]), cells) + "\n"
 
 
 if __name__ == "__main__":

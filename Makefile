@@ -44,7 +44,7 @@ $(error RUN='$(RUN)': make cannot have a run's folder with spaces in its name (D
 endif
 
 # a setting that would be ignored is an error
-ignore_set := setup demo report one-step gallery test bench bench-gpu pretrain explore clean-run
+ignore_set := setup demo report one-step gallery test bench bench-gpu pretrain weights explore clean-run
 ifneq ($(and $(strip $(SET)),$(MAKECMDGOALS)),)
 ifeq ($(filter-out $(ignore_set),$(MAKECMDGOALS)),)
 $(error 'make $(MAKECMDGOALS)' does not use SET, which changes the settings of a run: 'make reproduce SET=...' first, with the other options as here)
@@ -58,7 +58,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo reproduce data tracker train pseudo evaluate figures report one-step gallery test bench bench-gpu bench-methods pretrain explore clean-run FORCE
+.PHONY: help setup demo reproduce data tracker train pseudo evaluate figures report one-step gallery test bench bench-gpu bench-methods pretrain weights explore clean-run FORCE
 
 help:
 	@echo "make setup       .venv from requirements.txt, and what the operating system must have"
@@ -74,6 +74,7 @@ help:
 	@echo "make bench       speed of loader, steps, predict and tracker here, in four minutes (TSAL_REALDATA=<folder>: real faces too)"
 	@echo "make bench-gpu   one GPU in eight minutes (ROOT=<folder>: a training on real faces too)"
 	@echo "make pretrain    the tracker that runs start from, made anew (tsal/weights/tracker.pt)"
+	@echo "make weights     the detector that ships, made anew from ROOT=<folder of real faces> (tsal/weights/face68.pt, docs/model-card.md)"
 	@echo "make clean-run   delete the run's folder"
 	@echo
 	@echo "PROFILE=$(PROFILE)   scale: demo (rendered faces), faces (your own), smoke, paper, or a YAML file"
@@ -206,6 +207,13 @@ pretrain: .venv/.done
 	$(PY) -m tsal data --profile pretrain --run outputs/pretrain
 	$(PY) -m tsal tracker --run outputs/pretrain
 	mkdir -p tsal/weights && cp outputs/pretrain/tracker/model.pt tsal/weights/tracker.pt
+
+# the detector that comes with the project, made anew from ROOT, the folder of 300-W and YouTube Faces (docs/model-card.md);
+# it continues where it was stopped
+weights: .venv/.done
+	$(PY) -m tsal bench-methods --profile face68 --budget 300w-1057-all --data realdata --root $(call quote,$(ROOT)) \
+		--methods mean-teacher-corrected --seeds 0 --runs outputs/face68 --out outputs/face68/results
+	$(PY) -m tsal export --weights outputs/face68/mean-teacher-corrected-s0/semi/model.pt --out tsal/weights/face68.pt
 
 explore: .venv/.done
 	JUPYTER_CONFIG_PATH='$(CURDIR)/tsal/explorer/jupyter'$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH} $(PY) -m jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/04_pseudo_labels.ipynb

@@ -47,7 +47,7 @@ def test_what_is_pinned_is_what_the_package_or_one_of_its_extras_needs():
     """Each package once: needed by a trained detector, by notebooks or by tests; and the pin is within the bounds."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    needed = [*project["dependencies"], *extras["notebooks"], *extras["test"]]
+    needed = [*project["dependencies"], *extras["notebooks"], *extras["export"], *extras["test"]]
     names = [re.match(r"[\w-]+", item).group() for item in needed]
     assert sorted(names) == [pin.partition("==")[0] for pin in pins()]
     assert names[: len(project["dependencies"])] == ["numpy", "opencv-python", "pyyaml", "torch"]

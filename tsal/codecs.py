@@ -135,8 +135,8 @@ def soft_argmax(weights: Tensor, stride: int, radius: int = 0) -> Tensor:
         x, y = (peak % width)[..., None, None], (peak // width)[..., None, None]
         near = ((grid[0] - x).abs() <= radius) & ((grid[1] - y).abs() <= radius)
         weights = weights * near
-    total = weights.sum((-2, -1)).clamp_min(1e-12)
-    cells = torch.einsum("nkhw,chw->nkc", weights, grid) / total[..., None]
+    flat = weights.flatten(-2)
+    cells = flat @ grid.flatten(1).T / flat.sum(-1, keepdim=True).clamp_min(1e-12)  # (N, K, 2)
     return cell_to_pixel(cells, stride)
 
 

@@ -46,12 +46,13 @@ class Detector(nn.Module):
         self.register_buffer("image_mean", torch.tensor(IMAGE_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("image_std", torch.tensor(IMAGE_STD).view(1, 3, 1, 1), persistent=False)
         if config.size == "light":
-            self.backbone = LightBackbone()
+            self.backbone = LightBackbone(config.width)
+            features = self.backbone.outputs
             self.stages = nn.ModuleList(
-                LightStage(64 + (landmarks + 1) * (i > 0), landmarks + 1) for i in range(config.stages)
+                LightStage(features, (landmarks + 1) * (i > 0), landmarks + 1) for i in range(config.stages)
             )
-            self.centre_head = LightHead(64, 1)
-            self.offset_head = LightHead(64, 2 * landmarks)
+            self.centre_head = LightHead(features, 1)
+            self.offset_head = LightHead(features, 2 * landmarks)
         else:
             self.backbone = Vgg16Backbone()
             self.stages = nn.ModuleList(cpm_stage(128, landmarks + 1, i > 0) for i in range(config.stages))
@@ -121,17 +122,22 @@ class Residual(nn.Module):
 
 
 class LightBackbone(nn.Module):
-    """Residual blocks down to stride 32 and a feature pyramid back to stride 8: (N, 64, S/8, S/8)."""
+    """Residual blocks down to stride 32 and a feature pyramid back to stride 8: (N, outputs, S/8, S/8).
 
-    widths = (16, 32, 64, 96, 128)
+    Args:
+        width: all numbers of channels over those of the default, rounded to multiples of 8.
+    """
 
-    def __init__(self):
+    def __init__(self, width: float = 1.0):
         super().__init__()
-        self.stem = _block(3, self.widths[0], 3, 2)
-        pairs = list(zip(self.widths, self.widths[1:]))
-        self.levels = nn.ModuleList(nn.Sequential(Residual(a, b, 2), Residual(b, b)) for a, b in pairs)
-        self.lateral = nn.ModuleList(nn.Conv2d(width, 64, 1) for width in self.widths[2:])
-        self.smooth = _block(64, 64)
+        widths = [max(8, 8 * round(channels * width / 8)) for channels in (16, 32, 64, 96, 128)]
+        self.outputs = widths[2]
+        self.stem = _block(3, widths[0], 3, 2)
+        self.levels = nn.ModuleList(
+            nn.Sequential(Residual(a, b, 2), Residual(b, b)) for a, b in zip(widths, widths[1:])
+        )
+        self.lateral = nn.ModuleList(nn.Conv2d(channels, self.outputs, 1) for channels in widths[2:])
+        self.smooth = _block(self.outputs, self.outputs)
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.stem(images)
@@ -147,13 +153,17 @@ class LightBackbone(nn.Module):
 
 
 class LightStage(nn.Sequential):
-    def __init__(self, inputs: int, outputs: int):
-        super().__init__(_block(inputs, 64), Residual(64, 64), nn.Conv2d(64, outputs, 1))
+    """Features, and what the stage before found (``more`` channels), -> heatmaps."""
+
+    def __init__(self, features: int, more: int, outputs: int):
+        super().__init__(
+            _block(features + more, features), Residual(features, features), nn.Conv2d(features, outputs, 1)
+        )
 
 
 class LightHead(nn.Sequential):
-    def __init__(self, inputs: int, outputs: int):
-        super().__init__(_block(inputs, 64), nn.Conv2d(64, outputs, 1))
+    def __init__(self, features: int, outputs: int):
+        super().__init__(_block(features, features), nn.Conv2d(features, outputs, 1))
 
 
 class Vgg16Backbone(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -21,6 +22,11 @@ def save_models(path: Path, models: dict[str, Detector], config: Config, fingerp
     save_checkpoint(path, {"config": config.to_dict(), "fingerprint": fingerprint, "models": weights})
 
 
+def default_model(names: Sequence[str]) -> str:
+    """The one of a file's models that is meant where none is named."""
+    return "teacher" if "teacher" in names else names[0]
+
+
 def load_model(
     path: Path, model: str | None = None, device: torch.device | str = "cpu"
 ) -> tuple[Detector, Config, Scheme]:
@@ -32,7 +38,7 @@ def load_model(
     if "models" not in content or "config" not in content:
         raise InputError(f"{path}: holds no trained detector (a run's <method>/model.pt does)")
     names = list(content["models"])
-    model = model or ("teacher" if "teacher" in names else names[0])
+    model = model or default_model(names)
     if model not in names:
         raise InputError(f"{path}: has no model {model!r}; it holds {', '.join(names)}")
     # the file holds every weight: what they once started from need not be there

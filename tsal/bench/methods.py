@@ -37,6 +37,7 @@ BEFORE = {  # results that do not name these settings are of before there were a
     "tsal.trust": 0,
     "tsal.agreement_weight": 0,
     "tracker.iterations": [1],
+    "model.width": 1.0,
 }
 Configure = Callable[[str], Config]  # a method's name -> its config, of the bench's first seed
 

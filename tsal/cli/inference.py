@@ -1,4 +1,4 @@
-"""``python -m tsal predict``, ``track`` and ``demo``: a trained model on images, lists and videos."""
+"""``python -m tsal predict``, ``track``, ``demo`` and ``export``: a trained model on images, lists and videos."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ def add_inference(command: Callable[..., argparse.ArgumentParser]) -> None:
     add_track(command("track", text, run_track, TRACK_NOTES))
     text = "show the trained detector on INPUT, or on a photograph and a rendered clip; under a minute"
     add_demo(command("demo", text, run_demo, DEMO_NOTES))
+    add_export(command("export", "a trained detector as ONNX, or as a program of torch.export", run_export))
 
 
 def add_predict(made: argparse.ArgumentParser) -> None:
@@ -101,6 +102,29 @@ def add_track(made: argparse.ArgumentParser) -> None:
     add_finder(made)
     add_face_model(made)
     made.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+
+
+def add_export(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--weights", type=Path, metavar="W", help=WEIGHTS)
+    made.add_argument(
+        "--out",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="FILE.onnx, FILE.pt2 (torch.export) or FILE.pt: weights",
+    )
+    made.add_argument("--model", metavar="NAME", help="teacher or student of a semi-supervised training (teacher)")
+
+
+def run_export(arguments: argparse.Namespace) -> None:
+    from tsal.inference import export_model, find_weights
+
+    facts = export_model(find_weights(arguments.weights), arguments.out, arguments.model)
+    side, landmarks = facts["input"], facts["landmarks"]
+    box_scale = f"{facts['box_scale']:g} x the longer side of a face's box"
+    print(f"{arguments.out}: {landmarks} landmarks of square crops of {side} px, {box_scale}")
+    if arguments.out.suffix != ".pt":
+        print(f"crops (N, 3, {side}, {side}) RGB in [0, 1] -> points (N, {landmarks}, 2) px, scores (N, {landmarks})")
 
 
 def run_predict(arguments: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # type checkers do not see through lazy names
 __getattr__, __dir__, __all__ = exports(
     __name__,
     demo="run_demo",
+    export="export_model",
     landmarker="FaceLandmarks Frame Landmarker",
     predict="predict_images predict_list",
     steadying="Steadier steady steady_tracks",

@@ -1,0 +1,108 @@
+"""An exported detector gives the detector's points, for any number of crops, in the programs that read it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+
+import cv2
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from toys import config
+
+from tsal.cli.commands import main
+from tsal.inference import export
+from tsal.inference.export import export_model
+from tsal.model import Detector
+from tsal.model_files import save_models
+
+SIDE = 64
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """An untrained teacher and student of 68 landmarks."""
+    torch.manual_seed(0)
+    settings = config(f"model.input={SIDE}")
+    path = tmp_path_factory.mktemp("weights") / "model.pt"
+    save_models(path, {name: Detector(68, settings.model) for name in ("teacher", "student")}, settings, {})
+    return path
+
+
+@pytest.fixture(scope="module")
+def onnx_file(weights, tmp_path_factory):
+    path = tmp_path_factory.mktemp("onnx") / "student.onnx"
+    export_model(weights, path, "student")
+    return path
+
+
+@pytest.fixture(scope="module")
+def crops():
+    return np.random.default_rng(0).random((3, 3, SIDE, SIDE), dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def expected(weights, crops):
+    """Points and scores of the student, in PyTorch."""
+    detector = export.load_model(weights, "student")[0]
+    with torch.no_grad():
+        return [values.numpy() for values in detector.heatmap(detector(torch.from_numpy(crops)))]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_onnxruntime_gives_the_detector_s_points(onnx_file, crops, expected, count):
+    session = onnxruntime.InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
+    points, scores = session.run(None, {"crops": crops[:count]})
+    np.testing.assert_allclose(points, expected[0][:count], atol=1e-3)
+    np.testing.assert_allclose(scores, expected[1][:count], atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_opencv_gives_the_detector_s_points(onnx_file, crops, expected, count):
+    net = cv2.dnn.readNetFromONNX(str(onnx_file))
+    net.setInput(crops[:count], "crops")
+    points, scores = net.forward(["points", "scores"])
+    np.testing.assert_allclose(points, expected[0][:count], atol=1e-3)
+    np.testing.assert_allclose(scores, expected[1][:count], atol=1e-5)
+
+
+def test_a_file_says_how_crops_are_cut(onnx_file):
+    facts = onnxruntime.InferenceSession(onnx_file).get_modelmeta().custom_metadata_map
+    assert facts == {"input": str(SIDE), "box_scale": "1.35", "scheme": "68", "landmarks": "68"}
+
+
+def test_a_program_gives_the_detector_s_points_and_says_how_crops_are_cut(weights, crops, expected, tmp_path):
+    export_model(weights, tmp_path / "student.pt2", "student")
+    facts = {"tsal.json": ""}
+    program = torch.export.load(tmp_path / "student.pt2", extra_files=facts).module()
+    for count in (1, 3):
+        with torch.no_grad():
+            points, _ = program(torch.from_numpy(crops[:count]))
+        np.testing.assert_allclose(points.numpy(), expected[0][:count], atol=1e-4)
+    assert json.loads(facts["tsal.json"])["box_scale"] == 1.35
+
+
+def test_a_file_of_weights_holds_one_model_in_half_the_size_and_gives_its_points(weights, crops, expected, tmp_path):
+    export_model(weights, tmp_path / "student.pt", "student")
+    assert list(torch.load(tmp_path / "student.pt", weights_only=True)["models"]) == ["student"]
+    assert (tmp_path / "student.pt").stat().st_size < 0.27 * weights.stat().st_size  # of two models
+    detector = export.load_model(tmp_path / "student.pt")[0]
+    assert {value.dtype for value in detector.parameters()} == {torch.float32}
+    with torch.no_grad():
+        points, _ = detector.heatmap(detector(torch.from_numpy(crops)))
+    np.testing.assert_allclose(points.numpy(), expected[0], atol=0.05)
+
+
+def test_other_outputs_and_missing_packages_are_one_line(weights, tmp_path, capsys, monkeypatch):
+    def stopped(out) -> str:
+        assert main(["export", "--weights", str(weights), "--out", str(out)]) == 2
+        return capsys.readouterr().err
+
+    assert "must be named .onnx, .pt2 or .pt" in stopped(tmp_path / "model.pb")
+    assert "there is no folder" in stopped(tmp_path / "none" / "model.onnx")
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "onnxscript" else find(name, *a))
+    assert "ONNX needs onnxscript: pip install" in stopped(tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,167 @@
+"""A trained detector beside dlib's 68-point predictor, with labelled boxes, moved ones, and faces that are found.
+
+``python -m tsal.bench.anchors --realdata DIR`` prints one Markdown table and keeps it with its numbers. dlib takes part
+where it can be imported (packages dlib-bin and face_recognition_models, which holds its predictor); it saw photographs
+of 300-W in its training, the validation list's perhaps among them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tsal.data import Face, FaceStore, find_list, read_image, read_list
+from tsal.evaluation import GroundTruth, auc, face_nme, failure_rate, read_ground_truth
+from tsal.faces import iou
+from tsal.inference import Landmarker, find_weights
+from tsal.schemes import get_scheme
+from tsal.utils import describe_environment, markdown_table, write_text
+
+LISTS = ("semi/300W.val-150.GTB", "YTF.val.GTB")
+CALIBRATION = "semi/300W.labelled-1057.GTB"  # where dlib's boxes are compared with the landmarks' boxes
+FOUND = 0.5  # IoU with the labelled box from which a face counts as found
+MOVED = 0.1  # of the longer side of a box, in a random direction
+THRESHOLD = 0.08
+Points = "np.ndarray"  # (K, 2) px
+Predict = Callable[[np.ndarray, "np.ndarray | None"], "list[tuple[np.ndarray, Points]]"]
+
+
+def ours(landmarker: Landmarker) -> Predict:
+    """RGB image and a box, or None to find faces -> (box, points) of each face."""
+    return lambda image, box: [(face.box, face.points) for face in landmarker(image, box)]
+
+
+def dlib_predictor(root: Path) -> Predict | None:
+    """The same for dlib: boxes of its own detector, or a labelled box moved and scaled to where that would put it."""
+    try:
+        import dlib
+        from face_recognition_models import pose_predictor_model_location
+    except ImportError:
+        return None
+    detector, predictor = dlib.get_frontal_face_detector(), dlib.shape_predictor(pose_predictor_model_location())
+
+    def edges(rectangle) -> np.ndarray:
+        return np.array([rectangle.left(), rectangle.top(), rectangle.right(), rectangle.bottom()], float)
+
+    def to_dlib() -> tuple[np.ndarray, float]:
+        """Shift of the centre and side of dlib's boxes, in longer sides of the landmarks' boxes: medians."""
+        shifts, sides = [], []
+        for face in read_list(find_list(root, CALIBRATION), label=CALIBRATION)[::4]:
+            box = np.array(face.box)
+            long = max(box[2] - box[0], box[3] - box[1])
+            for found in map(edges, detector(read_image(root / face.image)[..., ::-1].copy(), 1)):
+                if iou(found, box) > FOUND:
+                    shifts.append(((found[:2] + found[2:]) - (box[:2] + box[2:])) / 2 / long)
+                    sides.append((found[2] - found[0]) / long)
+        return np.median(shifts, 0), float(np.median(sides))
+
+    shift, side = to_dlib()
+
+    def predict(image: np.ndarray, box: np.ndarray | None) -> list[tuple[np.ndarray, Points]]:
+        if box is None:
+            rectangles = list(detector(image, 1))
+        else:
+            long = max(box[2] - box[0], box[3] - box[1])
+            x, y = (box[:2] + box[2:]) / 2 + shift * long
+            half = side * long / 2
+            rectangles = [dlib.rectangle(*(round(value) for value in (x - half, y - half, x + half, y + half)))]
+        shapes = [predictor(image, rectangle) for rectangle in rectangles]
+        points = [np.array([[part.x, part.y] for part in shape.parts()], float) for shape in shapes]
+        return [(np.concatenate([each.min(0), each.max(0)]), each) for each in points]
+
+    return predict
+
+
+def measure(predict: Predict, images: Sequence[np.ndarray], truth: GroundTruth, seed: int = 0) -> dict[str, float]:
+    """Errors in % of the outer eye-corner distance: labelled boxes, moved boxes, and faces that are found."""
+    box = truth.box
+    side = np.maximum(box[:, 2] - box[:, 0], box[:, 3] - box[:, 1])[:, None]
+    angle = np.random.default_rng(seed).uniform(0, 2 * np.pi, len(box))
+    moved = box + MOVED * side * np.tile(np.stack([np.cos(angle), np.sin(angle)], 1), 2)
+
+    def errors(boxes: np.ndarray) -> np.ndarray:
+        points = np.stack([predict(image, each)[0][1] for image, each in zip(images, boxes)])
+        return face_nme(points, truth.points, truth.visible, truth.norm_px)
+
+    given = errors(box)
+    found = np.full(len(box), np.nan)
+    for row, image in enumerate(images):
+        faces = predict(image, None)
+        best = max(faces, key=lambda face: iou(face[0], box[row]), default=None)
+        if best is not None and iou(best[0], box[row]) > FOUND:
+            values = (best[1][None], truth.points[row][None], truth.visible[row][None], truth.norm_px[row][None])
+            found[row] = face_nme(*values)[0]
+    there = ~np.isnan(found)
+    return {
+        "NME %": 100 * float(given.mean()),
+        "AUC@0.08": auc(given, THRESHOLD),
+        "FR@0.08": failure_rate(given, THRESHOLD),
+        "NME %, boxes moved": 100 * float(errors(moved).mean()),
+        "found %": 100 * float(there.mean()),
+        "NME % of those, found boxes": 100 * float(found[there].mean()),
+        "NME % of those, labelled boxes": 100 * float(given[there].mean()),
+    }
+
+
+def by_kind(predict: Predict, images: Sequence[np.ndarray], truth: GroundTruth) -> dict[str, float]:
+    """NME in % with labelled boxes, of the faces that are hard in one way, and of the others.
+
+    Turned: the third whose nose tip is most unequally far from the two ends of the outline. Dark and small: the quarter
+    of least mean grey level and of least box.
+    """
+    points = np.stack([predict(image, box)[0][1] for image, box in zip(images, truth.box)])
+    errors = 100 * face_nme(points, truth.points, truth.visible, truth.norm_px)
+    reach = [np.linalg.norm(truth.points[:, 30] - truth.points[:, end], axis=1) for end in (0, 16)]
+    grey = [
+        image[max(0, int(y1)) : int(y2) + 1, max(0, int(x1)) : int(x2) + 1].mean()
+        for image, (x1, y1, x2, y2) in zip(images, truth.box)
+    ]
+    hardness = {
+        "turned": (np.abs(np.log(reach[0] / reach[1])), 2 / 3),
+        "dark": (-np.array(grey), 3 / 4),
+        "small": (-(truth.box[:, 2] - truth.box[:, 0]), 3 / 4),
+    }
+    hard = {name: value > np.quantile(value, share) for name, (value, share) in hardness.items()}
+    found = {name: float(errors[rows].mean()) for name, rows in hard.items()}
+    return found | {"none of these": float(errors[~np.any(list(hard.values()), axis=0)].mean())}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    made = argparse.ArgumentParser(prog="python -m tsal.bench.anchors", description=__doc__)
+    made.add_argument("--realdata", required=True, type=Path, metavar="DIR", help="folder of 300-W and YouTube Faces")
+    made.add_argument("--weights", type=Path, metavar="W", help="a trained detector (the one that ships)")
+    made.add_argument(
+        "--out", type=Path, default=Path("docs/results/anchors.json"), metavar="FILE", help="(%(default)s)"
+    )
+    arguments = made.parse_args(argv)
+    root, weights, scheme = arguments.realdata, find_weights(arguments.weights), get_scheme("68")
+    methods = {weights.stem: ours(Landmarker(weights))}
+    if other := dlib_predictor(root):
+        methods["dlib, 68 points"] = other
+    rows, kinds = [], []
+    for name in LISTS:
+        faces: list[Face] = [face for face in read_list(find_list(root, name), label=name) if face.annotation]
+        truth = read_ground_truth(FaceStore(root, scheme, 96, 1.35, 0), faces, "ocular", scheme)
+        images = [np.ascontiguousarray(read_image(root / face.image)[..., ::-1]) for face in faces]
+        for method, predict in methods.items():
+            rows.append({"list": name, "method": method} | measure(predict, images, truth))
+            kinds.append({"list": name, "method": method} | by_kind(predict, images, truth))
+            print(rows[-1], kinds[-1], flush=True)
+    facts = {"weights": hashlib.sha256(weights.read_bytes()).hexdigest(), "machine": describe_environment()}
+    write_text(arguments.out, json.dumps(facts | {"rows": rows, "kinds": kinds}, indent=1) + "\n")
+    write_text(arguments.out.with_suffix(".md"), _table(rows))
+    write_text(arguments.out.with_name(f"{arguments.out.stem}-kinds.md"), _table(kinds))
+
+
+def _table(rows: Sequence[dict]) -> str:
+    cells = [[f"{value:.4g}" if isinstance(value, float) else value for value in row.values()] for row in rows]
+    return markdown_table(list(rows[0]), cells) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""A trained detector as a file of its own: ONNX or a ``torch.export`` program, from a crop to points and scores; or its
+weights alone, small enough to ship.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tsal.model import Detector
+from tsal.model_files import default_model, load_model
+from tsal.utils import ConfigError, load_checkpoint, replacing
+
+OPSET = 18
+FORMATS = (".onnx", ".pt2", ".pt")
+
+
+class CropDetector(nn.Module):
+    """Crops (N, 3, S, S) float32 RGB in [0, 1] -> points (N, K, 2) px of the crop and scores (N, K) in [0, 1]."""
+
+    def __init__(self, detector: Detector):
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        return self.detector.heatmap(self.detector(crops))
+
+
+def export_model(weights: Path, out: Path, model: str | None = None) -> dict:
+    """Write a detector, its decoding inside, with any number of crops a call.
+
+    ONNX files and programs also say what a caller must know: the crop's side (``input``), ``box_scale`` (side of the
+    crop over the longer side of the landmarks' tight box) and the landmark ``scheme``; as metadata, or as the extra
+    file ``tsal.json``. A file of weights is read by ``Landmarker`` and ``load_model``; its convolutions are in half
+    precision.
+
+    Args:
+        out: ``.onnx`` (needs the packages onnx and onnxscript), ``.pt2``, a program for ``torch.export.load``, or
+            ``.pt``, weights.
+        model: ``teacher`` or ``student`` of a semi-supervised training; by default the teacher, or the only one.
+
+    Returns:
+        What the file says.
+
+    Raises:
+        ConfigError: another suffix, no such folder, or a package that is missing.
+        InputError: the weights cannot be read.
+    """
+    out = Path(out)
+    if out.suffix not in FORMATS:
+        raise ConfigError(f"{out}: the output must be named {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+    if not out.parent.is_dir():
+        raise ConfigError(f"{out}: there is no folder {out.parent}")
+    detector, config, scheme = load_model(weights, model)
+    facts = {
+        "input": config.model.input,
+        "box_scale": config.augment.box_scale,
+        "scheme": scheme.name,
+        "landmarks": scheme.points,
+    }
+    # two crops: of one, a number of crops is taken for a constant
+    example = (torch.zeros(2, 3, config.model.input, config.model.input),)
+    module, batch = CropDetector(detector).eval(), torch.export.Dim("crops", min=1)
+    with warnings.catch_warnings(), replacing(out) as temporary:
+        warnings.simplefilter("ignore")  # of deprecations inside the exporter
+        if out.suffix == ".pt":
+            _write_weights(load_checkpoint(Path(weights)), model, temporary)
+        elif out.suffix == ".pt2":
+            program = torch.export.export(module, example, dynamic_shapes=({0: batch},))
+            torch.export.save(program, temporary, extra_files={"tsal.json": json.dumps(facts)})
+        else:
+            _write_onnx(module, example, batch, temporary, facts)
+    return facts
+
+
+def _write_weights(content: dict, model: str | None, path: Path) -> None:
+    """What batch normalisation has summed up stays float32: a variance may be out of half precision's range."""
+    name = model or default_model(list(content["models"]))
+    kept = {key: value.half() if value.ndim > 1 else value for key, value in content["models"][name].items()}
+    torch.save(content | {"models": {name: kept}}, path)
+
+
+def _write_onnx(module: nn.Module, example: tuple[Tensor], batch: torch.export.Dim, path: Path, facts: dict) -> None:
+    missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"ONNX needs {' and '.join(missing)}: pip install 'tsal[export]'; or export to .pt2")
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    program = torch.onnx.export(
+        module,
+        example,
+        dynamo=True,
+        verbose=False,
+        opset_version=OPSET,
+        input_names=["crops"],
+        output_names=["points", "scores"],
+        dynamic_shapes=({0: batch},),
+        external_data=False,
+    )
+    program.model.metadata_props.update({name: str(value) for name, value in facts.items()})
+    program.save(path, external_data=False)

@@ -54,7 +54,7 @@ def dlib_predictor(root: Path) -> Predict | None:
         for face in read_list(find_list(root, CALIBRATION), label=CALIBRATION)[::4]:
             box = np.array(face.box)
             long = max(box[2] - box[0], box[3] - box[1])
-            for found in map(edges, detector(read_image(root / face.image)[..., ::-1].copy(), 1)):
+            for found in map(edges, detector(read_image(root / face.image), 1)):
                 if iou(found, box) > FOUND:
                     shifts.append(((found[:2] + found[2:]) - (box[:2] + box[2:])) / 2 / long)
                     sides.append((found[2] - found[0]) / long)
@@ -147,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in LISTS:
         faces: list[Face] = [face for face in read_list(find_list(root, name), label=name) if face.annotation]
         truth = read_ground_truth(FaceStore(root, scheme, 96, 1.35, 0), faces, "ocular", scheme)
-        images = [np.ascontiguousarray(read_image(root / face.image)[..., ::-1]) for face in faces]
+        images = [read_image(root / face.image) for face in faces]
         for method, predict in methods.items():
             rows.append({"list": name, "method": method} | measure(predict, images, truth))
             kinds.append({"list": name, "method": method} | by_kind(predict, images, truth))

@@ -295,3 +295,10 @@ def test_found_faces_have_nearly_the_error_of_labelled_boxes(realdata):
     assert len(errors) > 0.8 * len(faces)
     labelled, found = 100 * np.mean(errors, axis=0)
     assert labelled < 5.5 and found < labelled + 0.25
+
+
+def test_flip_averages_a_face_with_its_mirror_image(answers, weights):
+    landmarker = Landmarker(weights, flip=True)
+    face = landmarker(picture(), BOX)[0]
+    mirrored = answers[list(landmarker.scheme.flip)] * [-1, 1] + [63, 0]  # a crop of 64 px
+    np.testing.assert_allclose(face.points, of_crop((answers + mirrored) / 2, BOX), atol=1e-3)

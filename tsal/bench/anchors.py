@@ -140,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     arguments = made.parse_args(argv)
     root, weights, scheme = arguments.realdata, find_weights(arguments.weights), get_scheme("68")
-    methods = {weights.stem: ours(Landmarker(weights))}
+    methods = {weights.stem: ours(Landmarker(weights)), f"{weights.stem}, flip": ours(Landmarker(weights, flip=True))}
     if other := dlib_predictor(root):
         methods["dlib, 68 points"] = other
     rows, kinds = [], []

@@ -21,7 +21,7 @@ OPSET = 18
 FORMATS = (".onnx", ".pt2", ".pt")
 
 
-class CropDetector(nn.Module):
+class ExportedDetector(nn.Module):
     """Crops (N, 3, S, S) float32 RGB in [0, 1] -> points (N, K, 2) px of the crop and scores (N, K) in [0, 1]."""
 
     def __init__(self, detector: Detector):
@@ -66,7 +66,7 @@ def export_model(weights: Path, out: Path, model: str | None = None) -> dict:
     }
     # two crops: of one, a number of crops is taken for a constant
     example = (torch.zeros(2, 3, config.model.input, config.model.input),)
-    module, batch = CropDetector(detector).eval(), torch.export.Dim("crops", min=1)
+    module, batch = ExportedDetector(detector).eval(), torch.export.Dim("crops", min=1)
     with warnings.catch_warnings(), replacing(out) as temporary:
         warnings.simplefilter("ignore")  # of deprecations inside the exporter
         if out.suffix == ".pt":

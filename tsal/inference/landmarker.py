@@ -57,6 +57,8 @@ class Landmarker:
         finder: RGB uint8 image (H, W, 3) -> boxes (N, 4) px, tight around the landmarks; by default OpenCV's cascades.
         min_face: smallest face that the cascades look for, over the image's shorter side.
         batch: faces of a forward pass.
+        flip: detect in each face's mirror image too, and average: a little less error (docs/model-card.md), twice the
+            time.
 
     Raises:
         InputError: what is wrong with the weights or the options.
@@ -71,6 +73,7 @@ class Landmarker:
         finder: Finder | None = None,
         min_face: float = MIN_FACE,
         batch: int = 32,
+        flip: bool = False,
     ):
         from tsal.inference.crop_detector import CropDetector  # imports torch
 
@@ -78,7 +81,7 @@ class Landmarker:
             raise ConfigError(f"min_face = {min_face:g}: want a share of the image's shorter side, from 0.02 to 1")
         if batch < 1:
             raise ConfigError(f"batch = {batch}: want 1 or more")
-        self._detector = CropDetector(find_weights(weights), model, device, batch)
+        self._detector = CropDetector(find_weights(weights), model, device, batch, flip)
         self._finder, self._min_face = finder, min_face
         self.scheme = self._detector.scheme
 

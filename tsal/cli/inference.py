@@ -61,6 +61,7 @@ def add_predict(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--min-face", type=float, metavar="S", help="smallest face to find over the image's shorter side (0.1)"
     )
+    add_face_model(made)
     made.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
     group = made.add_argument_group("a list of faces with boxes, instead of images")
     group.add_argument(
@@ -147,6 +148,7 @@ def run_predict(arguments: argparse.Namespace) -> None:
         model=arguments.model,
         device=arguments.device,
         min_face=MIN_FACE if arguments.min_face is None else arguments.min_face,
+        finder=make_finder(arguments),
     )
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
@@ -167,7 +169,8 @@ def _check_predict(arguments: argparse.Namespace) -> None:
         raise InputError("say what is wanted: --out OUT.csv (.json, .npz), --draw DIR, or both")
     if arguments.list and not (arguments.root and arguments.out):
         raise InputError("--list wants --root DIR and --out OUT")
-    form, others = ("images", ("list", "root", "source")) if arguments.images else ("--list", ("draw", "min_face"))
+    of_images, of_lists = ("draw", "min_face", "finder", "finder_model"), ("list", "root", "source")
+    form, others = ("images", of_lists) if arguments.images else ("--list", of_images)
     if wrong := [f"--{name.replace('_', '-')}" for name in others if getattr(arguments, name) is not None]:
         raise InputError(f"{', '.join(wrong)} would be ignored beside {form}: leave it out")
 

@@ -14,7 +14,7 @@ import numpy as np
 from tsal.data import IMAGE_SUFFIXES, Face, FaceLists, check_files, find_list, read_image, read_list
 from tsal.evaluation import DETECTION_SOURCES, predict
 from tsal.faces import MIN_FACE
-from tsal.inference.landmarker import Landmarker
+from tsal.inference.landmarker import Finder, Landmarker
 from tsal.inference.tables import LandmarkTable, check_name, draw_table, drawing_paths, write_table
 from tsal.model_files import load_model
 from tsal.run import Run
@@ -74,6 +74,7 @@ def predict_images(
     model: str | None = None,
     device: str = "auto",
     min_face: float = MIN_FACE,
+    finder: Finder | None = None,
     progress: bool = True,
 ) -> tuple[LandmarkTable, list[str]]:
     """Find the faces of images and their landmarks; write a table, drawings, or both.
@@ -83,6 +84,7 @@ def predict_images(
         out: gets the table (.csv, .json or .npz).
         drawings: folder that gets every image with its landmarks drawn on it.
         min_face: smallest face that is looked for, over the image's shorter side.
+        finder: another finder than the Haar cascades, such as :class:`tsal.faces.YuNet`.
 
     Returns:
         The table, and one line for each image of a folder that cannot be read: it is left out.
@@ -92,7 +94,7 @@ def predict_images(
     """
     if out is not None:
         check_name(out)
-    landmarker = Landmarker(weights, model, device=device, min_face=min_face)
+    landmarker = Landmarker(weights, model, device=device, min_face=min_face, finder=finder)
     images = find_images(inputs)
     base = next((folder for folder in inputs if folder.is_dir()), None)
     places = {} if drawings is None else drawing_paths([str(path) for path in images], drawings, base)

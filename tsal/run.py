@@ -39,8 +39,9 @@ class Run:
         """A run with ``config`` resolved: written to the folder, with versions and commit."""
         run = Run(REPOSITORY / folder, config)
         _ = run.scheme, run.device  # a wrong name raises before anything is written
-        # of other data, perhaps: a run is not ready before it is checked
-        (run.folder / "manifest.json").unlink(missing_ok=True)
+        # of other data or another scheme, perhaps: a run is not ready before it is checked
+        for name in ("manifest.json", "scheme.json"):
+            (run.folder / name).unlink(missing_ok=True)
         config.save(run.folder / "config.json")
         write_text(run.folder / "scheme.json", json.dumps(run.scheme.to_dict(), indent=1) + "\n")
         write_text(run.folder / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")

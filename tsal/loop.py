@@ -187,8 +187,13 @@ def seed_everything(seed: int) -> None:
 
 
 def is_done(path: Path, fingerprint: dict) -> bool:
-    """Whether a training's result is there, and was made from the same settings, data and code."""
-    return path.exists() and load_checkpoint(path).get("fingerprint") == fingerprint
+    """Whether a training's result is there, and was made from the same settings, data and code; what resuming needed,
+    which a process that was killed at the very end left, is then removed.
+    """
+    done = path.exists() and load_checkpoint(path).get("fingerprint") == fingerprint
+    if done and rank() == 0:
+        path.with_name("last.pt").unlink(missing_ok=True)
+    return done
 
 
 def record_time(folder: Path, steps: int, seconds: float) -> None:

@@ -12,7 +12,7 @@ from tsal.guard import read_alarms
 
 def find_alarms(history: pd.DataFrame) -> list[str]:
     """:func:`tsal.alarms.find_alarms` of a table (a row for every few steps, ``step`` among its columns)."""
-    return alarms.find_alarms(history.to_dict("records"))
+    return alarms.find_alarms(history.astype(float).to_dict("records"))
 
 
 def training_alarms(folder: Path) -> list[str]:

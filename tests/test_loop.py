@@ -44,7 +44,7 @@ def train_line(
 ):
     """A line that is fitted to nought -> net, history, fractions of the steps taken.
 
-    ``break_at``: numbers of steps whose gradient is infinite; ``loss``: instead of its own; ``on``: called at each step.
+    ``break_at``: steps whose gradient is infinite; ``loss``: instead of its own; ``on``: called with each step.
     """
     torch.manual_seed(0)
     net = nn.Linear(3, 1).to(device)

@@ -345,6 +345,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"failed: {describe_os_error(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
-        print(f"\nstopped: {stop or 'the same command goes on from the last checkpoint'}", file=sys.stderr)
+        print(f"\nstopped: {str(stop) or 'the same command goes on from the last checkpoint'}", file=sys.stderr)
         return getattr(stop, "status", 130)
     return 0

@@ -15,10 +15,13 @@ def save_checkpoint(path: Path, content: dict) -> None:
     """Tensors and plain types, written whole or not at all, and on the disk once this returns.
 
     Raises:
-        OSError: as of any other file (a full disk, no right to write); by a path torch raises errors of its own.
+        OSError: as of any other file: a full disk, no right to write.
     """
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        torch.save(content, file)
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # of the file that is now too short, which says nothing of why
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
         file.flush()
         os.fsync(file.fileno())  # else a machine that stops keeps the name of a file without its content
 

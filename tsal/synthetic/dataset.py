@@ -21,7 +21,7 @@ from tsal.data import write_points
 from tsal.synthetic.drawing import Buffer, expose, ground_truth_flow, is_hidden, rasterise, shade, surface_tracks
 from tsal.synthetic.mesh import landmarks
 from tsal.synthetic.scene import Scene, draw_scene, drift
-from tsal.utils import lock_folder, remove_unfinished
+from tsal.utils import lock_folder, read_arrays, remove_unfinished
 
 VERSION = 3  # of the renderer: raise it when its output changes
 TRUTH = ("points", "visible", "tracks", "tracks_visible")  # what a clip's file of ground truth holds
@@ -133,8 +133,7 @@ def _name(split: str, index: int) -> str:
 
 def load_ground_truth(path) -> dict[str, np.ndarray]:
     """The truth of one clip: the arrays ``TRUTH`` of :class:`RenderedClip`."""
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    return read_arrays(path)
 
 
 def render_dataset(root: Path, settings: RenderConfig, *, workers: int | None = None, progress: bool = True) -> dict:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
+
+from tsal.utils.errors import InputError
 
 
 @contextmanager
@@ -63,5 +67,13 @@ def write_arrays(path: Path, /, **arrays: np.ndarray) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    """The arrays of an .npz by name; never executes what the file holds.
+
+    Raises:
+        InputError: the file is damaged, or holds other things than arrays of plain types.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, AttributeError, EOFError, zlib.error, BadZipFile) as error:
+        raise InputError(f"{path}: not readable arrays ({str(error).splitlines()[0]}); make it again") from None

@@ -44,7 +44,7 @@ $(error RUN='$(RUN)': make cannot have a run's folder with spaces in its name (D
 endif
 
 # a setting that would be ignored is an error
-ignore_set := setup demo report one-step gallery test bench bench-gpu pretrain weights explore clean-run
+ignore_set := setup demo report one-step gallery test faults soak audit bench bench-gpu pretrain weights explore clean-run
 ifneq ($(and $(strip $(SET)),$(MAKECMDGOALS)),)
 ifeq ($(filter-out $(ignore_set),$(MAKECMDGOALS)),)
 $(error 'make $(MAKECMDGOALS)' does not use SET, which changes the settings of a run: 'make reproduce SET=...' first, with the other options as here)
@@ -58,7 +58,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo reproduce data tracker train pseudo evaluate figures report one-step gallery test bench bench-gpu bench-methods pretrain weights explore clean-run FORCE
+.PHONY: help setup demo reproduce data tracker train pseudo evaluate figures report one-step gallery test faults soak audit bench bench-gpu bench-methods pretrain weights explore clean-run FORCE
 
 help:
 	@echo "make setup       .venv from requirements.txt, and what the operating system must have"
@@ -70,6 +70,9 @@ help:
 	@echo "make one-step    notebook 00 on a trained run: one step of the method by hand"
 	@echo "make gallery     a run's executed notebooks as HTML in outputs/gallery; PUBLISH=<folder>: six of its figures there"
 	@echo "make test        every test"
+	@echo "make faults      25 runs killed at seeded moments (KILLS=), each started again and compared with one left alone: half an hour"
+	@echo "make soak        two hours (SOAK= seconds) of small steps: does memory, do files or handles grow?"
+	@echo "make audit       known faults of the pinned packages, by pip-audit where it is installed"
 	@echo "make bench-methods   compare METHODS (configs/methods) over SEEDS, JOBS (or -j) at a time, LAUNCHER=local|slurm|ray; results in outputs/methods, or OUT=<folder>"
 	@echo "make bench       speed of loader, steps, predict and tracker here, in four minutes (TSAL_REALDATA=<folder>: real faces too)"
 	@echo "make bench-gpu   one GPU in eight minutes (ROOT=<folder>: a training on real faces too)"
@@ -188,6 +191,19 @@ test: .venv/.done
 	$(PY) -m ruff check --quiet .
 	$(PY) -m ruff format --check --quiet .
 	$(PY) -m pytest -q
+
+# docs/faults.md has what they found
+KILLS ?= 25
+SOAK ?= 7200
+faults: .venv/.done
+	OMP_NUM_THREADS=1 TSAL_KILLS=$(KILLS) $(PY) -m pytest -q -s tests/test_resume.py
+
+soak: .venv/.done
+	OMP_NUM_THREADS=1 TSAL_SOAK=$(SOAK) $(PY) -m pytest -q -s tests/test_soak.py
+
+audit: .venv/.done
+	@command -v pip-audit >/dev/null || { echo "error: pip-audit is not installed: pipx install pip-audit" >&2; exit 2; }
+	pip-audit --requirement requirements.txt
 
 bench: .venv/.done
 	$(PY) -m tsal bench

@@ -14,8 +14,8 @@ from tsal.utils.paths import PACKAGE, REPOSITORY
 # a module or subpackage imports only from those above it
 ORDER = (
     "utils",
-    "settings", "config", "geometry", "schemes", "codecs", "averaging", "optimiser",
-    "data", "run", "loop",
+    "settings", "config", "geometry", "schemes", "codecs", "averaging", "optimiser", "alarms",
+    "data", "run", "guard", "loop",
     "losses", "model", "model_files", "supervision", "tracker", "pseudo", "trainer", "trainings",
     "evaluation", "faces", "synthetic", "prepare",
     "audit", "figures", "inference", "explorer", "stages", "bench", "cli",

@@ -1,8 +1,7 @@
-"""The optimiser, the losses of a detector, one asynchronous step, and a loop that resumes."""
+"""The optimiser, the losses of a detector, and one asynchronous step."""
 
 from __future__ import annotations
 
-import csv
 import math
 from types import SimpleNamespace
 
@@ -14,7 +13,6 @@ from toys import PAIRED, Shift, config, perfect_detection, random_batch
 from tsal import trainer
 from tsal.averaging import distance
 from tsal.config import Config, ModelConfig, TrainConfig
-from tsal.loop import fit
 from tsal.model import Detection, Detector
 from tsal.optimiser import make_optimiser, rate_at, step_optimiser
 from tsal.pseudo import PseudoLabels
@@ -505,7 +503,8 @@ class Asked(nn.Module):
 
 
 @pytest.mark.parametrize("memory_mb, asked", [(50, 2), (0, 4)], ids=["kept", "no memory"])
-def test_a_tracker_is_asked_once_for_a_pair(memory_mb, asked):
+def test_a_tracker_is_asked_once_for_a_pair(memory_mb, asked, monkeypatch):
+    monkeypatch.setattr("tsal.tracker.frozen.TOGETHER", 1)  # no batch is filled up
     chosen = small("tsal.teacher_lr=0", "tsal.ema_direction=none", "tsal.agreement_weight=0")
     (teacher, student), tracker = models(chosen), Asked()
     context, frozen = Context(chosen, PAIRED, torch.device("cpu")), FrozenTracker(tracker, memory_mb)
@@ -518,7 +517,8 @@ def test_a_tracker_is_asked_once_for_a_pair(memory_mb, asked):
 
 
 @pytest.mark.parametrize("sources, pairs", [("heatmap,centre", 0), ("heatmap,propagated", 2)])
-def test_a_method_without_tracking_sources_asks_no_tracker(sources, pairs):
+def test_a_method_without_tracking_sources_asks_no_tracker(sources, pairs, monkeypatch):
+    monkeypatch.setattr("tsal.tracker.frozen.TOGETHER", 1)
     tracker = Asked()
     _, _, report = step(
         f"tsal.sources={sources}",
@@ -687,106 +687,6 @@ def test_a_few_supervised_steps_lower_the_loss_on_their_own_batch(kind):
     batch, context = random_batch(4, [], 4), Context(chosen, PAIRED, torch.device("cpu"))
     losses = [supervised_step(model, batch, context, 0.5)["loss"].item() for _ in range(12)]
     assert losses[-1] < 0.7 * losses[0]
-
-
-# --- the loop ---
-
-
-class Number:
-    def __init__(self, step: int):
-        self.value = torch.randn(4, 3, generator=torch.Generator().manual_seed(step))
-
-    def to(self, device):
-        return self
-
-
-class Interrupted(Exception):
-    pass
-
-
-def train_line(folder, *, steps=23, fail_at=None, fingerprint=None, every=10, loss=None, device="cpu"):
-    torch.manual_seed(0)
-    net = nn.Linear(3, 1).to(device)
-    optimiser = make_optimiser(net, TrainConfig(optimiser="adamw"), 0.05)
-    seen = []
-
-    def one(batch, fraction):
-        if len(seen) == fail_at:
-            raise Interrupted
-        seen.append(fraction)
-        value = loss if loss is not None else net(batch.value.to(device)).square().mean()
-        if loss is None:
-            step_optimiser(optimiser, net, value, 1.0, 0.0)
-        return {"loss": value.detach(), "gap": torch.tensor(math.nan), "half": torch.tensor(0.5)}
-
-    chosen = config(f"train.checkpoint_every={every}", "data.workers=1")
-    history, _ = fit(
-        folder,
-        label="line",
-        steps=steps,
-        make_batch=Number,
-        step_function=one,
-        state={"net": net, "optimiser": optimiser},
-        fingerprint=fingerprint or {"name": "line"},
-        config=chosen,
-        device=torch.device(device),
-    )
-    return net, history, seen
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
-def test_a_training_on_a_gpu_takes_terms_that_are_on_the_cpu(tmp_path):
-    _, history, _ = train_line(tmp_path, steps=10, device="cuda")
-    assert math.isfinite(history[0]["loss"]) and history[0]["half"] == 0.5
-
-
-def test_a_resumed_run_ends_where_an_uninterrupted_one_ends(tmp_path):
-    whole, history, _ = train_line(tmp_path / "whole")
-    with pytest.raises(Interrupted):
-        train_line(tmp_path / "cut", fail_at=17)
-    assert not (tmp_path / "cut" / "history.csv").exists()
-    resumed, history_resumed, seen = train_line(tmp_path / "cut")
-    assert seen[0] == 10 / 23 and len(seen) == 13  # from the checkpoint after step 10
-    assert torch.equal(vector(whole), vector(resumed))
-    assert [row["loss"] for row in history_resumed] == [row["loss"] for row in history]
-
-
-def test_a_checkpoint_of_other_settings_is_left_aside(tmp_path):
-    with pytest.raises(Interrupted):
-        train_line(tmp_path, fail_at=17, fingerprint={"name": "other"})
-    _, _, seen = train_line(tmp_path)
-    assert seen[0] == 0 and len(seen) == 23
-
-
-def test_the_history_has_means_over_ten_steps_and_a_short_last_row(tmp_path):
-    _, history, seen = train_line(tmp_path)
-    assert [row["step"] for row in history] == [10, 20, 23]
-    assert all(math.isnan(row["gap"]) for row in history)  # never known
-    with open(tmp_path / "history.csv") as file:
-        rows = list(csv.DictReader(file))
-    assert [float(row["loss"]) for row in rows] == pytest.approx([row["loss"] for row in history], rel=1e-4)
-    assert seen[-1] == 22 / 23
-
-
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
-    with pytest.raises(FloatingPointError, match="line: the loss is inf at step 10"):
-        train_line(tmp_path, loss=torch.tensor(math.inf))
-
-
-def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
-    with pytest.raises(FloatingPointError, match="line: the loss is nan at step 10"):
-        train_line(tmp_path, loss=torch.tensor(math.nan))
-
-
-def test_one_loss_that_is_no_number_among_good_ones_stops_the_run(tmp_path):
-    turns = iter([1.0] * 5 + [math.nan] + [1.0] * 30)
-
-    class Turn:
-        def detach(self):
-            return torch.tensor(next(turns))
-
-    with pytest.raises(FloatingPointError, match="line: the loss"):
-        train_line(tmp_path, loss=Turn())
 
 
 @pytest.mark.parametrize("targets", ["teacher", "self"])

@@ -8,7 +8,9 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +19,16 @@ from torch import Tensor, nn
 
 from tsal.config import Config
 from tsal.data import Batch, prefetch
+from tsal.guard import Guard
 from tsal.utils import (
+    Stopped,
+    StopSignals,
     ThreadWatch,
     gather_from_processes,
     load_checkpoint,
     processes,
     rank,
+    remove_unfinished,
     save_checkpoint,
     tqdm,
     write_text,
@@ -49,7 +55,8 @@ def fit(
     """Run ``steps`` steps from the last checkpoint of ``folder``, if it is of the same run.
 
     Returns the history (also written) and the seconds that training took, those before a resume included. Of several
-    processes, each steps on its part of the batches; the first one writes.
+    processes, each steps on its part of the batches; the first one writes. A resumed training ends as one that was
+    never stopped, to the bit: batches and noise depend on seed and step alone, and all else is in the checkpoint.
 
     Args:
         step_function: (batch, fraction of the run in [0, 1]) -> terms to record.
@@ -57,49 +64,78 @@ def fit(
         fingerprint: the settings that decide the result; a checkpoint with others is left aside.
         models: more numbers for each row of the history.
         keep: called with the number of steps done, after those of ``keep_at``.
+
+    Raises:
+        RunError: numbers that are not finite, or another end that :class:`~tsal.guard.Guard` sees.
+        Stopped: a signal asked for it; a checkpoint is kept.
     """
     path, train = folder / "last.pt", config.train
     done = _resume(path, state, fingerprint, device)
     start, history, sums, counts = done["step"], done["history"], done["sums"], done["counts"]
     started = time.perf_counter() - done["seconds"]
     first, threads = rank() == 0, ThreadWatch()
-    bar = tqdm(
-        total=steps, initial=start, desc=label, unit="step", mininterval=1, dynamic_ncols=True, disable=not first
-    )
-    batches = prefetch(make_batch, range(start, steps), config.data.workers)
-    for step, batch in zip(range(start, steps), batches):
-        for name, value in step_function(batch.to(device), step / steps).items():
-            value = value.detach().to(device, torch.float32)
-            known = ~value.isnan() | (name == "loss")  # a term may be undefined (NaN), the loss may not
-            sums[name] = sums.get(name, 0.0) + torch.where(known, value, 0.0)
-            counts[name] = counts.get(name, 0.0) + known.float()
-        bar.update()
-        if (step + 1) % LOG_EVERY == 0 or step + 1 == steps:
-            row = _means(sums, counts)
-            history.append({"step": step + 1} | row | (models() if models else {}) | {"threads": threads.adjust()})
-            sums, counts = {}, {}
-            bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
-            if not math.isfinite(row["loss"]):
-                raise FloatingPointError(
-                    f"{label}: the loss is {row['loss']} at step {step + 1}; lower supervised.lr, or see {path}"
-                )
-        if keep and first and step + 1 in keep_at:
-            keep(step + 1)
-        if (step + 1) % train.checkpoint_every == 0 and step + 1 < steps:
-            progress = {
-                "step": step + 1,
-                "history": history,
-                "terms": list(sums),
-                "sums": _of_all_processes(sums, counts),
-                "seconds": time.perf_counter() - started,
-            }
-            if first:
-                parts = {name: item.state_dict() for name, item in state.items()}
-                save_checkpoint(path, progress | {"state": parts, "fingerprint": fingerprint})
-    bar.close()
     if first:
-        write_history(folder / "history.csv", history)
+        remove_unfinished(folder)
+    guard = Guard(folder, label, state, start, config, device)
+
+    def save(step: int) -> None:
+        guard.look()
+        progress = {"step": step, "history": history, "terms": list(sums), "sums": _of_all_processes(sums, counts)}
+        if first:
+            parts = {name: item.state_dict() for name, item in state.items()}
+            progress["seconds"] = time.perf_counter() - started
+            save_checkpoint(path, progress | {"state": parts, "fingerprint": fingerprint})
+
+    with StopSignals() as signals, _progress_bar(label, steps, start) as bar, _kept(folder, history):
+        batches = prefetch(make_batch, range(start, steps), config.data.workers)
+        for step, batch in zip(range(start, steps), batches):
+            for name, value in guard.step(step, batch, partial(step_function, fraction=step / steps)).items():
+                value = value.detach().to(device, torch.float32)
+                known = ~value.isnan()  # a term may be undefined
+                sums[name] = sums.get(name, 0.0) + torch.where(known, value, 0.0)
+                counts[name] = counts.get(name, 0.0) + known.float()
+            bar.update()
+            end_of_row = (step + 1) % LOG_EVERY == 0 or step + 1 == steps
+            if end_of_row:
+                guard.look()
+                row = _means(sums, counts)
+                history.append({"step": step + 1} | row | (models() if models else {}) | {"threads": threads.adjust()})
+                sums, counts = {}, {}
+                bar.set_postfix(loss=f"{row.get('loss', math.nan):.3f}", refresh=False)
+                history[-1]["alarms"] = guard.watch(history, batch)
+            if keep and first and step + 1 in keep_at:
+                keep(step + 1)
+            asked = _asked(signals, end_of_row)
+            if asked or (step + 1) % train.checkpoint_every == 0 and step + 1 < steps:
+                save(step + 1)
+            if asked:
+                raise Stopped(
+                    f"{label}: {step + 1} of {steps} steps are kept; the same command goes on from there", asked
+                )
     return history, time.perf_counter() - started
+
+
+@contextmanager
+def _kept(folder: Path, history: list[dict[str, float]]) -> Iterator[None]:
+    """However the training ends, its rows are there to look at."""
+    try:
+        yield
+    finally:
+        if rank() == 0 and history:
+            write_history(folder / "history.csv", history)
+
+
+def _asked(signals: StopSignals, end_of_row: bool) -> int:
+    """The signal that asks to stop after this step, or 0; all processes stop after the same one, at a row's end."""
+    if processes() == 1:
+        return signals.asked
+    return int(gather_from_processes(torch.tensor(signals.asked)).max()) if end_of_row else 0
+
+
+def _progress_bar(label: str, steps: int, start: int) -> tqdm:
+    return tqdm(
+        total=steps, initial=start, desc=label, unit="step", mininterval=1, dynamic_ncols=True, disable=rank() > 0
+    )
 
 
 def _of_all_processes(sums: dict[str, Tensor], counts: dict[str, Tensor]) -> Tensor:
@@ -151,8 +187,13 @@ def seed_everything(seed: int) -> None:
 
 
 def is_done(path: Path, fingerprint: dict) -> bool:
-    """Whether a training's result is there, and was made from the same settings, data and code."""
-    return path.exists() and load_checkpoint(path).get("fingerprint") == fingerprint
+    """Whether a training's result is there, and was made from the same settings, data and code; what resuming needed,
+    which a process that was killed at the very end left, is then removed.
+    """
+    done = path.exists() and load_checkpoint(path).get("fingerprint") == fingerprint
+    if done and rank() == 0:
+        path.with_name("last.pt").unlink(missing_ok=True)
+    return done
 
 
 def record_time(folder: Path, steps: int, seconds: float) -> None:

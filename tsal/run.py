@@ -20,7 +20,16 @@ import torch
 from tsal.config import Config, settings_of
 from tsal.data import Clip, CropFolder, FaceLists, FaceStore, find_list, group_clips, list_root, load_lists
 from tsal.schemes import Scheme, get_scheme, read_scheme
-from tsal.utils import PACKAGE, PREPARED, REPOSITORY, ConfigError, InputError, describe_environment, write_text
+from tsal.utils import (
+    PACKAGE,
+    PREPARED,
+    REPOSITORY,
+    ConfigError,
+    InputError,
+    describe_environment,
+    lock_folder,
+    write_text,
+)
 
 # layout rule: all code that decides the result of a training is in these files
 CORE = ("*.py", "data/*.py", "tracker/*.py", "utils/distributed.py", "utils/environment.py")
@@ -39,11 +48,13 @@ class Run:
         """A run with ``config`` resolved: written to the folder, with versions and commit."""
         run = Run(REPOSITORY / folder, config)
         _ = run.scheme, run.device  # a wrong name raises before anything is written
-        # of other data, perhaps: a run is not ready before it is checked
-        (run.folder / "manifest.json").unlink(missing_ok=True)
-        config.save(run.folder / "config.json")
-        write_text(run.folder / "scheme.json", json.dumps(run.scheme.to_dict(), indent=1) + "\n")
-        write_text(run.folder / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
+        with lock_folder(run.folder):
+            # of other data or another scheme, perhaps: a run is not ready before it is checked
+            for name in ("manifest.json", "scheme.json"):
+                (run.folder / name).unlink(missing_ok=True)
+            config.save(run.folder / "config.json")
+            write_text(run.folder / "scheme.json", json.dumps(run.scheme.to_dict(), indent=1) + "\n")
+            write_text(run.folder / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
         return run
 
     @staticmethod

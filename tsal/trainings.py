@@ -208,8 +208,8 @@ def train_rival(run: Run, inits: list[Path], steps: int) -> None:
 def _finish(folder: Path, models: dict[str, Detector], config: Config, fingerprint: dict, steps: int, seconds: float):
     """Keep a training's result; what resuming needed is no longer needed. Of several processes, the first writes."""
     if rank() == 0:
-        save_models(folder / "model.pt", models, config, fingerprint)
         record_time(folder, steps, seconds)
+        save_models(folder / "model.pt", models, config, fingerprint)  # last: with it the training is done
         (folder / "last.pt").unlink(missing_ok=True)
     wait_for_all()
 

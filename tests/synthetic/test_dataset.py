@@ -4,6 +4,11 @@ workers.
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
 from functools import lru_cache
 
 import cv2
@@ -16,6 +21,7 @@ from tsal.synthetic.drawing import FRONT_TRACKS, GROUND_TRACKS, HEAD_TRACKS, is_
 from tsal.synthetic.heads import express, make_head, rotation
 from tsal.synthetic.mesh import canonical_landmarks, landmarks
 from tsal.synthetic.scene import Scene, draw_scene
+from tsal.utils.paths import REPOSITORY
 
 SIDE = 96
 
@@ -251,7 +257,7 @@ def test_lists_name_files_that_exist_and_truth_agrees_with_the_oracle(dataset):
                 )
                 assert np.abs(points - ground_truth["points"][int((root / image_path).stem)]).max() < 0.0006
     assert [row[0] for row in rows_of(root, "unlabelled")] == [row[0] for row in rows_of(root, "unlabelled-truth")]
-    assert not list(root.parent.glob(".*"))  # nothing temporary is left
+    assert not list(root.parent.glob(".*.tmp*"))  # nothing temporary is left
 
 
 def test_the_oracle_holds_the_clip_that_its_seed_renders(dataset):
@@ -289,3 +295,40 @@ def test_a_second_call_does_nothing_and_foreign_files_are_left_alone(dataset, tm
     with pytest.raises(FileExistsError):
         render_dataset(tmp_path, settings, progress=False)
     assert (tmp_path / "mine.txt").read_text() == "keep"
+
+
+def test_a_rendering_that_is_killed_leaves_the_former_one_whole_or_none(dataset, tmp_path, monkeypatch):
+    """While the former one is removed: half of it would be taken for whole, or refused for ever."""
+    root, settings = tmp_path / "data", RenderConfig(labelled=1, clips=1, validation=1, frames=2, side=48, seed=3)
+    render_dataset(root, settings, workers=1, progress=False)
+    wanted = dataclasses.replace(settings, seed=4)
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            render_dataset(root, wanted, workers=1, progress=False)
+    (tmp_path / f".data.{os.getpid()}.tmp").mkdir()  # of a killed process that had this one's number
+    (tmp_path / ".data.4194305.tmp").mkdir()
+    manifest = render_dataset(root, wanted, workers=1, progress=False)
+    assert manifest["settings"]["seed"] == 4
+    assert all((root / row[0]).exists() for name in ("labelled", "unlabelled", "val") for row in rows_of(root, name))
+    render_dataset(root, settings, workers=1, progress=False)  # which clears away what was left
+    assert not list(tmp_path.glob(".*.tmp*"))
+
+
+def test_a_second_process_waits_for_the_first_and_takes_its_rendering(tmp_path):
+    settings = RenderConfig(labelled=4, clips=1, validation=1, frames=2, side=64, seed=3)
+    code = (
+        "import sys; from pathlib import Path; from tsal.config import RenderConfig\n"
+        "from tsal.synthetic import render_dataset\n"
+        f"render_dataset(Path(sys.argv[1]), RenderConfig(**{dataclasses.asdict(settings)}), workers=1)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "data")]
+    both = [subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    errors = [process.communicate(timeout=300)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], errors
+    assert sum("rendering" in text for text in errors) == 1
+    assert not list(tmp_path.glob(".*.tmp*"))

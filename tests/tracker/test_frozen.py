@@ -17,6 +17,7 @@ from tsal.data.pairs import FramePairs
 from tsal.data.photometric import to_float
 from tsal.geometry import apply_affine, compose_affine, crop_affine, invert_affine, move_flow, sample
 from tsal.synthetic.dataset import RenderedClip, render_clip
+from tsal.tracker import frozen
 from tsal.tracker.frozen import FrozenTracker
 from tsal.tracker.network import track_frames
 from tsal.tracker.training import initial_tracker
@@ -35,6 +36,12 @@ class Counted(Shift):
     def forward(self, first, second, both=False):
         self.pairs += len(first)
         return super().forward(first, second, both)
+
+
+@pytest.fixture
+def one_by_one(monkeypatch):
+    """No batch is filled up with a pair again: a net is asked for as many as are new."""
+    monkeypatch.setattr(frozen, "TOGETHER", 1)
 
 
 def pairs(*keys: str, to_view: torch.Tensor = STILL) -> FramePairs:
@@ -57,14 +64,14 @@ def test_a_flow_is_found_under_the_pixel_that_it_is_of():
     assert torch.allclose(moved[0, 0, :, 5:], x[:, :-5], atol=1e-4) and (moved[0, 0, :, :5] == 0).all()
 
 
-def test_teacher_and_student_share_the_flows_of_a_step_without_any_memory():
+def test_teacher_and_student_share_the_flows_of_a_step_without_any_memory(one_by_one):
     net = Counted()
     tracker, asked = FrozenTracker(net), pairs("a", "b")
     assert tracker(asked) is tracker(asked) and net.pairs == 2
     assert tracker(pairs("a", "b")) is not tracker(asked)
 
 
-def test_a_pair_is_computed_once_while_there_is_memory():
+def test_a_pair_is_computed_once_while_there_is_memory(one_by_one):
     net = Counted()
     tracker = FrozenTracker(net, memory_mb=1.5 * 2 * 3 * SIDE * SIDE * 2 / 2**20)  # one pair and a half
     first = tracker(pairs("a", "b")).flows
@@ -74,7 +81,7 @@ def test_a_pair_is_computed_once_while_there_is_memory():
     assert torch.equal(first, again[:2])
 
 
-def test_flows_on_disk_serve_another_run_with_the_same_weights_alone(tmp_path):
+def test_flows_on_disk_serve_another_run_with_the_same_weights_alone(tmp_path, one_by_one):
     net, disk = Counted(), CropFolder(tmp_path, 10)
     made = FrozenTracker(net, disk=disk)(pairs("a"))
     read = FrozenTracker(net, disk=CropFolder(tmp_path, 10))(pairs("a"))
@@ -84,13 +91,24 @@ def test_flows_on_disk_serve_another_run_with_the_same_weights_alone(tmp_path):
     assert net.pairs == 2
 
 
-def test_a_flow_that_is_cut_short_on_disk_is_computed_anew(tmp_path):
+def test_a_flow_that_is_cut_short_on_disk_is_computed_anew(tmp_path, one_by_one):
     net, disk = Counted(), CropFolder(tmp_path, 10)
     FrozenTracker(net, disk=disk)(pairs("a"))
     (path,) = Path(tmp_path).iterdir()
     path.write_bytes(path.read_bytes()[:-100])
     FrozenTracker(net, disk=disk)(pairs("a"))
     assert net.pairs == 2
+
+
+def test_a_flow_is_the_same_to_the_bit_whatever_it_is_computed_together_with():
+    """Else a resumed run, which asks anew for what it had in memory, would not end as one that was left alone."""
+    net = initial_tracker(Config.load("demo")).eval().requires_grad_(False)
+    first = torch.randint(0, 256, (9, 3, 96, 96), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    names = tuple(map(str, range(9)))
+    whole = FrozenTracker(net)(FramePairs(names, first, first.roll(2, -1), STILL.expand(9, 2, 3))).flows
+    for rows in ([3], [8, 3], [4, 3, 2, 1, 0]):
+        asked = FramePairs(names[: len(rows)], first[rows], first[rows].roll(2, -1), STILL.expand(len(rows), 2, 3))
+        assert torch.equal(FrozenTracker(net)(asked).flows, whole[rows])
 
 
 def test_no_pairs_have_no_flow():

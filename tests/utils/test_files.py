@@ -11,7 +11,7 @@ import torch
 from tsal.utils import checkpoints
 from tsal.utils.checkpoints import load_checkpoint, save_checkpoint
 from tsal.utils.errors import InputError
-from tsal.utils.files import read_arrays, replacing, write_arrays, write_text
+from tsal.utils.files import read_arrays, remove_unfinished, replacing, write_arrays, write_text
 
 
 def left(folder) -> list[str]:
@@ -33,7 +33,7 @@ def test_a_checkpoint_that_fails_half_way_leaves_the_old_one(tmp_path, monkeypat
     save_checkpoint(path, {"step": 1})
 
     def failing(content, target):
-        target.write_bytes(b"PK half a checkpoint")
+        target.write(b"PK half a checkpoint")
         raise interruption("no space left")
 
     monkeypatch.setattr(checkpoints.torch, "save", failing)
@@ -117,3 +117,10 @@ def test_a_missing_or_foreign_checkpoint_is_an_error_that_names_it(tmp_path):
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(InputError, match="list.pt: not a readable checkpoint"):
         load_checkpoint(tmp_path / "list.pt")
+
+
+def test_what_killed_processes_left_is_removed_and_what_others_write_is_not(tmp_path):
+    for name in (".a.txt.4194305.tmp.txt", ".audit.4194305.tmp", ".b.txt.4194305.tmp.txt", ".a.txt.1.tmp.txt", "a.txt"):
+        (tmp_path / name).mkdir() if name.startswith(".audit") else (tmp_path / name).write_text("x")
+    remove_unfinished(tmp_path, "a*")  # no process has the number 4194305, one has the number 1
+    assert left(tmp_path) == [".a.txt.1.tmp.txt", ".b.txt.4194305.tmp.txt", "a.txt"]

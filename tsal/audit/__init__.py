@@ -4,7 +4,7 @@ from tsal.utils.lazy import exports
 
 __getattr__, __dir__, __all__ = exports(
     __name__,
-    alarms="find_alarms",
+    alarms="find_alarms training_alarms",
     analysis=(
         "Calibration calibrations changes finite frame_means groups is_measured known_mean known_points "
         "landmark_means mean_face one_a_clip poses source_table step_table"

@@ -39,7 +39,7 @@ from tsal.geometry import apply_affine, invert_affine
 from tsal.model import Detector
 from tsal.pseudo import SOURCES, PseudoLabeller
 from tsal.tracker import FrozenTracker
-from tsal.utils import InputError, read_arrays, tqdm, write_arrays
+from tsal.utils import InputError, read_arrays, remove_unfinished, tqdm, write_arrays
 
 AUDITED = (*SOURCES, "fused")
 FRAMES, TRUTH, LABELS = "frames.csv", "ground_truth.npz", "labels.parquet"
@@ -118,7 +118,7 @@ class AuditWriter:
     def __init__(self, folder: Path, store: FaceStore, clips: Sequence[Clip], truth: GroundTruth, made_from: str = ""):
         self.folder, self.truth, self.made_from, self.weights = Path(folder), truth, made_from, {}
         self.temporary = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.tmp")
-        shutil.rmtree(self.temporary, ignore_errors=True)
+        remove_unfinished(self.folder.parent, self.folder.name)
         self.temporary.mkdir(parents=True)
         affines = [plain_affine(clip.faces, store.side, store.box_scale) for clip in clips for _ in clip.faces]
         box = pd.DataFrame(truth.box, columns=["x1", "y1", "x2", "y2"])

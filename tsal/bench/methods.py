@@ -24,7 +24,7 @@ from tsal.model_files import load_model
 from tsal.pseudo import PseudoLabeller
 from tsal.run import Run
 from tsal.trainings import measuring_tracker, schedule_steps, train_inits, train_semi, train_supervised_only
-from tsal.utils import allowed_cores, describe_environment, write_text
+from tsal.utils import allowed_cores, describe_environment, lock_folder, write_text
 
 SHARED = ("init", "init-2", "tracker")  # made once a seed
 TRACKED = {  # settings without effect where nothing is tracked
@@ -169,8 +169,8 @@ def bench_methods(
             base = command(seed, "--only", "base", "--inits", str(inits))
             groups.append(Group(base, tuple(command(seed, "--only", method) for method in missing)))
     if groups:
-        folder.mkdir(parents=True, exist_ok=True)
-        LAUNCHERS[launcher](groups, jobs, threads, folder)
+        with lock_folder(folder):
+            LAUNCHERS[launcher](groups, jobs, threads, folder)
 
 
 def comparable(results: Sequence[dict], configure: Configure) -> list[dict]:

@@ -28,7 +28,7 @@ from tsal.cli.options import (
 )
 from tsal.cli.settings import add_config, run_config
 from tsal.stages import STAGES
-from tsal.utils import OUTPUTS, ConfigError, InputError, RunError, use_free_cores
+from tsal.utils import OUTPUTS, ConfigError, InputError, RunError, StopSignals, describe_os_error, use_free_cores
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help does without
     from tsal.run import Run
@@ -324,14 +324,15 @@ def run_notebook(arguments: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 2 for what the user can mend, 1 for a failed notebook or training, 130 when interrupted."""
+    """Exit status: 2 for what the user can mend, 1 for what failed on the way, 130 and 143 when a signal stopped it."""
     argv = list(sys.argv[1:] if argv is None else argv)
     arguments = make_parser().parse_args(argv)
     arguments.argv = argv[1:]
     try:
-        if arguments.command in COMPUTING:
-            use_free_cores()
-        arguments.action(arguments)
+        with StopSignals(at_once=True):
+            if arguments.command in COMPUTING:
+                use_free_cores()
+            arguments.action(arguments)
     except InputError as error:
         print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
         return 2
@@ -340,10 +341,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"error: this needs {error.name}: pip install 'tsal[notebooks]' brings all there is", file=sys.stderr)
         return 2
-    except (RunError, FloatingPointError) as error:
-        print(f"failed: {error}", file=sys.stderr)
+    except (RunError, OSError) as error:
+        print(f"failed: {describe_os_error(error) if isinstance(error, OSError) else error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        print(f"\nstopped: {str(stop) or 'the same command goes on from the last checkpoint'}", file=sys.stderr)
+        return getattr(stop, "status", 130)
     return 0

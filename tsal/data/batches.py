@@ -48,6 +48,7 @@ class Batch:
     seed: int  # of this step's noise
     labelled_part: Part  # the L among the labelled faces of all processes
     unlabelled_part: Part  # the U among the unlabelled frames of all processes
+    faces: tuple[str, ...] = ()  # rows of the lists and their images, of all processes: to say which batch it was
     pairs: FramePairs | None = None  # P, with the way to the weak view: where a tracker is needed
     truth: Tensor | None = None  # (U, K, 2) px of the weak view, NaN where not known: for measuring, never learned from
 
@@ -67,9 +68,10 @@ class PointPairs:
     seen_first: Tensor  # (P, N) bool: the point is visible in the first frame, and in the crop
     seen_second: Tensor  # (P, N) bool: in the second
     seed: int  # of this step's noise
+    faces: tuple[str, ...] = ()  # rows of the lists and their images
 
     def to(self, device: torch.device) -> PointPairs:
-        moved = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "seed"}
+        moved = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("seed", "faces")}
         return replace(self, **{name: value.to(device, non_blocking=True) for name, value in moved.items()})
 
 
@@ -141,6 +143,10 @@ class BatchMaker:
             seed=int(rng.integers(2**31)),
             labelled_part=Part(tuple(range(len(faces)))[first::step_by], len(faces)),
             unlabelled_part=Part(rows, int(ends[-1])),
+            faces=tuple(
+                f"{face.where} {face.image}"
+                for face in [*(placed[0] for placed in faces), *(face for group in groups for face in group)]
+            ),
         )
 
     def _window(self, clip: int, rng: np.random.Generator) -> tuple[Face, ...]:
@@ -192,7 +198,7 @@ class BatchMaker:
         points, visible = self.store.points(replace(face, annotation=self.truth.get(face.image)))
         return np.where(visible[:, None], apply_affine(affine, points), np.nan)
 
-    def _stack(self, labelled: list[tuple], unlabelled: list[tuple], **more: int | Part) -> Batch:
+    def _stack(self, labelled: list[tuple], unlabelled: list[tuple], **more: int | Part | tuple[str, ...]) -> Batch:
         side, count = self.store.side, self.store.scheme.points
         images, points, visible = zip(*labelled) if labelled else ((), (), ())
         weak, strong, step, flip, size, clip, place, truth, faces, affine = (

@@ -10,10 +10,12 @@ from pathlib import Path
 from tsal.data import Origin, check_files, from_root, group_clips, read_origins, read_prepared
 from tsal.pseudo import check_sources
 from tsal.run import Run, data_folders, list_hashes
+from tsal.stages.alone import alone
 from tsal.synthetic import render_dataset
 from tsal.utils import ConfigError, DataError, write_text
 
 
+@alone
 def prepare_data(run: Run, *, progress: bool = True) -> dict:
     """Render faces if they are asked for, check every list and file, write and return the manifest."""
     config = run.config

@@ -9,10 +9,12 @@ import numpy as np
 from tsal.evaluation import metrics_rows, predictions_table, read_ground_truth
 from tsal.model_files import load_model
 from tsal.run import Run
+from tsal.stages.alone import alone
 from tsal.trainings import measuring_tracker, model_files_of
 from tsal.utils import use_free_cores, write_arrays, write_text
 
 
+@alone
 def evaluate_models(run: Run) -> list[dict]:
     """Predict every evaluation list with every model; keeps ``predictions.npz`` and ``metrics.json``."""
     use_free_cores()

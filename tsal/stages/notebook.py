@@ -5,15 +5,17 @@ failed.
 from __future__ import annotations
 
 import ast
+import builtins
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tsal.utils import REPOSITORY, ConfigError, DataError, InputError, RunError, nearest
+from tsal.utils import REPOSITORY, ConfigError, DataError, InputError, RunError, Stopped, StopSignals, nearest
 
 KERNEL = "python3"
 
@@ -48,8 +50,10 @@ def execute(notebook: Path, run: Path, parameters: Mapping[str, Any]) -> Path:
     Raises:
         InputError: a parameter is unknown, or a cell raised an InputError (the same text).
         NotebookError: a cell failed otherwise. Either way the notebook as it failed is kept as ``<name>.failed.ipynb``.
+        Stopped: a signal came, here or to the kernel.
     """
     import papermill
+    from jupyter_client.manager import AsyncKernelManager
     from papermill.exceptions import PapermillExecutionError
 
     parameters = {"run": str(run), **parameters}
@@ -59,22 +63,38 @@ def execute(notebook: Path, run: Path, parameters: Mapping[str, Any]) -> Path:
     failed = target.with_suffix(".failed.ipynb")
     temporary = target.with_name(f".{notebook.stem}.{os.getpid()}.tmp.ipynb")
     target.parent.mkdir(parents=True, exist_ok=True)
+    kernels: list[AsyncKernelManager] = []
+
+    class Kernel(AsyncKernelManager):
+        def __init__(self, **options: Any):
+            super().__init__(**options)
+            kernels.append(self)
+
+    def interrupt() -> None:
+        """As a notebook's stop button does: the cell ends with what it says of it."""
+        for kernel in kernels:
+            if process := getattr(kernel.provisioner, "pid", None):
+                os.kill(process, signal.SIGINT)
+
+    signals = StopSignals(then=interrupt)
     try:
-        papermill.execute_notebook(
-            str(notebook),
-            str(temporary),
-            parameters=parameters,
-            kernel_name=KERNEL,
-            cwd=str(REPOSITORY),
-            progress_bar=False,
-            stdout_file=sys.stdout,
-            stderr_file=sys.stderr,
-            extra_arguments=["--log-level=CRITICAL"],  # else the kernel logs its ports at each start, and its end
-            coalesce_streams=True,  # keeps the last state of a progress bar, not each
-        )
+        with signals:
+            papermill.execute_notebook(
+                str(notebook),
+                str(temporary),
+                parameters=parameters,
+                kernel_name=KERNEL,
+                kernel_manager_class=Kernel,
+                cwd=str(REPOSITORY),
+                progress_bar=False,
+                stdout_file=sys.stdout,
+                stderr_file=sys.stderr,
+                extra_arguments=["--log-level=CRITICAL"],  # else the kernel logs its ports at each start, and its end
+                coalesce_streams=True,  # keeps the last state of a progress bar, not each
+            )
     except PapermillExecutionError as error:
         os.replace(temporary, failed)
-        raise _cause(error, failed) from None
+        raise _cause(error, failed, signals.asked) from None
     else:
         os.replace(temporary, target)
         failed.unlink(missing_ok=True)
@@ -91,12 +111,18 @@ def use_this_interpreter() -> None:
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a debugger's warning at each start of a kernel
 
 
-def _cause(error: Any, failed: Path) -> Exception:
+def _cause(error: Any, failed: Path, signal_number: int) -> BaseException:
     """The InputError that a cell raised, or what can be said of another failure."""
     kinds = {kind.__name__: kind for kind in (InputError, ConfigError, DataError)}
     if error.ename == "DataError":
         return DataError(error.evalue.splitlines())
     if error.ename in kinds:
         return kinds[error.ename](error.evalue)
-    trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(map(str, error.traceback[-2:])))  # without colours
+    if error.ename in ("Stopped", "KeyboardInterrupt"):
+        return Stopped(error.evalue, signal_number or signal.SIGINT)
+    if error.ename == "RunError" or issubclass(getattr(builtins, error.ename, object), OSError):
+        trace = error.evalue  # says all
+    else:
+        trace = "\n".join(map(str, error.traceback[-2:]))
+    trace = re.sub(r"\x1b\[[0-9;]*m", "", trace)  # without colours
     return NotebookError(f"{trace}\nthe notebook as it failed: {failed}")

@@ -14,6 +14,7 @@ from tsal.data import Clip, spread
 from tsal.evaluation import read_ground_truth
 from tsal.model_files import load_model
 from tsal.run import Run, code_fingerprint
+from tsal.stages.alone import alone
 from tsal.trainings import final_tracker, model_files_of, schedule_steps, snapshot_name
 from tsal.utils import load_checkpoint, use_free_cores
 
@@ -33,6 +34,7 @@ def audited_files(run: Run) -> list[tuple[str, int, Path, str | None]]:
     ]
 
 
+@alone
 def audit_pseudo_labels(run: Run, *, clips: int = 64, frames: int = 24, early_frames: int = 200) -> Audit:
     """Every source of each model of :func:`audited_files` on unlabelled frames; kept in ``audit/``, see
     :mod:`tsal.audit`.

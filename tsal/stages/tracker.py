@@ -13,6 +13,7 @@ from tsal.data import Clip, FaceStore, find_list, group_clips, plain_views, read
 from tsal.evaluation import read_ground_truth
 from tsal.geometry import apply_affine, sample
 from tsal.run import Run, code_fingerprint
+from tsal.stages.alone import alone
 from tsal.synthetic import VERSION as RENDERER
 from tsal.synthetic import PointPairMaker, rendered_visibility
 from tsal.tracker import dis_flow, load_tracker
@@ -23,6 +24,7 @@ APART = (1, 2, 3, 5, 8)  # frames that the two of a measured pair are apart
 BATCH = 32
 
 
+@alone
 def train_tracker(run: Run) -> nn.Module:
     """The tracker of a run, trained where it is not yet, on rendered pairs too where ``tracker.rendered_share`` asks
     for them.
@@ -39,6 +41,7 @@ def train_tracker(run: Run) -> nn.Module:
     return tracker_training(run, rendered, origin)
 
 
+@alone
 def measure_tracker(run: Run, *, pairs: int = 200) -> dict[str, dict | str | None]:
     """The tracker beside zero motion and OpenCV's DIS, on the evaluation lists; kept in ``tracker/metrics.json``.
 

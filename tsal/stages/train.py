@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from tsal import trainings
 from tsal.run import Run
+from tsal.stages.alone import alone
 from tsal.utils import use_free_cores
 
 
+@alone
 def train_models(run: Run) -> dict[str, dict]:
     """Supervised init(s), supervised-only and the method, for equal steps; steps and seconds of each."""
     use_free_cores()

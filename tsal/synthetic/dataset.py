@@ -8,8 +8,9 @@ import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ from tsal.data import write_points
 from tsal.synthetic.drawing import Buffer, expose, ground_truth_flow, is_hidden, rasterise, shade, surface_tracks
 from tsal.synthetic.mesh import landmarks
 from tsal.synthetic.scene import Scene, draw_scene, drift
-from tsal.utils import tqdm
+from tsal.utils import lock_folder, read_arrays, remove_unfinished, tqdm
 
 VERSION = 3  # of the renderer: raise it when its output changes
 TRUTH = ("points", "visible", "tracks", "tracks_visible")  # what a clip's file of ground truth holds
@@ -131,8 +132,7 @@ def _name(split: str, index: int) -> str:
 
 def load_ground_truth(path) -> dict[str, np.ndarray]:
     """The truth of one clip: the arrays ``TRUTH`` of :class:`RenderedClip`."""
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    return read_arrays(path)
 
 
 def render_dataset(root: Path, settings: RenderConfig, *, workers: int | None = None, progress: bool = True) -> dict:
@@ -145,17 +145,32 @@ def render_dataset(root: Path, settings: RenderConfig, *, workers: int | None = 
         FileExistsError: ``root`` holds something else than a rendering.
     """
     root = Path(root)
-    counts = {"labelled": settings.labelled, "unlabelled": settings.clips, "val": settings.validation}
-    wanted = {"renderer": VERSION, "settings": asdict(settings)}
+    if kept := _kept_rendering(root, settings):
+        return kept
+    with lock_folder(root.parent, wait=True):  # runs of one profile share a rendering
+        return _kept_rendering(root, settings) or _new_rendering(root, settings, workers, progress)
+
+
+def _wanted(settings: RenderConfig) -> dict:
+    return {"renderer": VERSION, "settings": asdict(settings)}
+
+
+def _kept_rendering(root: Path, settings: RenderConfig) -> dict | None:
+    """The manifest of a rendering with these settings, if it is in ``root``."""
     former = root / "manifest.json"
     if former.is_file():
-        manifest = json.loads(former.read_text())
-        if {name: manifest.get(name) for name in wanted} == wanted:
-            return manifest
-    elif root.exists() and any(root.iterdir()):
+        manifest, wanted = json.loads(former.read_text()), _wanted(settings)
+        return manifest if {name: manifest.get(name) for name in wanted} == wanted else None
+    if root.exists() and any(root.iterdir()):
         raise FileExistsError(f"{root}: holds files but no rendering's manifest.json; name an empty or a new folder")
+    return None
 
-    temporary = root.parent / f".{root.name}.{os.getpid()}.tmp"
+
+def _new_rendering(root: Path, settings: RenderConfig, workers: int | None, progress: bool) -> dict:
+    """Render into a temporary folder, which takes the place of ``root`` when all is written."""
+    counts = {"labelled": settings.labelled, "unlabelled": settings.clips, "val": settings.validation}
+    remove_unfinished(root.parent, root.name)
+    temporary, former = (root.parent / f".{root.name}.{os.getpid()}.tmp{end}" for end in ("", ".former"))
     temporary.mkdir(parents=True)
     try:
         jobs = [(temporary, settings, split, index) for split in SPLITS for index in range(counts[split])]
@@ -170,13 +185,14 @@ def render_dataset(root: Path, settings: RenderConfig, *, workers: int | None = 
             }
             for (split, index), lines in rows.items()
         ]
-        manifest = {**wanted, "counts": counts, "clips": clips}
+        manifest = {**_wanted(settings), "counts": counts, "clips": clips}
         (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
         if root.exists():
-            shutil.rmtree(root)
+            os.replace(root, former)  # moved, not removed: a process killed meanwhile leaves no half of it there
         os.replace(temporary, root)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for folder in (temporary, former):
+            shutil.rmtree(folder, ignore_errors=True)
     return manifest
 
 
@@ -191,10 +207,20 @@ def _all_written(jobs: list, workers: int | None, progress: bool):
                 bar.update()
             return
         # Spawned, not forked: a forked child inherits the locks of the parent's torch and cv2 threads.
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
             for result in pool.map(_write_clip, jobs):
                 yield result
                 bar.update()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+
+    def wait() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    Thread(target=wait, daemon=True).start()
 
 
 def _write_lists(folder: Path, counts: dict, rows: dict) -> None:

@@ -39,13 +39,16 @@ class PointPairMaker:
     def __call__(self, step: int) -> PointPairs:
         rng = np.random.default_rng([self.seed, step])
         chosen = positions(len(self.clips), self.seed, step * self.pairs, self.pairs)
-        columns = map(np.stack, zip(*(self._pair(self.clips[i], rng) for i in chosen)))
-        first, second, points, moved, seen_first, seen_second = map(torch.from_numpy, columns)
+        faces, pairs = zip(*(self._pair(self.clips[i], rng) for i in chosen))
+        first, second, points, moved, seen_first, seen_second = map(torch.from_numpy, map(np.stack, zip(*pairs)))
         images = (frames.permute(0, 3, 1, 2) for frames in (first, second))
-        return PointPairs(*images, points, moved, seen_first, seen_second, int(rng.integers(2**31)))
+        names = tuple(f"{face.where} {face.image}" for pair in faces for face in pair)
+        return PointPairs(*images, points, moved, seen_first, seen_second, int(rng.integers(2**31)), names)
 
-    def _pair(self, clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-        """Both frames (S, S, 3), the points in each (N, 2) px of the crop, and whether they are seen in each (N,)."""
+    def _pair(self, clip: Clip, rng: np.random.Generator) -> tuple[tuple[Face, Face], tuple[np.ndarray, ...]]:
+        """The two faces, and of them both frames (S, S, 3), the points in each (N, 2) px of the crop, and whether they
+        are seen in each (N,).
+        """
         apart = int(rng.integers(1, min(self.apart, len(clip.faces) - 1) + 1))
         place = int(rng.integers(len(clip.faces) - apart))
         flip, backward = rng.random(2) < (self.augment.flip, 0.5)
@@ -56,7 +59,7 @@ class PointPairMaker:
         side, frames = self.store.side, [frame_number(face) for face in (here, there)]
         points = [apply_affine(affine, tracks[frame]).astype(np.float32) for frame in frames]
         seen = [visible[frame] & inside(at, side, side) for frame, at in zip(frames, points)]
-        return self.store.view(here, affine), self.store.view(there, affine), *points, *seen
+        return (here, there), (self.store.view(here, affine), self.store.view(there, affine), *points, *seen)
 
 
 def ground_truth_path(root: Path, clip: Clip) -> Path:

@@ -17,7 +17,8 @@ from tsal.tracker.network import track_frames
 from tsal.tracker.points import TrackedPoints
 from tsal.utils import half_precision
 
-PAIRS = 32  # computed at once
+PAIRS = 32  # computed at once on a GPU
+TOGETHER = 4  # on a CPU, always so many: some of its convolutions round otherwise in batches of another size
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class PairFlows:
 class FrozenTracker:
     """Flows of pairs of frames, each computed once and kept: in memory while there is space, and on disk.
 
-    They are kept as float16, which is exact to 0.004 px at 8 px.
+    They are kept as float16, which is exact to 0.004 px at 8 px. On a CPU a pair's flow is the same to the bit whatever
+    it is computed together with: which pairs are new depends on where a run was resumed, and on other runs' flows.
 
     Args:
         net: a tracker in eval mode, called like :class:`~tsal.tracker.FlowNet`.
@@ -77,9 +79,11 @@ class FrozenTracker:
         shape, device = (2, 3, *pairs.first.shape[-2:]), pairs.first.device
         found = [self._kept(key, shape, device) for key in pairs.keys]
         new = [place for place, flows in enumerate(found) if flows is None]
-        for part in (new[start : start + PAIRS] for start in range(0, len(new), PAIRS)):
+        size = TOGETHER if device.type == "cpu" else PAIRS
+        for part in (new[start : start + size] for start in range(0, len(new), size)):
+            whole = part + part[-1:] * (size - len(part)) if device.type == "cpu" else part
             with half_precision(self.amp, device):
-                flows = track_frames(self.net, to_float(pairs.first[part]), to_float(pairs.second[part]))
+                flows = track_frames(self.net, to_float(pairs.first[whole]), to_float(pairs.second[whole]))
             for place, both in zip(part, torch.stack(flows, 1).half()):
                 found[place] = both
                 self._keep(pairs.keys[place], both)

@@ -231,8 +231,9 @@ def _fit_synthetic(
     ``folder``.
     """
     if is_done(folder / "model.pt", fingerprint):
-        tracker.load_state_dict(load_checkpoint(folder / "model.pt", run.device)["tracker"])
-        return 0.0
+        content = load_checkpoint(folder / "model.pt", run.device)
+        tracker.load_state_dict(content["tracker"])
+        return content["seconds"]
     settings, weights, warped = run.config.tracker, _weights(run.config), _pairs(run)
     share = settings.rendered_share if rendered else 0.0
 
@@ -253,7 +254,7 @@ def _fit_synthetic(
 
     label, steps = "tracker, exact flow", settings.synthetic_steps
     seconds = _fit(run, tracker, folder, label, steps, settings.lr, make_batch, loss_of, fingerprint)
-    _finish(folder, tracker=tracker.state_dict(), fingerprint=fingerprint)
+    _finish(folder, tracker=tracker.state_dict(), fingerprint=fingerprint, seconds=seconds)
     return seconds
 
 

@@ -10,11 +10,13 @@ __getattr__, __dir__, __all__ = exports(
         "share_statistics sum_over_processes wait_for_all"
     ),
     environment="describe_environment git_commit half_precision has_bfloat16",
-    errors="ConfigError DataError InputError RunError",
-    files="read_arrays replacing write_arrays write_text",
+    errors="ConfigError DataError InputError RunError describe_os_error",
+    files="read_arrays remove_unfinished replacing write_arrays write_text",
+    locks="lock_folder",
     parallel="Together in_turn side_by_side",
     paths="CONFIG_FOLDER INSTALLED OUTPUTS PACKAGE PREPARED REPOSITORY SCHEME_FOLDER",
     progress="tqdm",
+    signals="StopSignals Stopped",
     text="counted markdown_table nearest",
     threads="ThreadWatch allowed_cores free_cores use_free_cores",
 )

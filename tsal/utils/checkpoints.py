@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -11,9 +12,18 @@ from tsal.utils.files import replacing
 
 
 def save_checkpoint(path: Path, content: dict) -> None:
-    """Tensors and plain types, written whole or not at all."""
-    with replacing(path) as temporary:
-        torch.save(content, temporary)
+    """Tensors and plain types, written whole or not at all, and on the disk once this returns.
+
+    Raises:
+        OSError: as of any other file: a full disk, no right to write.
+    """
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # of the file that is now too short, which says nothing of why
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+        file.flush()
+        os.fsync(file.fileno())  # else a machine that stops keeps the name of a file without its content
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu", *, what: str = "checkpoint") -> dict:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 
 class InputError(ValueError):
     """Something given to the program is wrong; the text says what, where and what to do."""
@@ -21,3 +23,21 @@ class DataError(InputError):
 
 class RunError(RuntimeError):
     """Something failed on the way that is no wrong input: a notebook's cell, a training."""
+
+
+ADVICE = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EROFS: "name a folder that can be written to",
+    errno.EACCES: "name a folder that can be written to",
+    errno.EPERM: "name a folder that can be written to",
+    errno.ENOENT: "put it back",
+}
+
+
+def describe_os_error(error: OSError) -> str:
+    """One line for what the system refused: which file, why, what to do."""
+    what = error.strerror or str(error) or type(error).__name__
+    where = f"{error.filename}: " if error.filename else ""
+    advice = ADVICE.get(error.errno, "see to it")
+    return f"{where}{what}; {advice}, and the same command goes on from what is kept"

@@ -27,6 +27,10 @@ except ImportError:
         def update(self, n: float = 1) -> None:
             return None
 
+        @staticmethod
+        def write(text: str) -> None:
+            print(text)
+
         def set_postfix(self, **_: Any) -> None:
             return None
 

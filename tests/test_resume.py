@@ -1,0 +1,105 @@
+"""A run that is killed at any moment and started again ends as one that was left alone, to the bit; seconds apart."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tsal.utils.files import read_arrays
+from tsal.utils.paths import REPOSITORY
+
+KILLED = REPOSITORY / "tests" / "helpers" / "killed.py"
+MOMENTS = int(os.environ.get("TSAL_KILLS", "0"))  # make faults: so many runs, each killed once
+SETTINGS = (
+    "tracker.tune_steps=4",  # trackers tuned for teacher and student are trainings too
+    "tsal.trackers=own",
+    "supervised.steps=13",
+    "semi.steps=12",
+    "train.checkpoint_every=3",  # rows of the history are of ten steps: sums must go on
+)
+
+
+def run(folder: Path, moment: str = "never", *options: str, check: bool = True) -> list[str]:
+    """Data, trainings and evaluation of a run in ``folder/run``, up to a moment (see helpers/killed.py) -> events."""
+    command = ["evaluate", "--profile", "smoke", "--run", str(folder / "run"), "--set", *SETTINGS, *options]
+    killed = [sys.executable, str(KILLED), str(folder / "prepared"), str(folder / "events"), moment, *command]
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(killed, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
+    if check:
+        assert done.returncode == (0 if moment == "never" else -signal.SIGKILL), done.stderr[-3000:]
+    return (folder / "events").read_text().splitlines()
+
+
+def differences(first: Path, second: Path) -> list[str]:
+    """Where two runs differ: in a weight's bit, a row of a history, a prediction, a number; and what was left lying."""
+    names = {path.relative_to(folder) for folder in (first, second) for path in folder.rglob("*") if path.is_file()}
+    apart = [f"left: {name}" for name in names if ".tmp" in name.name or name.name == "last.pt"]
+    for name in sorted(names - {Path(".lock"), Path("environment.json")}):
+        if not ((first / name).exists() and (second / name).exists()):
+            apart.append(f"in one alone: {name}")
+        elif content(first / name) != content(second / name):
+            apart.append(f"differs: {name}")
+    return apart
+
+
+def content(path: Path):
+    """What a file says, as something that compares by bits; times apart."""
+    if path.suffix == ".pt":
+        return plain(torch.load(path, weights_only=True))
+    if path.suffix == ".npz":
+        return plain(read_arrays(path))
+    if path.suffix == ".json":
+        return plain(json.loads(path.read_text()))
+    return path.read_bytes()
+
+
+def plain(value):
+    if isinstance(value, torch.Tensor):
+        value = value.numpy()
+    if isinstance(value, np.ndarray):
+        return value.shape, value.dtype.str, value.tobytes()
+    if isinstance(value, dict):
+        return {name: plain(part) for name, part in value.items() if name not in ("seconds", "times")}
+    return value if not isinstance(value, list) else [plain(part) for part in value]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run(folder)
+    return folder
+
+
+def test_a_run_killed_in_every_stage_ends_as_one_that_was_left_alone(undisturbed, tmp_path):
+    """While faces are rendered, half through a checkpoint, between a model and its time, amid a teacher's steps."""
+    seen = (undisturbed / "events").read_text().splitlines()
+    for moment in ("clip", "half of init/last.pt", "named supervised/model.pt", "half of semi/last.pt"):
+        assert any(moment in event for event in seen)
+        run(tmp_path, moment)
+    run(tmp_path)
+    assert differences(undisturbed / "run", tmp_path / "run") == []
+    assert [path.name for path in (tmp_path / "prepared").glob(".*")] == [".lock"]
+
+
+@pytest.mark.skipif(not MOMENTS, reason="the long form: make faults")
+@pytest.mark.parametrize("number", range(MOMENTS))
+def test_a_run_killed_at_a_seeded_moment_ends_as_one_that_was_left_alone(
+    undisturbed, tmp_path, number, record_property
+):
+    seen = (undisturbed / "events").read_text().splitlines()
+    kinds = ("clip", "step", "half of", "written", "named")
+    places = [place for place, event in enumerate(seen) if event.startswith(kinds[number % len(kinds)])]
+    moment = int(np.random.default_rng([23, number]).choice(places))
+    print(f"killed at event {moment} of {len(seen)}: {seen[moment]}")
+    run(tmp_path, str(moment))
+    run(tmp_path)
+    assert differences(undisturbed / "run", tmp_path / "run") == []

@@ -1,7 +1,7 @@
 """A trained detector beside dlib's 68-point predictor, with labelled boxes, moved ones, and faces that are found.
 
 ``python -m tsal.bench.anchors --realdata DIR`` prints one Markdown table and keeps it with its numbers. dlib takes part
-where it can be imported (packages dlib-bin and face_recognition_models, which holds its predictor); it saw photographs
+where it can be imported (``pip install 'tsal[anchors]'``: dlib-bin and its predictor's file); it saw photographs
 of 300-W in its training, the validation list's perhaps among them.
 """
 

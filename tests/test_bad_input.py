@@ -154,7 +154,8 @@ def test_no_stage_trains_on_bad_input(root, capsys):
     for command in ("data", "tracker", "train", "figures"):
         assert main([command, "--profile", "smoke", "--data", "mine", "--root", str(root), "--run", str(run)]) == 2
         assert "error: labelled.txt:2: the image b.png does not exist" in capsys.readouterr().err
-    assert sorted(path.name for path in run.iterdir()) == ["config.json", "environment.json", "scheme.json"]
+    kept = [".lock", "config.json", "environment.json", "scheme.json"]
+    assert sorted(path.name for path in run.iterdir()) == kept
 
 
 def test_data_that_turned_bad_stops_a_run_that_was_good(root, capsys):

@@ -25,7 +25,7 @@ SIDE = 64
 def weights(tmp_path_factory):
     """An untrained teacher and student of 68 landmarks."""
     torch.manual_seed(0)
-    settings = config(f"model.input={SIDE}")
+    settings = config(f"model.input={SIDE}", "data.root=/somewhere")
     path = tmp_path_factory.mktemp("weights") / "model.pt"
     save_models(path, {name: Detector(68, settings.model) for name in ("teacher", "student")}, settings, {})
     return path
@@ -86,7 +86,10 @@ def test_a_program_gives_the_detector_s_points_and_says_how_crops_are_cut(weight
 
 def test_a_file_of_weights_holds_one_model_in_half_the_size_and_gives_its_points(weights, crops, expected, tmp_path):
     export_model(weights, tmp_path / "student.pt", "student")
-    assert list(torch.load(tmp_path / "student.pt", weights_only=True)["models"]) == ["student"]
+    content = torch.load(tmp_path / "student.pt", weights_only=True)
+    assert list(content["models"]) == ["student"] and content["config"]["data"]["root"] == ""
+    export_model(weights, tmp_path / "again.pt", "student")
+    assert (tmp_path / "again.pt").read_bytes() == (tmp_path / "student.pt").read_bytes()
     assert (tmp_path / "student.pt").stat().st_size < 0.27 * weights.stat().st_size  # of two models
     detector = export.load_model(tmp_path / "student.pt")[0]
     assert {value.dtype for value in detector.parameters()} == {torch.float32}

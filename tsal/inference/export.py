@@ -80,10 +80,14 @@ def export_model(weights: Path, out: Path, model: str | None = None) -> dict:
 
 
 def _write_weights(content: dict, model: str | None, path: Path) -> None:
-    """What batch normalisation has summed up stays float32: a variance may be out of half precision's range."""
+    """What batch normalisation has summed up stays float32: a variance may be out of half precision's range. Where the
+    training's images were is nobody else's business.
+    """
     name = model or default_model(list(content["models"]))
     kept = {key: value.half() if value.ndim > 1 else value for key, value in content["models"][name].items()}
-    torch.save(content | {"models": {name: kept}}, path)
+    config = content["config"] | {"data": content["config"]["data"] | {"root": ""}}
+    with path.open("wb") as file:  # of a path, torch keeps the name too: other bytes each time
+        torch.save(content | {"config": config, "models": {name: kept}}, file)
 
 
 def _write_onnx(module: nn.Module, example: tuple[Tensor], batch: torch.export.Dim, path: Path, facts: dict) -> None:

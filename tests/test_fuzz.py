@@ -18,7 +18,7 @@ import pytest
 import torch
 from fuzz import bounded, files_below, mutate
 from releases import coco, landmarks, release_aflw, scene, write_boxes, write_image, write_pts, write_video
-from toys import DotDetector, Shift, config, moving_clip
+from toys import DotDetector, Shift, config, moving_clip, small_model
 
 from tsal import config as config_module
 from tsal.audit.store import Audit, AuditWriter, audit_model
@@ -34,8 +34,7 @@ from tsal.faces.follow import follow_video
 from tsal.faces.shots import read_frames
 from tsal.guard import read_alarms
 from tsal.inference.predict import read_faces
-from tsal.model import Detector
-from tsal.model_files import load_model, save_models
+from tsal.model_files import load_model
 from tsal.prepare.aflw import _read as read_aflw
 from tsal.prepare.builder import DatasetBuilder
 from tsal.prepare.ibug_300w import _boxes as read_300w_boxes
@@ -167,14 +166,6 @@ def open_run(path: Path) -> None:
     Run.open(path.parent).manifest()
 
 
-def model(folder: Path) -> Path:
-    torch.manual_seed(0)
-    small = Config().override({"model.input": 32, "model.width": 0.05, "model.stages": 1, "data.scheme": "5"})
-    detector = Detector(5, small.model)
-    save_models(folder / "model.pt", {"teacher": detector}, small, {"scheme": get_scheme("5").to_dict()})
-    return folder / "model.pt"
-
-
 def video(folder: Path) -> Path:
     write_video(folder / "a.avi", [scene(t) for t in range(4)])
     return folder / "a.avi"
@@ -284,7 +275,7 @@ READERS = {
     "run (config.json)": Reader(run_folder, open_run),
     "run (scheme.json)": Reader(lambda folder: run_folder(folder).with_name("scheme.json"), open_run),
     "run (manifest.json)": Reader(lambda folder: run_folder(folder).with_name("manifest.json"), open_run),
-    "checkpoint": Reader(model, load_model),
+    "checkpoint": Reader(small_model, load_model),
     "video (.avi)": Reader(video, read_video),
     "video (.mp4)": Reader(mp4, read_video),
     "image (.png)": Reader(png, look),

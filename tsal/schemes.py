@@ -113,7 +113,8 @@ def _find(name: str, way: tuple[Path, ...]) -> Scheme:
         return generic_scheme(int(name))
     known = ", ".join(scheme_names())
     raise ConfigError(
-        f"no landmark scheme {name!r}; known: {known}, any number of landmarks to {MOST_POINTS}, or the path of a .yaml file"
+        f"no landmark scheme {name!r}; known: {known}, any number of landmarks to {MOST_POINTS}, "
+        "or the path of a .yaml file"
     )
 
 

@@ -77,9 +77,7 @@ def _near_lists(root: Path, name: str) -> str:
 
 
 def read_list(path: Path, *, label: str | None = None, root: Path | None = None) -> list[Face]:
-    """Parse a list; raises :class:`DataError` with one line for every row that is wrong; with ``root``, also for one
-    whose paths lead out of it.
-    """
+    """Parse a list; raises :class:`DataError` with a line for every wrong row, with ``root`` also for one out of it."""
     faces, problems = parse_list(path, label or str(path), root)
     if problems:
         raise DataError(problems)
@@ -121,14 +119,12 @@ def parse_list(path: Path, label: str, root: Path | None = None) -> tuple[list[F
         if len(values) == 5 and values[4] <= 0:
             problems.append(f"{where}: face size {columns[6]} must be over 0")
             continue
-        annotation = None if columns[1] == NO_LABELS else columns[1]
+        annotation, size = None if columns[1] == NO_LABELS else columns[1], values[4] if len(values) == 5 else None
         outside = [name for name in (columns[0], annotation) if root and name and leads_out(root, name)]
         if outside:
             problems.append(f"{where}: {outside[0]} leads out of the root {root}; move the file, or name another root")
             continue
-        faces.append(
-            Face(columns[0], annotation, (x1, y1, x2, y2), values[4] if len(values) == 5 else None, label, number)
-        )
+        faces.append(Face(columns[0], annotation, (x1, y1, x2, y2), size, label, number))
     if not faces and not problems:
         problems.append(f"{label}: the list is empty; want rows of {ROW_FORMAT}")
     return faces, problems
@@ -319,9 +315,8 @@ def find_problems(
     images = sorted({face.image for faces in groups.values() for face in faces})
     with ThreadPoolExecutor(workers) as pool:
         looks = pool.map(lambda image: look_at_image(lists.root / image, image), images)
-        facts = dict(
-            zip(images, tqdm(looks, total=len(images), desc="checking images", disable=not progress, mininterval=1))
-        )
+        bar = tqdm(looks, total=len(images), desc="checking images", disable=not progress, mininterval=1)
+        facts = dict(zip(images, bar))
     problems = []
     for faces in groups.values():
         for face in faces:

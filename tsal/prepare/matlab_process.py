@@ -1,8 +1,8 @@
-"""Read a MATLAB file in a process of its own, run by :mod:`tsal.prepare.matlab`: SciPy's reader ends the process at some
-broken files, and takes the memory that others declare.
+"""Read a MATLAB file in a process of its own, run by :mod:`tsal.prepare.matlab`: at some broken files SciPy's reader
+ends the process, and at others it takes the memory that they declare.
 
-It imports nothing of the package, so that it runs as a file. Arguments: the .mat file, and names of variables. Output: a
-pickle of (variables, "") or (None, kind of error).
+It imports nothing of the package, so that it runs as a file. Arguments: the .mat file, and names of variables. Output:
+a pickle of (variables, "") or (None, kind of error).
 """
 
 import pickle

@@ -21,8 +21,8 @@ OUTPUTS = REPOSITORY / "outputs"
 def leads_out(root: Path, name: str) -> bool:
     """Whether a path, as it is written, leads out of the root that it is relative to.
 
-    Links are followed wherever they lead: the folder's owner made them (a prepared dataset has one to its release), where
-    a list may come from anybody.
+    Links are followed wherever they lead: the folder's owner made them (a prepared dataset has one to its release); a
+    list may come from anybody.
     """
     base = os.path.abspath(root)
     return os.path.commonpath([base, os.path.normpath(os.path.join(base, name))]) != base

@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+LONGEST = 2**20  # characters: PyYAML takes ten seconds for so many
+
 
 class PlainLoader(yaml.SafeLoader):
     """Takes no aliases (``&a`` and ``*a``): nine lines of them are a billion values."""
@@ -21,8 +23,10 @@ def load_yaml(text: str, loader: type[PlainLoader] = PlainLoader) -> Any:
 
     Raises:
         yaml.YAMLError: it is none; also for what PyYAML raises other errors at: a date that is none, a number of
-            thousands of digits, thousands of brackets, a key that is a list.
+            thousands of digits, thousands of brackets, a key that is a list; and for over a million characters.
     """
+    if len(text) > LONGEST:
+        raise yaml.YAMLError(f"{len(text)} characters, want at most {LONGEST}")
     try:
         return yaml.load(text, loader)
     except (ValueError, TypeError, RecursionError, AttributeError, KeyError, IndexError, OverflowError) as error:

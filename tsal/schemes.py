@@ -113,8 +113,7 @@ def _find(name: str, way: tuple[Path, ...]) -> Scheme:
         return generic_scheme(int(name))
     known = ", ".join(scheme_names())
     raise ConfigError(
-        f"no landmark scheme {name!r}; known: {known}, any number of landmarks to {MOST_POINTS}, "
-        "or the path of a .yaml file"
+        f"no landmark scheme {name!r}; known: {known}, any whole number to {MOST_POINTS}, or the path of a .yaml file"
     )
 
 
@@ -219,7 +218,7 @@ def _indices(value: Any, points: int, where: str, count: int | None = None) -> t
     """
     found: list[int] = []
     for part in value if isinstance(value, list) else re.split(r"[,\s]+", str(value).strip()):
-        match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", str(part), re.ASCII)
+        match = re.fullmatch(r"(\d{1,18})(?:-(\d{1,18}))?", str(part), re.ASCII)
         if not match:
             raise ConfigError(f"{where}: {part!r} is no landmark; want a number from 0, or a range such as 0-16")
         first, last = int(match[1]), int(match[2] or match[1])

@@ -217,11 +217,10 @@ class Audit:
             truth = read_arrays(folder / TRUTH)
             metadata = parquet.read_metadata(folder / LABELS).metadata
             models, weights = json.loads(metadata[b"models"]), json.loads(metadata[b"weights"])
-            frames = pd.read_csv(folder / FRAMES, index_col="frame")
+            frames = pd.read_csv(folder / FRAMES, index_col="frame").astype({"norm_px": float, "zoom": float})
             models = tuple((str(name), int(step)) for name, step in models)
             points, visible = truth["points"], truth["visible"]
-            numbers = frames[["norm_px", "zoom"]].to_numpy(float)
-            if points.shape != (len(numbers), points.shape[1], 2) or visible.shape != points.shape[:2] or not models:
+            if points.shape != (len(frames), points.shape[1], 2) or visible.shape != points.shape[:2] or not models:
                 raise ValueError("its files do not fit one another")
             if points.dtype.kind != "f" or visible.dtype != bool:
                 raise TypeError("ground truth of another type")

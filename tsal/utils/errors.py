@@ -11,7 +11,7 @@ class InputError(ValueError):
     """Something given to the program is wrong; the text says what, where and what to do."""
 
     def __init__(self, text: str = ""):
-        super().__init__("\n".join(map(printable, str(text).split("\n"))))
+        super().__init__(printable(str(text)))
 
 
 class ConfigError(InputError):
@@ -23,7 +23,7 @@ class DataError(InputError):
 
     def __init__(self, problems: list[str] | str):
         self.problems = [printable(line) for line in ([problems] if isinstance(problems, str) else problems)]
-        super().__init__("\n".join(self.problems))
+        ValueError.__init__(self, "\n".join(self.problems))  # the one kind of several lines
 
 
 def printable(line: str) -> str:

@@ -44,7 +44,7 @@ $(error RUN='$(RUN)': make cannot have a run's folder with spaces in its name (D
 endif
 
 # a setting that would be ignored is an error
-ignore_set := setup demo report one-step gallery test faults soak audit bench bench-gpu pretrain weights explore clean-run
+ignore_set := setup demo report one-step gallery test faults fuzz soak audit bench bench-gpu pretrain weights explore clean-run
 ifneq ($(and $(strip $(SET)),$(MAKECMDGOALS)),)
 ifeq ($(filter-out $(ignore_set),$(MAKECMDGOALS)),)
 $(error 'make $(MAKECMDGOALS)' does not use SET, which changes the settings of a run: 'make reproduce SET=...' first, with the other options as here)
@@ -58,7 +58,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo reproduce data tracker train pseudo evaluate figures report one-step gallery test faults soak audit bench bench-gpu bench-methods pretrain weights explore clean-run FORCE
+.PHONY: help setup demo reproduce data tracker train pseudo evaluate figures report one-step gallery test faults fuzz soak audit bench bench-gpu bench-methods pretrain weights explore clean-run FORCE
 
 help:
 	@echo "make setup       .venv from requirements.txt, and what the operating system must have"
@@ -71,6 +71,7 @@ help:
 	@echo "make gallery     a run's executed notebooks as HTML in outputs/gallery; PUBLISH=<folder>: six of its figures there"
 	@echo "make test        every test"
 	@echo "make faults      25 runs killed at seeded moments (KILLS=), each started again and compared with one left alone: half an hour"
+	@echo "make fuzz        10000 broken files for every reader (FUZZ=): hours on two cores"
 	@echo "make soak        two hours (SOAK= seconds) of small steps: does memory, do files or handles grow?"
 	@echo "make audit       known faults of the pinned packages, by pip-audit where it is installed"
 	@echo "make bench-methods   compare METHODS (configs/methods) over SEEDS, JOBS (or -j) at a time, LAUNCHER=local|slurm|ray; results in outputs/methods, or OUT=<folder>"
@@ -194,9 +195,13 @@ test: .venv/.done
 
 # docs/faults.md has what they found
 KILLS ?= 25
+FUZZ ?= 10000
 SOAK ?= 7200
 faults: .venv/.done
 	OMP_NUM_THREADS=1 TSAL_KILLS=$(KILLS) $(PY) -m pytest -q -s tests/test_resume.py
+
+fuzz: .venv/.done
+	OMP_NUM_THREADS=1 FUZZ=$(FUZZ) $(PY) -m pytest -q tests/test_fuzz.py
 
 soak: .venv/.done
 	OMP_NUM_THREADS=1 TSAL_SOAK=$(SOAK) $(PY) -m pytest -q -s tests/test_soak.py

@@ -174,6 +174,8 @@ def check_lists(folder) -> None:
 def test_a_broken_source_is_reported_in_a_line_or_left_out(tmp_path, prepared, capfd, kind):
     stand_in, name, (builder, *options) = KINDS[kind]
     stand_in(tmp_path / "whole")
+    for boxes in (tmp_path / "whole").glob("Bounding Boxes/*.mat"):  # a process reads each: one is enough
+        boxes.unlink() if "ibug" not in boxes.name else None
     whole = (tmp_path / "whole" / name).read_bytes()
     outcomes = {}
     for number, (way, change) in enumerate(WAYS.items()):

@@ -161,10 +161,10 @@ class TrainConfig:
         4, "equal parts of the semi-supervised training; models are kept at their borders for the audit", "machine"
     )
     on_nonfinite: Literal["stop", "skip"] = setting(
-        "stop", "a step whose loss or gradient is infinite or no number ends the training, or is undone", "machine"
+        "stop", "at a loss or gradient that is NaN or infinite: stop the training, or skip the step", "machine"
     )
     on_alarm: Literal["tell", "stop"] = setting(
-        "tell", "a teacher that collapses, or targets without weight for 50 steps, is told, or ends it", "machine"
+        "tell", "when the teacher collapses or targets have no weight for 50 steps: print it, or stop", "machine"
     )
     amp: Literal["auto", "none", "bf16"] = setting("auto", "auto: bfloat16 where the processor has it in hardware")
     device: str = setting("auto", "auto: cuda where there is one", "machine")

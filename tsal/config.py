@@ -30,7 +30,7 @@ from tsal.settings import (
     TsalConfig,
     setting,
 )
-from tsal.utils import CONFIG_FOLDER, ConfigError, nearest, write_text
+from tsal.utils import CONFIG_FOLDER, ConfigError, first_line, load_yaml, nearest, read_bytes, write_text
 
 Overrides = Iterable[str] | Mapping[str, Any]
 LABELS = ("profile", "budget", "method")  # names of files: only the settings that these bring count
@@ -134,13 +134,13 @@ def _read(kind: str, name: str) -> dict[str, Any]:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text()) or {}
+        values = load_yaml(read_bytes(path).decode()) or {}
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the config: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: cannot read the config: it is no text") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"{path}: not valid YAML: {first_line(error)}") from error
     if not isinstance(values, Mapping):
         raise ConfigError(f"{path}: the top level is a section, not a value")
     return dict(values)
@@ -159,7 +159,11 @@ class Method:
 def load_method(name: str) -> Method:
     """A method by name, semi-supervised or labels alone."""
     values = _read("methods", name)
-    result, times = values.pop("result"), values.pop("steps_times", 1)
+    result, times = values.pop("result", None), values.pop("steps_times", 1)
+    if result not in ("supervised", "teacher", "student"):
+        raise ConfigError(f"method {name}: result: {result!r}; want supervised, teacher or student")
+    if type(times) is not int or times < 1:
+        raise ConfigError(f"method {name}: steps_times: {times!r}; want a whole number from 1")
     return Method(name, result, times, flatten("", values))
 
 
@@ -290,9 +294,11 @@ def _coerce(value: Any, kind: Any, where: str) -> Any:
         raise ConfigError(f"{where}: {value!r} is none of {', '.join(choices)}{nearest(str(value), choices)}")
     if isinstance(value, str):
         try:
-            value = float(value) if kind is float else yaml.safe_load(value)  # YAML reads 4e-3 as text
+            value = float(value) if kind is float else load_yaml(value)  # YAML reads 4e-3 as text
         except (ValueError, yaml.YAMLError):
             pass
+    if type(value) is int and abs(value) >= 2**63:
+        raise ConfigError(f"{where}: {value} is too large")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not kind:

@@ -126,9 +126,12 @@ def read_alarms(folder: Path) -> list[dict]:
     """What is kept of a training's alarms: ``alarm``, ``step``, and its batch's ``seed`` and ``rows`` of the lists."""
     path = folder / "alarms.json"
     try:
-        return json.loads(path.read_text()) if path.exists() else []
-    except ValueError:
-        raise InputError(f"{path}: is damaged; delete it") from None
+        kept = json.loads(path.read_text()) if path.exists() else []
+    except (ValueError, RecursionError):
+        kept = None
+    if not isinstance(kept, list) or not all(isinstance(e, dict) and e.keys() >= {"alarm", "step"} for e in kept):
+        raise InputError(f"{path}: is damaged; delete it")
+    return kept
 
 
 def _kind(alarm: str) -> str:

@@ -10,7 +10,7 @@ import torch
 from tsal.config import Config
 from tsal.model import Detector
 from tsal.schemes import Scheme, get_scheme, scheme_from_dict
-from tsal.utils import InputError, load_checkpoint, save_checkpoint
+from tsal.utils import InputError, first_line, load_checkpoint, save_checkpoint
 
 
 def save_models(path: Path, models: dict[str, Detector], config: Config, fingerprint: dict) -> None:
@@ -33,18 +33,34 @@ def load_model(
     """A model (``teacher`` if there is one, by default) of a file that :func:`save_models` wrote, in eval mode.
 
     Its scheme is the one that it learned; in a file from before schemes were kept, the one that its config names.
+
+    Raises:
+        InputError: the file is damaged, holds something else, or weights that do not fit its config.
     """
     content = load_checkpoint(path, device)
-    if "models" not in content or "config" not in content:
+    fingerprint = content.get("fingerprint", {})
+    if not all(isinstance(part, dict) for part in (content.get("models"), content.get("config"), fingerprint)):
         raise InputError(f"{path}: holds no trained detector (a run's <method>/model.pt does)")
-    names = list(content["models"])
+    if not (names := list(content["models"])):
+        raise InputError(f"{path}: holds no models")
     model = model or default_model(names)
     if model not in names:
-        raise InputError(f"{path}: has no model {model!r}; it holds {', '.join(names)}")
+        raise InputError(f"{path}: has no model {model!r}; it holds {', '.join(map(str, names))}")
     # the file holds every weight: what they once started from need not be there
     config = Config.from_dict(content["config"], str(path)).override({"model.vgg16_weights": ""})
-    kept, name = content.get("fingerprint", {}).get("scheme"), config.data.scheme
+    kept, name = fingerprint.get("scheme"), config.data.scheme
     scheme = scheme_from_dict(kept, name, f"{path}: scheme") if kept else get_scheme(name)
-    detector = Detector(scheme.points, config.model)
-    detector.load_state_dict(content["models"][model])
+    weights = content["models"][model]
+    try:
+        with torch.device("meta"):  # takes no memory, whatever sizes a damaged config has
+            shapes = {name: value.shape for name, value in Detector(scheme.points, config.model).state_dict().items()}
+        fits = shapes == {name: value.shape for name, value in weights.items()}
+        detector = Detector(scheme.points, config.model) if fits else None
+    except (ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError, MemoryError) as error:
+        raise InputError(
+            f"{path}: its config makes no detector, or its weights are none ({first_line(error)})"
+        ) from error
+    if detector is None:
+        raise InputError(f"{path}: the weights of {model!r} do not fit its config of {scheme.points} landmarks")
+    detector.load_state_dict(weights)
     return detector.to(device).eval(), config, scheme

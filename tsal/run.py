@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from tsal.config import Config, settings_of
-from tsal.data import Clip, CropFolder, FaceLists, FaceStore, find_list, group_clips, list_root, load_lists
+from tsal.data import Clip, CropFolder, FaceLists, FaceStore, find_list, group_clips, list_root, load_lists, read_json
 from tsal.schemes import Scheme, get_scheme, read_scheme
 from tsal.utils import (
     PACKAGE,
@@ -162,7 +162,7 @@ class Run:
             raise InputError(
                 f"{self.folder}: the data is not checked yet; run 'python -m tsal data --run {self.folder}'"
             )
-        return json.loads(path.read_text())
+        return read_json(path)
 
     def fingerprint(self, *parts: str, without: Collection[str] = ()) -> dict:
         """What a checkpoint must agree on to be taken up: settings under ``parts`` that decide a result, training data,

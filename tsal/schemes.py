@@ -24,8 +24,9 @@ from typing import Any
 
 import yaml
 
-from tsal.utils import REPOSITORY, SCHEME_FOLDER, ConfigError, nearest
+from tsal.utils import REPOSITORY, SCHEME_FOLDER, ConfigError, PlainLoader, load_yaml, nearest, read_bytes
 
+MOST_POINTS = 10_000  # landmarks of a scheme; dense meshes of faces have some thousands
 KEYS = ("points", "flip", "centre", "ocular", "pupil", "lines", "names", "subset_of", "keep")
 
 
@@ -108,11 +109,12 @@ def _find(name: str, way: tuple[Path, ...]) -> Scheme:
         raise ConfigError(
             f"{name}: no such landmark scheme; a path is absolute, or relative to {Path.cwd()} or {REPOSITORY}"
         )
-    if name.isdecimal() and int(name) > 0:
+    if name.isdecimal() and len(name) < 10 and 0 < int(name) <= MOST_POINTS:
         return generic_scheme(int(name))
     known = ", ".join(scheme_names())
     raise ConfigError(
-        f"no landmark scheme {name!r}; known: {known}, any whole number of landmarks, or the path of a .yaml file"
+        f"no landmark scheme {name!r}; known: {known}, any number of landmarks to {MOST_POINTS}, "
+        "or the path of a .yaml file"
     )
 
 
@@ -122,17 +124,17 @@ def _read(path: Path, name: str, way: tuple[Path, ...]) -> Scheme:
     if path in way:
         raise ConfigError(f"goes in a circle: {' -> '.join(p.name for p in (*way, path))}")
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _OneKeyLoader)
+        values = load_yaml(read_bytes(path).decode(), _OneKeyLoader)
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the scheme: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: cannot read the scheme: it is no text") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that is none
+    except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     return scheme_from_dict(values, name, str(path), (*way, path))
 
 
-class _OneKeyLoader(yaml.SafeLoader):
+class _OneKeyLoader(PlainLoader):
     """Rejects a key that is given twice; PyYAML would silently use the last."""
 
     def construct_mapping(self, node, deep=False):
@@ -152,10 +154,9 @@ def scheme_from_dict(values: Any, name: str, where: str, way: tuple[Path, ...] =
     if "subset_of" in values or "keep" in values:
         return _subset(values, name, where, way)
     points = values.get("points")
-    if type(points) is not int or points < 1:
-        raise ConfigError(
-            f"{where}: points: {'missing' if points is None else repr(points)}; want the number of landmarks"
-        )
+    if type(points) is not int or not 1 <= points <= MOST_POINTS:
+        shown = "missing" if points is None else repr(points)
+        raise ConfigError(f"{where}: points: {shown}; want the number of landmarks, at most {MOST_POINTS}")
     flip = _flip(values.get("flip", []), points, f"{where}: flip")
     centre = values.get("centre")
     centre = -1 if centre is None else _indices(centre, points, f"{where}: centre", count=1)[0]
@@ -218,7 +219,7 @@ def _indices(value: Any, points: int, where: str, count: int | None = None) -> t
     """
     found: list[int] = []
     for part in value if isinstance(value, list) else re.split(r"[,\s]+", str(value).strip()):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", str(part))
+        match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", str(part), re.ASCII)
         if not match:
             raise ConfigError(f"{where}: {part!r} is no landmark; want a number from 0, or a range such as 0-16")
         first, last = int(match[1]), int(match[2] or match[1])

@@ -16,7 +16,8 @@ from tsal.data.lists import Clip, Face
 from tsal.data.pairs import FramePairs
 from tsal.geometry import pixel_grid
 from tsal.model import Detection, Detector
-from tsal.schemes import Scheme, centre_point
+from tsal.model_files import save_models
+from tsal.schemes import Scheme, centre_point, generic_scheme
 from tsal.tracker.network import FlowEstimate
 
 PAIRED = Scheme("paired", 4, flip=(1, 0, 2, 3), centre=2)  # landmarks 0 and 1 are left and right
@@ -123,6 +124,15 @@ def random_batch(
             still,
         ),
     )
+
+
+def small_model(folder: Path) -> Path:
+    """The file of an untrained detector of five landmarks: a teacher alone."""
+    torch.manual_seed(0)
+    small = config("model.input=32", "model.width=0.05", "model.stages=1", "data.scheme=5")
+    models, fingerprint = {"teacher": Detector(5, small.model)}, {"scheme": generic_scheme(5).to_dict()}
+    save_models(folder / "model.pt", models, small, fingerprint)
+    return folder / "model.pt"
 
 
 class DotDetector(nn.Module):

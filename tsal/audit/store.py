@@ -26,7 +26,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -219,21 +218,17 @@ class Audit:
             metadata = parquet.read_metadata(folder / LABELS).metadata
             models, weights = json.loads(metadata[b"models"]), json.loads(metadata[b"weights"])
             frames = pd.read_csv(folder / FRAMES, index_col="frame")
-        except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
-            # pyarrow's own errors are ValueErrors
-            raise InputError(
-                f"{folder}: is no audit, or a broken one ({type(error).__name__}); make it again: python -m tsal pseudo"
-            ) from None
-        made_from = metadata.get(b"made_from", b"").decode()
-        return Audit(
-            folder,
-            frames,
-            truth["points"],
-            truth["visible"],
-            tuple((name, step) for name, step in models),
-            made_from,
-            weights,
-        )
+            models = tuple((str(name), int(step)) for name, step in models)
+            points, visible = truth["points"], truth["visible"]
+            numbers = frames[["norm_px", "zoom"]].to_numpy(float)
+            if points.shape != (len(numbers), points.shape[1], 2) or visible.shape != points.shape[:2] or not models:
+                raise ValueError("its files do not fit one another")
+            if points.dtype.kind != "f" or visible.dtype != bool:
+                raise TypeError("ground truth of another type")
+            made_from = metadata.get(b"made_from", b"").decode()
+        except Exception as error:  # of broken files, pandas and pyarrow raise whatever they stumble on
+            raise _broken(folder, error) from None
+        return Audit(folder, frames, points, visible, models, made_from, weights)
 
     @staticmethod
     def kept(folder: Path, made_from: str) -> Audit | None:
@@ -257,28 +252,43 @@ class Audit:
         return sorted(step for name, step in self.models if name == model)
 
     def labels(self, model: str, step: int | None = None) -> tuple[Labels, np.ndarray]:
-        """What a model says (at its last step by default), and the frames (rows of ``frames``) that it says it of."""
-        from pyarrow import parquet
+        """What a model says (at its last step by default), and the frames (rows of ``frames``) that it says it of.
 
+        Raises:
+            InputError: ``labels.parquet`` is damaged there.
+        """
         key = (model, self.steps(model)[-1] if step is None else step)
         if key not in self._labels:
-            table = parquet.ParquetFile(self.folder / LABELS).read_row_group(self.models.index(key))
-            column = {
-                name: table[name].to_numpy() for name in table.column_names if name not in ("model", "source", "image")
-            }
-            points = self.truth.shape[1]
-            shape = (len(AUDITED), -1, points)
-            whole = {name: values.reshape(shape) for name, values in column.items()}
-            labels = Labels(
-                np.stack([whole["x"], whole["y"]], -1),
-                whole["score"],
-                whole["valid"],
-                whole["disagreement"][0],
-                whole["forward_backward_error"][0],
-                whole["target_weight"][0],
-            )
-            self._labels[key] = labels, whole["frame"][0, :, 0].astype(int)
+            try:
+                self._labels[key] = self._read_labels(self.models.index(key))
+            except Exception as error:  # as above
+                raise _broken(self.folder, error) from None
         return self._labels[key]
+
+    def _read_labels(self, group: int) -> tuple[Labels, np.ndarray]:
+        """A row group of ``labels.parquet``."""
+        from pyarrow import parquet
+
+        table = parquet.ParquetFile(self.folder / LABELS).read_row_group(group)
+        column = {
+            name: table[name].to_numpy() for name in table.column_names if name not in ("model", "source", "image")
+        }
+        shape = (len(AUDITED), -1, self.truth.shape[1])
+        whole = {name: values.reshape(shape) for name, values in column.items()}
+        labels = Labels(
+            np.stack([whole["x"], whole["y"]], -1),
+            whole["score"],
+            whole["valid"],
+            whole["disagreement"][0],
+            whole["forward_backward_error"][0],
+            whole["target_weight"][0],
+        )
+        rows = whole["frame"][0, :, 0].astype(int)
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self.truth):
+            raise IndexError("a frame that is not there")
+        if labels.points.dtype.kind != "f" or labels.valid.dtype != bool:
+            raise TypeError("labels of another type")
+        return labels, rows
 
     def errors(self, model: str, source: str, step: int | None = None) -> np.ndarray:
         """(N', K) % of the normaliser; NaN where there is no label or the source says nothing."""
@@ -288,3 +298,8 @@ class Audit:
         d = self.frames.norm_px.to_numpy()[rows, None]
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(self.visible[rows] & labels.valid[index], 100 * distance / d, np.nan)
+
+
+def _broken(folder: Path, error: Exception) -> InputError:
+    kind = type(error).__name__
+    return InputError(f"{folder}: is no audit, or a broken one ({kind}); make it again: python -m tsal pseudo")

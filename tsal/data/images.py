@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from tsal.utils import DataError
+from tsal.utils import DataError, read_bytes
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -18,22 +19,38 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 
 def read_image(path: Path) -> np.ndarray:
     """RGB uint8 (H, W, 3)."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    try:
+        image = decode_image(read_bytes(path))
+    except OSError as error:
+        raise DataError(f"{path}: the image {_why(error)}") from None
     if image is None:
-        state = "cannot be read or decoded" if Path(path).exists() else "does not exist"
-        raise DataError(f"{path}: the image {state}")
+        raise DataError(f"{path}: the image cannot be read or decoded")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def decode_image(content: bytes) -> np.ndarray | None:
+    """BGR uint8 (H, W, 3) of an image file's bytes; None where they are no image, or one of too many pixels
+    (:mod:`tsal` sets the bound).
+    """
+    try:
+        return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+    except cv2.error:  # of a head that declares too many pixels, or what no memory holds
+        return None
+
+
+def _why(error: OSError) -> str:
+    return "does not exist" if error.errno == errno.ENOENT else f"cannot be read: {error.strerror}"
 
 
 def look_at_image(path: Path, name: str) -> dict | str:
     """``sha256``, ``width``, ``height`` and ``look`` (its perceptual hash) of an image, or what is wrong with it."""
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except OSError as error:
-        return f"the image {name} {'does not exist' if not path.exists() else f'cannot be read: {error.strerror}'}"
+        return f"the image {name} {_why(error)}"
     if _is_cut_off(content):
         return f"the image {name} is cut off: its end is missing"
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+    image = decode_image(content)
     if image is None:
         return f"the image {name} cannot be decoded"
     return describe_image(content, image)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from tsal.data.images import look_at_image
-from tsal.utils import PREPARED, DataError, tqdm, write_text
+from tsal.utils import PREPARED, DataError, leads_out, read_bytes, tqdm, write_text
 
 NO_LABELS = "None"
 SHOWN = 20  # lines of one kind about one list
@@ -76,18 +76,18 @@ def _near_lists(root: Path, name: str) -> str:
     return f"; lists there: {', '.join(found[:12])}{' ...' if len(found) > 12 else ''}" if found else ""
 
 
-def read_list(path: Path, *, label: str | None = None) -> list[Face]:
-    """Parse a list; raises :class:`DataError` with one line for every row that is wrong."""
-    faces, problems = parse_list(path, label or str(path))
+def read_list(path: Path, *, label: str | None = None, root: Path | None = None) -> list[Face]:
+    """Parse a list; raises :class:`DataError` with a line for every wrong row, with ``root`` also for one out of it."""
+    faces, problems = parse_list(path, label or str(path), root)
     if problems:
         raise DataError(problems)
     return faces
 
 
-def parse_list(path: Path, label: str) -> tuple[list[Face], list[str]]:
-    """The rows that are right, and one line for every one that is wrong."""
+def parse_list(path: Path, label: str, root: Path | None = None) -> tuple[list[Face], list[str]]:
+    """The rows that are right, and one line for every one that is wrong; see :func:`read_list`."""
     try:
-        lines = Path(path).read_text().splitlines()
+        lines = read_bytes(path).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         return [], [f"{label}: cannot read the list: {error}"]
     faces, problems = [], []
@@ -119,10 +119,12 @@ def parse_list(path: Path, label: str) -> tuple[list[Face], list[str]]:
         if len(values) == 5 and values[4] <= 0:
             problems.append(f"{where}: face size {columns[6]} must be over 0")
             continue
-        annotation = None if columns[1] == NO_LABELS else columns[1]
-        faces.append(
-            Face(columns[0], annotation, (x1, y1, x2, y2), values[4] if len(values) == 5 else None, label, number)
-        )
+        annotation, size = None if columns[1] == NO_LABELS else columns[1], values[4] if len(values) == 5 else None
+        outside = [name for name in (columns[0], annotation) if root and name and leads_out(root, name)]
+        if outside:
+            problems.append(f"{where}: {outside[0]} leads out of the root {root}; move the file, or name another root")
+            continue
+        faces.append(Face(columns[0], annotation, (x1, y1, x2, y2), size, label, number))
     if not faces and not problems:
         problems.append(f"{label}: the list is empty; want rows of {ROW_FORMAT}")
     return faces, problems
@@ -140,7 +142,7 @@ def read_points(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
     A third column, where there is one, is the visibility (0 or 1); else every point counts as visible.
     """
     try:
-        text = Path(path).read_text()
+        text = read_bytes(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot read the annotation: {getattr(error, 'strerror', None) or error}") from error
     opening, closing = text.find("{"), text.rfind("}")
@@ -177,8 +179,8 @@ def group_clips(faces: Sequence[Face]) -> list[Clip]:
         previous = groups[-1][-1] if groups else None
         follows = (
             previous is not None
-            and stem.isdecimal()
-            and Path(previous.image).stem.isdecimal()
+            and _is_number(stem)
+            and _is_number(Path(previous.image).stem)
             and Path(previous.image).parent == Path(face.image).parent
             and previous.list_name == face.list_name
             and int(stem) > int(Path(previous.image).stem)
@@ -192,7 +194,12 @@ def group_clips(faces: Sequence[Face]) -> list[Clip]:
 
 def _clip_name(group: list[Face]) -> str:
     path = Path(group[0].image)
-    return str(path.parent if path.stem.isdecimal() else path.with_suffix(""))
+    return str(path.parent if _is_number(path.stem) else path.with_suffix(""))
+
+
+def _is_number(stem: str) -> bool:
+    """Whether an image's name is a frame's number; no file has a name of 256 characters."""
+    return stem.isdecimal() and len(stem) < 256
 
 
 @dataclass(frozen=True)
@@ -220,7 +227,7 @@ def load_lists(
         lists = {}
         for name in names:
             try:
-                found, wrong = parse_list(find_list(root, name), name)
+                found, wrong = parse_list(find_list(root, name), name, list_root(root, name))
                 lists[name] = [_from(root, list_root(root, name), face) for face in found]
                 problems.extend(wrong)
             except DataError as error:
@@ -292,7 +299,7 @@ def _from(root: Path, other: Path, face: Face) -> Face:
 
 
 def _file(root: Path, face: Face) -> str:
-    return str((Path(root) / face.image).resolve())
+    return os.path.realpath(Path(root) / face.image)  # Path.resolve raises where a name is too long
 
 
 def same_file(root: Path, one: Face, other: Face) -> bool:
@@ -308,9 +315,8 @@ def find_problems(
     images = sorted({face.image for faces in groups.values() for face in faces})
     with ThreadPoolExecutor(workers) as pool:
         looks = pool.map(lambda image: look_at_image(lists.root / image, image), images)
-        facts = dict(
-            zip(images, tqdm(looks, total=len(images), desc="checking images", disable=not progress, mininterval=1))
-        )
+        bar = tqdm(looks, total=len(images), desc="checking images", disable=not progress, mininterval=1)
+        facts = dict(zip(images, bar))
     problems = []
     for faces in groups.values():
         for face in faces:

@@ -22,7 +22,7 @@ class Origin:
 def read_json(path: Path) -> dict:
     try:
         values = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as JSON ({error}); remove it, and build again") from None
     return values if isinstance(values, dict) else {}
 

@@ -18,10 +18,11 @@ from torch import Tensor
 from tsal import geometry
 from tsal.config import AugmentConfig
 from tsal.data.crops import CropFolder, crop_key
-from tsal.data.images import read_image
+from tsal.data.images import decode_image, read_image
 from tsal.data.lists import Face, read_points
 from tsal.geometry import apply_affine, compose_affine, crop_affine, invert_affine
 from tsal.schemes import Scheme
+from tsal.utils import read_bytes
 
 cv2.setNumThreads(1)  # crops are small and cut by threads of our own; OpenCV's would fight torch's for the cores
 
@@ -68,13 +69,13 @@ class FaceStore:
         path, content = self.root / face.image, b""
         if self.disk:
             with suppress(OSError):
-                content = path.read_bytes()
+                content = read_bytes(path)
         if not content:
             return cut_crop(read_image(path), face.box, side, box_scale)
         key = crop_key(content, self._code, tuple(map(float, face.box)), side, float(box_scale))
         crop = self.disk.read(key, (side, side, 3))
         if crop is None:
-            image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+            image = decode_image(content)
             if image is None:
                 return cut_crop(read_image(path), face.box, side, box_scale)  # which says what is wrong
             crop = cut_crop(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), face.box, side, box_scale)

@@ -56,7 +56,7 @@ def read_boxes(path: Path) -> dict[str, dict[int, list[GivenBox]]]:
         elif box[2] <= box[0] or box[3] <= box[1]:
             shown = " ".join(row[name] for name in plain[1:])
             problems.append(f"{where}: box is empty or inverted ({shown}); want x1 < x2, y1 < y2")
-        elif not (row["frame"].isascii() and row["frame"].isdigit()):
+        elif not (row["frame"].isascii() and row["frame"].isdigit() and len(row["frame"]) < 10):
             problems.append(f"{where}: frame {row['frame']!r} is no whole number from 0")
         elif row.get("track") == "":
             problems.append(f"{where}: track is empty; leave the column out where the boxes are not linked")

@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from tsal.data import read_image
 from tsal.utils import DataError
 
 MIN_FACE = 0.1  # side of the smallest face found over the image's shorter side
@@ -91,10 +92,11 @@ def find_boxes(image: np.ndarray, min_face: float = MIN_FACE) -> np.ndarray:
 
 def largest_face(path: Path, min_face: float = MIN_FACE) -> tuple[float, ...] | None:
     """The box of the largest face that is seen in an image file, px; None where there is none, or no readable image."""
-    image = cv2.imread(str(path))
-    if image is None:
+    try:
+        image = read_image(path)
+    except DataError:
         return None
-    boxes = find_boxes(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), min_face)
+    boxes = find_boxes(image, min_face)
     if not len(boxes):
         return None
     return tuple(boxes[np.prod(boxes[:, 2:] - boxes[:, :2], axis=1).argmax()])

@@ -15,6 +15,7 @@ from tsal.utils import DataError
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # broken videos are reported by errors and notes
 
+LARGEST_FRAME = 2**27  # pixels: 0.4 GiB, as of images (:mod:`tsal`)
 THUMB = (32, 18)  # cells, for cuts
 CUT_FLOOR, CUT_RATIO = 12.0, 4.0  # grey levels, and over the local level
 CUT_NEAR, CUT_AROUND = 4, 8  # frames
@@ -35,6 +36,9 @@ def read_frames(path: Path) -> Iterator[tuple[int, float, np.ndarray]]:
     try:
         if not reader.isOpened():
             raise DataError(f"{path}: cannot be read as a video; it is broken or no video")
+        width, height = reader.get(cv2.CAP_PROP_FRAME_WIDTH), reader.get(cv2.CAP_PROP_FRAME_HEIGHT)
+        if width * height > LARGEST_FRAME:
+            raise DataError(f"{path}: declares frames of {width:.0f} x {height:.0f} pixels; want at most 16384 x 8192")
         reader.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # a phone's rotation tag
         number, size = 0, None
         while True:

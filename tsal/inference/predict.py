@@ -29,7 +29,7 @@ def read_faces(root: Path, name: str) -> list[Face]:
     if not root.is_dir():
         raise DataError(f"{root}: no such folder (--root)")
     path = Path(name) if Path(name).is_file() else find_list(root, name)
-    faces = [dataclasses.replace(face, annotation=None) for face in read_list(path, label=name)]
+    faces = [dataclasses.replace(face, annotation=None) for face in read_list(path, label=name, root=root)]
     check_files(FaceLists(root, [], faces, {}, {}), 0)
     return faces
 

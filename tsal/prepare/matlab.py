@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 from tsal.utils import DataError
 
+READER = Path(__file__).with_name("matlab_process.py")
+SECONDS = 60
+
 
 def read_mat(path: Path, *names: str) -> dict:
-    """The variables ``names`` of a .mat file: structs as dicts, cells and matrices as arrays."""
-    from scipy.io import loadmat  # seconds to import, and only builders of releases need it
+    """The variables ``names`` of a .mat file: structs as dicts, cells and matrices as arrays.
 
+    Raises:
+        DataError: the file is not there, broken, or holds no such variables.
+    """
     if not Path(path).is_file():
         raise DataError(f"{path}: no such file")
+    # a broken file can end the process that reads it
+    command = [sys.executable, "-P", str(READER), str(Path(path).resolve()), *names]
     try:
-        found = loadmat(path, simplify_cells=True, variable_names=names or None)
-    except NotImplementedError:
-        raise DataError(f"{path}: is of MATLAB 7.3 (HDF5); save it again with '-v7'") from None
-    except Exception as error:  # of a broken file, SciPy raises whatever it stumbles on
-        raise DataError(f"{path}: cannot be read as a MATLAB file ({type(error).__name__}); fetch it again") from None
+        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=SECONDS)
+        found, wrong = pickle.loads(done.stdout) if not done.returncode else (None, f"reader ended: {done.returncode}")
+    except subprocess.TimeoutExpired:
+        found, wrong = None, f"not read in {SECONDS} s"
+    if wrong == "NotImplementedError":
+        raise DataError(f"{path}: is of MATLAB 7.3 (HDF5); save it again with '-v7'")
+    if wrong:
+        raise DataError(f"{path}: cannot be read as a MATLAB file ({wrong}); fetch it again")
     if missing := [name for name in names if name not in found]:
         have = ", ".join(name for name in found if not name.startswith("__")) or "nothing"
         raise DataError(f"{path}: holds no {', '.join(missing)} (it holds {have})")

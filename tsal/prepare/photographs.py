@@ -224,7 +224,7 @@ def _read_coco(made: DatasetBuilder, source: Path, first: float):
         try:
             keypoints = np.array(annotation.get("keypoints", []), float)
             box = np.array(annotation["bbox"], float).reshape(4) if "bbox" in annotation else None
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             made.reject(where, "keypoints or bbox are no flat list of numbers")
             continue
         if keypoints.size not in (0, 3 * made.points):

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from tsal.utils.errors import InputError
-from tsal.utils.files import replacing
+from tsal.utils.files import first_line, refuse_bomb, replacing
 
 
 def save_checkpoint(path: Path, content: dict) -> None:
@@ -29,15 +29,17 @@ def save_checkpoint(path: Path, content: dict) -> None:
 def load_checkpoint(path: Path, device: torch.device | str = "cpu", *, what: str = "checkpoint") -> dict:
     """A file of named tensors and plain types, such as :func:`save_checkpoint` writes; never executes what the file
     holds.
+
+    Raises:
+        InputError: there is no such file, it is damaged, holds other things, or would unpack to far more than weights.
     """
+    refuse_bomb(path)
     try:
         content = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such {what}") from None
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise InputError(
-            f"{path}: not a readable {what} ({(str(error) or type(error).__name__).splitlines()[0]})"
-        ) from error
+        raise InputError(f"{path}: not a readable {what} ({first_line(error)})") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: not a readable {what} (holds a {type(content).__name__}, not names)")
     return content

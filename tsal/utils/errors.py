@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import errno
 
+LONGEST = 1000  # characters of a line; what a damaged file holds may be megabytes
+
 
 class InputError(ValueError):
     """Something given to the program is wrong; the text says what, where and what to do."""
+
+    def __init__(self, text: str = ""):
+        super().__init__("\n".join(map(printable, str(text).split("\n"))))
 
 
 class ConfigError(InputError):
@@ -17,8 +22,15 @@ class DataError(InputError):
     """Annotation lists or their files are wrong; ``problems`` holds one line for each finding."""
 
     def __init__(self, problems: list[str] | str):
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        self.problems = [printable(line) for line in ([problems] if isinstance(problems, str) else problems)]
         super().__init__("\n".join(self.problems))
+
+
+def printable(line: str) -> str:
+    """A line as a terminal can show it: control characters written out, and the middle left out where it is long."""
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST - 300]} ... {line[-200:]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 class RunError(RuntimeError):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
-import zlib
+import stat
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
 from tsal.utils.errors import InputError
+
+LARGEST = 2**30  # bytes of a file that is read as a whole
+# A zip holds 1000 times its size where it is a bomb; arrays of numbers hold 10 times theirs
+BOMB_RATIO, BOMB_FLOOR = 100, 2**28
 
 
 @contextmanager
@@ -72,8 +77,46 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     Raises:
         InputError: the file is damaged, or holds other things than arrays of plain types.
     """
+    refuse_bomb(path)
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, AttributeError, EOFError, zlib.error, BadZipFile) as error:
-        raise InputError(f"{path}: not readable arrays ({str(error).splitlines()[0]}); make it again") from None
+            arrays = {name: archive[name] for name in archive.files}
+    except (FileNotFoundError, PermissionError):
+        raise
+    except Exception as error:  # of a broken file, NumPy raises whatever it stumbles on
+        raise InputError(f"{path}: not readable arrays ({first_line(error)}); make it again") from None
+    if other := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+        raise InputError(f"{path}: not readable arrays ({other[0]} is none); make it again")
+    return arrays
+
+
+def first_line(error: Exception) -> str:
+    """What an error of a library says, in a line; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's bytes.
+
+    Raises:
+        OSError: as of any read; also where the path is no file (a device or a pipe may never end), or is over 1 GiB.
+    """
+    state = os.stat(path)
+    if not stat.S_ISREG(state.st_mode) or state.st_size > LARGEST:
+        number = errno.EISDIR if stat.S_ISDIR(state.st_mode) else errno.EINVAL
+        number = errno.EFBIG if stat.S_ISREG(state.st_mode) else number
+        text = "is no file but a device or a pipe" if number == errno.EINVAL else os.strerror(number)
+        raise OSError(number, text, str(path))
+    return Path(path).read_bytes()
+
+
+def refuse_bomb(path: Path) -> None:
+    """Raise where a zip would unpack to far more than arrays do."""
+    try:
+        size = os.stat(path).st_size
+        with zipfile.ZipFile(path) as archive:
+            whole = sum(member.file_size for member in archive.infolist())
+    except Exception:  # no zip, or a broken one: its reader says so
+        return
+    if whole > max(BOMB_FLOOR, BOMB_RATIO * size):
+        raise InputError(f"{path}: {size} bytes that unpack to {whole}: no file of this program; make it again")

@@ -6,6 +6,7 @@ working folder.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -15,3 +16,13 @@ CONFIG_FOLDER = (PACKAGE if INSTALLED else REPOSITORY) / "configs"
 SCHEME_FOLDER = CONFIG_FOLDER / "schemes"
 PREPARED = REPOSITORY / "data" / "prepared"
 OUTPUTS = REPOSITORY / "outputs"
+
+
+def leads_out(root: Path, name: str) -> bool:
+    """Whether a path, as it is written, leads out of the root that it is relative to.
+
+    Links are followed wherever they lead: the folder's owner made them (a prepared dataset has one to its release); a
+    list may come from anybody.
+    """
+    base = os.path.abspath(root)
+    return os.path.commonpath([base, os.path.normpath(os.path.join(base, name))]) != base

@@ -6,6 +6,7 @@ import dataclasses
 import json
 
 import pytest
+import torch
 import yaml
 
 from tsal.config import Config, all_labels_budget, difference, fields_of, load_budget, resolve
@@ -223,3 +224,30 @@ def test_a_config_cannot_be_changed_in_place():
 
 def test_config_errors_are_input_errors():
     assert issubclass(ConfigError, InputError)
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("train.checkpoint_every=0", "at least 1, got 0"),
+        ("supervised.batch=0", "at least 1, got 0"),
+        ("semi.steps=-5", "at least 0, got -5"),
+        ("semi.ema_decay=1.7", "at least 0 and at most 1, got 1.7"),
+        ("tsal.max_fb_error=nan", "at least 0, got nan"),
+        ("semi.lr=inf", "finite"),
+        ("tracker.channels=12,0", "at least 1, got 0"),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused_by_name(text, said):
+    with pytest.raises(ConfigError, match=f"{text.partition('=')[0]}: .*{said}"):
+        Config().override([text])
+
+
+@pytest.mark.parametrize("name", ["xpu", "mps", "meta:x"])
+def test_a_device_that_torch_lacks_is_refused_in_a_line(name, tmp_path):
+    from tsal.run import Run
+
+    if name == "mps" and torch.backends.mps.is_available() or name == "xpu" and torch.xpu.is_available():
+        pytest.skip("this machine has it")
+    with pytest.raises(ConfigError, match="train.device.*cpu or cuda"):
+        _ = Run(tmp_path, Config().override({"train.device": name})).device

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -253,6 +254,7 @@ def update(config: Any, values: Mapping[str, Any], origin: str, prefix: str = ""
     if not isinstance(values, Mapping):
         raise ConfigError(f"{origin}: {prefix.rstrip('.') or 'the top level'} is a section, not a value")
     hints = typing.get_type_hints(type(config))
+    bounds = {item.name: item.metadata for item in dataclasses.fields(config)}
     changes = {}
     for name, value in values.items():
         if name not in hints:
@@ -267,6 +269,7 @@ def update(config: Any, values: Mapping[str, Any], origin: str, prefix: str = ""
             changes[name] = update(current, value, origin, f"{prefix}{name}.")
         else:
             changes[name] = _coerce(value, hints[name], f"{origin}: {prefix}{name}")
+            _check_range(changes[name], bounds[name], f"{origin}: {prefix}{name}")
     return dataclasses.replace(config, **changes)
 
 
@@ -304,6 +307,15 @@ def _coerce(value: Any, kind: Any, where: str) -> Any:
     if type(value) is not kind:
         raise ConfigError(f"{where}: wants {_kind_name(kind)}, got {value!r}")
     return value
+
+
+def _check_range(value: Any, bounds: Mapping[str, Any], where: str) -> None:
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, (int, float)) and not bounds["least"] <= number <= bounds["most"]:  # true for NaN too
+            above = f" and at most {bounds['most']:g}" if bounds["most"] < math.inf else ""
+            raise ConfigError(f"{where}: wants at least {bounds['least']:g}{above}, got {number:g}")
+        if number == math.inf:
+            raise ConfigError(f"{where}: wants a finite number")
 
 
 def _kind_name(kind: Any) -> str:

@@ -7,13 +7,14 @@ called px are pixels of the network's input. :mod:`tsal.config` reads the files 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 
-def setting(default: Any, text: str, role: str = "") -> Any:
-    """A field of a section: its default, one line that says what it is, and its role."""
-    return field(default=default, metadata={"text": text, "role": role})
+def setting(default: Any, text: str, role: str = "", least: float = 0, most: float = math.inf) -> Any:
+    """A field of a section: its default, one line that says what it is, its role, and, of numbers, its range."""
+    return field(default=default, metadata={"text": text, "role": role, "least": least, "most": most})
 
 
 @dataclass(frozen=True)
@@ -47,18 +48,18 @@ class DataConfig:
     )
     cache_mb: int = setting(2000, "decoded crops kept in memory, MiB", "machine")
     disk_cache_mb: int = setting(4000, "crops kept in data/cache for every run, MiB; 0: none", "machine")
-    workers: int = setting(2, "threads that cut crops ahead of training", "machine")
+    workers: int = setting(2, "threads that cut crops ahead of training", "machine", least=1)
 
 
 @dataclass(frozen=True)
 class RenderConfig:
     """Rendered faces, generated at run time."""
 
-    labelled: int = setting(40, "labelled photographs")
+    labelled: int = setting(40, "labelled photographs", least=1)
     clips: int = setting(180, "unlabelled clips")
-    validation: int = setting(40, "labelled clips to measure on; all identities apart")
-    frames: int = setting(5, "frames of a clip")
-    side: int = setting(128, "pixels of a frame")
+    validation: int = setting(40, "labelled clips to measure on; all identities apart", least=1)
+    frames: int = setting(5, "frames of a clip", least=1)
+    side: int = setting(128, "pixels of a frame", least=32)
     seed: int = setting(0, "of heads, scenes and motion")
 
 
@@ -69,16 +70,16 @@ class ModelConfig:
     size: Literal["light", "vgg16"] = setting(
         "light", "backbone: 1.45 M parameters, or the paper's VGG-16 with CPM stages"
     )
-    width: float = setting(1.0, "channels of the light detector, times")
-    input: int = setting(96, "side of the square input, px")
-    stages: int = setting(2, "heatmap stages")
+    width: float = setting(1.0, "channels of the light detector, times", least=0.1)
+    input: int = setting(96, "side of the square input, px", least=32)
+    stages: int = setting(2, "heatmap stages", least=1)
     heatmap: Literal["distribution", "regression"] = setting(
         "distribution", "a softmax over the map, or values to regress"
     )
     heatmap_shape: Literal["gaussian", "laplacian"] = setting("gaussian", "of target heatmaps")
-    sigma: float = setting(5.0, "of target heatmaps, px")
+    sigma: float = setting(5.0, "of target heatmaps, px", least=0.1)
     decode_radius: int = setting(0, "window of the local soft-argmax, cells; 0: the whole map")
-    centre_candidates: int = setting(5, "top-N centres")
+    centre_candidates: int = setting(5, "top-N centres", least=1)
     vgg16_weights: str = setting("", "local file of ImageNet weights with torchvision's names")
 
 
@@ -86,25 +87,25 @@ class ModelConfig:
 class AugmentConfig:
     """Training views. Ranges are uniform. Geometry is drawn once a clip, everything else once an image."""
 
-    box_scale: float = setting(1.35, "side of the crop over the longer side of the box")
-    scale: float = setting(0.15, "1 +- scale")
+    box_scale: float = setting(1.35, "side of the crop over the longer side of the box", least=0.1)
+    scale: float = setting(0.15, "1 +- scale", most=0.9)
     rotation: float = setting(30.0, "+- degrees")
     shift: float = setting(0.08, "+- share of the crop's side")
-    flip: float = setting(0.5, "probability of a mirror image")
+    flip: float = setting(0.5, "probability of a mirror image", most=1)
     colour: float = setting(0.3, "strength of brightness, contrast and channel gains")
-    grey: float = setting(0.15, "probability of a grey image")
-    blur: float = setting(0.2, "probability of blur")
+    grey: float = setting(0.15, "probability of a grey image", most=1)
+    blur: float = setting(0.2, "probability of blur", most=1)
     noise: float = setting(0.03, "largest standard deviation, in [0, 1] intensities")
-    occlude: float = setting(0.5, "probability of a patch over the student's view", "unlabelled")
+    occlude: float = setting(0.5, "probability of a patch over the student's view", "unlabelled", most=1)
     weak_geometry: float = setting(0.3, "share of scale, rotation and shift that the target's view gets", "unlabelled")
     strong_geometry: float = setting(
         1.0, "share of them that the student's view of an unlabelled face gets", "unlabelled"
     )
     shape_transfer: float = setting(
-        0.0, "probability that a labelled face moves part of the way to the shape of another one of its step"
+        0.0, "probability that a labelled face moves part of the way to the shape of another one of its step", most=1
     )
     aligned_mixup: float = setting(
-        0.0, "largest share of another labelled face mixed into a labelled one, landmark on landmark"
+        0.0, "largest share of another labelled face mixed into a labelled one, landmark on landmark", most=1
     )
 
 
@@ -113,7 +114,7 @@ class SupervisedConfig:
     """The supervised init: labels alone, from random weights."""
 
     steps: int = setting(800, "optimiser steps")
-    batch: int = setting(32, "labelled faces a step")
+    batch: int = setting(32, "labelled faces a step", least=1)
     lr: float = setting(2e-3, "largest learning rate")
 
 
@@ -127,14 +128,14 @@ class SemiConfig:
         "method that a run trains too, to compare with: same init, same steps; empty: none",
         "machine",
     )
-    batch: int = setting(16, "labelled faces a step")
+    batch: int = setting(16, "labelled faces a step", least=1)
     lr: float = setting(2e-3, "largest learning rate of the student")
     clips: int = setting(5, "unlabelled clips a step", "unlabelled")
     images: int = setting(24, "unlabelled single images a step; at most a tenth of those that there are", "unlabelled")
-    frames: int = setting(5, "frames of a clip in a step (T)", "unlabelled")
+    frames: int = setting(5, "frames of a clip in a step (T)", "unlabelled", least=1)
     unlabelled_weight: float = setting(1.0, "of the unlabelled losses at the ramp's top", "unlabelled")
     ema_decay: float = setting(
-        0.98, "teacher <- decay * teacher + (1 - decay) * student, after each step", "unlabelled"
+        0.98, "teacher <- decay * teacher + (1 - decay) * student, after each step", "unlabelled", most=1
     )
 
 
@@ -145,8 +146,8 @@ class TrainConfig:
     epochs: int = setting(0, "if positive, init and semi-supervised steps are epochs x batches of the labelled rows")
     optimiser: Literal["adamw", "sgd"] = setting("adamw", "SGD has Nesterov momentum")
     schedule: Literal["cosine", "steps", "constant"] = setting("cosine", "steps: halved at 90, 110, 130 of 150 epochs")
-    warmup: float = setting(0.05, "share of the run with a rising rate")
-    momentum: float = setting(0.9, "of SGD")
+    warmup: float = setting(0.05, "share of the run with a rising rate", most=1)
+    momentum: float = setting(0.9, "of SGD", most=1)
     weight_decay: float = setting(1e-4, "of weights, not of biases")
     bias_lr: float = setting(1.0, "rate of biases, times lr")
     stage_lr: float = setting(1.0, "rate of the heatmap stages, times lr")
@@ -156,7 +157,7 @@ class TrainConfig:
     centre_weight: float = setting(1.0, "focal loss of the centre heatmap")
     offset_weight: float = setting(3.0, "L1 of offsets, in cells")
     offset_radius: int = setting(1, "cells around the centre cell that also learn their offsets; 0: as in the paper")
-    checkpoint_every: int = setting(100, "steps", "machine")
+    checkpoint_every: int = setting(100, "steps", "machine", least=1)
     snapshots: int = setting(
         4, "equal parts of the semi-supervised training; models are kept at their borders for the audit", "machine"
     )
@@ -174,28 +175,28 @@ class TrainConfig:
 class TrackerConfig:
     """The optical-flow network and its own stage."""
 
-    channels: tuple[int, ...] = setting((12, 24, 32, 48, 64), "of the feature pyramid's levels")
-    search: int = setting(3, "cells around each cell, at every level")
+    channels: tuple[int, ...] = setting((12, 24, 32, 48, 64), "of the feature pyramid's levels", least=1)
+    search: int = setting(3, "cells around each cell, at every level", least=1)
     finest: int = setting(1, "level of the finest estimated flow, at stride 2^finest")
     iterations: tuple[int, ...] = setting(
         (1, 2, 2, 1), "refinements of each level's flow, finest first; the last holds for all coarser ones"
     )
-    width: int = setting(32, "of the flow estimator")
+    width: int = setting(32, "of the flow estimator", least=1)
     flow: Literal["learned", "lucas-kanade"] = setting(
         "learned", "flow of the tracking sources; lucas-kanade needs no network"
     )
     init: str = setting("tsal/weights/tracker.pt", "trained tracker to start from, in the repository; empty: none")
     synthetic_steps: int = setting(0, "on pairs with exact flow; from scratch, 1500 at lr 4e-3 are of use")
     rendered_share: float = setting(
-        0.0, "share of the synthetic pairs that are rendered clips; the others are warps of own frames"
+        0.0, "share of the synthetic pairs that are rendered clips; the others are warps of own frames", most=1
     )
-    apart: int = setting(8, "frames that the two of a rendered pair are apart, at most")
+    apart: int = setting(8, "frames that the two of a rendered pair are apart, at most", least=1)
     video_steps: int = setting(50, "on real pairs, without labels")
     tune_steps: int = setting(0, "on real pairs with the initial detector: adds detection consistency")
-    batch: int = setting(8, "pairs a step")
+    batch: int = setting(8, "pairs a step", least=1)
     lr: float = setting(1e-3, "of synthetic pairs")
     video_lr: float = setting(2e-5, "of real pairs; a higher rate undoes what exact flow taught")
-    occlusion_after: float = setting(0.2, "share of the video steps after which occluded pixels are left out")
+    occlusion_after: float = setting(0.2, "share of the video steps after which occluded pixels are left out", most=1)
     census_weight: float = setting(1.0, "of the photometric loss")
     smooth_weight: float = setting(0.5, "of edge-aware smoothness")
     consistency_weight: float = setting(1.0, "of detection consistency")
@@ -215,7 +216,9 @@ class TsalConfig:
     tracking: Literal["consecutive", "any"] = setting(
         "consecutive", "clips that tracking sources are read on: those of data.consecutive, or any"
     )
-    heatmap_share: float = setting(0.9, "mu: weight of heatmap sources in the fusion; centre sources have the rest")
+    heatmap_share: float = setting(
+        0.9, "mu: weight of heatmap sources in the fusion; centre sources have the rest", most=1
+    )
     targets_from: Literal["self", "teacher"] = setting("teacher", "whose sources the student learns from")
     student_loss: Literal["points", "full"] = setting(
         "full", "points of the heatmap source, or the whole supervised loss"
@@ -226,7 +229,7 @@ class TsalConfig:
     teacher_lr: float = setting(0.1, "the teacher's learning rate over the student's; 0: it changes by averaging alone")
     student_init: Literal["init", "random"] = setting("init", "the student's first weights")
     labels_after: float = setting(
-        0.0, "share of the run after which the student sees labels; before, pseudo-labels alone"
+        0.0, "share of the run after which the student sees labels; before, pseudo-labels alone", most=1
     )
     ema_direction: Literal["student_to_teacher", "mutual", "none"] = setting(
         "student_to_teacher", "direction of the averaging"
@@ -238,8 +241,8 @@ class TsalConfig:
         30.0, "of the facial structure invariance; the paper's 0.01 is too small to have an effect"
     )
     fallback: bool = setting(True, "where tracking gives nothing, take the sources of the real frame")
-    ramp_up: float = setting(0.1, "share of the run in which the unlabelled losses rise")
-    ramp_down: float = setting(0.9, "share of the run after which the unlabelled losses fall")
+    ramp_up: float = setting(0.1, "share of the run in which the unlabelled losses rise", most=1)
+    ramp_down: float = setting(0.9, "share of the run after which the unlabelled losses fall", most=1)
     max_fb_error: float = setting(
         0.5, "largest forward-backward error of a point of tracked_heatmap and tracked_centre, px; 0: no gate"
     )

@@ -134,3 +134,16 @@ def test_thousands_of_shared_frames_are_reported_in_a_few_lines(root, how, said)
             check(root)
         lines = caught.value.problems
     assert len(lines) == 21 and lines[-1].startswith("val.txt: 10 more of its images") and said in lines[-1]
+
+
+def test_frames_that_a_list_has_in_the_order_of_ls_are_told():
+    from tsal.data import Face
+    from tsal.data.leaks import _out_of_order
+
+    def rows(*numbers):
+        return [Face(f"walk/{n}.jpg", None, (0, 0, 9, 9), None, "u.txt", row) for row, n in enumerate(numbers, 1)]
+
+    [line] = _out_of_order(rows(0, 1, 10, 11, 2, 3))
+    assert line.startswith("u.txt:5: frame 2 of walk comes after 11") and "2 clips" in line
+    assert _out_of_order(rows(0, 1, 2, 10, 11)) == []
+    assert _out_of_order(rows(0, 1, 0, 1)) == []  # two faces of the same frames

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import os
 
 import cv2
 import numpy as np
 import pytest
 
 from tsal.faces.shots import mark_cuts, read_frames, repeated_frames, small_grey, thumbnail
+from tsal.utils import DataError
 
 
 @pytest.mark.parametrize("each", [2, 3, 5])
@@ -43,3 +45,10 @@ def test_repeats_and_cuts_of_real_clips_are_those_counted_in_their_table(realdat
         steps, cuts = steps_and_cuts(realdata / "dense" / name)
         assert abs(len(repeated_frames(steps)) - int(rows[name]["repeated_frames"])) <= 1, name
         assert cuts == [int(cut) for cut in rows[name]["cuts"].split()], name
+
+
+def test_a_video_whose_name_is_not_utf8_is_refused(tmp_path):
+    path = tmp_path / os.fsdecode(b"Ren\xe9.mp4")
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match="not UTF-8"):
+        next(read_frames(path))

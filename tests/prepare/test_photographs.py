@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 
+import cv2
 import numpy as np
 import pytest
 from releases import coco, landmarks, tight, write_image, write_pts
@@ -12,7 +14,7 @@ from tsal.data import lists
 from tsal.data.lists import group_clips, read_list, read_points
 from tsal.prepare import builder as building
 from tsal.prepare import photographs
-from tsal.prepare.photographs import prepare_photographs
+from tsal.prepare.photographs import HIDDEN, prepare_photographs
 from tsal.utils.errors import DataError
 
 
@@ -277,3 +279,152 @@ def killed_after(last, write):
             raise KeyboardInterrupt
 
     return stopping
+
+
+# --- what people have ---
+
+
+def reasons(manifest_folder):
+    return dict(building.read_rejected(manifest_folder))
+
+
+def test_labels_in_another_letter_case_are_taken_and_what_fits_nothing_is_told(tmp_path):
+    mine = tmp_path / "mine"
+    for name, labels in (("A.JPG", "A.PTS"), ("Bio.png", "bio.pts"), ("c.jpg", "c.pts")):
+        write_image(mine / name, ord(name[0]))
+        write_pts(mine / labels, landmarks(5, ord(name[0])))
+    write_pts(mine / "alone.pts", landmarks(5, 9))
+    (mine / "phone.heic").write_bytes(b"heic")
+    write_pts(mine / "phone.pts", landmarks(5, 10))
+    manifest = prepare(mine, tmp_path / "out", val=0)
+    assert manifest["lists"] == {"train.txt": manifest["lists"]["train.txt"]}
+    assert manifest["lists"]["train.txt"]["labelled"] == 3
+    said = reasons(tmp_path / "out")
+    assert set(said) == {str(mine / "alone.pts"), str(mine / "phone.heic")}
+    assert "JPEG or PNG" in said[str(mine / "phone.heic")]
+
+
+@pytest.mark.parametrize("suffix", ["gif", "jfif", "jpe", "jp2", "pgm"])
+def test_pictures_from_the_web_are_read(tmp_path, suffix):
+    write_image(tmp_path / "mine" / "a.png", 1)
+    content = cv2.imread(str(tmp_path / "mine" / "a.png"))
+    known = {"jfif": "jpg", "jpe": "jpg"}.get(suffix, suffix)
+    (tmp_path / "mine" / "a.png").unlink()
+    try:
+        done, coded = cv2.imencode(f".{known}", content)
+    except cv2.error:
+        done = False
+    if not done:
+        pytest.skip(f"this OpenCV does not write {known}")
+    (tmp_path / "mine" / f"a.{suffix}").write_bytes(coded.tobytes())
+    write_pts(tmp_path / "mine" / "a.pts", landmarks(5, 1))
+    assert prepare(tmp_path / "mine", tmp_path / "out", val=0)["lists"]["train.txt"]["rows"] == 1
+
+
+def test_a_name_that_is_not_utf8_costs_its_own_file_alone(tmp_path):
+    for name in (os.fsdecode(b"Ren\xe9"), "a"):
+        write_image(tmp_path / "mine" / "a.jpg", len(name))
+        os.replace(tmp_path / "mine" / "a.jpg", tmp_path / "mine" / f"{name}.jpg")
+        write_pts(tmp_path / "mine" / f"{name}.pts", landmarks(5, len(name)))
+    manifest = prepare(tmp_path / "mine", tmp_path / "out", val=0)
+    assert manifest["lists"]["train.txt"]["rows"] == 1 and manifest["rejected"] == 1
+    [(where, why)] = reasons(tmp_path / "out").items()
+    assert where.endswith(r"Ren\udce9.jpg") and "UTF-8" in why
+
+
+def coco_file(folder, images, annotations):
+    (folder / "labels.json").write_text(json.dumps({"images": images, "annotations": annotations}))
+    return folder / "labels.json"
+
+
+def test_labels_of_another_size_than_the_picture_are_rejected_with_both_sizes(tmp_path):
+    write_image(tmp_path / "a.png", 1, side=64)
+    write_image(tmp_path / "b.png", 2, side=64)
+    images = [{"id": i, "file_name": f"{'ab'[i]}.png", "width": size, "height": 64} for i, size in enumerate((64, 90))]
+    marks = [{"image_id": i, "keypoints": [10, 10, 2, 40, 40, 2]} for i in range(2)]
+    manifest = prepare(coco_file(tmp_path, images, marks), tmp_path / "out", points=2, val=0)
+    assert manifest["lists"]["train.txt"]["rows"] == 1
+    [why] = reasons(tmp_path / "out").values()
+    assert "90 x 64" in why and "64 x 64" in why
+
+
+def test_coco_images_without_an_annotation_are_searched_for_a_face(tmp_path, monkeypatch):
+    monkeypatch.setattr(photographs, "largest_face", lambda path: (5.0, 6.0, 50.0, 60.0))
+    for name in "ab":
+        write_image(tmp_path / f"{name}.png", ord(name))
+    images = [{"id": i, "file_name": f"{name}.png"} for i, name in enumerate("ab")]
+    marks = [{"image_id": 0, "keypoints": [10, 10, 2, 40, 40, 2]}]
+    manifest = prepare(coco_file(tmp_path, images, marks), tmp_path / "out", points=2, val=0)
+    assert {name: found["rows"] for name, found in manifest["lists"].items()} == {"train.txt": 1, "unlabelled.txt": 1}
+
+
+def test_the_faces_of_coco_wholebody(tmp_path):
+    write_image(tmp_path / "a.png", 1)
+    marks = [{"image_id": 0, "keypoints": [0] * 51, "bbox": [0, 0, 64, 64], "face_valid": True}]
+    marks[0] |= {"face_kpts": [10, 11, 2, 40, 41, 1], "face_box": [8, 9, 40, 41]}
+    source = coco_file(tmp_path, [{"id": 0, "file_name": "a.png"}], marks)
+    prepare(source, tmp_path / "out", points=2, val=0)
+    [row] = read_list(tmp_path / "out" / "lists" / "train.txt")
+    assert row.box == (8, 9, 48, 50)
+    assert read_points(tmp_path / "out" / row.annotation, 2)[0].tolist() == [[10, 11], [40, 41]]
+
+
+def test_a_list_of_wflw(tmp_path):
+    write_image(tmp_path / "WFLW_images" / "a b.png", 1)
+    source = tmp_path / "list_98pt_rect_attr_train.txt"
+    source.write_text("10.5 11 40 41 8 9 48 50 0 0 1 0 0 0 a b.png\n1 2 3 a b.png\n")
+    manifest = prepare(source, tmp_path / "out", points=2, val=0)
+    [row] = read_list(tmp_path / "out" / "lists" / "train.txt")
+    assert row.box == (8, 9, 48, 50) and manifest["rejected"] == 1
+    assert read_points(tmp_path / "out" / row.annotation, 2)[0].tolist() == [[10.5, 11], [40, 41]]
+
+
+def test_points_without_a_place_are_missing_and_make_no_box(tmp_path):
+    write_image(tmp_path / "mine" / "a.png", 1)
+    points = np.array([[-1, -1], [0, 0], [-20, -30], [21, 31], [41, 51]], float)  # MERL-RAV's marks, and other tools'
+    write_pts(tmp_path / "mine" / "a.pts", points)
+    manifest = prepare(tmp_path / "mine", tmp_path / "out", val=0)
+    assert {"what": HIDDEN, "found": 3} in [
+        {key: count[key] for key in ("what", "found")} for count in manifest["counts"]
+    ]
+    [row] = read_list(tmp_path / "out" / "lists" / "train.txt")
+    assert row.box == (20, 30, 40, 50)
+    assert read_points(tmp_path / "out" / row.annotation, 5)[1].tolist() == [False] * 3 + [True] * 2
+
+
+def split(root):
+    return {
+        name: [row.image.rpartition("/")[2] for row in read_list(root / "lists" / f"{name}.txt")]
+        for name in ("train", "val")
+    }
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_copies_of_an_image_stay_on_one_side_of_the_split(tmp_path, seed):
+    for i in range(10):
+        write_image(tmp_path / "mine" / f"IMG_{i}.jpg", i)
+        write_pts(tmp_path / "mine" / f"IMG_{i}.pts", landmarks(5, i))
+        if i < 6:
+            for suffix in ("jpg", "pts"):
+                content = (tmp_path / "mine" / f"IMG_{i}.{suffix}").read_bytes()
+                (tmp_path / "mine" / f"IMG_{i}-copy.{suffix}").write_bytes(content)
+    prepare(tmp_path / "mine", tmp_path / "out", val=0.3, seed=seed)
+    numbers = {name: {image.split("_")[1][0] for image in images} for name, images in split(tmp_path / "out").items()}
+    assert numbers["val"] and not numbers["train"] & numbers["val"]
+
+
+def test_frames_of_one_video_stay_on_one_side_of_the_split(tmp_path):
+    for video in range(2):
+        scene = np.random.default_rng(video).uniform(0, 255, (8, 8)).astype(np.float32)
+        for frame in range(8):  # each differs a little from the one before, and the last ones much from the first
+            scene += np.random.default_rng([video, frame]).normal(0, 20, (8, 8)).astype(np.float32)
+            path = tmp_path / "mine" / f"video{video}" / f"img{frame:04d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), cv2.resize(scene, (64, 64), interpolation=cv2.INTER_CUBIC).clip(0, 255))
+            write_pts(path.with_suffix(".pts"), landmarks(5, 10 * video + frame))
+    prepare(tmp_path / "mine", tmp_path / "out", val=0.2)
+    folders = [
+        {row.image.split("/")[1] for row in read_list(tmp_path / "out" / "lists" / f"{name}.txt")}
+        for name in ("train", "val")
+    ]
+    assert len(folders[0]) == len(folders[1]) == 1 and folders[0] != folders[1]

@@ -326,6 +326,8 @@ def run_notebook(arguments: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 2 for what the user can mend, 1 for what failed on the way, 130 and 143 when a signal stopped it."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
     arguments = make_parser().parse_args(argv)
     arguments.argv = argv[1:]
     try:

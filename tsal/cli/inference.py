@@ -26,7 +26,7 @@ PREDICT_NOTES = (
     "Faces of images are found; those of a list are where its boxes are. The suffix of OUT says the form: .csv (a row "
     "for each face: path,face,left,top,right,bottom,score,x0,y0,...,score0,...), .json (which also names the images "
     "without a face) or .npz (paths (N,), faces (N,), boxes (N,4), points (N,K,2), scores (N,K)). Points and boxes are "
-    "px of the original images, 0-based; a list's rows stay in their order."
+    "px of the original images, 0-based (.pts files count from 1); a list's rows stay in their order."
 )
 DEMO_NOTES = (
     "Without INPUT: a photograph that matplotlib ships (Grace Hopper by James S. Davis, US Navy: public domain) and a "

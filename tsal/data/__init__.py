@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = exports(
     batches="Batch BatchMaker Part PointPairs neighbours positions prefetch",
     crops="CropFolder",
     images="IMAGE_SUFFIXES decode_image describe_image look_at_image read_image",
-    leaks="check_files",
+    leaks="LOOK_ALIKE check_files",
     lists=(
         "Clip Face FaceLists face_problems find_list from_root group_clips list_root load_lists read_list "
         "read_points spread write_list write_points"

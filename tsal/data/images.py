@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import re
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,12 @@ import numpy as np
 
 from tsal.utils import DataError, read_bytes
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff"),
+    *(".avif", ".gif", ".jp2", ".pbm", ".pgm", ".pnm", ".ppm"),
+)
+# A mark of a JPEG; in coded pixels, ff is followed by 0 or is a restart mark (d0-d7)
+JPEG_MARK = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
 
 # OpenCV's warnings about broken files do not name the file; the functions below report them
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
@@ -32,13 +38,32 @@ def decode_image(content: bytes) -> np.ndarray | None:
     """BGR uint8 (H, W, 3) of an image file's bytes; None where they are no image, or one of too many pixels
     (:mod:`tsal` sets the bound).
     """
+    if not content:
+        return None
     try:
-        return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error:  # of a head that declares too many pixels, or what no memory holds
         return None
+    return image if image is None or image.dtype == np.uint8 else _to_bytes(image)
 
 
-def _why(error: OSError) -> str:
+def _to_bytes(image: np.ndarray) -> np.ndarray | None:
+    """Intensities as uint8: of 16-bit files by the bits that are in use (cameras save 10, 12 or 14 of them), of float
+    ones from 0 ... 1 or 0 ... 255; None for others.
+    """
+    largest = float(image.max())
+    if image.dtype == np.uint16:
+        full = 2.0 ** max(8, 2 * np.ceil(np.log2(largest + 1) / 2)) - 1
+    elif image.dtype.kind == "f" and image.min() >= 0 and largest <= 255:  # false for NaN too
+        full = 1.0 if largest <= 1 else 255.0
+    else:
+        return None
+    return (image * np.float32(255 / full)).round().astype(np.uint8)
+
+
+def _why(error: OSError, name: str | Path = "") -> str:
+    if error.errno == errno.ENOENT and "\\" in str(name):
+        return "does not exist; write / between folders, not \\"
     return "does not exist" if error.errno == errno.ENOENT else f"cannot be read: {error.strerror}"
 
 
@@ -47,7 +72,7 @@ def look_at_image(path: Path, name: str) -> dict | str:
     try:
         content = read_bytes(path)
     except OSError as error:
-        return f"the image {name} {_why(error)}"
+        return f"the image {name} {_why(error, name)}"
     if _is_cut_off(content):
         return f"the image {name} is cut off: its end is missing"
     image = decode_image(content)
@@ -57,9 +82,19 @@ def look_at_image(path: Path, name: str) -> dict | str:
 
 
 def _is_cut_off(content: bytes) -> bool:
-    """Whether a JPEG or PNG ends before its end mark: OpenCV fills the rest with grey and says nothing."""
+    """Whether a JPEG or PNG ends before its end mark: OpenCV fills the rest with grey and says nothing.
+
+    What follows the end mark does not matter: phones put a video there.
+    """
     if content.startswith(b"\xff\xd8"):
-        return content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")  # no end of image after the last start of scan
+        at = 2
+        while mark := JPEG_MARK.search(content, at):
+            at, code = mark.end(), mark[1]
+            if code == b"\xd9":
+                return False
+            if code not in b"\x01\xd8":  # the others begin a part that says its length
+                at += int.from_bytes(content[at : at + 2], "big")
+        return True
     return content.startswith(b"\x89PNG") and b"IEND" not in content
 
 

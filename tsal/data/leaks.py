@@ -8,11 +8,21 @@ a quarter of the size, brighter, 1.7 times larger) differ in at most 6 of its 63
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
-from tsal.data.lists import TRANSDUCTIVE, Face, FaceLists, find_problems, first_lines, group_clips, same_file
+from tsal.data.lists import (
+    TRANSDUCTIVE,
+    Face,
+    FaceLists,
+    find_problems,
+    first_lines,
+    group_clips,
+    is_number,
+    same_file,
+)
 from tsal.data.origins import Origin
 from tsal.utils import DataError
 
@@ -40,7 +50,8 @@ def check_files(
     leaks, warnings = find_leaks(lists, facts, origins, transductive)
     if problems + leaks:
         raise DataError(problems + leaks)
-    return facts, warnings
+    every = {"labelled": lists.labelled, "unlabelled": lists.unlabelled, **lists.evaluate}
+    return facts, warnings + [line for faces in every.values() for line in _out_of_order(faces)]
 
 
 def clip_names(faces: Iterable[Face], origins: Mapping[str, Origin]) -> dict[str, Face]:
@@ -95,6 +106,26 @@ def find_leaks(
         warnings += _shared_subjects(lists, origins)
         warnings += _look_alikes(lists, known, transductive)
     return problems, warnings
+
+
+def _out_of_order(faces: list[Face]) -> list[str]:
+    """A line for each folder whose frames a list has in another order than that of their numbers: 0, 1, 10, 11, 2."""
+    frames: dict[tuple[str, str], list[tuple[int, Face]]] = {}
+    for face in faces:
+        path = Path(face.image)
+        if is_number(path.stem):
+            frames.setdefault((face.list_name, str(path.parent)), []).append((int(path.stem), face))
+    warnings = []
+    for (name, folder), rows in frames.items():
+        numbers = [number for number, _ in rows]
+        falls = [place for place in range(1, len(rows)) if numbers[place] < numbers[place - 1]]
+        if falls and len(set(numbers)) == len(numbers):  # a number again is another face of that frame
+            place = falls[0]
+            warnings.append(
+                f"{rows[place][1].where}: frame {numbers[place]} of {folder} comes after {numbers[place - 1]}, so its "
+                f"frames are {len(falls) + 1} clips; put the rows of {name} in the order of the numbers for one clip"
+            )
+    return warnings
 
 
 def _hint(face: Face) -> str:

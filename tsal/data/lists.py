@@ -87,7 +87,7 @@ def read_list(path: Path, *, label: str | None = None, root: Path | None = None)
 def parse_list(path: Path, label: str, root: Path | None = None) -> tuple[list[Face], list[str]]:
     """The rows that are right, and one line for every one that is wrong; see :func:`read_list`."""
     try:
-        lines = read_bytes(path).decode().splitlines()
+        lines = read_bytes(path).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         return [], [f"{label}: cannot read the list: {error}"]
     faces, problems = [], []
@@ -139,10 +139,11 @@ def write_list(path: Path, rows: Iterable[tuple[str, str | None, Sequence[float]
 def read_points(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
     """A .pts file -> points (K, 2) float32, 0-based px, and visibility (K,) bool.
 
-    A third column, where there is one, is the visibility (0 or 1); else every point counts as visible.
+    A third column, where there is one, is the visibility (0 or 1). Else every point counts as visible, but one with
+    neither coordinate over 0: datasets write a missing point as ``0 0`` or ``-1 -1``, or with both signs turned.
     """
     try:
-        text = read_bytes(path).decode()
+        text = read_bytes(path).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot read the annotation: {getattr(error, 'strerror', None) or error}") from error
     opening, closing = text.find("{"), text.rfind("}")
@@ -160,7 +161,7 @@ def read_points(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
         if len(values) not in (2, 3) or not all(abs(value) < 1e9 for value in values):  # false for nan and inf too
             raise DataError(f"{path}: point {index + 1} wants 'x y' (or 'x y visible'), got: {' '.join(columns)[:80]}")
         points[index] = values[:2]
-        visible[index] = len(values) == 2 or values[2] != 0
+        visible[index] = values[2] != 0 if len(values) == 3 else max(values) > 0
     return points - 1, visible
 
 
@@ -179,8 +180,8 @@ def group_clips(faces: Sequence[Face]) -> list[Clip]:
         previous = groups[-1][-1] if groups else None
         follows = (
             previous is not None
-            and _is_number(stem)
-            and _is_number(Path(previous.image).stem)
+            and is_number(stem)
+            and is_number(Path(previous.image).stem)
             and Path(previous.image).parent == Path(face.image).parent
             and previous.list_name == face.list_name
             and int(stem) > int(Path(previous.image).stem)
@@ -194,10 +195,10 @@ def group_clips(faces: Sequence[Face]) -> list[Clip]:
 
 def _clip_name(group: list[Face]) -> str:
     path = Path(group[0].image)
-    return str(path.parent if _is_number(path.stem) else path.with_suffix(""))
+    return str(path.parent if is_number(path.stem) else path.with_suffix(""))
 
 
-def _is_number(stem: str) -> bool:
+def is_number(stem: str) -> bool:
     """Whether an image's name is a frame's number; no file has a name of 256 characters."""
     return stem.isdecimal() and len(stem) < 256
 

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from tsal.utils import DataError
+from tsal.utils import DataError, is_utf8, printable
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # broken videos are reported by errors and notes
 
@@ -32,7 +32,7 @@ def read_frames(path: Path) -> Iterator[tuple[int, float, np.ndarray]]:
     Raises:
         DataError: it is no video, or its first frame cannot be decoded.
     """
-    reader = cv2.VideoCapture(str(Path(path).resolve()), cv2.CAP_FFMPEG)
+    reader = _open(path)
     try:
         if not reader.isOpened():
             raise DataError(f"{path}: cannot be read as a video; it is broken or no video")
@@ -55,9 +55,16 @@ def read_frames(path: Path) -> Iterator[tuple[int, float, np.ndarray]]:
         reader.release()
 
 
+def _open(path: Path) -> cv2.VideoCapture:
+    name = str(Path(path).resolve())
+    if not is_utf8(name):  # OpenCV would end the process
+        raise DataError(f"{printable(name)}: the name is not UTF-8; rename the file or its folder")
+    return cv2.VideoCapture(name, cv2.CAP_FFMPEG)
+
+
 def read_header(path: Path) -> tuple[int, float]:
     """Number of frames and frames a second as the file's header says; both may be wrong, or 0."""
-    reader = cv2.VideoCapture(str(Path(path).resolve()), cv2.CAP_FFMPEG)
+    reader = _open(path)
     try:
         count, rate = reader.get(cv2.CAP_PROP_FRAME_COUNT), reader.get(cv2.CAP_PROP_FPS)
     finally:

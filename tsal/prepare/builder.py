@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from tsal.data import Face, Origin, face_problems, look_at_image, read_json, write_list
-from tsal.utils import DataError, replacing, tqdm, write_text
+from tsal.utils import DataError, is_utf8, printable, replacing, tqdm, write_text
 
 RELEASE = "release"  # the link to the source, in the prepared folder
 # what a stopped build leaves: it goes on from there
@@ -42,6 +42,7 @@ class Row:
     annotation: str | None
     box: tuple[float, ...]  # x1, y1, x2, y2 (and face size), 0-based px
     where: str
+    size: tuple[int, int] | None = None  # width and height of the labelled image, where the source says them
 
 
 @dataclass
@@ -93,11 +94,23 @@ class DatasetBuilder:
         """Says that lists are being written; a build that was killed meanwhile may begin anew."""
         return self.folder / "work" / f"{self.builder}.writing"
 
-    def add(self, list_name: str, image: str, annotation: str | None, box: Iterable[float], where: str) -> None:
-        self.rows.append(Row(list_name, image, annotation, tuple(map(float, box)), where))
+    def add(
+        self,
+        list_name: str,
+        image: str,
+        annotation: str | None,
+        box: Iterable[float],
+        where: str,
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        """A row of a list; ``size``: of the image that was labelled, where the source says it."""
+        if is_utf8(image):  # lists are UTF-8
+            self.rows.append(Row(list_name, image, annotation, tuple(map(float, box)), where, size))
+        else:
+            self.reject(where, "its name is not UTF-8; rename the file or its folder")
 
     def reject(self, where: str, why: str) -> None:
-        self.rejected.append((where, why))
+        self.rejected.append((printable(where), printable(why)))
 
     def count(self, what: str, found: int, expected: int | None = None, why: str = "") -> None:
         """A number for the report; ``expected`` is the release's own, ``why`` explains a difference."""
@@ -220,6 +233,12 @@ class DatasetBuilder:
             problems = face_problems(face, found[row.image], self.folder, self.points)
             if not (all(map(math.isfinite, row.box)) and row.box[2] > row.box[0] and row.box[3] > row.box[1]):
                 problems = ["the box is empty or inverted, or has no numbers"]
+            fact = found[row.image]
+            if row.size and isinstance(fact, dict) and row.size != (fact["width"], fact["height"]):
+                problems = [
+                    f"labels of an image of {row.size[0]} x {row.size[1]} pixels, and {row.image} (turned as its EXIF "
+                    f"says) has {fact['width']} x {fact['height']}; label this file, or give the one that was labelled"
+                ]
             if problems:
                 self.reject(row.where, problems[0])
             else:

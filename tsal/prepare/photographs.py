@@ -1,26 +1,29 @@
-"""Photographs of one's own: a folder of images with .pts files beside them, a CSV table, or COCO keypoints."""
+"""Photographs of one's own: a folder of images with .pts files beside them, a CSV table, COCO keypoints, or a list
+of WFLW.
+"""
 
 from __future__ import annotations
 
-import csv
-import json
-import math
 import re
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from tsal.data import IMAGE_SUFFIXES, Origin, read_points, write_points
+from tsal.data import Origin, look_at_image, write_points
 from tsal.faces import largest_face
 from tsal.prepare.builder import DatasetBuilder, landmark_box
-from tsal.utils import DataError, tqdm
+from tsal.prepare.photograph_labels import Photograph, read_coco, read_csv, read_folder, read_wflw
+from tsal.prepare.shot_groups import group_images
+from tsal.utils import DataError, is_utf8, tqdm
 
 BOXES = (
     "the source's own where it has one, else tight around the labelled landmarks; without either, "
     "the largest face that the finder sees"
 )
-BOX_COLUMNS = ("x1", "y1", "x2", "y2")
+HIDDEN = "landmarks of labelled faces that are missing or hidden, such as -1 -1 and 0 0"
+READERS = {".csv": read_csv, ".json": read_coco, ".txt": read_wflw}
 
 
 def prepare_photographs(
@@ -41,32 +44,42 @@ def prepare_photographs(
 
     Args:
         source: a folder; or a .csv with the columns ``image``, ``x0, y0, x1, y1 ...`` (and ``v0 ...``: 0 for a hidden
-            or missing point; ``box_x1, box_y1, box_x2, box_y2``); or a .json of COCO keypoints.
+            or missing point; ``box_x1, box_y1, box_x2, box_y2``); or a .json of COCO keypoints, or of COCO-WholeBody,
+            whose ``face_kpts`` are taken; or a list of WFLW (.txt, ``points=98``). Points with neither coordinate over
+            0 are missing, whatever else is said of them.
         points: landmarks a face, of the scheme.
         images: folder that the images' names are relative to; by default the source's own.
         one_based: pixels of the .csv or .json count from 1, not from 0 (.pts files always count from 1).
         val: share of the labelled images whose faces go to ``val.txt``, drawn by ``seed``; at least one of several.
+            Images that look alike, and frames of one video, stay together.
     """
     source = Path(source).expanduser().resolve()
-    root = Path(images).expanduser().resolve() if images else source if source.is_dir() else source.parent
+    root = Path(images).expanduser().resolve() if images else source if source.is_dir() else _images_of(source)
     if not 0 <= val < 1:
         raise DataError(f"--val {val:g}: want a share of the images, from 0 to under 1")
     if not source.exists() or not root.is_dir():
         raise DataError(f"{source if not source.exists() else root}: no such file or folder")
     options = {"labels": str(source), "one_based": one_based, "val": val, "seed": seed}
     made = DatasetBuilder(folder, "photographs", root, points, BOXES, options)
-    read = _read_folder if source.is_dir() else {".csv": _read_csv, ".json": _read_coco}.get(source.suffix.lower())
+    read = read_folder if source.is_dir() else READERS.get(source.suffix.lower())
     if read is None:
-        raise DataError(f"{source}: want a folder, a .csv or a .json of COCO keypoints")
-    faces = []
+        raise DataError(f"{source}: want a folder, a .csv or a .json of COCO keypoints, or a .txt of WFLW")
+    faces: list[Photograph] = []
     for face in read(made, source, 0.0 if not one_based else 1.0):
-        image, *_, where = face
-        if _is_file(root / image):
+        if not is_utf8(face.image):
+            made.reject(face.where, "its name is not UTF-8; rename the file or its folder")
+        elif _is_file(root / face.image):
             faces.append(face)
         else:
-            made.reject(where, f"the image {image[:200]} does not exist in {root}")
-    held = _held_out(sorted({image for image, found, visible, *_ in faces if _is_labelled(found, visible)}), val, seed)
-    bare = [root / image for image, found, visible, box, _ in faces if box is None and not _is_labelled(found, visible)]
+            made.reject(face.where, f"the image {face.image[:200]} does not exist in {root}")
+    states = _look_at(root, sorted({face.image for face in faces}), workers, progress)
+    looks = {image: look for image, look in states.items() if isinstance(look, dict)}
+    labelled = sorted({face.image for face in faces if _is_labelled(face)})
+    held = _held_out(group_images(labelled, looks), val, seed)
+    if val and len(labelled) > 1 and not held:
+        held = _held_out([[image] for image in labelled], val, seed)
+        made.notes.append("all labelled images look like one scene or video: val.txt holds images of it too")
+    bare = [root / face.image for face in faces if face.box is None and not _is_labelled(face)]
     with ThreadPoolExecutor(workers) as pool:
         seen = dict(
             zip(
@@ -79,23 +92,28 @@ def prepare_photographs(
                 ),
             )
         )
-    for number, (image, found, visible, box, where) in enumerate(faces):
+    for number, face in enumerate(faces):
+        image, found, visible, box, where, size = face
         name = _named(made, image)
         made.origins[name] = Origin(clip=image)
-        if not _is_labelled(found, visible):
+        if image in looks:
+            made.facts[name] = looks[image]
+        if not _is_labelled(face):
             box = seen[root / image] if box is None else box
             if box is None:
-                made.reject(where, f"{image}: no landmarks, no box, and no face is found")
+                nothing = f"{image}: no landmarks, no box, and no face is found"
+                made.reject(where, nothing if image in looks else str(states[image]))
             else:
-                made.add("unlabelled.txt", name, None, box, where)
+                made.add("unlabelled.txt", name, None, box, where, size)
             continue
         annotation = f"annotations/{number:06d}.pts"
         write_points(made.folder / annotation, np.where(visible[:, None], found, 0), visible)
-        made.add(
-            "val.txt" if image in held else "train.txt", name, annotation, box or landmark_box(found, visible), where
-        )
-    made.count("images", len({image for image, *_ in faces}))
+        box = box or landmark_box(found, visible)
+        made.add("val.txt" if image in held else "train.txt", name, annotation, box, where, size)
+    made.count("images", len({face.image for face in faces}))
     made.count("faces", len(faces))
+    if hidden := sum(int((~face.visible).sum()) for face in faces if _is_labelled(face)):
+        made.count(HIDDEN, hidden)
     if bare:
         made.count(
             "images without labels whose face is found in the pixels",
@@ -106,6 +124,13 @@ def prepare_photographs(
     return made.write(workers=workers, progress=progress)
 
 
+def _images_of(source: Path) -> Path:
+    """The folder that the names in a file are relative to: its own, or that of WFLW's images beside or above a list."""
+    beside = [folder / "WFLW_images" for folder in list(source.parents)[:3]]
+    found = [folder for folder in beside if folder.is_dir()] if source.suffix.lower() == ".txt" else []
+    return found[0] if found else source.parent
+
+
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
@@ -113,15 +138,31 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _is_labelled(found: np.ndarray | None, visible: np.ndarray) -> bool:
-    return found is not None and bool(visible.any())
+def _is_labelled(face: Photograph) -> bool:
+    return face.points is not None and bool(face.visible.any())
 
 
-def _held_out(images: list[str], val: float, seed: int) -> set[str]:
-    """The images for val.txt: where a share is wanted and there are several, one at least, and never all."""
-    order = np.random.default_rng(seed).permutation(len(images))
-    number = min(max(1, round(val * len(images))), len(images) - 1) if val and images else 0
-    return {images[i] for i in order[:number]}
+def _look_at(root: Path, images: Sequence[str], workers: int, progress: bool) -> dict[str, dict | str]:
+    """What is known of each image, or what is wrong with it."""
+    with ThreadPoolExecutor(workers) as pool:
+        found = pool.map(lambda image: look_at_image(root / image, image), images)
+        bar = tqdm(found, total=len(images), desc="reading images", disable=not progress, mininterval=1)
+        return dict(zip(images, bar))
+
+
+def _held_out(groups: Sequence[Sequence[str]], val: float, seed: int) -> set[str]:
+    """The images for val.txt, whole groups of them: where a share is wanted and there are several groups, one at least,
+    and never all.
+    """
+    images = sum(map(len, groups))
+    wanted, held = max(1, round(val * images)) if val else 0, set()
+    if len(groups) < 2 or not wanted:
+        return held
+    order = np.random.default_rng(seed).permutation(len(groups))
+    for index in order[: len(groups) - 1]:
+        if len(held) + len(groups[index]) <= wanted:
+            held |= set(groups[index])
+    return held or set(min((groups[index] for index in order), key=len))
 
 
 def _named(made: DatasetBuilder, image: str) -> str:
@@ -130,110 +171,3 @@ def _named(made: DatasetBuilder, image: str) -> str:
     if not place.stem.isdecimal():
         return made.released(image)
     return made.link(re.sub(r"\s+", "", f"renamed/{place.with_name(f'photo-{place.name}')}"), image)
-
-
-def _read_folder(made: DatasetBuilder, source: Path, first: float):
-    """(image, points (K, 2) 0-based px or None, visible (K,), box or None, where) of each image; labelled by the .pts
-    beside it.
-    """
-    own = made.folder.resolve()  # may lie below the source: what it holds is no material
-    for path in sorted(p for p in source.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and own not in p.parents):
-        annotation, image = path.with_suffix(".pts"), str(path.relative_to(source))
-        if not annotation.exists():
-            yield image, None, np.zeros(0, bool), None, str(path)
-            continue
-        try:
-            points, visible = read_points(annotation, made.points)
-        except DataError as error:
-            made.reject(str(path), str(error))
-            continue
-        yield image, points, visible, None, str(path)
-
-
-def _read_csv(made: DatasetBuilder, source: Path, first: float):
-    try:
-        with source.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            columns, rows = table.fieldnames or [], list(table)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{source}: cannot be read as a CSV table ({error})") from None
-    places = [(f"x{i}", f"y{i}") for i in range(made.points)]
-    wanted = ["image", *(name for place in places for name in place)]
-    if missing := [name for name in wanted if name not in columns]:
-        shown = ", ".join(missing[:4]) + (" ..." if len(missing) > 4 else "")
-        separators = "" if len(columns) > 1 else "; are its columns parted by commas?"
-        raise DataError(
-            f"{source}: has no column {shown}; want image, x0, y0 ... x{made.points - 1}, "
-            f"y{made.points - 1} (and v0 ..., box_x1 ...){separators}"
-        )
-    if twice := [name for name in wanted if columns.count(name) > 1]:
-        raise DataError(f"{source}: its column {twice[0]} is given twice")
-    has_box = all(f"box_{name}" in columns for name in BOX_COLUMNS)
-    for number, row in enumerate(rows, 2):
-        where = f"{source}:{number}"
-        if None in row or None in row.values():
-            made.reject(where, f"want {len(columns)} columns, as the first row has")
-            continue
-        try:
-            points = np.array([[_number(row[x]), _number(row[y])] for x, y in places]) - first
-            seen = [row.get(f"v{i}") for i in range(made.points)]
-            visible = np.array([value is None or _number(value) > 0 for value in seen]) & np.isfinite(points).all(1)
-            box = tuple(_number(row[f"box_{name}"]) - first for name in BOX_COLUMNS) if has_box else None
-        except ValueError as error:
-            made.reject(where, str(error))
-            continue
-        box = box if box and all(map(math.isfinite, box)) else None
-        yield row["image"].strip(), points, visible, box, where
-
-
-def _number(text: str) -> float:
-    """A number; NaN for an empty field, which means a missing point."""
-    if not text.strip():
-        return math.nan
-    try:
-        value = float(text)
-    except ValueError:
-        raise ValueError(f"{text.strip()!r} is not a number") from None
-    if math.isinf(value):
-        raise ValueError(f"{text.strip()!r} is not finite")
-    return value
-
-
-def _read_coco(made: DatasetBuilder, source: Path, first: float):
-    try:
-        content = json.loads(source.read_text(encoding="utf-8-sig"))
-        images = {image["id"]: str(image["file_name"]) for image in content["images"]}
-        annotations = list(content["annotations"])
-    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise DataError(f"{source}: cannot be read as JSON ({error})") from None
-    except (KeyError, TypeError):
-        raise DataError(
-            f"{source}: is no COCO file: want the keys images (id, file_name) and annotations (image_id, keypoints, "
-            "bbox)"
-        ) from None
-    for number, annotation in enumerate(annotations):
-        where = f"{source} annotations[{number}]"
-        try:
-            image = images[annotation["image_id"]]
-        except (KeyError, TypeError):
-            made.reject(where, "its image_id is missing, or none of images")
-            continue
-        if annotation.get("iscrowd"):
-            made.reject(where, "a crowd has no landmarks")
-            continue
-        try:
-            keypoints = np.array(annotation.get("keypoints", []), float)
-            box = np.array(annotation["bbox"], float).reshape(4) if "bbox" in annotation else None
-        except (TypeError, ValueError, OverflowError):
-            made.reject(where, "keypoints or bbox are no flat list of numbers")
-            continue
-        if keypoints.size not in (0, 3 * made.points):
-            made.reject(
-                where, f"{keypoints.size} numbers of keypoints, want {3 * made.points}: x, y, v of {made.points} points"
-            )
-            continue
-        found = keypoints.reshape(-1, 3) if keypoints.size else None
-        corners = None if box is None else tuple(np.concatenate([box[:2], box[:2] + box[2:]]) - first)
-        # v: 0 not labelled, 1 labelled and hidden, 2 labelled and visible; a hidden point's place is known
-        visible = np.zeros(0, bool) if found is None else (found[:, 2] > 0) & np.isfinite(found).all(1)
-        yield image, None if found is None else found[:, :2] - first, visible, corners, where

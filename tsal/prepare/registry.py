@@ -37,7 +37,8 @@ BUILDERS = {  # builder: module and function of tsal.prepare, the name that a da
 
 SOURCES = {
     "video": "a video, or a folder of videos",
-    "photographs": "a folder of images with .pts beside them, a .csv, or a .json of COCO keypoints",
+    "photographs": "a folder of images with .pts beside them, a .csv, a .json of COCO keypoints or COCO-WholeBody, "
+    "or a list of WFLW (.txt)",
 }
 
 

@@ -18,6 +18,16 @@ def counted(count: int, thing: str) -> str:
     return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
+def is_utf8(name: str) -> bool:
+    """Whether a file's name can be written as text: an old archive may unpack names in another coding."""
+    return printable(name) == name
+
+
+def printable(text: str) -> str:
+    """The text with ``\\udce9`` and the like for bytes that are not UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` with the name that is most like this one; nothing where none is."""
     close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.4)

@@ -1,0 +1,211 @@
+"""Labels of photographs, in the forms that people have them: .pts files, a CSV table, COCO keypoints, WFLW's lists.
+
+Each reader yields a :class:`Photograph` for every face, and rejects what it cannot use. ``first`` is what the pixels of
+the source count from, 0 or 1; .pts files always count from 1.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tsal.data import IMAGE_SUFFIXES, read_points
+from tsal.prepare.builder import DatasetBuilder
+from tsal.utils import DataError
+
+BOX_COLUMNS = ("x1", "y1", "x2", "y2")
+# images that OpenCV does not read: a folder from a phone or a camera holds them
+UNREADABLE = (".heic", ".heif", ".hif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".psd", ".svg")
+
+
+class Photograph(NamedTuple):
+    """A face of an image, labelled or not."""
+
+    image: str  # relative to the folder of the images
+    points: np.ndarray | None  # (K, 2) px, 0-based
+    visible: np.ndarray  # (K,) bool; (0,) without points
+    box: tuple[float, ...] | None  # x1, y1, x2, y2 px, 0-based
+    where: str  # in the source
+    size: tuple[int, int] | None = None  # width and height of the labelled image, where the source says them
+
+
+def read_folder(made: DatasetBuilder, source: Path, first: float) -> Iterator[Photograph]:
+    """Each image below a folder, labelled by the .pts beside it, whose name may be in another letter case."""
+    own = made.folder.resolve()  # may lie below the source: what it holds is no material
+    files = sorted(path for path in source.rglob("*") if own not in path.parents)
+    labels: dict[str, list[Path]] = {}
+    for path in files:
+        if path.suffix.lower() == ".pts":
+            labels.setdefault(_key(path), []).append(path)
+    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    taken = {path.with_suffix(".pts") for path in files if path.suffix.lower() in (*IMAGE_SUFFIXES, *UNREADABLE)}
+    for path in images:
+        image, exact = str(path.relative_to(source)), path.with_suffix(".pts")
+        fitting = [exact] if exact.exists() else [other for other in labels.get(_key(path), []) if other not in taken]
+        if not fitting:
+            yield Photograph(image, None, np.zeros(0, bool), None, str(path))
+            continue
+        annotation = fitting[0]
+        taken.add(annotation)
+        try:
+            points, visible = read_points(annotation, made.points)
+        except DataError as error:
+            made.reject(str(path), str(error))
+            continue
+        yield Photograph(image, points, visible, None, str(path))
+    for path in files:
+        if path.suffix.lower() in UNREADABLE:
+            made.reject(str(path), "is an image of a format that is not read; save it as JPEG or PNG")
+        elif path.suffix.lower() == ".pts" and path not in taken and not path.name.startswith("._"):
+            made.reject(str(path), "no image of its name is beside it")
+
+
+def _key(path: Path) -> str:
+    """What a picture and its labels have in common, in any letter case."""
+    return str(path.with_suffix("")).casefold()
+
+
+def read_csv(made: DatasetBuilder, source: Path, first: float) -> Iterator[Photograph]:
+    """The rows of a table with a header."""
+    try:
+        with source.open(newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file)
+            columns, rows = table.fieldnames or [], list(table)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{source}: cannot be read as a CSV table ({error})") from None
+    places = [(f"x{i}", f"y{i}") for i in range(made.points)]
+    wanted = ["image", *(name for place in places for name in place)]
+    if missing := [name for name in wanted if name not in columns]:
+        shown = ", ".join(missing[:4]) + (" ..." if len(missing) > 4 else "")
+        separators = "" if len(columns) > 1 else "; are its columns parted by commas?"
+        raise DataError(
+            f"{source}: has no column {shown}; want image, x0, y0 ... x{made.points - 1}, "
+            f"y{made.points - 1} (and v0 ..., box_x1 ...){separators}"
+        )
+    if twice := [name for name in wanted if columns.count(name) > 1]:
+        raise DataError(f"{source}: its column {twice[0]} is given twice")
+    has_box = all(f"box_{name}" in columns for name in BOX_COLUMNS)
+    for number, row in enumerate(rows, 2):
+        where = f"{source}:{number}"
+        if None in row or None in row.values():
+            made.reject(where, f"want {len(columns)} columns, as the first row has")
+            continue
+        try:
+            points = np.array([[_number(row[x]), _number(row[y])] for x, y in places])
+            seen = [row.get(f"v{i}") for i in range(made.points)]
+            visible = np.array([value is None or _number(value) > 0 for value in seen]) & _is_placed(points)
+            box = tuple(_number(row[f"box_{name}"]) - first for name in BOX_COLUMNS) if has_box else None
+        except ValueError as error:
+            made.reject(where, str(error))
+            continue
+        box = box if box and all(map(math.isfinite, box)) else None
+        yield Photograph(row["image"].strip(), points - first, visible, box, where)
+
+
+def _is_placed(points: np.ndarray) -> np.ndarray:
+    """Which of points (K, 2), as the source has them, have a place: ``0 0``, ``-1 -1`` and the like mean none."""
+    return np.isfinite(points).all(1) & (points > 0).any(1)
+
+
+def _number(text: str) -> float:
+    """A number; NaN for an empty field, which means a missing point."""
+    if not text.strip():
+        return math.nan
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"{text.strip()!r} is not a number") from None
+    if math.isinf(value):
+        raise ValueError(f"{text.strip()!r} is not finite")
+    return value
+
+
+def read_coco(made: DatasetBuilder, source: Path, first: float) -> Iterator[Photograph]:
+    """The annotations of a COCO file, of keypoints or of COCO-WholeBody's faces, and its images without any."""
+    try:
+        content = json.loads(source.read_text(encoding="utf-8-sig"))
+        images = {image["id"]: str(image["file_name"]) for image in content["images"]}
+        sizes = {image["id"]: _size(image) for image in content["images"]}
+        annotations = list(content["annotations"])
+    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise DataError(f"{source}: cannot be read as JSON ({error})") from None
+    except (KeyError, TypeError):
+        raise DataError(
+            f"{source}: is no COCO file: want the keys images (id, file_name) and annotations (image_id, keypoints, "
+            "bbox)"
+        ) from None
+    annotated = set()
+    for number, annotation in enumerate(annotations):
+        where = f"{source} annotations[{number}]"
+        try:
+            image = images[annotation["image_id"]]
+        except (KeyError, TypeError):
+            made.reject(where, "its image_id is missing, or none of images")
+            continue
+        annotated.add(annotation["image_id"])
+        if annotation.get("iscrowd"):
+            made.reject(where, "a crowd has no landmarks")
+            continue
+        try:
+            names = ("face_kpts", "face_box") if "face_kpts" in annotation else ("keypoints", "bbox")
+            if names[0] == "face_kpts" and not annotation.get("face_valid", True):
+                made.reject(where, "its face has no landmarks (face_valid)")
+                continue
+            keypoints = np.array(annotation.get(names[0], []), float)
+            box = np.array(annotation[names[1]], float).reshape(4) if names[1] in annotation else None
+        except (TypeError, ValueError, OverflowError):
+            made.reject(where, "keypoints or bbox are no flat list of numbers")
+            continue
+        if keypoints.size not in (0, 3 * made.points):
+            made.reject(
+                where, f"{keypoints.size} numbers of keypoints, want {3 * made.points}: x, y, v of {made.points} points"
+            )
+            continue
+        found = keypoints.reshape(-1, 3) if keypoints.size else None
+        corners = None if box is None else tuple(np.concatenate([box[:2], box[:2] + box[2:]]) - first)
+        # v: 0 not labelled, 1 labelled and hidden, 2 labelled and visible; a hidden point's place is known
+        visible = np.zeros(0, bool) if found is None else (found[:, 2] > 0) & _is_placed(found[:, :2])
+        points = None if found is None else found[:, :2] - first
+        yield Photograph(image, points, visible, corners, where, sizes[annotation["image_id"]])
+    for number, image in images.items():
+        if number not in annotated:  # a task half done
+            yield Photograph(image, None, np.zeros(0, bool), None, f"{source} images, id {number}")
+
+
+def _size(image: dict) -> tuple[int, int] | None:
+    """Width and height of the labelled image; None where the file does not say them."""
+    values = image.get("width"), image.get("height")
+    return values if all(isinstance(value, int) and value > 0 for value in values) else None
+
+
+def read_wflw(made: DatasetBuilder, source: Path, first: float) -> Iterator[Photograph]:
+    """The rows of WFLW's own lists: x y of each landmark, box x1 y1 x2 y2, six attributes, image."""
+    try:
+        lines = source.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{source}: cannot be read as a list ({error})") from None
+    numbers = 2 * made.points + 4 + 6
+    if not any(len(line.split(maxsplit=numbers)) == numbers + 1 for line in lines):
+        raise DataError(
+            f"{source}: want a folder, a .csv or a .json of COCO keypoints, or a list of WFLW: rows of x y of "
+            f"{made.points} points (--points), x1 y1 x2 y2, six attributes, image"
+        )
+    for row, line in enumerate(lines, 1):
+        columns, where = line.split(maxsplit=numbers), f"{source}:{row}"
+        if not columns:
+            continue
+        try:
+            if len(columns) != numbers + 1:
+                raise ValueError(f"want {numbers + 1} columns: x y of {made.points} points, box, 6 attributes, image")
+            points = np.array([_number(value) for value in columns[: 2 * made.points]]).reshape(-1, 2)
+            box = tuple(_number(value) - first for value in columns[2 * made.points : 2 * made.points + 4])
+        except ValueError as error:
+            made.reject(where, str(error))
+            continue
+        yield Photograph(columns[-1].strip(), points - first, _is_placed(points), box, where)

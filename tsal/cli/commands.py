@@ -77,12 +77,8 @@ def make_parser() -> argparse.ArgumentParser:
     add_bench(command("bench", text, run_bench))
     text = "measure one GPU: the paper's step, matrix rate, precision, predict, and a real training; eight minutes"
     add_bench_gpu(command("bench-gpu", text, run_bench_gpu))
-    made = command(
-        "notebook",
-        "run one notebook by papermill into <run>/executed",
-        run_notebook,
-        "Settings are for 01_data, which makes the run; the other notebooks read the run's config.json.",
-    )
+    note = "Settings are for 01_data, which makes the run; the other notebooks read the run's config.json."
+    made = command("notebook", "run one notebook by papermill into <run>/executed", run_notebook, note)
     made.add_argument("notebook", type=Path, help="such as notebooks/01_data.ipynb")
     made.add_argument(
         "-p",
@@ -326,8 +322,7 @@ def run_notebook(arguments: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 2 for what the user can mend, 1 for what failed on the way, 130 and 143 when a signal stopped it."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
+    getattr(sys.stdout, "reconfigure", dict)(errors="backslashreplace")  # names of files may be no text
     arguments = make_parser().parse_args(argv)
     arguments.argv = argv[1:]
     try:

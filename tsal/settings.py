@@ -70,7 +70,7 @@ class ModelConfig:
     size: Literal["light", "vgg16"] = setting(
         "light", "backbone: 1.45 M parameters, or the paper's VGG-16 with CPM stages"
     )
-    width: float = setting(1.0, "channels of the light detector, times", least=0.1)
+    width: float = setting(1.0, "channels of the light detector, times", least=0.05)
     input: int = setting(96, "side of the square input, px", least=32)
     stages: int = setting(2, "heatmap stages", least=1)
     heatmap: Literal["distribution", "regression"] = setting(

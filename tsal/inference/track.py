@@ -26,7 +26,7 @@ from tsal.inference.drawing import LOW, draw_csv, is_ours, write_csv
 from tsal.inference.steadying import steady_tracks
 from tsal.inference.tighten import PASSES, sure_tracks, tighten_tracks
 from tsal.model import Detector
-from tsal.model_files import load_model
+from tsal.model_files import default_model, load_model
 from tsal.run import Run
 from tsal.schemes import Scheme
 from tsal.utils import ConfigError, DataError, load_checkpoint, replacing, tqdm
@@ -175,8 +175,7 @@ def _load(weights: Path, model: str | None, device: str) -> tuple[dict[str, Dete
     for name in names:
         detector, config, scheme = load_model(weights, name)
         if name is None:
-            held = list(load_checkpoint(weights)["models"])
-            name = "teacher" if "teacher" in held else held[0]
+            name = default_model(list(load_checkpoint(weights)["models"]))
         detectors[name] = detector
     run = Run(weights.parent, config.override({"train.device": device}), scheme)  # for its device: it has no folder
     detectors = {name: each.to(run.device, memory_format=torch.channels_last) for name, each in detectors.items()}

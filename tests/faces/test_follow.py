@@ -11,9 +11,11 @@ from toys import scenery
 
 from tsal.faces import detect as finder
 from tsal.faces import follow as faces
+from tsal.faces import linking
 from tsal.faces.boxes_file import read_boxes
 from tsal.faces.detect import find_faces, iou, shared
-from tsal.faces.follow import propagate
+from tsal.faces.linking import Shown, Track
+from tsal.faces.median_flow import propagate
 from tsal.faces.shots import mark_cuts
 from tsal.faces.smooth import smooth_boxes
 from tsal.synthetic.dataset import render_clip
@@ -116,14 +118,14 @@ def test_short_videos_come_out_whole(count):
 # --- linking ---
 
 
-def follow(found: list, cut_at: int = -1, interval: float = 40) -> list[faces.Track]:
+def follow(found: list, cut_at: int = -1, interval: float = 40) -> list[Track]:
     """Tracks of hand-made finds in a still scene; ``found``: a list of boxes for each frame, or None where nobody
     searched.
     """
     image = scenery(0)
     boxes = [None if each is None else np.array(each, float).reshape(-1, 4) for each in found]
-    frames = [(t, interval * t, image, each, t == cut_at) for t, each in enumerate(boxes)]
-    return [faces._trimmed(track) for track in faces._follow(frames)]
+    frames = [Shown(t, interval * t, image, each, t == cut_at) for t, each in enumerate(boxes)]
+    return [linking.trimmed(track, 0.0) for track in linking.link(frames)]
 
 
 ONE, TWO = (20, 20, 60, 60), (90, 40, 130, 80)
@@ -149,7 +151,7 @@ def test_the_last_frames_of_a_shot_are_kept_though_nobody_searched_in_them(tmp_p
     monkeypatch.setattr(
         faces, "read_frames", lambda path: ((t, t * 1000 / 60, frame) for t, frame in enumerate(frames))
     )
-    monkeypatch.setattr(faces, "MIN_SEARCHES", 3)  # of 14 frames at 60 a second
+    monkeypatch.setattr(linking, "MIN_SEARCHES", 3)  # of 14 frames at 60 a second
     tracks = faces.follow_video(tmp_path / "v.mp4", progress=False, min_face=0.3).tracks
     assert [(t.shot, t.last) for t in tracks] == [(0, 13), (1, 27)] and not tracks[0].searched[-1]
 
@@ -173,9 +175,9 @@ def test_a_false_find_inside_a_followed_face_begins_no_track():
 
 
 def test_a_track_that_was_hardly_ever_found_is_no_face():
-    seen = faces.Track(0, [ONE] * 30, [True] * 6 + [False] * 24, 0, [True] * 30)
-    assert not faces._is_face(seen)
-    assert faces._is_face(faces.Track(0, [ONE] * 30, [True] * 6 + [False] * 24, 0, [True] * 12 + [False] * 18))
+    seen = Track(0, [ONE] * 30, [True] * 6 + [False] * 24, 0, [True] * 30)
+    assert not linking.is_face(seen)
+    assert linking.is_face(Track(0, [ONE] * 30, [True] * 6 + [False] * 24, 0, [True] * 12 + [False] * 18))
 
 
 # --- the finder ---

@@ -14,8 +14,8 @@ from toys import config
 from videos import rotate_tag, scene, write_video
 
 from tsal.cli.commands import main
+from tsal.faces import Followed, Track
 from tsal.faces.detect import iou
-from tsal.faces.follow import Followed, Track
 from tsal.inference.tighten import sure_tracks
 from tsal.inference.track import track_video
 from tsal.model import Detector
@@ -132,11 +132,9 @@ def followed_of(*boxes) -> Followed:
 
 def test_a_track_whose_landmarks_are_far_less_sure_than_another_s_is_dropped_and_told():
     followed = followed_of((20, 20, 60, 60), (100, 100, 140, 140), (20, 100, 60, 140))
-    found = [np.full((2, 3, 4, 3), score, np.float32) for score in (0.80, 0.74, 0.76)]
-    found[1][1] = 0.99  # of the second model, which does not count
-    kept, points = sure_tracks(followed, found, "v.mp4")
+    kept, places = sure_tracks(followed, [np.full(3, score) for score in (0.80, 0.74, 0.76)], "v.mp4")
     assert [track.boxes[0].tolist() for track in kept.tracks] == [[20, 20, 60, 60], [20, 100, 60, 140]]
-    assert points == [found[0], found[2]] and kept.dropped == 1
+    assert places == [0, 2] and kept.dropped == 1
     assert kept.notes[0] == "before" and "v.mp4: faces left out: 1" in kept.notes[1]
 
 

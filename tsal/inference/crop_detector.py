@@ -33,6 +33,7 @@ class CropDetector:
         self, weights: Path, model: str | None = None, device: str = "auto", batch: int = 32, flip: bool = False
     ):
         detector, config, self.scheme = load_model(weights, model)
+        self.config = config
         run = Run(Path(weights).parent, config.override({"train.device": device}), self.scheme)
         self.device = run.device  # all that is taken from it: it has no folder
         self.side, self.box_scale, self.batch = config.model.input, config.augment.box_scale, batch
@@ -43,6 +44,11 @@ class CropDetector:
     def cut(self, image: np.ndarray, box: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
         """The crop (S, S, 3) uint8 of an RGB image around a box, and its affine (2, 3): image px -> crop px."""
         return cut_crop(image, box, self.side, self.box_scale), crop_affine(box, self.side, self.box_scale)
+
+    def cut_bgr(self, image: np.ndarray, box: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+        """The same of a BGR image, as videos are read."""
+        crop, affine = self.cut(image, box)
+        return crop[..., ::-1], affine
 
     @torch.inference_mode()
     def __call__(self, cuts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

@@ -13,8 +13,8 @@ from typing import NamedTuple, TypeAlias, overload
 import numpy as np
 
 from tsal.data import read_image
-from tsal.faces import MIN_FACE, SETTLED, Followed, GivenBox, find_boxes, follow_video, read_frames
-from tsal.inference.tighten import PASSES, tighten_tracks, tightened
+from tsal.faces import MIN_FACE, find_boxes
+from tsal.inference.tighten import PASSES, tightened
 from tsal.inference.weights import find_weights
 from tsal.utils import ConfigError, DataError
 
@@ -116,8 +116,9 @@ class Landmarker:
     def track(self, video: str | Path) -> Iterator[Frame]:
         """Every frame of a video with its faces, each with a number that stays with it through its shot.
 
-        The video is read several times: faces are found and followed to its end, landmarks are detected in their boxes,
-        and again in the boxes of these landmarks, smoothed without lag. The first frame comes with the last reading.
+        The video is read twice: faces are found and followed to its end, and landmarks are detected in their boxes,
+        smoothed without lag. The first frame comes with the second reading. A face whose landmarks' scores are far
+        lower than another's is left out.
 
         Raises:
             DataError: it is no video, or cannot be read.
@@ -170,55 +171,19 @@ class Landmarker:
     def _find(self, image: np.ndarray) -> np.ndarray:
         if self._finder is None:
             return find_boxes(image, self._min_face)
-        return _boxes(self._finder(image), "the finder")
+        return _boxes(self._finder(np.ascontiguousarray(image)), "the finder")
 
     # --- video ---
 
     def _frames(self, path: Path) -> Iterator[Frame]:
-        given = None if self._finder is None else self._given(path)
-        followed = follow_video(path, min_face=self._min_face, given=given, settled=SETTLED, progress=False)
-        for _ in range(PASSES - 1):
-            points = [np.empty((len(track.boxes), self.scheme.points, 2), np.float32) for track in followed.tracks]
-            for number, _, faces in self._detected(path, followed):
-                for face in faces:
-                    points[face.number][number - followed.tracks[face.number].first] = face.points
-            followed = tighten_tracks(followed, points)
-        yield from self._detected(path, followed)
+        from tsal.inference.video import detect_frames, follow_faces  # imports torch
 
-    def _detected(self, path: Path, followed: Followed) -> Iterator[Frame]:
-        """Every frame with the landmarks in its tracks' boxes."""
-        waiting: list[tuple[int, list[tuple[int, np.ndarray]]]] = []  # frame; its tracks and their boxes
-        cuts: list[tuple[np.ndarray, np.ndarray]] = []
-        reached = -1
-        for reached, _, image in read_frames(path):
-            rows = [
-                (number, track.boxes[reached - track.first])
-                for number, track in enumerate(followed.tracks)
-                if track.first <= reached <= track.last
-            ]
-            waiting.append((reached, rows))
-            blue_first = [self._detector.cut(image, box) for _, box in rows]
-            cuts += [(crop[..., ::-1], affine) for crop, affine in blue_first]
-            if len(cuts) >= self._detector.batch or len(waiting) >= 4 * self._detector.batch:
-                yield from self._landmarks(followed, waiting, cuts)
-                waiting, cuts = [], []
-        yield from self._landmarks(followed, waiting, cuts)
-        if reached + 1 < len(followed.times):
-            raise DataError(f"{path}: a further reading ended at frame {reached}: has the file changed? try again")
-
-    def _landmarks(self, followed: Followed, waiting, cuts) -> Iterator[Frame]:
-        each = zip(*self._detector(cuts))
-        for number, rows in waiting:
-            faces = [FaceLandmarks(*next(each), np.asarray(box, np.float32), track) for track, box in rows]
-            yield Frame(number, followed.times[number], faces)
-
-    def _given(self, path: Path) -> dict[int, list[GivenBox]]:
-        """What the own finder finds in every frame, as a boxes file would say it."""
-        found = {}
-        for number, _, image in read_frames(path):
-            boxes = self._find(np.ascontiguousarray(image[..., ::-1]))
-            found[number] = [GivenBox(tuple(map(float, box)), None, f"{path}: frame {number}") for box in boxes]
-        return found
+        own = {} if self._finder is None else {"find": lambda image, _: self._find(image), "workers": 1}
+        followed = follow_faces(path, self._detector, min_face=self._min_face, progress=False, **own)
+        for number, tracks, points, scores in detect_frames(path, followed, [self._detector], progress=False):
+            boxes = [followed.tracks[track].boxes[number - followed.tracks[track].first] for track in tracks]
+            each = zip(points[0], scores[0], np.array(boxes, np.float32), tracks)
+            yield Frame(number, followed.times[number], [FaceLandmarks(*face) for face in each])
 
 
 def _rgb(image: Image, name: str) -> np.ndarray:

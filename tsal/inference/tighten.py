@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tsal.faces import Followed, iou, smooth_boxes
+from tsal.faces import NO_FACE, Followed, Look, iou, smooth_boxes
+
+if TYPE_CHECKING:  # it imports torch, and Landmarker is to be imported without
+    from tsal.inference.crop_detector import CropDetector
 
 # Detections of a found face, each but the first in the box of the landmarks before. NME in % of the faces of
 # 300W.val-150 and YTF.val that the cascades find, by a detector of 50 labels: 8.2 and 10.7 after one, 4.9 and 6.2 after
 # two, 4.7 and 6.2 after three; 4.7 and 6.1 in labelled boxes.
 PASSES = 3
-# Of the surest face's score: a track with less is no face. By that detector 99 of 100 faces of these lists have 0.96 or
-# more of the median face's score, and 9 of 10 crops of their necks less than 0.93.
-NO_FACE = 0.93
 SAME_FACE = 0.3  # IoU of a box with that of its landmarks; under it they are of something else
 
 
@@ -34,6 +35,20 @@ def tightened(boxes: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.nda
     return np.where(taken[:, None], tight, boxes), taken
 
 
+def landmark_look(detector: CropDetector) -> Look:
+    """What :func:`tsal.faces.follow_video` follows faces by: a face's next box is tight around the landmarks that are
+    detected in its last one, as MediaPipe does (Bazarevsky et al.: "Real-time facial surface geometry from monocular
+    video", 2019).
+    """
+
+    def look(image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        points, scores = detector([detector.cut_bgr(image, box) for box in boxes])
+        tight, taken = tightened(boxes, points)
+        return np.where(taken[:, None], tight, np.nan), scores.mean(1)
+
+    return look
+
+
 def tighten_tracks(followed: Followed, points: Sequence[np.ndarray]) -> Followed:
     """The tracks of a video in boxes tight around their landmarks, one (T, K, 2) px a track, smoothed without lag."""
     interval = float(np.median(np.diff(followed.times))) if len(followed.times) > 1 else 0.0
@@ -44,17 +59,17 @@ def tighten_tracks(followed: Followed, points: Sequence[np.ndarray]) -> Followed
     return replace(followed, tracks=tracks)
 
 
-def sure_tracks(followed: Followed, found: Sequence[np.ndarray], name: str) -> tuple[Followed, list[np.ndarray]]:
-    """The tracks of a video and their landmarks, without those whose landmarks say that they are no faces.
+def sure_tracks(followed: Followed, scores: Sequence[np.ndarray], name: str) -> tuple[Followed, list[int]]:
+    """The tracks of a video without those whose landmarks say that they are no faces; and the places of those kept.
 
     Args:
-        found: of each track, (models, T, K, 3): x, y px and score; the first model's count.
+        scores: of each track, (T,).
         name: of the video, for the note on what is left out.
     """
-    scores = [float(np.median(one[0, ..., 2].mean(-1))) for one in found]
-    kept = [number for number, score in enumerate(scores) if score >= NO_FACE * max(scores)]
-    if lost := len(found) - len(kept):
+    medians = [float(np.median(one)) for one in scores]
+    kept = [number for number, score in enumerate(medians) if score >= NO_FACE * max(medians)]
+    if lost := len(medians) - len(kept):
         note = f"{name}: faces left out: {lost}, whose landmarks have scores under {NO_FACE:.0%} of the surest face's"
         tracks = [followed.tracks[number] for number in kept]
         followed = replace(followed, tracks=tracks, dropped=followed.dropped + lost, notes=[*followed.notes, note])
-    return followed, [found[number] for number in kept]
+    return followed, kept

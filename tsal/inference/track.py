@@ -1,9 +1,8 @@
 """A video -> the same video with landmarks drawn on every face, and their numbers as a CSV.
 
-Several readings, so that nothing but numbers is kept of the video: faces are found and followed (tsal.faces), landmarks
-are detected in the followed boxes, and again in the boxes of these landmarks, made steady where asked, and what the CSV
-says of them is drawn (tsal.inference.drawing). The file is whole when it is read, so boxes and points are smoothed
-without lag.
+Several readings, so that nothing but numbers is kept of the video: faces are followed, landmarks are detected in their
+boxes (tsal.inference.video), made steady where asked, and what the CSV says of them is drawn (tsal.inference.drawing).
+The file is whole when it is read, so boxes and points are smoothed without lag.
 """
 
 from __future__ import annotations
@@ -17,17 +16,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tsal.config import Config
-from tsal.data import cut_crop, to_float
 from tsal.evaluation import DEGENERATE_SHARE, jitter
-from tsal.faces import MIN_FACE, SETTLED, Followed, follow_video, gaussian_lines, read_boxes, read_frames
-from tsal.geometry import apply_affine, crop_affine, invert_affine
+from tsal.faces import MIN_FACE, Followed, gaussian_lines, read_boxes, read_frames
+from tsal.inference.crop_detector import CropDetector
 from tsal.inference.drawing import LOW, draw_csv, is_ours, write_csv
 from tsal.inference.steadying import steady_tracks
-from tsal.inference.tighten import PASSES, sure_tracks, tighten_tracks
-from tsal.model import Detector
-from tsal.model_files import default_model, load_model
-from tsal.run import Run
+from tsal.inference.video import detect_tracks, follow_faces
+from tsal.model_files import default_model
 from tsal.schemes import Scheme
 from tsal.utils import ConfigError, DataError, load_checkpoint, replacing, tqdm
 
@@ -66,8 +61,8 @@ def track_video(
         find: another finder than the Haar cascades, such as :class:`tsal.faces.YuNet`.
         min_face: smallest face that is looked for, over the image's shorter side.
 
-    Faces that were found, not given, are detected anew in the boxes of their landmarks. One whose landmarks' scores are
-    far lower than another's is dropped.
+    Faces that were found, not given, are followed by the landmarks of the first model. One whose scores are far lower
+    than another's is dropped.
 
     Returns:
         ``out``, ``csv``, ``width`` and ``height`` (of the upright video), ``fps``, ``frames``, ``faces``, ``seconds``
@@ -88,35 +83,32 @@ def track_video(
         raise ConfigError(f"min_face = {min_face:g}: want a share of the image's shorter side, from 0.02 to 1")
     if lag is not None and not (steady and isinstance(lag, int) and lag >= 0):
         raise ConfigError(f"lag = {lag}: want a whole number of frames, 0 or more, and steady (--steady) with it")
-    detectors, config, scheme, device = _load(weights, model, device)
+    detectors = _load(weights, model, device)
+    first, *_ = detectors.values()
     given = _boxes_of(boxes_file, video) if boxes_file else None
 
     start = time.perf_counter()
-    followed = follow_video(video, min_face=min_face, given=given, find=find, settled=SETTLED, progress=progress)
-    if not followed.tracks:
-        raise DataError(
-            f"{video}: no face is found; try a smaller --min-face than {min_face:g}, "
-            "or boxes of your own (--boxes-file)"
-        )
-    found = detect(video, followed, detectors, config, device, progress=progress)
-    if given is None:
-        followed, found = sure_tracks(followed, found, video.name)
-    for _ in range(PASSES - 1 if given is None else 0):
-        followed = tighten_tracks(followed, [one[0, ..., :2] for one in found])
-        found = detect(video, followed, detectors, config, device, progress=progress)
+    with _light_threads(first):
+        followed = follow_faces(video, first, given=given, find=find, min_face=min_face, progress=progress)
+        if not followed.tracks:
+            raise DataError(
+                f"{video}: no face is found; try a smaller --min-face than {min_face:g}, "
+                "or boxes of your own (--boxes-file)"
+            )
+        found = detect_tracks(video, followed, list(detectors.values()), progress=progress)
     interval = float(np.median(np.diff(followed.times))) if len(followed.times) > 1 else 0.0
     fused = found
     if steady:
         name, total = f"{video.name}: steadying", len(followed.times)
         bar = tqdm(read_frames(video), total=total, desc=name, unit="frame", disable=not progress, mininterval=1)
-        fused = steady_tracks(bar, followed, found, lag=lag, device=device)
+        fused = steady_tracks(bar, followed, found, lag=lag, device=first.device)
     shown = [smooth_points(one, 1000 * smooth / interval if interval > 0 else 0.0) for one in fused]
     scores = np.concatenate([one[..., 2].reshape(len(detectors), -1) for one in found], 1)
     low = {name: LOW * float(np.median(mine)) for name, mine in zip(detectors, scores)}
     fps = 1000 * (len(followed.times) - 1) / (followed.times[-1] - followed.times[0]) if interval > 0 else 25.0
     with replacing(csv_path) as numbers, replacing(out) as overlay:
         write_csv(numbers, followed, list(detectors), shown)
-        draw_csv(video, numbers, overlay, scheme, low, len(followed.times), fps, progress=progress)
+        draw_csv(video, numbers, overlay, first.scheme, low, len(followed.times), fps, progress=progress)
     seconds = time.perf_counter() - start
     kinds = {"raw": found} | ({"steady": fused} if steady else {}) | ({"smoothed": shown} if smooth else {})
     return {
@@ -130,7 +122,7 @@ def track_video(
         "seconds": seconds,
         "frames_per_second": len(followed.times) / seconds,
         "jitter": {
-            name: {kind: _jitter(points, m, followed, scheme) for kind, points in kinds.items()}
+            name: {kind: _jitter(points, m, followed, first.scheme) for kind, points in kinds.items()}
             for m, name in enumerate(detectors)
         },
         "low": low,
@@ -168,18 +160,15 @@ def _check_paths(video: Path, weights: Path, out: Path, csv_path: Path) -> None:
         raise ConfigError(f"{out}: is there without {csv_path.name}, so it may be another's; remove it or name another")
 
 
-def _load(weights: Path, model: str | None, device: str) -> tuple[dict[str, Detector], Config, Scheme, torch.device]:
+def _load(weights: Path, model: str | None, device: str) -> dict[str, CropDetector]:
     """The detectors by name, in the order in which they are shown."""
-    names = BOTH if model == "both" else (model,)
     detectors = {}
-    for name in names:
-        detector, config, scheme = load_model(weights, name)
+    for name in BOTH if model == "both" else (model,):
+        detector = CropDetector(weights, name, device, BATCH)
         if name is None:
             name = default_model(list(load_checkpoint(weights)["models"]))
         detectors[name] = detector
-    run = Run(weights.parent, config.override({"train.device": device}), scheme)  # for its device: it has no folder
-    detectors = {name: each.to(run.device, memory_format=torch.channels_last) for name, each in detectors.items()}
-    return detectors, config, scheme, run.device
+    return detectors
 
 
 def _boxes_of(path: Path, video: Path) -> dict:
@@ -193,71 +182,17 @@ def _boxes_of(path: Path, video: Path) -> dict:
 
 
 @contextmanager
-def _light_threads(config: Config, device: torch.device) -> Iterator[None]:
+def _light_threads(detector: CropDetector) -> Iterator[None]:
     """One thread for the light detector on a CPU: a second gains 1 ms a frame, and loses 20 where another program is
     busy.
     """
     count = torch.get_num_threads()
-    if device.type == "cpu" and config.model.size == "light":
+    if detector.device.type == "cpu" and detector.config.model.size == "light":
         torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(count)
-
-
-@torch.inference_mode()
-def detect(
-    video: Path,
-    followed: Followed,
-    detectors: dict[str, Detector],
-    config: Config,
-    device: torch.device,
-    *,
-    progress: bool = True,
-) -> list[np.ndarray]:
-    """Landmarks of every track: arrays (models, frames of the track, K, 3) float32 of x, y px of the video and score.
-
-    In float32, as :mod:`tsal.inference.predict`: in bfloat16 points move by 0.2 % of the face, which is a fifth of
-    their jitter, to save 0.5 ms.
-    """
-    landmarks = next(iter(detectors.values())).landmarks
-    found = [np.full((len(detectors), len(track.boxes), landmarks, 3), np.nan, np.float32) for track in followed.tracks]
-    side, box_scale = config.model.input, config.augment.box_scale
-    end = max(track.last for track in followed.tracks)
-    waiting: list[tuple[int, int, np.ndarray, np.ndarray]] = []  # track, place in it, affine, crop
-
-    def work() -> None:
-        tracks, places, affines, crops = zip(*waiting)
-        images = to_float(torch.from_numpy(np.stack(crops)).to(device).permute(0, 3, 1, 2))  # channels last already
-        for number, detector in enumerate(detectors.values()):
-            points, scores = detector.heatmap(detector(images))
-            points = apply_affine(invert_affine(np.stack(affines)), points.double().cpu().numpy())
-            for track, place, xy, score in zip(tracks, places, points, scores.cpu().numpy()):
-                found[track][number, place] = np.column_stack([xy, score])
-        waiting.clear()
-
-    reached = -1
-    label = f"{video.name}: landmarks"
-    bar = tqdm(read_frames(video), total=end + 1, desc=label, unit="frame", disable=not progress, mininterval=1)
-    with bar, _light_threads(config, device):
-        for reached, _, image in bar:
-            for number, track in enumerate(followed.tracks):
-                if track.first <= reached <= track.last:
-                    box = track.boxes[reached - track.first]
-                    crop = cut_crop(image, box, side, box_scale)[..., ::-1]  # RGB
-                    waiting.append((number, reached - track.first, crop_affine(box, side, box_scale), crop))
-            if len(waiting) >= BATCH:
-                work()
-            if reached == end:
-                break
-        if waiting:
-            work()
-    if reached < end:
-        raise DataError(
-            f"{video}: the second reading ended at frame {reached}, not {end}: has the file changed? try again"
-        )
-    return found
 
 
 def smooth_points(found: np.ndarray, sigma: float) -> np.ndarray:

@@ -1,0 +1,221 @@
+"""Faces linked from frame to frame into tracks: by their landmarks where somebody detects them, else by median flow
+(:mod:`tsal.faces.median_flow`); a finder starts them and checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tsal.faces.detect import SAME, iou, shared
+from tsal.faces.median_flow import propagate
+
+LOOKS_A_SECOND = 10.0  # at the landmarks of a face that flow follows well
+LINKED = 0.3  # IoU from which a found box is a followed face
+PROPAGATED_SECONDS = 1.0  # longest time that a face is propagated by flow alone
+MIN_SEARCHES = 6  # found so often a track is a face, and not a false hit
+MIN_SHARE = 0.3  # of the searches between a track's ends that found it, or found its landmarks sure
+# Of the surest face's score: landmarks with less are of no face. By a detector of 50 labels 99 of 100 faces of
+# 300W.val-150 and YTF.val have 0.96 or more of the median face's score, and 9 of 10 crops of their necks less than
+# 0.93. By the one that ships, frames of the val clips have 0.98 or more of the clip's median.
+NO_FACE = 0.93
+
+# (BGR image (H, W, 3), boxes (n, 4) px near faces) -> (boxes (n, 4) tight around the landmarks that are detected there,
+# NaN where these are of something else; scores (n,) > 0: how sure)
+Look = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass
+class Track:
+    """One face in one shot, in frames ``first``, ``first + 1`` ..."""
+
+    first: int
+    boxes: list  # x1, y1, x2, y2 px of the video, one a frame
+    detected: list  # bool, one a frame: found there (or given), not propagated
+    shot: int = 0
+    searched: list = field(default_factory=list)  # bool, one a frame: the finder ran
+    scores: list = field(default_factory=list)  # of the landmarks when they were last looked at; 0: of no face
+
+    @property
+    def last(self) -> int:
+        return self.first + len(self.boxes) - 1
+
+
+@dataclass
+class Shown:
+    """A frame to link faces in. ``image`` is let go of once it is seen."""
+
+    number: int
+    time: float  # ms
+    grey: np.ndarray  # shrunk to ``zoom`` times the video's size; boxes are px of it
+    found: np.ndarray | None = None  # boxes (n, 4); None where nobody searched
+    cut: bool = False  # a shot begins
+    image: np.ndarray | None = None  # BGR, for a ``look``
+    zoom: float = 1.0
+
+
+@dataclass
+class Live:
+    """A track that goes on, and when (ms) its face was last seen: found, or its landmarks sure."""
+
+    track: Track
+    seen_at: float
+    score: float = 0.0
+    sure: bool = False  # its landmarks were, when they were last looked at
+
+
+class _Looks:
+    """What the landmarks in boxes say. ``surest``: the highest score so far, with which others are compared."""
+
+    def __init__(self, look: Look | None):
+        self.look, self.surest = look, 0.0
+
+    def __call__(self, frame: Shown, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Tight boxes (n, 4), their scores (n,), 0 where no face can be, and where one is sure (n,)."""
+        if self.look is None or not len(boxes):
+            return boxes, np.zeros(len(boxes)), np.zeros(len(boxes), bool)
+        tight, scores = self.look(frame.image, zoomed(boxes, 1 / frame.zoom))
+        tight = zoomed(tight, frame.zoom)
+        centre, (height, width) = (tight[:, :2] + tight[:, 2:]) / 2, frame.grey.shape
+        inside = ((centre >= 0) & (centre <= [width - 1, height - 1])).all(1)  # NaN is not
+        scores = np.where(inside, scores, 0.0)
+        self.surest = max(self.surest, float(scores.max()))
+        return tight, scores, sure(scores, self.surest)
+
+
+def sure(scores: Sequence[float], surest: float) -> np.ndarray:
+    """Where scores are those of a face (n,), if the surest face has ``surest``."""
+    scores = np.asarray(scores, float)
+    return (scores > 0) & (scores >= NO_FACE * surest)
+
+
+def link(frames: Iterable[Shown], live: list[Live] | None = None, look: Look | None = None) -> Iterator[Track]:
+    """Tracks of the faces in frames.
+
+    Args:
+        live: an empty list, which then holds the tracks that go on.
+        look: detects landmarks, see :data:`Look`; all faces of a frame at once. A box that flow propagates is then made
+            that of the landmarks in it, ``LOOKS_A_SECOND`` times and where flow is lost.
+
+    A face is lost where its flow is, or where it was neither found nor sure for ``PROPAGATED_SECONDS``. Where two faces
+    come to claim one place, both tracks end, as nothing distinguishes them, and what is found later begins anew; only a
+    track that is not yet sure to be a face gives way alone.
+    """
+    live = [] if live is None else live
+    looks = _Looks(look)
+    previous, shot, next_look = None, 0, -np.inf
+    for frame in frames:
+        if frame.cut:
+            shot += 1
+            yield from (each.track for each in live)
+            live.clear()
+        boxes = np.array([each.track.boxes[-1] for each in live]).reshape(-1, 4)
+        propagated = propagate(previous, frame.grey, boxes) if live else boxes
+        previous = frame.grey
+        due = frame.time >= next_look
+        next_look = frame.time + 950 / LOOKS_A_SECOND if due else next_look
+        asked = np.flatnonzero(due | np.isnan(propagated[:, 0]))
+        starts = np.where(np.isnan(propagated), boxes, propagated)[asked]
+        looked = {place: found for place, *found in zip(asked, *looks(frame, starts))}
+        for place, (tight, score, is_sure) in looked.items():
+            live[place].sure, live[place].score = is_sure, score
+            if is_sure:
+                propagated[place] = tight
+        pairs = {} if frame.found is None else _pairs(propagated, frame.found)
+        for place, each in enumerate(live):
+            detection = frame.found[pairs[place]] if place in pairs else None
+            box = propagated[place] if detection is None or each.sure else detection
+            if detection is not None or (place in looked and each.sure):
+                each.seen_at = frame.time
+            if not np.isnan(box[0]) and frame.time - each.seen_at <= 1000 * PROPAGATED_SECONDS:
+                each.track.boxes.append(box)
+                each.track.detected.append(detection is not None)
+                each.track.searched.append(frame.found is not None)
+                each.track.scores.append(each.score)
+        if frame.found is not None:
+            there = [(place, each) for place, each in enumerate(live) if each.track.last == frame.number]
+            faces = [each.track for place, each in there if place in pairs or each.sure or _is_often(each.track)]
+            taken = [track.boxes[-1] for track in faces]
+            new = np.delete(frame.found, list(pairs.values()), axis=0)
+            new = new[[all(shared(box, one) < SAME for one in taken) for box in new]] if len(new) else new
+            for box, tight, score, is_sure in zip(new, *looks(frame, new)):
+                box = tight if is_sure else box  # landmarks of a false find beside a face may be the face's
+                if all(shared(box, one) < SAME for one in taken):
+                    track = Track(frame.number, [box], [True], shot, [True], [score])
+                    live.append(Live(track, frame.time, score, bool(is_sure)))
+                    taken.append(box)
+        frame.image = None
+        ended = {id(each) for each in live if each.track.last < frame.number} | _colliding(live)
+        yield from (each.track for each in live if id(each) in ended)
+        live[:] = [each for each in live if id(each) not in ended]
+    yield from (each.track for each in live)
+
+
+def _pairs(propagated: Sequence[np.ndarray], found: np.ndarray) -> dict[int, int]:
+    """{propagated: found} boxes that overlap most, each used once."""
+    overlaps = [
+        (iou(one, other), i, j)
+        for i, one in enumerate(propagated)
+        if not np.isnan(one[0])
+        for j, other in enumerate(found)
+    ]
+    pairs: dict[int, int] = {}
+    for overlap, i, j in sorted(overlaps, reverse=True):
+        if overlap >= LINKED and i not in pairs and j not in pairs.values():
+            pairs[i] = j
+    return pairs
+
+
+def _colliding(live: Sequence[Live]) -> set[int]:
+    """ids of the tracks that end because two claim one place."""
+    ended = set()
+    for i, one in enumerate(live):
+        for other in live[:i]:
+            if shared(one.track.boxes[-1], other.track.boxes[-1]) < SAME:
+                continue
+            seldom, often = sorted((one, other), key=lambda each: sum(each.track.detected))
+            ended.add(id(seldom))
+            if _is_often(seldom.track):
+                ended.add(id(often))
+    return ended
+
+
+def _is_often(track: Track) -> bool:
+    return sum(track.detected) >= MIN_SEARCHES
+
+
+def is_settled(live: Sequence[Live]) -> bool:
+    """There are faces, each was found often enough to be one, and is sure now or was found by the last search."""
+
+    def found_last(track: Track) -> bool:
+        return track.detected[len(track.searched) - 1 - track.searched[::-1].index(True)]
+
+    return bool(live) and all(_is_often(each.track) and (each.sure or found_last(each.track)) for each in live)
+
+
+def trimmed(track: Track, surest: float, keep_unsearched: bool = False) -> Track:
+    """A track without the frames at its end in which its face was neither found nor sure.
+
+    Without landmarks, those up to the next search, which says that it is gone, may be kept.
+    """
+    seen = sure(track.scores, surest)
+    confirmed = np.flatnonzero(np.array(track.detected, bool) | seen)
+    end = int(confirmed[-1]) + 1
+    while keep_unsearched and not seen.any() and end < len(track.boxes) and not track.searched[end]:
+        end += 1
+    lists = (part[:end] for part in (track.boxes, track.detected))
+    return Track(track.first, *lists, track.shot, track.searched[:end], track.scores[:end])
+
+
+def is_face(track: Track, surest: float = 0.0) -> bool:
+    """It was found often enough, and few of the searches in it saw no face."""
+    found, searched = np.array(track.detected, bool), np.array(track.searched, bool)
+    seen = found | sure(track.scores, surest) if track.scores else found
+    return _is_often(track) and (seen & searched).sum() >= MIN_SHARE * searched.sum()
+
+
+def zoomed(boxes: np.ndarray, zoom: float) -> np.ndarray:
+    """Boxes in an image that is ``zoom`` times as large (0-based pixel centres)."""
+    return (boxes + 0.5) * zoom - 0.5

@@ -1,0 +1,139 @@
+"""Faces of a video and their landmarks: what the command ``track`` and :meth:`tsal.Landmarker.track` share.
+
+Two readings. In the first, faces are found, and followed by their landmarks (:func:`tsal.faces.follow_video`). In the
+second, landmarks are detected in these boxes, which are tight, and smoothed without lag as the file is whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tsal.faces import MIN_FACE, SETTLED, Followed, follow_video, read_frames
+from tsal.inference.crop_detector import CropDetector
+from tsal.inference.tighten import PASSES, landmark_look, sure_tracks, tighten_tracks
+from tsal.utils import DataError, tqdm
+
+
+class Detections(NamedTuple):
+    """Landmarks of a frame's n faces by M models."""
+
+    number: int  # of the frame
+    tracks: list[int]  # of each face, its place in ``Followed.tracks``
+    points: np.ndarray  # (M, n, K, 2) float32 px of the video
+    scores: np.ndarray  # (M, n, K) float32
+
+
+def follow_faces(
+    path: Path,
+    detector: CropDetector,
+    *,
+    given: Mapping[int, list] | None = None,
+    find: Callable[[np.ndarray, float], np.ndarray] | None = None,
+    min_face: float = MIN_FACE,
+    workers: int = 2,
+    by_landmarks: bool = True,
+    progress: bool = True,
+) -> Followed:
+    """The faces of a video, in smooth boxes tight around their landmarks; without those that are far less sure than
+    another.
+
+    Args:
+        given: boxes to follow instead, as they are, see :func:`tsal.faces.read_boxes`.
+        find, min_face, workers: see :func:`tsal.faces.follow_video`.
+        by_landmarks: in one reading; False: faces are followed by flow alone, and their boxes made tight in further
+            readings, which takes longer (docs/finders.md).
+
+    Raises:
+        DataError: the video cannot be read, or a given box has no place in it.
+    """
+    options = {"min_face": min_face, "settled": SETTLED, "workers": workers, "progress": progress}
+    if given is not None:
+        return follow_video(path, given=given, **options)
+    look = landmark_look(detector) if by_landmarks else None
+    followed = follow_video(path, find=find, look=look, **options)
+    if by_landmarks:
+        return sure_tracks(followed, [track.scores for track in followed.tracks], path.name)[0]
+    found = detect_tracks(path, followed, [detector], progress=progress)
+    followed, kept = sure_tracks(followed, [one[0, ..., 2].mean(-1) for one in found], path.name)
+    followed = tighten_tracks(followed, [found[place][0, ..., :2] for place in kept])
+    for _ in range(PASSES - 2):
+        found = detect_tracks(path, followed, [detector], progress=progress)
+        followed = tighten_tracks(followed, [one[0, ..., :2] for one in found])
+    return followed
+
+
+def detect_frames(
+    path: Path,
+    followed: Followed,
+    detectors: Sequence[CropDetector],
+    *,
+    until: int | None = None,
+    progress: bool = True,
+) -> Iterator[Detections]:
+    """Every frame of a video with the landmarks in its tracks' boxes; up to frame ``until``.
+
+    ``detectors``: models of one file, as each face is cut once for all of them.
+
+    Raises:
+        DataError: the video ends sooner than it did when its faces were followed.
+    """
+    waiting: list[tuple[int, list[int]]] = []  # frame, and its tracks
+    cuts: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def landmarks() -> Iterator[Detections]:
+        points, scores = (np.stack(part) for part in zip(*(detector(cuts) for detector in detectors)))
+        done = 0
+        for number, tracks in waiting:
+            part = slice(done, done := done + len(tracks))
+            yield Detections(number, tracks, points[:, part], scores[:, part])
+
+    end = len(followed.times) - 1 if until is None else until
+    reached, first = -1, detectors[0]
+    bar = tqdm(
+        read_frames(path),
+        total=end + 1,
+        desc=f"{path.name}: landmarks",
+        unit="frame",
+        disable=not progress,
+        mininterval=1,
+    )
+    with bar:
+        for reached, _, image in bar:
+            tracks = [place for place, track in enumerate(followed.tracks) if track.first <= reached <= track.last]
+            waiting.append((reached, tracks))
+            for place in tracks:
+                track = followed.tracks[place]
+                cuts.append(first.cut_bgr(image, track.boxes[reached - track.first]))
+            if len(cuts) >= first.batch or len(waiting) >= 4 * first.batch:
+                yield from landmarks()
+                waiting, cuts = [], []
+            if reached == end:
+                break
+    yield from landmarks()
+    if reached < end:
+        raise DataError(
+            f"{path}: a further reading ended at frame {reached}, not {end}: has the file changed? try again"
+        )
+
+
+def detect_tracks(
+    path: Path, followed: Followed, detectors: Sequence[CropDetector], *, progress: bool = True
+) -> list[np.ndarray]:
+    """Landmarks of every track: (M, T, K, 3) float32 of x, y px of the video and score; see :func:`detect_frames`.
+
+    In float32: in bfloat16 points move by 0.2 % of the face, which is a fifth of their jitter, to save 0.5 ms.
+    """
+    landmarks = detectors[0].scheme.points
+    found = [np.empty((len(detectors), len(track.boxes), landmarks, 3), np.float32) for track in followed.tracks]
+    if not found:
+        return found
+    until = max(track.last for track in followed.tracks)
+    for number, tracks, points, scores in detect_frames(path, followed, detectors, until=until, progress=progress):
+        for face, place in enumerate(tracks):
+            at = number - followed.tracks[place].first
+            found[place][:, at, :, :2], found[place][:, at, :, 2] = points[:, face], scores[:, face]
+    return found

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tsal.bench.finders import HIT, LISTS, best_match
 from tsal.data import Face, FaceStore, find_list, read_image, read_list
 from tsal.evaluation import GroundTruth, auc, face_nme, failure_rate, read_ground_truth
 from tsal.faces import iou
@@ -22,9 +23,7 @@ from tsal.inference import Landmarker, find_weights
 from tsal.schemes import get_scheme
 from tsal.utils import describe_environment, markdown_table, write_text
 
-LISTS = ("semi/300W.val-150.GTB", "YTF.val.GTB")
 CALIBRATION = "semi/300W.labelled-1057.GTB"  # where dlib's boxes are compared with the landmarks' boxes
-FOUND = 0.5  # IoU with the labelled box from which a face counts as found
 MOVED = 0.1  # of the longer side of a box, in a random direction
 THRESHOLD = 0.08
 Points = "np.ndarray"  # (K, 2) px
@@ -55,7 +54,7 @@ def dlib_predictor(root: Path) -> Predict | None:
             box = np.array(face.box)
             long = max(box[2] - box[0], box[3] - box[1])
             for found in map(edges, detector(read_image(root / face.image), 1)):
-                if iou(found, box) > FOUND:
+                if iou(found, box) >= HIT:
                     shifts.append(((found[:2] + found[2:]) - (box[:2] + box[2:])) / 2 / long)
                     sides.append((found[2] - found[0]) / long)
         return np.median(shifts, 0), float(np.median(sides))
@@ -95,9 +94,9 @@ def measure(
     found = np.full(len(box), np.nan)
     for row, image in enumerate(images):
         faces = predict(image, None)
-        best = max(faces, key=lambda face: iou(face[0], box[row]), default=None)
-        if best is not None and iou(best[0], box[row]) > FOUND:
-            values = (best[1][None], truth.points[row][None], truth.visible[row][None], truth.norm_px[row][None])
+        best, overlap = best_match([face[0] for face in faces], box[row])
+        if overlap >= HIT:
+            values = (faces[best][1][None], truth.points[row][None], truth.visible[row][None], truth.norm_px[row][None])
             found[row] = face_nme(*values)[0]
     there = ~np.isnan(found)
     return {

@@ -1,15 +1,13 @@
 """How steady a detector's landmarks are in video: frame by frame, filtered in time, and carried along the flow.
 
 ``python -m tsal.bench.steady --weights W [--realdata DIR] [--rendered-weights W]`` prints one Markdown table for each
-kind of clips, and keeps it. Real faces are found, and detected in the boxes of their first landmarks. Filters see every
-frame of a face's track; what is measured leaves frames out that repeat the one before. The measures are those of
-:mod:`tsal.evaluation`.
+kind of clips, and keeps it. Real faces are found and followed as ``track`` does. Filters see every frame of a face's
+track; what is measured leaves frames out that repeat the one before. The measures are those of :mod:`tsal.evaluation`.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import os
 import sys
@@ -22,12 +20,13 @@ import cv2
 import numpy as np
 import torch
 
+from tsal.bench.following import dense_val
 from tsal.bench.speed import machine
 from tsal.config import Config, RenderConfig
 from tsal.data import Face, FaceStore, group_clips, read_list
 from tsal.evaluation import flow_difference, follows, metrics_rows, predict, read_ground_truth
-from tsal.faces import follow_video, gaussian_lines, read_frames, smooth_boxes
-from tsal.inference import steady
+from tsal.faces import gaussian_lines, read_frames
+from tsal.inference import CropDetector, follow_faces, steady
 from tsal.model_files import load_model
 from tsal.synthetic import render_dataset
 from tsal.utils import InputError, describe_environment, markdown_table, use_free_cores, write_text
@@ -120,20 +119,11 @@ def filters(root: Path, device: torch.device) -> dict[str, Filter]:
 # --- clips ---
 
 
-def real_tracks(realdata: Path, root: Path, most: int) -> Iterator[Track]:
-    """The longest face of each val clip of ``dense/clips.csv``, its frames written below ``root``.
-
-    Raises:
-        InputError: there are no such clips.
-    """
-    table = realdata / "dense" / "clips.csv"
-    if not table.is_file():
-        raise InputError(f"{table}: no such table of clips (--realdata)")
-    with table.open(newline="") as file:
-        names = [row["file"] for row in csv.DictReader(file) if row["split"] == "val"]
-    for name in names:
+def real_tracks(realdata: Path, root: Path, most: int, detector: CropDetector) -> Iterator[Track]:
+    """The longest face of each val clip of ``dense/clips.csv``, its frames written below ``root``."""
+    for name in (row["file"] for row in dense_val(realdata)):
         path = realdata / "dense" / name
-        followed = follow_video(path, progress=False)
+        followed = follow_faces(path, detector, progress=False)
         if not followed.tracks:
             raise InputError(f"{path}: no face is found in it")
         track = max(followed.tracks, key=lambda each: len(each.boxes))
@@ -160,13 +150,6 @@ def rendered_tracks(root: Path, settings: RenderConfig) -> list[Track]:
     return [Track(list(clip.faces), 40.0) for clip in clips]
 
 
-def fitted(track: Track, points: np.ndarray) -> Track:
-    """The track in the boxes of its landmarks (T, K, 2), smoothed."""
-    boxes = smooth_boxes(np.concatenate([points.min(1), points.max(1)], 1), track.interval)
-    faces = [dataclasses.replace(face, box=tuple(box)) for face, box in zip(track.faces, boxes)]
-    return dataclasses.replace(track, faces=faces)
-
-
 # --- measuring ---
 
 
@@ -176,15 +159,8 @@ def measure(weights: Path, root: Path, tracks: Sequence[Track], device: torch.de
     store = FaceStore(root, scheme, config.model.input, config.augment.box_scale, config.data.cache_mb)
     ends = np.cumsum([len(track.faces) for track in tracks])[:-1]
 
-    def landmarks() -> tuple[np.ndarray, np.ndarray]:
-        faces = [face for track in tracks for face in track.faces]
-        return predict(detector, store, faces, device, progress="landmarks")["heatmap"]
-
-    points, scores = landmarks()
-    if not tracks[0].faces[0].annotation:  # found boxes: a second pass
-        tracks = [fitted(track, one) for track, one in zip(tracks, np.split(points, ends))]
-        points, scores = landmarks()
     faces = [face for track in tracks for face in track.faces]
+    points, scores = predict(detector, store, faces, device, progress="landmarks")["heatmap"]
     parts = list(zip(np.split(points, ends), np.split(scores, ends), tracks))
     found, speeds = {}, {}
     for name, apply in filters(root, device).items():
@@ -258,7 +234,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="tsal-steady-") as folder:
         kinds = {}
         if asked.realdata:
-            tracks = list(real_tracks(asked.realdata, Path(folder) / "real", asked.frames))
+            detector = CropDetector(asked.weights, device=asked.device)
+            tracks = list(real_tracks(asked.realdata, Path(folder) / "real", asked.frames, detector))
             kinds["Real clips"] = asked.weights, Path(folder) / "real", tracks
         settings = dataclasses.replace(RENDERED, validation=asked.clips)
         root = Path(folder) / "rendered"

@@ -16,6 +16,7 @@ LOOKS_A_SECOND = 10.0  # at the landmarks of a face that flow follows well
 LINKED = 0.3  # IoU from which a found box is a followed face
 PROPAGATED_SECONDS = 1.0  # longest time that a face is propagated by flow alone
 MIN_SEARCHES = 6  # found so often a track is a face, and not a false hit
+SURE_SEARCHES = 3  # the same of a track whose landmarks are sure
 MIN_SHARE = 0.3  # of the searches between a track's ends that found it, or found its landmarks sure
 # Of the surest face's score: landmarks with less are of no face. By a detector of 50 labels 99 of 100 faces of
 # 300W.val-150 and YTF.val have 0.96 or more of the median face's score, and 9 of 10 crops of their necks less than
@@ -136,7 +137,7 @@ def link(frames: Iterable[Shown], live: list[Live] | None = None, look: Look | N
                 each.track.scores.append(each.score)
         if frame.found is not None:
             there = [(place, each) for place, each in enumerate(live) if each.track.last == frame.number]
-            faces = [each.track for place, each in there if place in pairs or each.sure or _is_often(each.track)]
+            faces = [each.track for place, each in there if place in pairs or each.sure or _is_often(each.track, False)]
             taken = [track.boxes[-1] for track in faces]
             new = np.delete(frame.found, list(pairs.values()), axis=0)
             new = new[[all(shared(box, one) < SAME for one in taken) for box in new]] if len(new) else new
@@ -177,13 +178,13 @@ def _colliding(live: Sequence[Live]) -> set[int]:
                 continue
             seldom, often = sorted((one, other), key=lambda each: sum(each.track.detected))
             ended.add(id(seldom))
-            if _is_often(seldom.track):
+            if _is_often(seldom.track, seldom.sure):
                 ended.add(id(often))
     return ended
 
 
-def _is_often(track: Track) -> bool:
-    return sum(track.detected) >= MIN_SEARCHES
+def _is_often(track: Track, is_sure: bool) -> bool:
+    return sum(track.detected) >= (SURE_SEARCHES if is_sure else MIN_SEARCHES)
 
 
 def is_settled(live: Sequence[Live]) -> bool:
@@ -192,7 +193,9 @@ def is_settled(live: Sequence[Live]) -> bool:
     def found_last(track: Track) -> bool:
         return track.detected[len(track.searched) - 1 - track.searched[::-1].index(True)]
 
-    return bool(live) and all(_is_often(each.track) and (each.sure or found_last(each.track)) for each in live)
+    return bool(live) and all(
+        _is_often(each.track, each.sure) and (each.sure or found_last(each.track)) for each in live
+    )
 
 
 def trimmed(track: Track, surest: float, keep_unsearched: bool = False) -> Track:
@@ -211,9 +214,10 @@ def trimmed(track: Track, surest: float, keep_unsearched: bool = False) -> Track
 
 def is_face(track: Track, surest: float = 0.0) -> bool:
     """It was found often enough, and few of the searches in it saw no face."""
-    found, searched = np.array(track.detected, bool), np.array(track.searched, bool)
-    seen = found | sure(track.scores, surest) if track.scores else found
-    return _is_often(track) and (seen & searched).sum() >= MIN_SHARE * searched.sum()
+    found, searched, seen = np.array(track.detected), np.array(track.searched), sure(track.scores, surest)
+    confirmed = (found | seen if len(seen) else found) & searched
+    is_sure = len(seen) > 0 and bool(seen.mean() > 0.5)
+    return _is_often(track, is_sure) and confirmed.sum() >= MIN_SHARE * searched.sum()
 
 
 def zoomed(boxes: np.ndarray, zoom: float) -> np.ndarray:

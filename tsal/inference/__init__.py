@@ -11,12 +11,15 @@ if TYPE_CHECKING:  # type checkers do not see through lazy names
 
 __getattr__, __dir__, __all__ = exports(
     __name__,
+    crop_detector="CropDetector",
     demo="run_demo",
     export="export_model",
     landmarker="FaceLandmarks Frame Landmarker",
     predict="predict_images predict_list",
     steadying="Steadier steady steady_tracks",
     tables="LandmarkTable draw_table write_table",
+    tighten="PASSES tightened",
     track="track_video",
+    video="detect_tracks follow_faces",
     weights="find_weights",
 )

@@ -18,6 +18,7 @@ PROPAGATED_SECONDS = 1.0  # longest time that a face is propagated by flow alone
 MIN_SEARCHES = 6  # found so often a track is a face, and not a false hit
 SURE_SEARCHES = 3  # the same of a track whose landmarks are sure
 MIN_SHARE = 0.3  # of the searches between a track's ends that found it, or found its landmarks sure
+LEAST_SIDE = 10.0  # px of the shrunk image, in which the finder's smallest face has 30
 # Of the surest face's score: landmarks with less are of no face. By a detector of 50 labels 99 of 100 faces of
 # 300W.val-150 and YTF.val have 0.96 or more of the median face's score, and 9 of 10 crops of their necks less than
 # 0.93. By the one that ships, frames of the val clips have 0.98 or more of the clip's median.
@@ -79,9 +80,10 @@ class _Looks:
             return boxes, np.zeros(len(boxes)), np.zeros(len(boxes), bool)
         tight, scores = self.look(frame.image, zoomed(boxes, 1 / frame.zoom))
         tight = zoomed(tight, frame.zoom)
-        centre, (height, width) = (tight[:, :2] + tight[:, 2:]) / 2, frame.grey.shape
-        inside = ((centre >= 0) & (centre <= [width - 1, height - 1])).all(1)  # NaN is not
-        scores = np.where(inside, scores, 0.0)
+        centre, side, (height, width) = (tight[:, :2] + tight[:, 2:]) / 2, tight[:, 2:] - tight[:, :2], frame.grey.shape
+        can_be = ((centre >= 0) & (centre <= [width - 1, height - 1])).all(1)  # NaN is not
+        can_be &= (side.min(1) >= LEAST_SIDE) & (side.max(1) <= max(width, height))
+        scores = np.where(can_be, scores, 0.0)
         self.surest = max(self.surest, float(scores.max()))
         return tight, scores, sure(scores, self.surest)
 
@@ -217,7 +219,7 @@ def is_face(track: Track, surest: float = 0.0) -> bool:
     found, searched, seen = np.array(track.detected), np.array(track.searched), sure(track.scores, surest)
     confirmed = (found | seen if len(seen) else found) & searched
     is_sure = len(seen) > 0 and bool(seen.mean() > 0.5)
-    return _is_often(track, is_sure) and confirmed.sum() >= MIN_SHARE * searched.sum()
+    return _is_often(track, is_sure) and bool(confirmed.sum() >= MIN_SHARE * searched.sum())
 
 
 def zoomed(boxes: np.ndarray, zoom: float) -> np.ndarray:

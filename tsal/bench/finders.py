@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for kind, find in finders.items():
                 print(f"{name}: {kind}", file=sys.stderr, flush=True)
                 rows.append({"list": name, "finder": kind} | measure(find, detector, asked.realdata, faces))
-    shown = [[value if isinstance(value, str) else f"{value:.4g}" for value in row.values()] for row in rows]
+    shown = [[v if isinstance(v, str) else "" if np.isnan(v) else f"{v:.4g}" for v in row.values()] for row in rows]
     text = f"{machine(facts)}\n\n{markdown_table(VIDEO_HEAD if asked.video else HEAD, shown)}"
     out = asked.out or FOLDER / ("video.md" if asked.video else "finders.md")
     write_text(out, f"# {'Faces followed' if asked.video else 'Finders'}\n\n{text}\n")

@@ -12,9 +12,9 @@ import numpy as np
 from tsal.faces.detect import SAME, iou, shared
 from tsal.faces.median_flow import propagate
 
-# Looks at the landmarks of a face that flow follows well. On the first 50 frames of the nine val clips 5, 10 and all
-# frames end in the same jitter (1.03 % of the eyes' distance), and take 0.63, 0.68 and 0.87 of the processor's time that
-# flow and two further readings take.
+# Looks at the landmarks of a face that flow follows well. On the first 50 frames of the nine val clips 5 and 10 looks,
+# and one a frame, end in the same jitter (1.03 % of the eyes' distance), and take 0.63, 0.68 and 0.87 of the
+# processor's time that it takes by flow alone.
 LOOKS_A_SECOND = 10.0
 LINKED = 0.3  # IoU from which a found box is a followed face
 PROPAGATED_SECONDS = 1.0  # longest time that a face is propagated by flow alone

@@ -36,9 +36,9 @@ def tightened(boxes: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def landmark_look(detector: CropDetector) -> Look:
-    """What :func:`tsal.faces.follow_video` follows faces by: a face's next box is tight around the landmarks that are
-    detected in its last one, as MediaPipe does (Bazarevsky et al.: "Real-time facial surface geometry from monocular
-    video", 2019).
+    """What :func:`tsal.faces.follow_video` follows faces by: the box tight around the landmarks that are detected in
+    their last one, as in MediaPipe (Kartynnik et al.: "Real-time Facial Surface Geometry from Monocular Video on Mobile
+    GPUs", 2019).
     """
 
     def look(image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -213,7 +213,8 @@ class TooSlow(BaseException):
 def bounded(seconds: float = SECONDS, memory: int = MEMORY) -> Iterator[None]:
     """Whatever runs within ends with :class:`TooSlow` after so long, and cannot take more memory than this.
 
-    Seconds are of the processor, since other programs may run; what waits, and takes none, ends after ten times as long.
+    Seconds are of the processor, since other programs may run; what waits, and takes none, ends after ten times as
+    long.
     """
 
     def stop(*_):

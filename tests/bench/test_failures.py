@@ -29,6 +29,6 @@ def test_rendered_heads_are_called_hard_for_what_is_hard_about_them():
 
 def test_the_command_writes_a_table_and_a_picture(tmp_path, capsys):
     main(["--heads", "12", "--out", str(tmp_path)])
-    table = (tmp_path / "table.md").read_text()
+    table = (tmp_path / "failures.md").read_text()
     assert "turned | dark | small | occluded" in table and table in capsys.readouterr().out
     assert (tmp_path / "failures.jpg").stat().st_size > 20_000

@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows.append([name, *(f"{value:.4g}" for value in found.values())])
     table = markdown_table([f"{arguments.heads} rendered heads", *hard, "none of these"], rows)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    write_text(arguments.out / "table.md", table + "\n")
+    write_text(arguments.out / "failures.md", table + "\n")
     with replacing(arguments.out / "failures.jpg") as temporary:
         figure = draw_failures(images, truth, points, hard, landmarker.scheme)
         figure.savefig(temporary, format="jpg", dpi=150, pil_kwargs={"quality": 85})

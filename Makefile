@@ -233,8 +233,11 @@ pretrain: .venv/.done
 # it continues where it was stopped
 weights: .venv/.done
 	$(PY) -m tsal bench-methods --profile face68 --budget 300w-1057-all --data realdata --root $(call quote,$(ROOT)) \
-		--methods mean-teacher-corrected --seeds 0 --runs outputs/face68 --out outputs/face68/results
-	$(PY) -m tsal export --weights outputs/face68/mean-teacher-corrected-s0/semi/model.pt --out tsal/weights/face68.pt
+		--methods mean-teacher-corrected --seeds 0 --runs outputs/face68/all --out outputs/face68/results-all
+	$(PY) -m tsal bench-methods --profile face68 --budget 300w-1057-dense --data realdata --root $(call quote,$(ROOT)) \
+		--methods tsal --seeds 0 --runs outputs/face68/dense --out outputs/face68/results-dense --set semi.steps=1800
+	$(PY) -m tsal export --weights outputs/face68/all/mean-teacher-corrected-s0/semi/model.pt \
+		outputs/face68/dense/tsal-s0/semi/model.pt --out tsal/weights/face68.pt
 
 explore: .venv/.done
 	JUPYTER_CONFIG_PATH='$(CURDIR)/tsal/explorer/jupyter'$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH} $(PY) -m jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/04_pseudo_labels.ipynb

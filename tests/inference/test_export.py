@@ -98,6 +98,27 @@ def test_a_file_of_weights_holds_one_model_in_half_the_size_and_gives_its_points
     np.testing.assert_allclose(points.numpy(), expected[0], atol=0.05)
 
 
+def test_of_several_files_the_mean_of_their_weights_is_written(weights, tmp_path, capsys):
+    loaded = [export.load_model(weights, name)[0] for name in ("teacher", "student")]
+    settings = config(f"model.input={SIDE}")
+    files = [tmp_path / "first.pt", tmp_path / "second.pt"]
+    for path, detector in zip(files, loaded):
+        save_models(path, {"teacher": detector}, settings, {"file": path.name})
+    command = ["export", "--weights", *map(str, files), "--out", str(tmp_path / "mean.pt")]
+    assert main(command) == 0
+    fingerprint = torch.load(tmp_path / "mean.pt", weights_only=True)["fingerprint"]
+    assert fingerprint == {"file": "first.pt", "mean with": [{"file": "second.pt"}]}
+    mean = export.load_model(tmp_path / "mean.pt")[0].state_dict()
+    for name, first in loaded[0].state_dict().items():
+        between = (first + loaded[1].state_dict()[name]) / 2 if first.is_floating_point() else first
+        torch.testing.assert_close(mean[name], between, atol=2e-3, rtol=0)  # half precision
+
+    save_models(files[1], {"teacher": Detector(68, config("model.input=96").model)}, config("model.input=96"), {})
+    capsys.readouterr()
+    assert main(command) == 2
+    assert "second.pt: has another network" in capsys.readouterr().err
+
+
 def test_other_outputs_and_missing_packages_are_one_line(weights, tmp_path, capsys, monkeypatch):
     def stopped(out) -> str:
         assert main(["export", "--weights", str(weights), "--out", str(out)]) == 2

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tsal.bench.failures import by_kind, hard_faces
 from tsal.bench.finders import HIT, LISTS, best_match
 from tsal.data import Face, FaceStore, find_list, read_image, read_list
 from tsal.evaluation import GroundTruth, auc, face_nme, failure_rate, read_ground_truth
@@ -110,27 +111,6 @@ def measure(
     }
 
 
-def by_kind(given: np.ndarray, images: Sequence[np.ndarray], truth: GroundTruth) -> dict[str, float]:
-    """NME in % with labelled boxes (``given``), of the faces that are hard in one way, and of the others.
-
-    Turned: the third whose nose tip is most unequally far from the two ends of the outline. Dark and small: the quarter
-    of least mean grey level and of least box.
-    """
-    reach = [np.linalg.norm(truth.points[:, 30] - truth.points[:, end], axis=1) for end in (0, 16)]
-    grey = [
-        image[max(0, int(y1)) : int(y2) + 1, max(0, int(x1)) : int(x2) + 1].mean()
-        for image, (x1, y1, x2, y2) in zip(images, truth.box)
-    ]
-    hardness = {
-        "turned": (np.abs(np.log(reach[0] / reach[1])), 2 / 3),
-        "dark": (-np.array(grey), 3 / 4),
-        "small": (-(truth.box[:, 2] - truth.box[:, 0]), 3 / 4),
-    }
-    hard = {name: value > np.quantile(value, share) for name, (value, share) in hardness.items()}
-    found = {name: 100 * float(given[rows].mean()) for name, rows in hard.items()}
-    return found | {"none of these": 100 * float(given[~np.any(list(hard.values()), axis=0)].mean())}
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     made = argparse.ArgumentParser(prog="python -m tsal.bench.anchors", description=__doc__)
     made.add_argument("--realdata", required=True, type=Path, metavar="DIR", help="folder of 300-W and YouTube Faces")
@@ -151,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for method, predict in methods.items():
             given = errors_in(truth.box, predict, images, truth)
             rows.append({"list": name, "method": method} | measure(predict, images, truth, given))
-            kinds.append({"list": name, "method": method} | by_kind(given, images, truth))
+            kinds.append({"list": name, "method": method} | by_kind(given, hard_faces(truth, images)))
             print(rows[-1], kinds[-1], flush=True)
     facts = {"weights": hashlib.sha256(weights.read_bytes()).hexdigest(), "machine": describe_environment()}
     write_text(arguments.out, json.dumps(facts | {"rows": rows, "kinds": kinds}, indent=1) + "\n")

@@ -106,7 +106,13 @@ def add_track(made: argparse.ArgumentParser) -> None:
 
 
 def add_export(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--weights", type=Path, metavar="W", help=WEIGHTS)
+    made.add_argument(
+        "--weights",
+        type=Path,
+        nargs="+",
+        metavar="W",
+        help=f"{WEIGHTS}; of several files, trained from one init, the mean of their weights",
+    )
     made.add_argument(
         "--out",
         required=True,
@@ -120,7 +126,7 @@ def add_export(made: argparse.ArgumentParser) -> None:
 def run_export(arguments: argparse.Namespace) -> None:
     from tsal.inference import export_model, find_weights
 
-    facts = export_model(find_weights(arguments.weights), arguments.out, arguments.model)
+    facts = export_model([find_weights(path) for path in arguments.weights or [None]], arguments.out, arguments.model)
     side, landmarks = facts["input"], facts["landmarks"]
     box_scale = f"{facts['box_scale']:g} x the longer side of a face's box"
     print(f"{arguments.out}: {landmarks} landmarks of square crops of {side} px, {box_scale}")

@@ -15,7 +15,10 @@ __getattr__, __dir__, __all__ = exports(
     pseudo_labels="draw_pseudo_labels",
     report="comparison_tables tracker_table run_report",
     run="draw_all draw_samples draw_tracker draw_history",
-    style="NORMALISERS NamedFigure SOURCES SOURCE_DASHES TRUTH draw_face flow_colours save styled unit",
+    style=(
+        "NORMALISERS NamedFigure SOURCES SOURCE_DASHES TRUTH draw_face draw_landmarks flow_colours image_grid row_name "
+        "save styled under_name unit"
+    ),
     tables="table tracker_errors",
     votes="draw_votes",
 )

@@ -8,6 +8,7 @@ import importlib.util
 import json
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from tsal.model import Detector
 from tsal.model_files import default_model, load_model
-from tsal.utils import ConfigError, load_checkpoint, replacing
+from tsal.utils import ConfigError, InputError, load_checkpoint, replacing
 
 OPSET = 18
 FORMATS = (".onnx", ".pt2", ".pt")
@@ -32,7 +33,7 @@ class ExportedDetector(nn.Module):
         return self.detector.heatmap(self.detector(crops))
 
 
-def export_model(weights: Path, out: Path, model: str | None = None) -> dict:
+def export_model(weights: Path | Sequence[Path], out: Path, model: str | None = None) -> dict:
     """Write a detector, its decoding inside, with any number of crops a call.
 
     ONNX files and programs also say what a caller must know: the crop's side (``input``), ``box_scale`` (side of the
@@ -41,6 +42,8 @@ def export_model(weights: Path, out: Path, model: str | None = None) -> dict:
     precision.
 
     Args:
+        weights: a training's file; of several, the mean of their weights is written ("model soup", arXiv 2203.05482).
+            That is a good detector only where the trainings began with the same init.
         out: ``.onnx`` (needs the packages onnx and onnxscript), ``.pt2``, a program for ``torch.export.load``, or
             ``.pt``, weights.
         model: ``teacher`` or ``student`` of a semi-supervised training; by default the teacher, or the only one.
@@ -50,14 +53,16 @@ def export_model(weights: Path, out: Path, model: str | None = None) -> dict:
 
     Raises:
         ConfigError: another suffix, no such folder, or a package that is missing.
-        InputError: the weights cannot be read.
+        InputError: the weights cannot be read, or are of different networks.
     """
     out = Path(out)
     if out.suffix not in FORMATS:
         raise ConfigError(f"{out}: the output must be named {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
     if not out.parent.is_dir():
         raise ConfigError(f"{out}: there is no folder {out.parent}")
-    detector, config, scheme = load_model(weights, model)
+    files = [Path(weights)] if isinstance(weights, (str, Path)) else [Path(path) for path in weights]
+    detector, config, scheme = load_model(files[0], model)
+    detector.load_state_dict(_mean_weights(files, model))
     facts = {
         "input": config.model.input,
         "box_scale": config.augment.box_scale,
@@ -70,7 +75,7 @@ def export_model(weights: Path, out: Path, model: str | None = None) -> dict:
     with warnings.catch_warnings(), replacing(out) as temporary:
         warnings.simplefilter("ignore")  # of deprecations inside the exporter
         if out.suffix == ".pt":
-            _write_weights(load_checkpoint(Path(weights)), model, temporary)
+            _write_weights([load_checkpoint(path) for path in files], model, detector, temporary)
         elif out.suffix == ".pt2":
             program = torch.export.export(module, example, dynamic_shapes=({0: batch},))
             torch.export.save(program, temporary, extra_files={"tsal.json": json.dumps(facts)})
@@ -79,15 +84,34 @@ def export_model(weights: Path, out: Path, model: str | None = None) -> dict:
     return facts
 
 
-def _write_weights(content: dict, model: str | None, path: Path) -> None:
+def _mean_weights(files: Sequence[Path], model: str | None) -> dict[str, Tensor]:
+    """Weights and running statistics of a detector, averaged over files."""
+    states, kinds = [], []
+    for path in files:
+        detector, config, scheme = load_model(path, model)
+        states.append(detector.state_dict())
+        kinds.append((config.model, config.augment.box_scale, scheme.to_dict()))
+        if kinds[-1] != kinds[0]:
+            raise InputError(f"{path}: has another network, crop or landmarks than {files[0]}: they have no mean")
+    return {
+        name: torch.stack([state[name] for state in states]).mean(0) if value.is_floating_point() else value
+        for name, value in states[0].items()
+    }
+
+
+def _write_weights(contents: Sequence[dict], model: str | None, detector: Detector, path: Path) -> None:
     """What batch normalisation has summed up stays float32: a variance may be out of half precision's range. Where the
     training's images were is nobody else's business.
     """
+    content, *others = contents
     name = model or default_model(list(content["models"]))
-    kept = {key: value.half() if value.ndim > 1 else value for key, value in content["models"][name].items()}
+    kept = {key: value.half() if value.ndim > 1 else value for key, value in detector.state_dict().items()}
     config = content["config"] | {"data": content["config"]["data"] | {"root": ""}}
+    fingerprint = content.get("fingerprint", {})
+    if others:
+        fingerprint |= {"mean with": [other.get("fingerprint", {}) for other in others]}
     with path.open("wb") as file:  # of a path, torch keeps the name too: other bytes each time
-        torch.save(content | {"config": config, "models": {name: kept}}, file)
+        torch.save(content | {"config": config, "fingerprint": fingerprint, "models": {name: kept}}, file)
 
 
 def _write_onnx(module: nn.Module, example: tuple[Tensor], batch: torch.export.Dim, path: Path, facts: dict) -> None:

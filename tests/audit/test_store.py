@@ -48,6 +48,8 @@ def test_an_audit_gives_every_source_in_pixels_of_the_original_frames(tmp_path):
         assert np.abs(points[name][1:3, 0] - places[1:] - off).max() < 0.1 / zoom, name
     assert np.abs(points["fused"][1:3, 0] - places[1:] - 1 / zoom).max() < 0.1 / zoom
     assert found.flow_error[1:3].max() < 1e-3 and np.isnan(found.flow_error[[0, 3]]).all()
+    trust = found.votes[0, 0]  # of one neighbour that comes back to where it was
+    assert 0 < trust <= 1 and np.allclose(found.votes[:, 0], [trust, 2 * trust, trust, 0], atol=1e-3)
     assert np.allclose(found.disagreement, 8**0.5, atol=0.2)  # the centre source lies 2 px off in x and in y
 
 

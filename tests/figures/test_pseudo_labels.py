@@ -8,12 +8,13 @@ import dataclasses
 
 import numpy as np
 import pytest
-from drawn_run import named, words_of
+from drawn_run import named, overhang, words_of
 
 from tsal.audit import analysis
 from tsal.audit.store import AUDITED, Audit, AuditWriter, Labels
 from tsal.data.lists import Clip
 from tsal.evaluation.predictions import read_ground_truth
+from tsal.figures import audit_window
 from tsal.figures import breakdown as figures_breakdown
 from tsal.figures import run as figures
 from tsal.schemes import Scheme, generic_scheme, get_scheme
@@ -88,7 +89,9 @@ def write_audit(run, clips, parts, disagreement=None):
             valid[index] &= (tracked[rows] | (name in ("heatmap", "centre", "fused")))[:, None]
         flow = np.where(tracked[rows][:, None], off / 2, np.nan)
         says = off if disagreement is None else np.full(shape, disagreement)
-        writer.add(model, step, Labels(points, np.ones(valid.shape), valid, says, flow, np.full(shape, 0.5)), rows)
+        votes = np.broadcast_to(tracked[rows][:, None], shape).astype(float)
+        labels = Labels(points, np.ones(valid.shape), valid, says, flow, np.full(shape, 0.5), votes)
+        writer.add(model, step, labels, rows)
     return writer.close(), truth
 
 
@@ -194,6 +197,65 @@ def test_a_scheme_that_knows_nothing_shows_its_landmarks(run):
     widths = [bar.get_width() for bar in bars.containers[1]]
     assert len(widths) == figures_breakdown.MOST and widths == sorted(widths, reverse=True)
     assert "no frame's yaw is known" in words_of(named(drawn, "pseudo-poses"))
+
+
+# --- the window ---
+
+
+def write_window(copied, off, votes, near=1.0):
+    """A teacher's audit of two clips whose neighbours' points lie ``off`` (N, K) px right of the labels where they have
+    ``votes`` (N, K), and whose own points lie ``near`` px left of the labels.
+    """
+    clips = copied.clips[:2]
+    known = [dataclasses.replace(f, annotation=copied.lists.truth[f.image]) for clip in clips for f in clip.faces]
+    truth = read_ground_truth(copied.store, known, "ocular", copied.scheme)
+    shape = truth.visible.shape
+    off, votes = (np.broadcast_to(np.asarray(one, float), shape) for one in (off, votes))
+    points = np.stack([truth.points + off[..., None] * [1.0, 0.0]] * len(AUDITED))
+    points[AUDITED.index("heatmap")] = truth.points - np.array([near, 0.0])
+    valid = np.ones((len(AUDITED), *shape), bool)
+    valid[AUDITED.index("propagated")] = votes > 0
+    flow = np.where(votes > 0, 0.5, np.nan)
+    labels = Labels(points, np.ones(valid.shape), valid, np.ones(shape), flow, np.ones(shape), votes)
+    writer = AuditWriter(copied.folder / "audit", copied.store, clips, truth)
+    for model, step in (("init", 0), ("teacher", 5), ("student", 5)):
+        writer.add(model, step, labels, np.arange(shape[0]))
+    return writer.close(), truth
+
+
+def test_the_window_is_measured_where_neighbours_speak_and_a_gate_ends_at_their_coverage(copied):
+    """Half of the landmarks have neighbours that speak: half of these with 2 votes, 2 px off, half with 1, 4 px off.
+
+    The frame's own lie 3 px off.
+    """
+    count = sum(len(clip.faces) for clip in copied.clips[:2])
+    votes = np.tile([2.0, 1, 0, 0], (count, 17))
+    audit, truth = write_window(copied, np.tile([2.0, 4, 99, 99], (count, 17)), votes, near=3.0)
+    distance = audit_window.apart(audit, "teacher")
+    zoom = audit.frames.zoom.to_numpy()[:, None]
+    np.testing.assert_allclose(distance[:, :2], zoom * [5.0, 7.0], rtol=1e-4)
+    assert np.isnan(distance[:, 2:4]).all()
+    drawn = named(figures.draw_pseudo_labels(copied), "pseudo-window")
+    agreement, nearer, gates = drawn.axes
+    theirs = next(line for line in nearer.get_lines() if line.get_label() == "neighbours'")
+    x, y = np.array(theirs.get_data())
+    assert (x[0], y[0], x[-1], y[-1]) == (1, 0, 2, 100)
+    errors = audit.errors("teacher", "propagated")
+    line = next(line for line in agreement.get_lines() if line.get_label() == "neighbours'")
+    near, far = line.get_ydata()[[0, -1]]
+    assert near == pytest.approx(np.nanmedian(errors[:, 0::4]), rel=0.3) and far > 1.5 * near
+    gate = next(line for line in gates.get_lines() if line.get_label() == "many votes")
+    kept, mean = gate.get_data()
+    share = np.isfinite(errors).sum() / truth.visible.sum()
+    assert kept[-1] == pytest.approx(100 * share) and mean[-1] == pytest.approx(np.nanmean(errors), rel=1e-4)
+    # those with two votes come first
+    assert np.interp(50 * share, kept, mean) == pytest.approx(np.nanmean(errors[:, 0::4]), rel=0.02)
+    assert overhang(drawn) < 0.01
+
+
+def test_without_neighbours_there_is_no_window_to_show(copied):
+    write_window(copied, 2.0, 0.0)
+    assert "pseudo-window" not in {figure.name for figure in figures.draw_pseudo_labels(copied)}
 
 
 # --- nothing to show ---

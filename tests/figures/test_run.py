@@ -34,6 +34,7 @@ PROMISED = (
     "pseudo-error",
     "pseudo-reliability",
     "pseudo-calibration",
+    "pseudo-window",
     "pseudo-steps",
     "pseudo-examples",
     "pseudo-landmarks",
@@ -92,12 +93,12 @@ def test_table_counts_a_second_init_and_the_tracker(copied):
 
 
 def test_reliability_and_coverage_by_hand():
-    kept, mean = figures_audit._coverage(np.array([3.0, 1.0, 2.0, 4.0]), np.array([30.0, 10.0, 20.0, 40.0]))
+    kept, mean = style.coverage(np.array([3.0, 1.0, 2.0, 4.0]), np.array([30.0, 10.0, 20.0, 40.0]))
     np.testing.assert_allclose(kept, [0.25, 0.5, 0.75, 1])
     np.testing.assert_allclose(mean, [10, 15, 20, 25])
     figure = style.NamedFigure("x", 1, 1)
     axes = figure.subplots()
-    figures_audit.binned(axes, np.array([1.0, 2, 3, 4, np.nan]), np.array([5.0, 7, 9, 11, 0]), "black", "-", "", bins=2)
+    style.binned(axes, np.array([1.0, 2, 3, 4, np.nan]), np.array([5.0, 7, 9, 11, 0]), "black", "-", "", bins=2)
     (line,) = axes.get_lines()
     assert line.get_xdata() == pytest.approx([1.5, 3.5]) and line.get_ydata() == pytest.approx([6, 10])
 

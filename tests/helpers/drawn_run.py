@@ -109,7 +109,8 @@ def _write_audit(run, rng):
             valid[index, first] = name not in ("tracked_heatmap", "tracked_centre", "propagated")
         flow_error = np.where(first[:, None], np.nan, rng.uniform(0, 2, visible.shape))
         noise = spread[..., None] * rng.normal(size=(len(AUDITED), *points.shape))
-        labels = Labels(points + noise, np.ones(valid.shape), valid, spread, flow_error, np.ones(visible.shape))
+        votes = np.where(first[:, None], 0.0, rng.uniform(0.1, 2, visible.shape))
+        labels = Labels(points + noise, np.ones(valid.shape), valid, spread, flow_error, np.ones(visible.shape), votes)
         writer.add(model, step, labels, np.arange(len(points)))
     writer.close()
 

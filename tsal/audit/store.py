@@ -7,8 +7,9 @@ into.
   the init), ``source``, ``frame`` (row of frames.csv), ``image``, ``landmark``, ``x``, ``y`` (px of the image),
   ``score`` (of the source; the target's weight for ``fused``), ``valid`` (the source says something), ``disagreement``
   (px of the network's input between heatmap and centre sources), ``forward_backward_error`` (px of the input),
-  ``target_weight`` (weight of the landmark in the student's target), ``error`` (% of the normaliser, where the data's
-  truth lists have labels). One row group a model and step.
+  ``target_weight`` (weight of the landmark in the student's target), ``votes`` (of the frame's neighbours for their
+  point of it, the source ``propagated``: their sum, 1 a neighbour at most), ``error`` (% of the normaliser, where the
+  data's truth lists have labels). One row group a model and step.
 - ``frames.csv``: clip, place in it, image, box, normaliser d (px), zoom (input px a px of the image).
 - ``ground_truth.npz``: labels of the frames, where there are any; for measuring only.
 - ``views/<clip's number>.npz``: the crops, flow and heatmaps that the explorer has shown, see :mod:`tsal.audit.views`.
@@ -53,6 +54,7 @@ class Labels(NamedTuple):
     disagreement: np.ndarray  # (N, K) px of the input; NaN where one family speaks alone
     flow_error: np.ndarray  # (N, K) px of the input, forward-backward; NaN where nothing is tracked
     weight: np.ndarray  # (N, K): the gate
+    votes: np.ndarray  # (N, K): sum of the neighbours' votes, 1 each at most; 0 where none says anything
 
 
 # --- made ---
@@ -103,6 +105,7 @@ def audit_model(
         )
         for name in ("flow_error", "disagreement", "weight"):
             parts[name].append(getattr(fused, name).float().cpu().numpy())
+        parts["votes"].append(sources["propagated"].votes.float().cpu().numpy())
         scores = [sources[n].score.float().cpu().numpy() for n in SOURCES] + [fused.weight.float().cpu().numpy()]
         parts["score"].append(np.stack(scores).astype(np.float32))
     axis = {"points": 1, "score": 1, "valid": 1}
@@ -172,6 +175,7 @@ class AuditWriter:
                 "disagreement": number(labels.disagreement[None]),
                 "forward_backward_error": number(labels.flow_error[None]),
                 "target_weight": number(labels.weight[None]),
+                "votes": number(labels.votes[None]),
                 "error": number(error),
             }
         )
@@ -281,6 +285,7 @@ class Audit:
             whole["disagreement"][0],
             whole["forward_backward_error"][0],
             whole["target_weight"][0],
+            whole["votes"][0],
         )
         rows = whole["frame"][0, :, 0].astype(int)
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(self.truth):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tsal.utils import DataError, markdown_table, write_text
 
 REFERENCE = "supervised"
 OURS = ("tsal", "mean-teacher-corrected")  # what all others are compared with: the first of them that was run
+WITHOUT = "tsal-no-"  # begins the names of methods that are TSAL less a part
 
 
 def read_results(out: Path) -> list[dict]:
@@ -103,6 +105,45 @@ def _paired(
     return gains.mean(), np.quantile(drawn, 0.025), np.quantile(drawn, 0.975)
 
 
+def parts(results: Sequence[dict], draws: int = 2000) -> list[dict]:
+    """What the parts of TSAL add: a row for each list, method ``tsal-no-*`` and measure that it and ``tsal`` both have.
+
+    ``seeds``: differences from ``tsal`` of the seeds with which the two share an init (above 0: the part helps), their
+    ``mean``, and its 95 % interval ``low`` to ``high``. Of NME that is :func:`compare`'s, faces and seeds drawn anew;
+    of ``error_jitter`` and ``flow_jitter``, of which results keep no frames, Student's t over the seeds, and NaN where
+    there are fewer than three.
+    """
+    rows = []
+    for name in dict.fromkeys(name for result in results for name in result["lists"]):
+        by = {(r["method"], r["seed"]): r for r in results if name in r["lists"]}
+        for method in dict.fromkeys(method for method, _ in by if method.startswith(WITHOUT)):
+            shared = _shared_seeds(by, method, "tsal")
+            for measure in ("NME", "error_jitter", "flow_jitter"):
+                pairs = [[_number(by[m, seed], name, measure) for m in (method, "tsal")] for seed in shared]
+                apart = [without - whole for without, whole in pairs if math.isfinite(without - whole)]
+                if not apart:
+                    continue
+                mean, low, high = _paired(by, name, method, "tsal", draws) if measure == "NME" else _student(apart)
+                part = {"list": name, "part": method.removeprefix(WITHOUT).replace("-", " "), "measure": measure}
+                rows.append(part | {"seeds": apart, "mean": mean, "low": low, "high": high})
+    return rows
+
+
+def _number(result: dict, name: str, measure: str) -> float:
+    return result["lists"][name][result["result"]].get(measure, math.nan)
+
+
+def _student(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean and its 95 % interval by Student's t; NaN for fewer than three values."""
+    from scipy.stats import t
+
+    mean, count = float(np.mean(values)), len(values)
+    if count < 3:
+        return mean, math.nan, math.nan
+    half = float(t.ppf(0.975, count - 1) * np.std(values, ddof=1) / math.sqrt(count))
+    return mean, mean - half, mean + half
+
+
 def _shared_seeds(by: dict[tuple[str, int], dict], method: str, other: str) -> list[int]:
     """The seeds with which two methods share an init. Another CPU type makes another init of the same seed."""
     return [
@@ -189,11 +230,16 @@ def markdown(rows: Sequence[dict]) -> str:
 
 
 def draw(results: Sequence[dict], out: Path) -> None:
-    """The methods with a dot a seed, as ``compare-*.png`` and ``.pdf`` beside the table."""
+    """The methods with a dot a seed, as ``compare-*.png`` and ``.pdf`` beside the table; ``compare-parts`` only where
+    there are methods ``tsal-no-*`` beside ``tsal``.
+    """
     import pandas as pd
 
-    from tsal.figures import NORMALISERS, Comparison, draw_comparison, save
+    from tsal.figures import NORMALISERS, Comparison, draw_comparison, draw_parts, save
 
+    unit = f"% of {NORMALISERS[results[0]['normaliser']]}"
+    if left_out := parts(results):
+        save(draw_parts(pd.DataFrame(left_out), unit), out)
     rows = [
         {
             "list": name,
@@ -211,9 +257,7 @@ def draw(results: Sequence[dict], out: Path) -> None:
     if not rows:  # no list has labels
         return
     full = _ours(results) or results[0]["method"]
-    for figure in draw_comparison(
-        Comparison(pd.DataFrame(rows), full, f"% of {NORMALISERS[results[0]['normaliser']]}")
-    ):
+    for figure in draw_comparison(Comparison(pd.DataFrame(rows), full, unit)):
         save(figure, out)
 
 

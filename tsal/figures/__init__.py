@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = exports(
     dataset="draw_dataset list_table manifest_table read_lists",
     evaluation="draw_evaluation draw_summary",
     gallery="write_gallery",
+    parts="draw_parts",
     step="one_step draw_views draw_sources draw_flow draw_target sources_table losses_table",
     pseudo_labels="draw_pseudo_labels",
     report="comparison_tables tracker_table run_report",
@@ -21,4 +22,5 @@ __getattr__, __dir__, __all__ = exports(
     ),
     tables="table tracker_errors",
     votes="draw_votes",
+    windows="draw_windows",
 )

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.transforms import ScaledTranslation
 
 from tsal.audit import Audit, Calibration, calibrations, finite, is_measured, known_mean, step_table
+from tsal.figures.audit_window import draw_window, neighbours_speak
 from tsal.figures.style import (
     COLUMN,
     MODEL_DASHES,
@@ -18,6 +19,8 @@ from tsal.figures.style import (
     TRUTH,
     NamedFigure,
     audited_faces,
+    binned,
+    coverage,
     draw_crop,
     fine_store,
     headroom,
@@ -39,7 +42,9 @@ def draw_pseudo_labels(run: Run) -> list[NamedFigure]:
     always = [_draw_steps(run, audit), _draw_examples(run, audit)]
     if not is_measured(audit):
         return [_draw_disagreement(audit), *always]
-    return [_draw_source_errors(run, audit), _draw_reliability(run, audit), _draw_calibration(run, audit), *always]
+    measured = [_draw_source_errors(run, audit), _draw_reliability(run, audit), _draw_calibration(run, audit)]
+    window = [draw_window(run, audit)] if neighbours_speak(audit) else []
+    return [*measured, *window, *always]
 
 
 def empty(axes, why: str) -> None:
@@ -100,7 +105,7 @@ def _draw_reliability(run: Run, audit: Audit) -> NamedFigure:
     for (name, score), colour in zip(
         {**scores, "true error (bound)": error}.items(), (*colours[: len(scores)], "#949494")
     ):
-        kept, mean = _coverage(score[use], error[use])
+        kept, mean = coverage(score[use], error[use])
         gates.plot(100 * kept, mean, color=colour, linestyle=":" if score is error else "-", label=name)
     gates.set(xlabel="landmarks that the gate keeps (%)", title="gates on the fused points (teacher)", xlim=(0, 100))
     for axes, without in (
@@ -117,26 +122,6 @@ def _draw_reliability(run: Run, audit: Audit) -> NamedFigure:
     disagreement.set_ylabel(f"median error, band of quartiles\n({unit(run)})")
     gates.set_ylabel("mean error of those kept (%)")
     return figure
-
-
-def binned(axes, score: np.ndarray, error: np.ndarray, colour: str, dashes: str, label: str, bins: int = 10) -> None:
-    """Median and quartiles of the error in bins that hold equally many landmarks."""
-    use = np.isfinite(score) & np.isfinite(error)
-    if not use.any():
-        return
-    order = np.argsort(score[use], kind="stable")
-    parts = [part for part in np.array_split(order, bins) if len(part)]
-    x = [np.median(score[use][part]) for part in parts]
-    low, middle, high = np.transpose([np.quantile(error[use][part], (0.25, 0.5, 0.75)) for part in parts])
-    axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.plot(x, middle, color=colour, linestyle=dashes, marker="o", markersize=2, label=label)
-
-
-def _coverage(score: np.ndarray, error: np.ndarray, count: int = 200) -> tuple[np.ndarray, np.ndarray]:
-    """Share kept and mean error of what is kept, as a gate on the score opens."""
-    means = np.cumsum(error[np.argsort(score, kind="stable")]) / np.arange(1, len(error) + 1)
-    kept = np.unique(np.linspace(max(1, len(error) // 50), len(error), count).astype(int))
-    return kept / len(error), means[kept - 1]
 
 
 def _draw_calibration(run: Run, audit: Audit) -> NamedFigure:

@@ -225,6 +225,33 @@ def quantiles(values: np.ndarray, count: int = 400) -> tuple[np.ndarray, np.ndar
     return np.quantile(values, shares), shares
 
 
+def equal_bins(score: np.ndarray, bins: int = 10) -> list[np.ndarray]:
+    """Indices of scores (N,) in bins that hold equally many, by score."""
+    return [part for part in np.array_split(np.argsort(score, kind="stable"), bins) if len(part)]
+
+
+def binned(
+    axes, score: np.ndarray, error: np.ndarray, colour: str, dashes: str, label: str, bins: int = 10, *, band=True
+) -> None:
+    """Median and, in a band, quartiles of the error in bins that hold equally many landmarks."""
+    use = np.isfinite(score) & np.isfinite(error)
+    if not use.any():
+        return
+    parts = equal_bins(score[use], bins)
+    x = [np.median(score[use][part]) for part in parts]
+    low, middle, high = np.transpose([np.quantile(error[use][part], (0.25, 0.5, 0.75)) for part in parts])
+    if band:
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.plot(x, middle, color=colour, linestyle=dashes, marker="o", markersize=2, label=label)
+
+
+def coverage(score: np.ndarray, error: np.ndarray, count: int = 200) -> tuple[np.ndarray, np.ndarray]:
+    """Share kept and mean error of what is kept, as a gate on the score opens."""
+    means = np.cumsum(error[np.argsort(score, kind="stable")]) / np.arange(1, len(error) + 1)
+    kept = np.unique(np.linspace(max(1, len(error) // 50), len(error), count).astype(int))
+    return kept / len(error), means[kept - 1]
+
+
 def flow_colours(flow: np.ndarray, longest: float) -> np.ndarray:
     """Flow (2, H, W) -> RGB (H, W, 3): direction as hue, length up to ``longest`` as saturation (white: no motion)."""
     length = np.minimum(np.hypot(*flow) / max(longest, 1e-6), 1)

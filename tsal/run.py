@@ -133,6 +133,7 @@ class Run:
             data.evaluate,
             self.truth_lists,
             points=self.scheme.points,
+            also_read=self.scheme.also_read,
             transductive=data.transductive,
         )
 

@@ -11,7 +11,8 @@ from toys import face, save_image
 
 from tsal.data.images import read_image
 from tsal.data.leaks import check_files
-from tsal.data.lists import find_list, group_clips, load_lists, read_list, read_points, write_list, write_points
+from tsal.data.lists import find_list, group_clips, load_lists, read_list, write_list
+from tsal.data.points import read_points, write_points
 from tsal.utils.errors import DataError
 
 

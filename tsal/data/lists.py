@@ -63,8 +63,9 @@ def find_list(root: Path, name: str) -> Path:
 
     ``<dataset>:<list>`` is a list of ``data/prepared/<dataset>``: several datasets serve one run.
     """
-    if (other := list_root(root, name)) != Path(root):
-        root, name = other, name.partition(":")[2]
+    dataset, colon, rest = name.partition(":")
+    if colon and "/" not in dataset:
+        root, name = list_root(root, name), rest
         if not root.is_dir():
             raise DataError(f"{root.name}:{name}: no dataset {root}; prepare it: python -m tsal data --help")
     for path in (Path(root) / name, Path(root) / "lists" / name):  # joined to a root, an absolute path stays as it is
@@ -90,7 +91,9 @@ def parse_list(path: Path, label: str, root: Path | None = None) -> tuple[list[F
     """The rows that are right, and one line for every one that is wrong; see :func:`read_list`."""
     try:
         lines = read_bytes(path).decode("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        return [], [f"{label}: cannot read the list: it is no text"]
+    except OSError as error:
         return [], [f"{label}: cannot read the list: {error}"]
     faces, problems = [], []
     for number, line in enumerate(lines, 1):

@@ -200,8 +200,8 @@ def find_rival(config: Config) -> Method | None:
 
 
 def parts_that_track(config: Config) -> list[str]:
-    """The settings, with their values, by which a run's method or its rival follows faces from frame to frame; both do
-    without where there is no clip, by agreement of neighbouring frames alone.
+    """The settings, with their values, by which a run's method or its rival learns from faces that are followed from
+    frame to frame. ``tsal.agreement_weight`` is none of them: of a frame without neighbours it asks nothing.
 
     Raises:
         ConfigError: see :func:`find_rival` and :class:`~tsal.pseudo.PseudoLabeller`.

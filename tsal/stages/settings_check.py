@@ -31,10 +31,9 @@ def check_settings(run: Run) -> None:
     evaluated = [face for faces in lists.evaluate.values() for face in faces]
     measured = [evaluated] if any(face.annotation for face in evaluated) else []
     for faces in [*measured, lists.unlabelled] if lists.truth else measured:
-        count, points = len(faces), run.scheme.points
-        size = np.array([np.nan if face.face_size is None else face.face_size for face in faces])
-        anything = np.zeros((count, points, 2)), np.ones((count, points), bool), np.zeros((count, 4))
-        normaliser(config.data.normaliser, *anything, size, run.scheme)
+        size = np.array([np.nan if any(face.face_size is None for face in faces) else 1.0])
+        any_face = np.zeros((1, run.scheme.points, 2)), np.ones((1, run.scheme.points), bool), np.zeros((1, 4))
+        normaliser(config.data.normaliser, *any_face, size, run.scheme)
 
 
 def _check_detector(run: Run) -> None:

@@ -44,7 +44,7 @@ $(error RUN='$(RUN)': make cannot have a run's folder with spaces in its name (D
 endif
 
 # a setting that would be ignored is an error
-ignore_set := setup demo report one-step gallery test faults fuzz soak audit bench bench-gpu pretrain weights explore clean-run
+ignore_set := setup demo report one-step gallery test faults fuzz soak audit lock bench bench-gpu pretrain weights explore clean-run
 ifneq ($(and $(strip $(SET)),$(MAKECMDGOALS)),)
 ifeq ($(filter-out $(ignore_set),$(MAKECMDGOALS)),)
 $(error 'make $(MAKECMDGOALS)' does not use SET, which changes the settings of a run: 'make reproduce SET=...' first, with the other options as here)
@@ -58,10 +58,10 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo reproduce data tracker train pseudo evaluate figures report one-step gallery test faults fuzz soak audit bench bench-gpu bench-methods pretrain weights explore clean-run FORCE
+.PHONY: help setup demo reproduce data tracker train pseudo evaluate figures report one-step gallery test faults fuzz soak audit lock bench bench-gpu bench-methods pretrain weights explore clean-run FORCE
 
 help:
-	@echo "make setup       .venv from requirements.txt, and what the operating system must have"
+	@echo "make setup       .venv from the lock files, whose hashes pip checks, and what the operating system must have"
 	@echo "make demo        the trained detector on a photograph and a rendered clip, or on INPUT=photo.jpg|video.mp4|folder; in outputs/demo"
 	@echo "make reproduce   every stage in order, then the table and the figures"
 	@echo "make data | tracker | train | pseudo | evaluate | figures     up to that stage"
@@ -73,7 +73,8 @@ help:
 	@echo "make faults      25 runs killed at seeded moments (KILLS=), each started again and compared with one left alone: half an hour"
 	@echo "make fuzz        10000 broken files for every reader (FUZZ=): hours on two cores"
 	@echo "make soak        two hours (SOAK= seconds) of small steps: does memory, do files or handles grow?"
-	@echo "make audit       known faults of the pinned packages, by pip-audit where it is installed"
+	@echo "make audit       known faults of the locked packages, by pip-audit where it is installed"
+	@echo "make lock        the lock files anew from requirements.txt, by uv where it is installed"
 	@echo "make bench-methods   compare METHODS (configs/methods) over SEEDS, JOBS (or -j) at a time, LAUNCHER=local|slurm|ray; results in outputs/methods, or OUT=<folder>"
 	@echo "make bench       speed of loader, steps, predict and tracker here, in four minutes (TSAL_REALDATA=<folder>: real faces too)"
 	@echo "make bench-gpu   one GPU in eight minutes (ROOT=<folder>: a training on real faces too)"
@@ -92,20 +93,27 @@ help:
 
 setup: .venv/.done
 
-.venv/.done: requirements.txt pyproject.toml
+# only files whose SHA-256 is in a lock file, and nothing that would have to be built
+hashed := $(PY) -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes -r
+
+.venv/.done: requirements.txt $(wildcard locks/*.lock) pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed and was not found; install it, or name it: make PYTHON=/path/python3.11" >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1)" >&2; exit 2; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 		{ echo "error: $(PYTHON) has no venv module; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 2; }
+	@grep -v '^#' requirements.txt | while read pin; do grep -q "^$$pin " locks/requirements.lock || \
+		{ echo "error: requirements.txt wants $$pin, locks/requirements.lock another or none: make lock" >&2; exit 2; }; done
 	$(PYTHON) -m venv .venv
-	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@$(hashed) locks/cpu.lock >/dev/null 2>&1 || true
+	$(hashed) locks/requirements.lock
+	@if grep -q '^Requires-Dist: nvidia' .venv/lib/python*/site-packages/torch-*.dist-info/METADATA; then \
+		echo "torch's CUDA packages, locks/cuda.lock" && $(hashed) locks/cuda.lock; fi
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@missing=$$($(PY) -c 'import cv2' 2>&1 | tail -n 1); if [ -n "$$missing" ]; then \
-		version=$$(sed -n 's/^opencv-python==//p' requirements.txt); \
-		echo "opencv-python cannot start ($$missing): taking opencv-python-headless $$version; for the full one: apt-get install libgl1 libglib2.0-0"; \
+		echo "opencv-python cannot start ($$missing): taking opencv-python-headless; for the full one: apt-get install libgl1 libglib2.0-0"; \
 		$(PY) -m pip uninstall --quiet --yes opencv-python && \
-		$(PY) -m pip install --quiet --disable-pip-version-check opencv-python-headless==$$version && $(PY) -c 'import cv2'; fi
+		$(hashed) locks/headless.lock --force-reinstall && $(PY) -c 'import cv2'; fi
 	@touch $@
 
 # --- stages ----------------------------------------------------------------------------------------------------------------
@@ -206,9 +214,13 @@ fuzz: .venv/.done
 soak: .venv/.done
 	OMP_NUM_THREADS=1 TSAL_SOAK=$(SOAK) $(PY) -m pytest -q -s tests/test_soak.py
 
-audit: .venv/.done
+# strict: a package that cannot be looked up is an error, not a pass
+audit:
 	@command -v pip-audit >/dev/null || { echo "error: pip-audit is not installed: pipx install pip-audit" >&2; exit 2; }
-	pip-audit --requirement requirements.txt
+	pip-audit --strict --disable-pip --require-hashes --requirement locks/requirements.lock --requirement locks/cuda.lock
+
+lock:
+	@$(PYTHON) locks/lock.py
 
 bench: .venv/.done
 	$(PY) -m tsal bench

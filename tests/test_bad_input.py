@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from tsal.cli.commands import main
+from tsal.run import Run
 
 BOX = "10 10 50 50"
 
@@ -166,10 +168,97 @@ def test_data_that_turned_bad_stops_a_run_that_was_good(root, capsys):
     assert "labelled.txt:1" in capsys.readouterr().err
 
 
-def test_a_clip_is_needed_to_track_in(root, capsys):
+@pytest.mark.parametrize(
+    "options, wanted",
+    [
+        ([], "tsal.sources=heatmap,centre,propagated"),
+        (["--method", "sbr"], "tsal.sources=propagated"),
+        (["--method", "tsal-consistency"], "tsal.teacher_consistency=true"),
+        (["--method", "mean-teacher", "--set", "semi.rival=tsal"], "semi.rival=tsal"),
+    ],
+)
+def test_a_clip_is_needed_to_track_in(root, capsys, options, wanted):
     write_rows(root, "unlabelled.txt", f"clip/0.png None {BOX}")
-    assert data(root)[0] == 2
-    assert "no clip of two frames or more" in capsys.readouterr().err
+    assert data(root, *options)[0] == 2
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "no clip of two frames or more" in line and wanted in line and "mean-teacher-corrected" in line
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--method", "mean-teacher"],
+        ["--method", "self-training"],
+        ["--profile", "faces", "--method", "mean-teacher-corrected"],
+        ["--set", "tsal.sources=heatmap"],
+        ["--set", "tsal.sources=heatmap,centre"],
+        ["--set", "data.consecutive=false"],
+    ],
+)
+def test_photographs_are_enough_where_nothing_is_tracked(root, capsys, options):
+    write_rows(root, "unlabelled.txt", f"clip/0.png None {BOX}")
+    status, run = data(root, *options)
+    assert status == 0 and json.loads((run / "manifest.json").read_text())["photographs"] == 1
+    assert "warning: data.unlabelled: no clip of two frames or more" in capsys.readouterr().out
+
+
+def test_without_clips_every_stage_runs_and_the_tracker_stays_as_it_was(root):
+    write_rows(root, "unlabelled.txt", f"clip/0.png None {BOX}")
+    few = ["supervised.steps=2", "semi.steps=2", "tracker.tune_steps=3", "semi.rival="]
+    status, run = data(root, "--method", "mean-teacher", "--set", *few, "tracker.synthetic_steps=3")
+    assert status == 0
+    assert main(["evaluate", "--run", str(run)]) == 0
+    assert json.loads((run / "tracker" / "time.json").read_text())["steps"] == 0
+    assert not (run / "semi" / "tracker-teacher").exists()
+    rows = json.loads((run / "metrics.json").read_text())["rows"]
+    assert {row["model"] for row in rows} == {"init", "supervised", "teacher", "student"}
+    assert all(np.isfinite(row["NME"]) for row in rows)
+
+
+@pytest.mark.parametrize(
+    "settings, said",
+    [
+        ("model.input=100", "model.input: wants a multiple of 32, got 100"),
+        ("model.input=32 semi.batch=1", "model.input=32: wants supervised.batch and semi.batch of 2 or more"),
+        ("model.centre_candidates=65", "model.centre_candidates=65: wants at most 64"),
+        ("tracker.finest=9", "tracker.finest = 9 is not a level of 3"),
+        ("tracker.iterations=0", "tracker.iterations = (0,)"),
+        ("tracker.init=nowhere.pt", "no such tracker (tracker.init)"),
+        ("model.size=vgg16 model.vgg16_weights=nowhere.pth", "nowhere.pth: no such file of VGG-16 weights"),
+        ("data.normaliser=face_size", "data.normaliser=face_size: a list has no seventh column"),
+        ("semi.rival=nobody", "no method 'nobody'"),
+        ("tsal.sources=propagated data.consecutive=false", "tsal.sources: tracking sources alone"),
+    ],
+)
+def test_settings_of_which_nothing_can_be_built_are_told_before_any_training(root, capsys, settings, said):
+    status, run = data(root, "--set", *settings.split())
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert status == 2 and said in line and not (run / "manifest.json").exists()
+
+
+def test_the_largest_number_that_a_map_has_is_taken(root):
+    assert data(root, "--set", "model.centre_candidates=64", "supervised.batch=1", "semi.batch=1")[0] == 0
+
+
+@pytest.mark.parametrize("scheme, points", [("51", 51), ("49", 49)])
+def test_files_of_68_points_serve_the_schemes_that_are_a_part_of_68(root, scheme, points):
+    for name, said in (("a", 68), ("b", points)):  # files of the scheme's own number are read as before
+        write_annotation(root / f"{name}.pts", [f"{i + 1} {2 * i + 1}" for i in range(said)])
+    status, run = data(root, "--set", f"data.scheme={scheme}")
+    assert status == 0
+    opened = Run.open(run)  # by the scheme that it keeps
+    found, visible = opened.store.points(opened.lists.labelled[0])
+    kept = [i for i in range(17, 68) if points == 51 or i not in (60, 64)]
+    assert found.tolist() == [[i, 2 * i] for i in kept] and visible.all()
+    assert opened.store.points(opened.lists.labelled[1])[0].tolist() == [[i, 2 * i] for i in range(points)]
+
+
+def test_files_of_68_points_are_refused_by_other_schemes(root, capsys):
+    assert data(root, "--set", "data.scheme=29")[0] == 2
+    assert "a.pts: 68 points, want 29" in capsys.readouterr().err
+    write_annotation(root / "a.pts", ["1 1"] * 67)
+    assert data(root, "--set", "data.scheme=51")[0] == 2
+    assert "a.pts: 67 points, want 51 or 68" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

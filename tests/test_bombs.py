@@ -20,7 +20,8 @@ from toys import small_model
 
 from tsal.config import Config
 from tsal.data.images import look_at_image, read_image
-from tsal.data.lists import Face, find_problems, group_clips, load_lists, read_list, read_points
+from tsal.data.lists import Face, find_problems, group_clips, load_lists, read_list
+from tsal.data.points import read_points
 from tsal.faces import shots
 from tsal.model_files import load_model
 from tsal.prepare.matlab import read_mat

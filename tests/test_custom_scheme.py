@@ -13,7 +13,8 @@ import torch
 from tsal.audit.store import Audit
 from tsal.cli.commands import main
 from tsal.config import RenderConfig
-from tsal.data.lists import read_list, read_points, write_list, write_points
+from tsal.data.lists import read_list, write_list
+from tsal.data.points import read_points, write_points
 from tsal.run import Run
 from tsal.synthetic.dataset import render_dataset
 from tsal.trainings import batch_maker

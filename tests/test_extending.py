@@ -17,7 +17,8 @@ from toys import save_image
 from tsal import config as config_module
 from tsal import pseudo
 from tsal.config import load_method, resolve
-from tsal.data.lists import read_list, write_points
+from tsal.data.lists import read_list
+from tsal.data.points import write_points
 from tsal.losses import weighted_mean
 from tsal.prepare.builder import DatasetBuilder, Origin, landmark_box, read_rejected
 from tsal.schemes import get_scheme

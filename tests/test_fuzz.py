@@ -24,8 +24,9 @@ from tsal import config as config_module
 from tsal.audit.store import Audit, AuditWriter, audit_model
 from tsal.config import Config
 from tsal.data.images import look_at_image, read_image
-from tsal.data.lists import group_clips, load_lists, read_points
+from tsal.data.lists import group_clips, load_lists
 from tsal.data.origins import read_origins, read_prepared
+from tsal.data.points import read_points
 from tsal.data.views import FaceStore
 from tsal.evaluation.predictions import GroundTruth
 from tsal.faces.boxes_file import read_boxes

@@ -165,6 +165,17 @@ def test_a_subset_is_the_68_landmarks_renumbered(name, keep):
     }
 
 
+def test_a_subset_reads_the_files_of_what_it_is_a_part_of(tmp_path):
+    assert get_scheme("51").also_read == ((68, tuple(range(17, 68))),) and get_scheme("68").also_read == ()
+    whole = write(tmp_path, "points: 4\nalso_read: {9: 5 4 8 0}", "whole.yaml")
+    assert get_scheme(whole).also_read == ((9, (5, 4, 8, 0)),)
+    part = get_scheme(write(tmp_path, f"subset_of: {whole}\nkeep: [3, 1]", "part.yaml"))
+    assert part.also_read == ((4, (3, 1)), (9, (0, 4)))
+    rest = get_scheme(write(tmp_path, f"subset_of: {tmp_path / 'part.yaml'}\nkeep: [1]", "rest.yaml"))
+    assert rest.also_read == ((2, (1,)), (4, (1,)), (9, (4,)))
+    assert scheme_from_dict(json.loads(json.dumps(part.to_dict())), part.name, "run") == part
+
+
 def test_landmarks_are_named_after_their_lines():
     names = get_scheme("68").names
     assert (names[0], names[36], names[41], names[67]) == ("jaw 1", "left eye 1", "left eye 6", "inner lip 8")
@@ -319,6 +330,11 @@ MORE = OWN + "centre: 4\n"
         ("points: 3\nnames: [a, b]", "names: 2 names for 3 landmarks"),
         ("points: 3\nnames: [a, b, a]", "names: 'a' is given twice"),
         ("points: 3\nnames: [a, b, 3]", "names: want a list of texts"),
+        ("points: 3\nalso_read: 9", "also_read: want numbers of points"),
+        ("points: 3\nalso_read: {nine: 0-2}", "also_read: 'nine' is no landmark"),
+        ("points: 3\nalso_read: {3: 0-2}", "also_read: 3: is the number of points itself"),
+        ("points: 3\nalso_read: {9: 0-3}", "also_read: 9: '0-3' are 4 landmarks; want 3"),
+        ("points: 3\nalso_read: {9: 7-9}", "also_read: 9: 9 is none of the 9 landmarks"),
         ("subset_of: '68'", "keep: missing"),
         ("keep: 0-3", "subset_of: missing"),
         ("subset_of: 68\nkeep: 17-68", "keep: 68 is none of the 68"),

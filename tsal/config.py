@@ -314,6 +314,8 @@ def _check_range(value: Any, bounds: Mapping[str, Any], where: str) -> None:
         if isinstance(number, (int, float)) and not bounds["least"] <= number <= bounds["most"]:  # true for NaN too
             above = f" and at most {bounds['most']:g}" if bounds["most"] < math.inf else ""
             raise ConfigError(f"{where}: wants at least {bounds['least']:g}{above}, got {number:g}")
+        if isinstance(number, int) and number % bounds["multiple_of"]:
+            raise ConfigError(f"{where}: wants a multiple of {bounds['multiple_of']}, got {number}")
         if number == math.inf:
             raise ConfigError(f"{where}: wants a finite number")
 

@@ -87,14 +87,18 @@ class Run:
         try:
             device = torch.device(name)
         except RuntimeError:
-            raise ConfigError(f"train.device: {name!r} is no device; use auto, cpu or cuda") from None
+            raise ConfigError(f"train.device, --device: {name!r} is no device; use auto, cpu or cuda") from None
         if device.type == "cuda" and not torch.cuda.is_available():
-            raise ConfigError("train.device: this machine has no CUDA GPU that torch can use; use auto or cpu")
+            raise ConfigError(
+                "train.device, --device: this machine has no CUDA GPU that torch can use; use auto or cpu"
+            )
         if device.type not in ("cpu", "cuda"):
             try:
                 torch.zeros(1, device=device)
             except (RuntimeError, AssertionError, NotImplementedError):  # torch was built without it
-                raise ConfigError(f"train.device: torch has no {name} on this machine; use auto, cpu or cuda") from None
+                raise ConfigError(
+                    f"train.device, --device: torch has no {name} on this machine; use auto, cpu or cuda"
+                ) from None
         if device == torch.device("cuda"):
             device = torch.device("cuda", torch.cuda.current_device())  # torchrun's processes have one each
         return device
@@ -133,6 +137,7 @@ class Run:
             data.evaluate,
             self.truth_lists,
             points=self.scheme.points,
+            also_read=self.scheme.also_read,
             transductive=data.transductive,
         )
 

@@ -10,8 +10,10 @@ Keys of a file (indices are 0-based; ``0-16`` is a range, both ends in it):
     pupil: [36-41, 42-47]           two groups of landmarks, whose means are taken as the pupils
     lines: {left eye: 36-41 closed} what a figure joins: a name, its landmarks in order, and whether the line is closed
     names: [chin, ...]              of all landmarks; without it they are made from the lines: "left eye 1"
+    also_read: {194: 0-67}          annotation files with 194 points are read too: these of their points, in this order
 
-Only ``points`` is needed. A part of another scheme has two keys alone: ``subset_of: "68"`` and ``keep: 17-67``.
+Only ``points`` is needed. A part of another scheme has two keys alone: ``subset_of: "68"`` and ``keep: 17-67``. It
+reads that scheme's annotation files too.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ import yaml
 from tsal.utils import REPOSITORY, SCHEME_FOLDER, ConfigError, PlainLoader, load_yaml, nearest, read_bytes
 
 MOST_POINTS = 10_000  # landmarks of a scheme; dense meshes of faces have some thousands
-KEYS = ("points", "flip", "centre", "ocular", "pupil", "lines", "names", "subset_of", "keep")
+KEYS = ("points", "flip", "centre", "ocular", "pupil", "lines", "names", "also_read", "subset_of", "keep")
+AlsoRead = tuple[tuple[int, tuple[int, ...]], ...]  # numbers of points of annotation files, and which of them are kept
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Scheme:
     pupil: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     lines: tuple[tuple[str, tuple[int, ...], bool], ...] = ()  # name, indices, closed line
     names: tuple[str, ...] = ()  # of the landmarks; () where nobody named them
+    also_read: AlsoRead = ()  # annotation files of other schemes that hold these landmarks
 
     def __post_init__(self):
         if sorted(self.flip) != list(range(self.points)) or any(self.flip[self.flip[i]] != i for i in self.flip):
@@ -68,6 +72,8 @@ class Scheme:
         values["lines"] = {
             label: " ".join(map(str, indices)) + " closed" * closed for label, indices, closed in self.lines
         }
+        if self.also_read:
+            values["also_read"] = {count: list(kept) for count, kept in self.also_read}
         return values | ({"names": list(self.names)} if self.names else {})
 
 
@@ -170,7 +176,8 @@ def scheme_from_dict(values: Any, name: str, where: str, way: tuple[Path, ...] =
     names = _names(values.get("names"), lines, points, f"{where}: names")
     if flip != tuple(range(points)):
         _check_mirror(flip, centre, ocular, pupil, where)
-    return Scheme(name, points, flip, centre, ocular, pupil, lines, names)
+    also_read = _also_read(values.get("also_read", {}), points, f"{where}: also_read")
+    return Scheme(name, points, flip, centre, ocular, pupil, lines, names, also_read)
 
 
 def _subset(values: dict, name: str, where: str, way: tuple[Path, ...]) -> Scheme:
@@ -206,6 +213,11 @@ def _subset(values: dict, name: str, where: str, way: tuple[Path, ...]) -> Schem
         pupil=tuple(map(kept, parent.pupil)) if parent.pupil and all(map(whole, parent.pupil)) else None,
         lines=lines,
         names=tuple(parent.names[i] for i in keep) if parent.names else (),
+        also_read=tuple(
+            (count, tuple(kept[i] for i in keep))
+            for count, kept in ((parent.points, range(parent.points)), *parent.also_read)
+            if count != len(keep)
+        ),
     )
 
 
@@ -274,6 +286,19 @@ def _names(names: Any, lines: tuple, points: int, where: str) -> tuple[str, ...]
     if len(set(names)) < points:
         raise ConfigError(f"{where}: {next(name for name in names if names.count(name) > 1)!r} is given twice")
     return tuple(names)
+
+
+def _also_read(files: Any, points: int, where: str) -> AlsoRead:
+    """``{number of points: the landmarks among them}``; JSON has its keys as text."""
+    if not isinstance(files, dict):
+        raise ConfigError(f"{where}: want numbers of points and which of them are kept, such as {{68: 17-67}}")
+    found = {}
+    for key, value in files.items():
+        [count] = _indices(key, MOST_POINTS + 1, where, count=1)
+        if count == points or count in found:
+            raise ConfigError(f"{where}: {count}: is {'the number of points itself' if count == points else 'twice'}")
+        found[count] = _indices(value, count, f"{where}: {count}", count=points)
+    return tuple(found.items())
 
 
 def _check_mirror(flip, centre: int, ocular, pupil, where: str) -> None:

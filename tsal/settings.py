@@ -12,9 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 
-def setting(default: Any, text: str, role: str = "", least: float = 0, most: float = math.inf) -> Any:
+def setting(
+    default: Any, text: str, role: str = "", least: float = 0, most: float = math.inf, multiple_of: int = 1
+) -> Any:
     """A field of a section: its default, one line that says what it is, its role, and, of numbers, its range."""
-    return field(default=default, metadata={"text": text, "role": role, "least": least, "most": most})
+    facts = {"text": text, "role": role, "least": least, "most": most, "multiple_of": multiple_of}
+    return field(default=default, metadata=facts)
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class ModelConfig:
         "light", "backbone: 1.45 M parameters, or the paper's VGG-16 with CPM stages"
     )
     width: float = setting(1.0, "channels of the light detector, times", least=0.05)
-    input: int = setting(96, "side of the square input, px", least=32)
+    input: int = setting(96, "side of the square input, px; a multiple of 32", least=32, multiple_of=32)
     stages: int = setting(2, "heatmap stages", least=1)
     heatmap: Literal["distribution", "regression"] = setting(
         "distribution", "a softmax over the map, or values to regress"
@@ -181,7 +184,7 @@ class TrackerConfig:
     iterations: tuple[int, ...] = setting(
         (1, 2, 2, 1), "refinements of each level's flow, finest first; the last holds for all coarser ones"
     )
-    width: int = setting(32, "of the flow estimator", least=1)
+    width: int = setting(32, "of the flow estimator", least=4)
     flow: Literal["learned", "lucas-kanade"] = setting(
         "learned", "flow of the tracking sources; lucas-kanade needs no network"
     )

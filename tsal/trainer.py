@@ -336,7 +336,8 @@ def measure(made: LabellerOutput, batch: Batch) -> dict[str, Tensor]:
     shape. Nothing of it is learned from.
     """
     shape = made.sources["heatmap"].points / batch.size[:, None, None]
-    spread = 100 * (shape - shape.mean(1, keepdim=True)).std(0).mean()
+    several = len(shape) > 1  # one face has no spread
+    spread = 100 * (shape - shape.mean(1, keepdim=True)).std(0).mean() if several else shape.new_tensor(torch.nan)
     if batch.truth is None:
         return {"spread": spread}
     fused = [("fused", made.fused.points, made.fused.weight > 0)]

@@ -17,6 +17,7 @@ from tsal.loop import fit, is_done, record_time, seed_everything
 from tsal.model import Detector
 from tsal.model_files import load_model, save_models
 from tsal.optimiser import make_optimiser
+from tsal.pseudo import TRACKING, PseudoLabeller
 from tsal.run import Run
 from tsal.tracker import FrozenTracker, freeze_tracker, load_tracker, open_tracker, tune_tracker
 from tsal.trainer import Context, Learner, TeacherStudent, asynchronous_step, supervised_step
@@ -198,6 +199,23 @@ def find_rival(config: Config) -> Method | None:
     return method
 
 
+def parts_that_track(config: Config) -> list[str]:
+    """The settings, with their values, by which a run's method or its rival learns from faces that are followed from
+    frame to frame. ``tsal.agreement_weight`` is none of them: of a frame without neighbours it asks nothing.
+
+    Raises:
+        ConfigError: see :func:`find_rival` and :class:`~tsal.pseudo.PseudoLabeller`.
+    """
+    rival, found = find_rival(config), []
+    if load_method(config.method).result != "supervised":
+        labeller = PseudoLabeller(config)
+        found += [f"tsal.sources={','.join(config.tsal.sources)}"] if set(labeller.names) & set(TRACKING) else []
+        found += ["tsal.teacher_consistency=true"] if labeller.consistency else []
+    if rival and parts_that_track(config.override({"method": rival.name} | rival.settings)):
+        found.append(f"semi.rival={rival.name}")
+    return found
+
+
 def train_rival(run: Run, inits: list[Path], steps: int) -> None:
     """The method that the run's own is compared with, where there is one; kept in ``<run>/rival/model.pt``."""
     if rival := find_rival(run.config):
@@ -226,13 +244,14 @@ def _first_detectors(run: Run, inits: list[Path]) -> list[Detector]:
 def _tuned_trackers(run: Run, detectors: list[Detector], folder: Path, fingerprint: dict) -> dict[str, FrozenTracker]:
     """The tracker of each learner: the run's, tuned with its detector where ``tracker.tune_steps`` says so."""
     config = run.config
-    own = config.tracker.tune_steps > 0 and config.tsal.trackers == "own"
+    tunes = config.tracker.tune_steps > 0 and len(run.clips) > 0  # without clips nothing is tracked
+    own = tunes and config.tsal.trackers == "own"
     trackers: dict[str, FrozenTracker] = {}
     for name, detector in zip(("teacher", "student") if own else ("teacher",), detectors):
         tuned = folder / f"tracker-{name}"
-        if config.tracker.tune_steps and is_done(tuned / "model.pt", fingerprint):
+        if tunes and is_done(tuned / "model.pt", fingerprint):
             net = load_tracker(tuned / "model.pt", config, run.device)
-        elif config.tracker.tune_steps:
+        elif tunes:
             net = tune_tracker(run, open_tracker(run), detector, tuned, fingerprint)
         else:
             net = open_tracker(run)

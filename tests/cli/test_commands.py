@@ -202,6 +202,9 @@ def test_predict_tells_what_is_wrong_and_writes_nothing(mixed_list, tmp_path, ca
     (tmp_path / "junk.pt").write_bytes(b"junk")
     assert "not a readable checkpoint" in said("--weights", str(tmp_path / "junk.pt"))
     assert "no such folder" in said("--root", str(tmp_path / "none"))
+    assert "me.JPG: is an image, no list; name it without --list" in said(path="me.JPG")
+    path.write_bytes(b"\xff\xd8\xff")
+    assert f"{path}: cannot read the list: it is no text" in said()
     path.write_text("gone.png None 1 1 9 9\nalso-gone.png None 1 1 9 9\n")
     errors = [line for line in said().splitlines() if line.startswith("error: ")]
     assert [line.partition(": the image ")[2] for line in errors] == [

@@ -9,8 +9,9 @@ from toys import save_image
 
 from tsal.data.images import perceptual_hash
 from tsal.data.leaks import LOOK_ALIKE, check_files
-from tsal.data.lists import load_lists, write_list, write_points
+from tsal.data.lists import load_lists, write_list
 from tsal.data.origins import Origin
+from tsal.data.points import write_points
 from tsal.utils.errors import DataError
 
 BOX = (0, 0, 40, 40)

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from toys import face, save_image
 
+from tsal.data import lists
 from tsal.data.images import read_image
 from tsal.data.leaks import check_files
-from tsal.data.lists import find_list, group_clips, load_lists, read_list, read_points, write_list, write_points
+from tsal.data.lists import find_list, group_clips, load_lists, read_list, write_list
+from tsal.data.points import read_points, write_points
 from tsal.utils.errors import DataError
 
 
@@ -142,6 +144,13 @@ def test_a_list_is_found_with_and_without_its_lists_folder(tmp_path, name):
     write_list(tmp_path / "lists" / "l.txt", [("a.jpg", None, (0, 0, 9, 9))])
     assert find_list(tmp_path, name) == tmp_path / "lists" / "l.txt"
     assert find_list(tmp_path / "lists", str(tmp_path / "lists" / "l.txt")) == tmp_path / "lists" / "l.txt"
+
+
+@pytest.mark.parametrize("root", ["mine", "other"])
+def test_a_list_of_a_named_dataset_is_found_from_that_dataset_too(tmp_path, monkeypatch, root):
+    monkeypatch.setattr(lists, "PREPARED", tmp_path)
+    write_list(tmp_path / "mine" / "lists" / "l.txt", [("a.jpg", None, (0, 0, 9, 9))])
+    assert find_list(tmp_path / root, "mine:l.txt") == tmp_path / "mine" / "lists" / "l.txt"
 
 
 @pytest.mark.parametrize("name", ["l.txt", "lists/l.txt"])

@@ -18,7 +18,8 @@ from tsal.config import AugmentConfig
 from tsal.data import views
 from tsal.data.batches import BatchMaker, positions, prefetch
 from tsal.data.crops import CropFolder
-from tsal.data.lists import Clip, Face, read_list, write_points
+from tsal.data.lists import Clip, Face, read_list
+from tsal.data.points import write_points
 from tsal.data.views import FaceStore, clip_box, plain_affine, plain_views
 from tsal.geometry import apply_affine
 from tsal.model import Detection

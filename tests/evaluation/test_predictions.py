@@ -9,10 +9,17 @@ import pytest
 import torch
 from toys import DotDetector, config, dot_image, face, save_image
 
-from tsal.data.lists import write_points
+from tsal.data.points import write_points
 from tsal.data.views import FaceStore
 from tsal.evaluation.metrics import face_nme
-from tsal.evaluation.predictions import metrics_rows, predict, predictions_table, read_ground_truth, table_errors
+from tsal.evaluation.predictions import (
+    metrics_rows,
+    predict,
+    predictions_table,
+    read_ground_truth,
+    table_errors,
+    table_of_part,
+)
 from tsal.model import Detector
 from tsal.model_files import load_model, save_models
 from tsal.schemes import Scheme, generic_scheme, get_scheme
@@ -244,6 +251,15 @@ def test_metrics_of_a_handmade_table():
     assert first["AUC@0.10"] == pytest.approx(0.5) and first["AUC@0.08"] == pytest.approx(3 / 8)
     assert third["FR@0.08"] == 1 and third["FR@0.10"] == 0.5
     assert all(np.isfinite(v) for r in rows for v in r.values() if isinstance(v, float))
+
+
+def test_a_part_of_the_landmarks_is_measured_by_the_same_length():
+    """Landmark 0 of list b: 20 px and 10 px of 100; landmark 1: 20 px, and hidden, which leaves one face to score."""
+    table = handmade_table()
+    table["scores"] = table["points"][..., 0]
+    numbers = [metrics_rows(table_of_part(table, [landmark]))[2] for landmark in (0, 1)]
+    assert [row["NME"] for row in numbers] == pytest.approx([15, 20]) and [row["faces"] for row in numbers] == [2, 1]
+    assert table_of_part(table, [1, 0])["scores"][0, 0, 0].tolist() == [0, 3] and table["points"].shape[3] == 2
 
 
 def test_a_list_with_only_degenerate_faces_has_no_numbers_but_counts_them():

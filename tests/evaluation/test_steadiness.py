@@ -7,7 +7,7 @@ import pytest
 import torch
 from toys import DotDetector, face, moving_clip, save_image, scenery
 
-from tsal.data.lists import write_points
+from tsal.data.points import write_points
 from tsal.data.views import FaceStore
 from tsal.evaluation import carried
 from tsal.evaluation.carried import flow_difference

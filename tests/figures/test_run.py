@@ -18,9 +18,10 @@ from tsal.figures import evaluation as figures_evaluation
 from tsal.figures import pseudo_labels as figures_audit
 from tsal.figures import run as figures
 from tsal.figures import style
+from tsal.figures.report import run_report
 from tsal.run import Run
 from tsal.schemes import Scheme, generic_scheme, get_scheme
-from tsal.utils.errors import InputError
+from tsal.utils.errors import ConfigError, InputError
 from tsal.utils.files import read_arrays, write_arrays, write_text
 from tsal.utils.paths import REPOSITORY
 
@@ -82,6 +83,20 @@ def test_table_adds_the_init_to_what_followed(run):
     assert numbers.steps.to_dict() == {"init": 20} | dict.fromkeys(MODELS[1:], 30)
     assert tuple(numbers.seconds[model] for model in MODELS) == (60, 90, 130, 150, 150)
     assert np.isnan(numbers.tracker_seconds["teacher"]) and numbers.tracker_seconds["supervised"] == 0
+
+
+def test_a_run_of_68_points_is_measured_on_the_51_and_49_of_them(run):
+    """By hand: mean distance of the kept landmarks that are seen, over the run's 40 px."""
+    table = read_arrays(run.folder / "predictions.npz")
+    distance = np.linalg.norm(table["points"][MODELS.index("teacher"), 0] - table["truth"], axis=-1)
+    for scheme, left_out in (("51", range(17)), ("49", [*range(17), 60, 64]), ("68", [])):
+        kept = np.delete(np.arange(68), left_out)
+        errors = [100 * row[kept][seen[kept]].mean() / 40 for row, seen in zip(distance, table["visible"])]
+        row = figures.table(run, scheme).query("source == 'heatmap' and model == 'teacher'").iloc[0]
+        assert row.NME == pytest.approx(np.mean(errors), rel=1e-5) and row.seconds == 150
+    assert "landmarks of scheme 51" in run_report(run, scheme="51")
+    with pytest.raises(ConfigError, match="--scheme 29: its file does not say which of the run's 68 landmarks"):
+        figures.table(run, "29")
 
 
 def test_table_counts_a_second_init_and_the_tracker(copied):

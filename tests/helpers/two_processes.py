@@ -14,7 +14,8 @@ from torch import nn
 from toys import PAIRED, config, dot_image, face, save_image
 
 from tsal.data.batches import Batch, BatchMaker
-from tsal.data.lists import Clip, write_points
+from tsal.data.lists import Clip
+from tsal.data.points import write_points
 from tsal.data.views import FaceStore
 from tsal.model import Detector
 from tsal.optimiser import make_optimiser

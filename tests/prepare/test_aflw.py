@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from releases import landmarks, release_aflw
 
-from tsal.data.lists import read_list, read_points
+from tsal.data.lists import read_list
+from tsal.data.points import read_points
 from tsal.prepare import aflw
 from tsal.utils.errors import DataError
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from releases import landmarks, release_300vw, tight, write_pts, write_video
 
-from tsal.data.lists import group_clips, read_list, read_points
+from tsal.data.lists import group_clips, read_list
 from tsal.data.origins import read_origins
+from tsal.data.points import read_points
 from tsal.faces.follow import Followed, Track
 from tsal.prepare import ibug_300vw as videos
 from tsal.prepare.ibug_300vw import SPLITS, prepare_300vw

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from releases import landmarks, release_300w, tight, write_boxes
 
-from tsal.data.lists import read_list, read_points
+from tsal.data.lists import read_list
+from tsal.data.points import read_points
 from tsal.prepare.ibug_300w import SIZES, SPLITS, prepare_300w
 from tsal.utils.errors import DataError
 

@@ -11,7 +11,8 @@ import pytest
 from releases import coco, landmarks, tight, write_image, write_pts
 
 from tsal.data import lists
-from tsal.data.lists import group_clips, read_list, read_points
+from tsal.data.lists import group_clips, read_list
+from tsal.data.points import read_points
 from tsal.prepare import builder as building
 from tsal.prepare import photographs
 from tsal.prepare.photographs import HIDDEN, prepare_photographs
@@ -191,20 +192,36 @@ def test_images_without_labels_get_the_box_of_the_largest_face_that_is_seen(tmp_
     for i in range(3):
         write_image(tmp_path / "mine" / f"{i}.jpg", i)
     write_pts(tmp_path / "mine" / "0.pts", landmarks(5, 0))
-    boxes = {"1.jpg": (5.0, 6.0, 40.0, 41.0), "2.jpg": None}
-    monkeypatch.setattr(photographs, "largest_face", lambda path: boxes[path.name])
+    boxes = {"1.jpg": [(5.0, 6.0, 40.0, 41.0)], "2.jpg": []}
+    monkeypatch.setattr(photographs, "faces_in", lambda path: boxes[path.name])
     manifest = prepare(tmp_path / "mine", tmp_path / "out")
     [bare] = read_list(tmp_path / "out" / "lists" / "unlabelled.txt")
-    assert bare.annotation is None and bare.box == boxes["1.jpg"] and bare.image.endswith("photo-1.jpg")
+    assert bare.annotation is None and bare.box == boxes["1.jpg"][0] and bare.image.endswith("photo-1.jpg")
     assert manifest["lists"]["train.txt"]["rows"] == 1 and manifest["rejected"] == 1
     assert "2.jpg: no landmarks, no box, and no face is found" in (tmp_path / "out" / "rejected.csv").read_text()
+
+
+@pytest.mark.parametrize("all_faces", [False, True])
+def test_of_a_group_photograph_the_largest_face_or_every_one_is_taken_and_it_is_said(tmp_path, monkeypatch, all_faces):
+    for name in ("alone", "group"):
+        write_image(tmp_path / "mine" / f"{name}.jpg", len(name))
+    boxes = {"alone.jpg": [(5.0, 6.0, 40.0, 41.0)], "group.jpg": [(1.0, 1.0, 30.0, 30.0), (32.0, 32.0, 50.0, 50.0)]}
+    monkeypatch.setattr(photographs, "faces_in", lambda path: boxes[path.name])
+    notes = prepare(tmp_path / "mine", tmp_path / "out", all_faces=all_faces)["notes"]
+    rows = read_list(tmp_path / "out" / "lists" / "unlabelled.txt")
+    taken = [*boxes["alone.jpg"], *boxes["group.jpg"][: 1 + all_faces]]
+    assert [row.box for row in rows] == taken and len({row.image for row in rows}) == 2
+    assert len(group_clips(rows)) == len(rows)  # two faces of one image are no frames of a clip
+    [note] = notes
+    assert "1 face beside the largest of 1 image, such as group.jpg" in note
+    assert ("--all-faces" in note) is not all_faces
 
 
 @pytest.mark.parametrize("labelled, val, held", [(3, 0.1, 1), (1, 0.5, 0), (3, 0.9, 2), (3, 0.0, 0)])
 def test_the_share_for_val_is_of_labelled_images_and_leaves_some_to_learn_from(
     tmp_path, monkeypatch, labelled, val, held
 ):
-    monkeypatch.setattr(photographs, "largest_face", lambda path: (5, 6, 40, 41))
+    monkeypatch.setattr(photographs, "faces_in", lambda path: [(5, 6, 40, 41)])
     for i in range(8):
         write_image(tmp_path / "mine" / f"{i}.jpg", i)
     for i in range(labelled):
@@ -349,7 +366,7 @@ def test_labels_of_another_size_than_the_picture_are_rejected_with_both_sizes(tm
 
 
 def test_coco_images_without_an_annotation_are_searched_for_a_face(tmp_path, monkeypatch):
-    monkeypatch.setattr(photographs, "largest_face", lambda path: (5.0, 6.0, 50.0, 60.0))
+    monkeypatch.setattr(photographs, "faces_in", lambda path: [(5.0, 6.0, 50.0, 60.0)])
     for name in "ab":
         write_image(tmp_path / f"{name}.png", ord(name))
     images = [{"id": i, "file_name": f"{name}.png"} for i, name in enumerate("ab")]

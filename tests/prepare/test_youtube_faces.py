@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from releases import append_row, landmarks, release_youtube, write_image
 
-from tsal.data.lists import group_clips, read_list, read_points
+from tsal.data.lists import group_clips, read_list
 from tsal.data.origins import read_origins
+from tsal.data.points import read_points
 from tsal.faces import detect as finder
 from tsal.faces.detect import iou
 from tsal.prepare.youtube_faces import prepare_youtube, split_subjects

@@ -61,6 +61,11 @@ def _photograph_options(parser: argparse.ArgumentParser) -> None:
         "--val", type=float, default=0.1, metavar="S", help="share of the images for val.txt (%(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the split (%(default)s)")
+    parser.add_argument(
+        "--all-faces",
+        action="store_true",
+        help="of images without labels every face that is seen, not the largest only",
+    )
 
 
 def _video_options(parser: argparse.ArgumentParser) -> None:

@@ -68,6 +68,9 @@ def make_parser() -> argparse.ArgumentParser:
     made = command("report", "print the table of an evaluated run, and the paths of its figures", run_report)
     sources = ("heatmap", "centre", "fused")
     made.add_argument("--source", default="heatmap", choices=sources, help="detection source (%(default)s)")
+    made.add_argument(
+        "--scheme", default="", metavar="S", help="measure on this scheme's part of the run's landmarks: 51, 49"
+    )
     add_which(made)
     add_config(command("config", "print resolved settings, each with where it came from", run_config))
     add_inference(command)
@@ -274,7 +277,7 @@ def run_report(arguments: argparse.Namespace) -> None:
     from tsal.run import Run
 
     refuse_beside_run(arguments)
-    print(report(Run.open(run_folder(arguments)), arguments.source))
+    print(report(Run.open(run_folder(arguments)), arguments.source, arguments.scheme))
 
 
 def run_gallery(arguments: argparse.Namespace) -> None:

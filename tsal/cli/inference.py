@@ -169,10 +169,16 @@ def run_predict(arguments: argparse.Namespace) -> None:
 
 def _check_predict(arguments: argparse.Namespace) -> None:
     """Raise where the options of images and of a list are mixed, or one is missing."""
+    from tsal.data import IMAGE_SUFFIXES
+
     if not arguments.images and not arguments.list:
         raise InputError("name images or folders, or a list (--list LIST --root DIR)")
     if arguments.images and not (arguments.out or arguments.draw):
         raise InputError("say what is wanted: --out OUT.csv (.json, .npz), --draw DIR, or both")
+    if arguments.list and Path(arguments.list).suffix.lower() in IMAGE_SUFFIXES:
+        raise InputError(
+            f"{arguments.list}: is an image, no list; name it without --list: predict {arguments.list} ..."
+        )
     if arguments.list and not (arguments.root and arguments.out):
         raise InputError("--list wants --root DIR and --out OUT")
     of_images, of_lists = ("draw", "min_face", "finder", "finder_model"), ("list", "root", "source")

@@ -10,11 +10,12 @@ __getattr__, __dir__, __all__ = exports(
     leaks="LOOK_ALIKE check_files",
     lists=(
         "Clip Face FaceLists face_problems find_list from_root group_clips list_root load_lists read_list "
-        "read_points spread write_list write_points"
+        "spread write_list"
     ),
     origins="Origin read_origins read_prepared read_json",
     pairs="FramePairs frame_pairs",
     photometric="photometric_augmentation to_float",
+    points="read_points write_points",
     shape_augmentation="aligned_mixup transfer_shapes",
     views="FaceStore clip_box cut_crop plain_affine plain_views random_affine",
 )

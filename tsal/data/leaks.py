@@ -24,6 +24,7 @@ from tsal.data.lists import (
     same_file,
 )
 from tsal.data.origins import Origin
+from tsal.schemes import AlsoRead
 from tsal.utils import DataError
 
 LOOK_ALIKE = 6  # bits
@@ -32,6 +33,7 @@ LOOK_ALIKE = 6  # bits
 def check_files(
     lists: FaceLists,
     points: int,
+    also_read: AlsoRead = (),
     *,
     origins: Mapping[str, Origin] = MappingProxyType({}),
     transductive: bool = False,
@@ -46,7 +48,7 @@ def check_files(
     Raises:
         DataError: all problems at once.
     """
-    facts, problems = find_problems(lists, points, workers=workers, progress=progress)
+    facts, problems = find_problems(lists, points, also_read, workers=workers, progress=progress)
     leaks, warnings = find_leaks(lists, facts, origins, transductive)
     if problems + leaks:
         raise DataError(problems + leaks)

@@ -1,9 +1,9 @@
-"""Annotation lists and .pts files, read and checked.
+"""Annotation lists, read and checked with the files that they name.
 
 A list has one face a row: ``path_of_img path_of_annotation x1 y1 x2 y2 [face_size]``, paths relative to a root, the
-annotation ``None`` for a face without labels. Boxes are in 0-based pixels; a .pts file (iBUG) is 1-based and becomes
-0-based here. Rows whose image name is a number and that follow one another in one folder, in rising order, are the
-frames of one clip; every other row is a photograph: a clip of one frame.
+annotation ``None`` for a face without labels. Boxes are in 0-based pixels. Rows whose image name is a number and that
+follow one another in one folder, in rising order, are the frames of one clip; every other row is a photograph: a clip
+of one frame.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from tsal.data.images import look_at_image
+from tsal.data.points import read_points
+from tsal.schemes import AlsoRead
 from tsal.utils import PREPARED, DataError, leads_out, read_bytes, tqdm, write_text
 
 NO_LABELS = "None"
@@ -61,8 +63,9 @@ def find_list(root: Path, name: str) -> Path:
 
     ``<dataset>:<list>`` is a list of ``data/prepared/<dataset>``: several datasets serve one run.
     """
-    if (other := list_root(root, name)) != Path(root):
-        root, name = other, name.partition(":")[2]
+    dataset, colon, rest = name.partition(":")
+    if colon and "/" not in dataset:
+        root, name = list_root(root, name), rest
         if not root.is_dir():
             raise DataError(f"{root.name}:{name}: no dataset {root}; prepare it: python -m tsal data --help")
     for path in (Path(root) / name, Path(root) / "lists" / name):  # joined to a root, an absolute path stays as it is
@@ -88,7 +91,9 @@ def parse_list(path: Path, label: str, root: Path | None = None) -> tuple[list[F
     """The rows that are right, and one line for every one that is wrong; see :func:`read_list`."""
     try:
         lines = read_bytes(path).decode("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        return [], [f"{label}: cannot read the list: it is no text"]
+    except OSError as error:
         return [], [f"{label}: cannot read the list: {error}"]
     faces, problems = [], []
     for number, line in enumerate(lines, 1):
@@ -136,42 +141,6 @@ def write_list(path: Path, rows: Iterable[tuple[str, str | None, Sequence[float]
     write_text(path, "\n".join(lines) + "\n")
 
 
-def read_points(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """A .pts file -> points (K, 2) float32, 0-based px, and visibility (K,) bool.
-
-    A third column, where there is one, is the visibility (0 or 1). Else every point counts as visible, but one with
-    neither coordinate over 0: datasets write a missing point as ``0 0`` or ``-1 -1``, or with both signs turned.
-    """
-    try:
-        text = read_bytes(path).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot read the annotation: {getattr(error, 'strerror', None) or error}") from error
-    opening, closing = text.find("{"), text.rfind("}")
-    if opening < 0 or closing < opening:
-        raise DataError(f"{path}: not a .pts file: no {{ ... }} around the points")
-    rows = [line.split() for line in text[opening + 1 : closing].splitlines() if line.strip()]
-    if len(rows) != count:
-        raise DataError(f"{path}: {len(rows)} points, want {count}")
-    points, visible = np.zeros((count, 2), np.float32), np.ones(count, bool)
-    for index, columns in enumerate(rows):
-        try:
-            values = [float(v) for v in columns]
-        except ValueError:
-            raise DataError(f"{path}: point {index + 1} is not a number: {' '.join(columns)}") from None
-        if len(values) not in (2, 3) or not all(abs(value) < 1e9 for value in values):  # false for nan and inf too
-            raise DataError(f"{path}: point {index + 1} wants 'x y' (or 'x y visible'), got: {' '.join(columns)[:80]}")
-        points[index] = values[:2]
-        visible[index] = values[2] != 0 if len(values) == 3 else max(values) > 0
-    return points - 1, visible
-
-
-def write_points(path: Path, points: np.ndarray, visible: np.ndarray | None = None) -> None:
-    """Write 0-based px points (K, 2) as a 1-based .pts file; with ``visible`` (K,), that as a third column."""
-    ends = [""] * len(points) if visible is None else [f" {int(seen)}" for seen in visible]
-    body = "\n".join(f"{x:.3f} {y:.3f}{end}" for (x, y), end in zip(np.asarray(points, float) + 1, ends))
-    write_text(path, f"version: 1\nn_points: {len(points)}\n{{\n{body}\n}}\n")
-
-
 def group_clips(faces: Sequence[Face]) -> list[Clip]:
     """Rows -> clips and photographs, in the order of the list."""
     groups: list[list[Face]] = []
@@ -215,12 +184,21 @@ class FaceLists:
 
 
 def load_lists(
-    root: Path, labelled, unlabelled, evaluate, truth=(), *, points: int | None = None, transductive: bool = False
+    root: Path,
+    labelled,
+    unlabelled,
+    evaluate,
+    truth=(),
+    *,
+    points: int | None = None,
+    also_read: AlsoRead = (),
+    transductive: bool = False,
 ) -> FaceLists:
     """Read every list of a run; all problems of all lists are raised together.
 
-    With ``points`` (of an annotation), where a list is wrong, the files that its other rows name are checked too:
-    nothing is left to be found in a second try. ``transductive``: unlabelled rows may also be in an evaluation list.
+    With ``points`` (of an annotation; or ``also_read``), where a list is wrong, the files that its other rows name are
+    checked too: nothing is left to be found in a second try. ``transductive``: unlabelled rows may also be in an
+    evaluation list.
     """
     problems: list[str] = []
 
@@ -271,7 +249,7 @@ def load_lists(
     rest = rest + [face for face in train if not face.annotation]
     lists = FaceLists(Path(root), labelled_rows, rest, sets["evaluate"], truths)
     if problems and points is not None:
-        problems += find_problems(lists, points)[1]
+        problems += find_problems(lists, points, also_read)[1]
     if problems:
         raise DataError(problems)
     return lists
@@ -309,7 +287,7 @@ def same_file(root: Path, one: Face, other: Face) -> bool:
 
 
 def find_problems(
-    lists: FaceLists, points: int, *, workers: int = 2, progress: bool = True
+    lists: FaceLists, points: int, also_read: AlsoRead = (), *, workers: int = 2, progress: bool = True
 ) -> tuple[dict[str, dict | str], list[str]]:
     """Open every image and annotation: what :func:`look_at_image` says of it, and one line for every problem."""
     groups = {"labelled": lists.labelled, "unlabelled": lists.unlabelled, **lists.evaluate}
@@ -321,13 +299,12 @@ def find_problems(
     problems = []
     for faces in groups.values():
         for face in faces:
-            problems.extend(
-                f"{face.where}: {line}" for line in face_problems(face, facts[face.image], lists.root, points)
-            )
+            wrong = face_problems(face, facts[face.image], lists.root, points, also_read)
+            problems.extend(f"{face.where}: {line}" for line in wrong)
     return facts, problems
 
 
-def face_problems(face: Face, fact: dict | str, root: Path, points: int) -> list[str]:
+def face_problems(face: Face, fact: dict | str, root: Path, points: int, also_read: AlsoRead = ()) -> list[str]:
     """What is wrong with a row, one line each; ``fact``: what :func:`look_at_image` returned for its image."""
     problems = []
     if isinstance(fact, str):
@@ -339,7 +316,7 @@ def face_problems(face: Face, fact: dict | str, root: Path, points: int) -> list
             problems.append(f"box {x1:g} {y1:g} {x2:g} {y2:g} lies wholly outside the image {face.image} ({size})")
     if face.annotation:
         try:
-            read_points(root / face.annotation, points)
+            read_points(root / face.annotation, points, also_read)
         except DataError as error:
             problems.append(str(error))
     return problems

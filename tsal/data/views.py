@@ -19,7 +19,8 @@ from tsal import geometry
 from tsal.config import AugmentConfig
 from tsal.data.crops import CropFolder, crop_key
 from tsal.data.images import decode_image, read_image
-from tsal.data.lists import Face, read_points
+from tsal.data.lists import Face
+from tsal.data.points import read_points
 from tsal.geometry import apply_affine, compose_affine, crop_affine, invert_affine
 from tsal.schemes import Scheme
 from tsal.utils import read_bytes
@@ -88,7 +89,8 @@ class FaceStore:
         if face.annotation is None:
             return np.full((self.scheme.points, 2), np.nan, np.float32), np.zeros(self.scheme.points, bool)
         if face.annotation not in self._points:
-            self._points[face.annotation] = read_points(self.root / face.annotation, self.scheme.points)
+            scheme = self.scheme
+            self._points[face.annotation] = read_points(self.root / face.annotation, scheme.points, scheme.also_read)
         return self._points[face.annotation]
 
     def view(self, face: Face, affine: np.ndarray) -> np.ndarray:

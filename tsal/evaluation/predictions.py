@@ -146,6 +146,13 @@ def predictions_table(
     return table
 
 
+def table_of_part(table: dict[str, np.ndarray], landmarks: Sequence[int]) -> dict[str, np.ndarray]:
+    """The table with these of the K landmarks alone, as a run's own but for its normaliser, which stays."""
+    by_landmark = {"truth": 1, "visible": 1, "points": 3, "scores": 3, "flow_difference": 3}  # and the axis of the K
+    axes = {name: axis for name, axis in by_landmark.items() if name in table}
+    return table | {name: np.take(table[name], landmarks, axis) for name, axis in axes.items()}
+
+
 def table_errors(table: dict[str, np.ndarray]) -> np.ndarray:
     """Per-face NME (M, S, N) as a share of d; NaN where a face is not scored."""
     return face_nme(table["points"], table["truth"], table["visible"], table["norm_px"])

@@ -90,16 +90,18 @@ def find_boxes(image: np.ndarray, min_face: float = MIN_FACE) -> np.ndarray:
     return (find_faces(small, min_face) + 0.5) / zoom - 0.5
 
 
-def largest_face(path: Path, min_face: float = MIN_FACE) -> tuple[float, ...] | None:
-    """The box of the largest face that is seen in an image file, px; None where there is none, or no readable image."""
+def faces_in(path: Path, min_face: float = MIN_FACE) -> list[tuple[float, ...]]:
+    """The boxes of all faces that are seen in an image file, largest first, px; none where it is no readable image."""
     try:
-        image = read_image(path)
+        boxes = find_boxes(read_image(path), min_face)
     except DataError:
-        return None
-    boxes = find_boxes(image, min_face)
-    if not len(boxes):
-        return None
-    return tuple(boxes[np.prod(boxes[:, 2:] - boxes[:, :2], axis=1).argmax()])
+        return []
+    return [tuple(box) for box in boxes[np.argsort(-np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), kind="stable")]]
+
+
+def largest_face(path: Path, min_face: float = MIN_FACE) -> tuple[float, ...] | None:
+    """The first of :func:`faces_in`; None where there is none."""
+    return next(iter(faces_in(path, min_face)), None)
 
 
 def _hits(cascade, grey: np.ndarray, smallest: int, to_face: Sequence[float]) -> list[tuple[np.ndarray, int]]:

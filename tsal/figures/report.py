@@ -17,18 +17,21 @@ METHOD_TITLES = {
 }
 
 
-def run_report(run: Run, source: str = "heatmap") -> str:
-    """Supervised only beside TSAL's teacher and student on every evaluation list, and where the figures are."""
+def run_report(run: Run, source: str = "heatmap", scheme: str = "") -> str:
+    """Supervised only beside TSAL's teacher and student on every evaluation list, and where the figures are.
+
+    ``scheme``: measured on its landmarks alone, see :func:`table`.
+    """
     figures = sorted((run.folder / "figures").glob("*.png"))
     drawn = "\n".join(["figures:", *(f"  {path}" for path in figures)]) if figures else "figures: none drawn yet"
-    return "\n\n".join([*comparison_tables(run, source), drawn])
+    return "\n\n".join([*comparison_tables(run, source, scheme), drawn])
 
 
-def comparison_tables(run: Run, source: str = "heatmap") -> list[str]:
+def comparison_tables(run: Run, source: str = "heatmap", scheme: str = "") -> list[str]:
     """One aligned table an evaluation list, of one detection source. AUC and FR are shares; steps and seconds: init +
     what followed. Error jitter is shown where frames are consecutive, jitter where they have no labels.
     """
-    numbers = table(run)
+    numbers = table(run, scheme)
     numbers = numbers[numbers.source == source]
     tables, method = [], METHOD_TITLES.get(run.config.method, run.config.method)
     names = MODELS | METHOD_TITLES | {model: f"{method} {model}" for model in ("teacher", "student")}
@@ -38,6 +41,7 @@ def comparison_tables(run: Run, source: str = "heatmap") -> list[str]:
             tables.append(_steadiness_table(name, rows, names, source))
             continue
         note = f"{name}: {first.faces} faces, normaliser {run.config.data.normaliser}, source {source}"
+        note += f", landmarks of scheme {scheme}" if scheme else ""
         note += f"; {first.degenerate} more not scored (degenerate normaliser)" if first.degenerate else ""
         note += (
             "; TRANSDUCTIVE: images of this list may have been trained on without their labels"

@@ -11,10 +11,11 @@ import pandas as pd
 
 from tsal.audit import Audit, calibrations, changes, is_measured, one_a_clip, source_table, step_table
 from tsal.data import group_clips
-from tsal.evaluation import STEADINESS, table_errors, table_jitters
+from tsal.evaluation import STEADINESS, metrics_rows, table_errors, table_jitters, table_of_part
 from tsal.figures.style import NORMALISERS, open_audit, run_file, unit
 from tsal.run import Run
-from tsal.utils import markdown_table, read_arrays, write_text
+from tsal.schemes import get_scheme
+from tsal.utils import ConfigError, markdown_table, read_arrays, write_text
 
 TAU = 0.08  # of AUC and FR, a share of the normaliser
 NAMED = 8  # faces that got worse, by name
@@ -31,8 +32,11 @@ Tables = Mapping[str, pd.DataFrame | str]  # title -> cells that are text, or a 
 AFTER_INIT = {"init": [], "supervised": ["supervised"], "teacher": ["semi"], "student": ["semi"]}  # trainings, by model
 
 
-def table(run: Run) -> pd.DataFrame:
+def table(run: Run, scheme: str = "") -> pd.DataFrame:
     """The run's numbers, a row for each list, model and source; NME in %, FR a share.
+
+    With ``scheme`` they are of the landmarks that this one has of the run's own: 51 or 49 of 68. What errors are
+    divided by stays.
 
     Every method goes on from the init: ``steps`` and ``seconds`` are of all that made the model, ``init_*``,
     ``semi_*`` and ``tracker_seconds`` their parts (NaN for a part whose time the run did not keep). Numbers of
@@ -48,7 +52,7 @@ def table(run: Run) -> pd.DataFrame:
         return sum(times.get(name, {}).get(what, np.nan) for name in names)
 
     rows = []
-    for row in report["rows"]:
+    for row in _rows_of_part(run, scheme) if scheme else report["rows"]:
         semi = row["model"] in ("teacher", "student")
         inits = [name for name in times if name.startswith("init-")] if semi else []
         after = AFTER_INIT.get(row["model"], ["rival"])
@@ -65,6 +69,16 @@ def table(run: Run) -> pd.DataFrame:
         steady = {name: row.get(name, np.nan) for name in (*STEADINESS, "inner_frames", "jitter_d")}
         rows.append({name: row[name] for name in kept} | whole | parts | steady)
     return pd.DataFrame(rows)
+
+
+def _rows_of_part(run: Run, name: str) -> list[dict]:
+    scheme = get_scheme(name)
+    landmarks = {**dict(scheme.also_read), scheme.points: range(scheme.points)}.get(run.scheme.points)
+    if landmarks is None:
+        raise ConfigError(
+            f"--scheme {name}: its file does not say which of the run's {run.scheme.points} landmarks it has"
+        )
+    return metrics_rows(table_of_part(read_arrays(run_file(run, "predictions.npz")), landmarks))
 
 
 def clip_table(run: Run) -> pd.DataFrame:

@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from tsal.data import Origin, look_at_image, write_points
-from tsal.faces import largest_face
+from tsal.faces import faces_in
 from tsal.prepare.builder import DatasetBuilder, landmark_box
 from tsal.prepare.photograph_labels import Photograph, read_coco, read_csv, read_folder, read_wflw
 from tsal.prepare.shot_groups import group_images
-from tsal.utils import DataError, is_utf8, tqdm
+from tsal.utils import DataError, counted, is_utf8, tqdm
 
 BOXES = (
     "the source's own where it has one, else tight around the labelled landmarks; without either, "
-    "the largest face that the finder sees"
+    "the largest face that the finder sees, or with --all-faces every one"
 )
 HIDDEN = "landmarks of labelled faces that are missing or hidden, such as -1 -1 and 0 0"
 READERS = {".csv": read_csv, ".json": read_coco, ".txt": read_wflw}
@@ -35,12 +35,13 @@ def prepare_photographs(
     one_based: bool = False,
     val: float = 0.1,
     seed: int = 0,
+    all_faces: bool = False,
     workers: int = 2,
     progress: bool = True,
 ) -> dict:
     """Lists ``train.txt``, ``val.txt`` (labelled) and ``unlabelled.txt`` (faces without labels).
 
-    An image without labels and without a box is searched for a face: the largest one is taken.
+    An image without labels and without a box is searched for faces: the largest one is taken, or ``all_faces``.
 
     Args:
         source: a folder; or a .csv with the columns ``image``, ``x0, y0, x1, y1 ...`` (and ``v0 ...``: 0 for a hidden
@@ -59,7 +60,7 @@ def prepare_photographs(
         raise DataError(f"--val {val:g}: want a share of the images, from 0 to under 1")
     if not source.exists() or not root.is_dir():
         raise DataError(f"{source if not source.exists() else root}: no such file or folder")
-    options = {"labels": str(source), "one_based": one_based, "val": val, "seed": seed}
+    options = {"labels": str(source), "one_based": one_based, "val": val, "seed": seed, "all_faces": all_faces}
     made = DatasetBuilder(folder, "photographs", root, points, BOXES, options)
     read = read_folder if source.is_dir() else READERS.get(source.suffix.lower())
     if read is None:
@@ -85,7 +86,7 @@ def prepare_photographs(
             zip(
                 bare,
                 tqdm(
-                    pool.map(largest_face, bare),
+                    pool.map(faces_in, bare),
                     total=len(bare),
                     desc="finding faces",
                     disable=not progress or not bare,
@@ -99,11 +100,11 @@ def prepare_photographs(
         if image in looks:
             made.facts[name] = looks[image]
         if not _is_labelled(face):
-            box = seen[root / image] if box is None else box
-            if box is None:
+            boxes = seen[root / image] if box is None else [box]
+            if not boxes:
                 nothing = f"{image}: no landmarks, no box, and no face is found"
                 made.reject(where, nothing if image in looks else str(states[image]))
-            else:
+            for box in boxes if all_faces else boxes[:1]:
                 made.add("unlabelled.txt", name, None, box, where, size)
             continue
         annotation = f"annotations/{number:06d}.pts"
@@ -117,10 +118,15 @@ def prepare_photographs(
     if bare:
         made.count(
             "images without labels whose face is found in the pixels",
-            sum(box is not None for box in seen.values()),
+            sum(map(bool, seen.values())),
             len(seen),
             "rejected.csv names the others",
         )
+    if several := {path: boxes for path, boxes in seen.items() if len(boxes) > 1}:
+        more = counted(sum(map(len, several.values())) - len(several), "face")
+        taken = "are taken too" if all_faces else "are left out (--all-faces takes them)"
+        beside = f"{more} beside the largest of {counted(len(several), 'image')}, such as {next(iter(several)).name}"
+        made.notes.append(f"without labels: {beside}, {taken}")
     return made.write(workers=workers, progress=progress)
 
 

@@ -11,7 +11,9 @@ from tsal.data import Origin, check_files, from_root, group_clips, read_origins,
 from tsal.pseudo import check_sources
 from tsal.run import Run, data_folders, list_hashes
 from tsal.stages.alone import alone
+from tsal.stages.settings_check import check_settings
 from tsal.synthetic import render_dataset
+from tsal.trainings import parts_that_track
 from tsal.utils import ConfigError, DataError, write_text
 
 
@@ -27,7 +29,7 @@ def prepare_data(run: Run, *, progress: bool = True) -> dict:
     for folder in data_folders(run):
         if found := read_prepared(folder):
             prepared[folder.name] = found
-            if found["points"] not in (0, run.scheme.points):
+            if found["points"] not in (0, run.scheme.points, *dict(run.scheme.also_read)):
                 raise ConfigError(
                     f"data.scheme={config.data.scheme}: has {run.scheme.points} landmarks, and {folder} has "
                     f"{found['points']}; set data.scheme={found['points']}"
@@ -37,16 +39,22 @@ def prepare_data(run: Run, *, progress: bool = True) -> dict:
     facts, warnings = check_files(
         lists,
         run.scheme.points,
+        run.scheme.also_read,
         origins=origins,
         transductive=config.data.transductive,
         workers=config.data.workers,
         progress=progress,
     )
+    check_settings(run)
     if not run.clips:
-        raise DataError(
-            "data.unlabelled: no clip of two frames or more (frames are files 0.jpg, 1.jpg ... of one folder); "
-            "the tracker needs some"
-        )
+        none = "data.unlabelled: no clip of two frames or more"
+        if tracks := parts_that_track(config):
+            raise DataError(
+                f"{none} (frames are files 0.jpg, 1.jpg ... of one folder); wanted by {' and '.join(tracks)}: name a "
+                "list with clips, or set data.consecutive=false, or a method that does not track, such as "
+                "mean-teacher-corrected"
+            )
+        warnings.append(f"{none}: the tracker is not trained, and nothing is tracked")
     hashes = list_hashes(run)
     every = [lists.labelled, lists.unlabelled, *lists.evaluate.values()]
     grouped = {

@@ -87,7 +87,10 @@ def video_loss(
 
 def make_tracker(config: Config) -> FlowNet:
     settings = config.tracker
-    return FlowNet(settings.channels, settings.search, settings.finest, settings.width, settings.iterations)
+    try:
+        return FlowNet(settings.channels, settings.search, settings.finest, settings.width, settings.iterations)
+    except ValueError as error:
+        raise ConfigError(f"tracker.{error}") from error
 
 
 def initial_tracker(config: Config) -> FlowNet:
@@ -141,7 +144,7 @@ def _finish(folder: Path, **content) -> None:
 
 def train_tracker(run: Run, rendered: Callable[[int], PointPairs] | None = None, origin: dict | None = None) -> FlowNet:
     """The tracker of a run: pairs with exact flow (``tracker.synthetic_steps``), then pairs of real frames; no labels
-    at all.
+    at all. Without clips it stays the initial one.
 
     Args:
         rendered: makes the rendered pairs of a step, of which ``tracker.rendered_share`` are trained on.
@@ -153,6 +156,8 @@ def train_tracker(run: Run, rendered: Callable[[int], PointPairs] | None = None,
         fingerprint["tracker init"] = load_checkpoint(path, what="tracker (tracker.init)")["fingerprint"]
     if not is_done(folder / "model.pt", fingerprint):
         seed_everything(config.seed)
+        if not run.clips:  # photographs alone: no motion to learn, and nothing that is learned from it
+            settings = dataclasses.replace(settings, synthetic_steps=0, video_steps=0)
         tracker, seconds = initial_tracker(config).to(run.device), 0.0
         if settings.synthetic_steps:
             seconds += _fit_synthetic(run, tracker, folder / "synthetic", rendered, fingerprint)

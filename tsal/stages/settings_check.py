@@ -1,0 +1,57 @@
+"""What the ranges of single settings do not tell: whether all that they describe can be built, before any training."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from tsal.evaluation import normaliser
+from tsal.model import Detector
+from tsal.pseudo import PseudoLabeller, detection_sources
+from tsal.run import Run
+from tsal.tracker import initial_tracker
+from tsal.trainings import find_rival
+from tsal.utils import ConfigError, first_line
+
+
+def check_settings(run: Run) -> None:
+    """Build the detector, the tracker and the labeller that the settings describe, and use them once.
+
+    Raises:
+        ConfigError: what does not work, by the settings' names.
+        InputError: the normaliser is none of the lists' or of the scheme's.
+    """
+    config = run.config
+    find_rival(config)
+    PseudoLabeller(config)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        initial_tracker(config)
+        _check_detector(run)
+    lists = run.lists
+    evaluated = [face for faces in lists.evaluate.values() for face in faces]
+    measured = [evaluated] if any(face.annotation for face in evaluated) else []
+    for faces in [*measured, lists.unlabelled] if lists.truth else measured:
+        size = np.array([np.nan if any(face.face_size is None for face in faces) else 1.0])
+        any_face = np.zeros((1, run.scheme.points, 2)), np.ones((1, run.scheme.points), bool), np.zeros((1, 4))
+        normaliser(config.data.normaliser, *any_face, size, run.scheme)
+
+
+def _check_detector(run: Run) -> None:
+    model, batch = run.config.model, min(run.config.supervised.batch, run.config.semi.batch)
+    if model.centre_candidates > (cells := (model.input // Detector.stride) ** 2):
+        raise ConfigError(
+            f"model.centre_candidates={model.centre_candidates}: wants at most {cells}, the cells of a map of "
+            f"model.input={model.input}"
+        )
+    detector, image = Detector(run.scheme.points, model), torch.zeros(1, 3, model.input, model.input)
+    if batch == 1:
+        try:
+            detector.train()(image)
+        except ValueError:  # one cell at the deepest stride is one number, of which there is no variance
+            raise ConfigError(
+                f"model.input={model.input}: wants supervised.batch and semi.batch of 2 or more, or a larger input"
+            ) from None
+    try:
+        detection_sources(detector.eval(), detector(image))
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(f"model.*: a detector of these settings does not work: {first_line(error)}") from error

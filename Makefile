@@ -199,7 +199,7 @@ demo: .venv/.done
 test: .venv/.done
 	$(PY) -m ruff check --quiet .
 	$(PY) -m ruff format --check --quiet .
-	$(PY) -m pytest -q
+	$(PY) -m pytest -q --numprocesses auto --maxprocesses 8 --dist loadfile
 
 # docs/faults.md has what they found
 KILLS ?= 25

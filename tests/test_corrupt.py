@@ -229,6 +229,7 @@ def test_a_broken_prepared_dataset_is_reported_in_a_line(tmp_path, prepared, cap
                 "val.txt",
                 "--set",
                 "data.scheme=5",
+                "data.normaliser=box",
             ]
         )
         error = capfd.readouterr().err

@@ -54,7 +54,9 @@ def draw_window(run: Run, audit: Audit) -> NamedFigure:
     errors = {name: np.where(spoken, audit.errors("teacher", name), np.nan) for name in SHOWN}
     for name, words in SHOWN.items():
         binned(agreement, distance, errors[name], SOURCES[name], SOURCE_DASHES[name], words, band=False)
-    agreement.set(xscale="log", title="error by agreement", xlabel="own and neighbours' point apart\n(px of the input)")
+    agreement.set(title="error by agreement", xlabel="own and neighbours' point apart\n(px of the input)")
+    if (distance > 0).any():
+        agreement.set_xscale("log")
     agreement.xaxis.set_major_formatter("{x:g}")
     agreement.xaxis.set_minor_formatter(NullFormatter())
     agreement.set_ylabel(f"median error\n({unit(run)})")

@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     weights = find_weights(arguments.weights)
     landmarker = Landmarker(weights)
     images, truth = rendered_heads(arguments.heads, SIDE, SEED)
-    points = np.stack([landmarker(image, box)[0].points for image, box in zip(images, truth.box)])
+    points = np.stack([faces[0].points for faces in landmarker(images, list(truth.box))])
     hard = hard_faces(truth, images)
     rows = []
     for name, seen in (("visible landmarks", truth.visible), ("hidden landmarks", ~truth.visible)):

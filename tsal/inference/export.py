@@ -14,8 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from tsal.config import Config
 from tsal.model import Detector
 from tsal.model_files import default_model, load_model
+from tsal.schemes import Scheme
 from tsal.utils import ConfigError, InputError, load_checkpoint, replacing
 
 OPSET = 18
@@ -61,8 +63,7 @@ def export_model(weights: Path | Sequence[Path], out: Path, model: str | None = 
     if not out.parent.is_dir():
         raise ConfigError(f"{out}: there is no folder {out.parent}")
     files = [Path(weights)] if isinstance(weights, (str, Path)) else [Path(path) for path in weights]
-    detector, config, scheme = load_model(files[0], model)
-    detector.load_state_dict(_mean_weights(files, model))
+    detector, config, scheme = _mean_model(files, model)
     facts = {
         "input": config.model.input,
         "box_scale": config.augment.box_scale,
@@ -84,19 +85,20 @@ def export_model(weights: Path | Sequence[Path], out: Path, model: str | None = 
     return facts
 
 
-def _mean_weights(files: Sequence[Path], model: str | None) -> dict[str, Tensor]:
-    """Weights and running statistics of a detector, averaged over files."""
-    states, kinds = [], []
-    for path in files:
-        detector, config, scheme = load_model(path, model)
-        states.append(detector.state_dict())
-        kinds.append((config.model, config.augment.box_scale, scheme.to_dict()))
-        if kinds[-1] != kinds[0]:
+def _mean_model(files: Sequence[Path], model: str | None) -> tuple[Detector, Config, Scheme]:
+    """As :func:`tsal.model_files.load_model`, with weights and running statistics averaged over files."""
+    loaded = [load_model(path, model) for path in files]
+    kinds = [(config.model, config.augment.box_scale, scheme.to_dict()) for _, config, scheme in loaded]
+    for path, kind in zip(files, kinds):
+        if kind != kinds[0]:
             raise InputError(f"{path}: has another network, crop or landmarks than {files[0]}: they have no mean")
-    return {
+    states = [detector.state_dict() for detector, *_ in loaded]
+    means = {
         name: torch.stack([state[name] for state in states]).mean(0) if value.is_floating_point() else value
         for name, value in states[0].items()
     }
+    loaded[0][0].load_state_dict(means)
+    return loaded[0]
 
 
 def _write_weights(contents: Sequence[dict], model: str | None, detector: Detector, path: Path) -> None:

@@ -99,6 +99,15 @@ def test_a_face_without_a_detector_box_is_left_out_of_the_det_lists_alone(releas
     assert "300W.challenging.DET renamed/ibug/image_092_01.jpg,the release's .mat has no DET box" in rejected(folder)
 
 
+def test_an_entry_of_the_box_file_that_is_none_is_reported_and_left_out(release):
+    box = tight(landmarks(68, 500))[None]
+    entry = {"imgName": "image_092_01.jpg", "bb_detector": box, "bb_ground_truth": box}
+    write_boxes(release / "Bounding Boxes" / "bounding_boxes_ibug.mat", [entry, [1.0, 2.0]])
+    folder, _ = prepare(release)
+    assert len(read_list(folder / "lists" / "300W.challenging.DET")) == 1
+    assert 'bounding_boxes_ibug.mat entry 2,"wants imgName' in rejected(folder)
+
+
 def test_without_box_files_the_boxes_come_from_the_landmarks_and_det_lists_are_not_made(release):
     for path in (release / "Bounding Boxes").iterdir():
         path.unlink()

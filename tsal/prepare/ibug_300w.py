@@ -96,7 +96,7 @@ def _boxes(made: DatasetBuilder, subset: str) -> dict[str, dict[str, np.ndarray]
         return None
     entries = read_mat(path, "bounding_boxes")["bounding_boxes"]
     found = {}
-    for number, entry in enumerate(np.atleast_1d(entries), 1):
+    for number, entry in enumerate(entries if isinstance(entries, list) else np.atleast_1d(entries), 1):
         try:
             kinds = {"DET": entry["bb_detector"], "GTB": entry["bb_ground_truth"]}
             # MATLAB counts pixels from 1

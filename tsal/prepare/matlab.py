@@ -21,13 +21,7 @@ def read_mat(path: Path, *names: str) -> dict:
     """
     if not Path(path).is_file():
         raise DataError(f"{path}: no such file")
-    # a broken file can end the process that reads it
-    command = [sys.executable, "-P", str(READER), str(Path(path).resolve()), *names]
-    try:
-        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=SECONDS)
-        found, wrong = pickle.loads(done.stdout) if not done.returncode else (None, f"reader ended: {done.returncode}")
-    except subprocess.TimeoutExpired:
-        found, wrong = None, f"not read in {SECONDS} s"
+    found, wrong = read_apart(path, names)
     if wrong == "NotImplementedError":
         raise DataError(f"{path}: is of MATLAB 7.3 (HDF5); save it again with '-v7'")
     if wrong:
@@ -36,3 +30,13 @@ def read_mat(path: Path, *names: str) -> dict:
         have = ", ".join(name for name in found if not name.startswith("__")) or "nothing"
         raise DataError(f"{path}: holds no {', '.join(missing)} (it holds {have})")
     return found
+
+
+def read_apart(path: Path, names: tuple[str, ...]) -> tuple[dict | None, str]:
+    """Read in a process of its own, which a broken file can end -> variables, or what is wrong."""
+    command = [sys.executable, "-P", str(READER), str(Path(path).resolve()), *names]
+    try:
+        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        return None, f"not read in {SECONDS} s"
+    return pickle.loads(done.stdout) if not done.returncode else (None, f"reader ended: {done.returncode}")

@@ -24,10 +24,15 @@ def limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, hard))
 
 
-if __name__ == "__main__":
+def answer(path: str, names: list[str]) -> bytes:
+    """What the process writes."""
     limit_memory()
     try:
-        answer = loadmat(sys.argv[1], simplify_cells=True, variable_names=sys.argv[2:] or None), ""
+        found = loadmat(path, simplify_cells=True, variable_names=names or None), ""
     except Exception as error:  # of a broken file, SciPy raises whatever it stumbles on
-        answer = None, type(error).__name__
-    pickle.dump(answer, sys.stdout.buffer)
+        found = None, type(error).__name__
+    return pickle.dumps(found)
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(answer(sys.argv[1], sys.argv[2:]))

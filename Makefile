@@ -70,7 +70,7 @@ help:
 	@echo "make one-step    notebook 00 on a trained run: one step of the method by hand"
 	@echo "make gallery     a run's executed notebooks as HTML in outputs/gallery; PUBLISH=<folder>: six of its figures there"
 	@echo "make test        every test"
-	@echo "make faults      25 runs killed at seeded moments (KILLS=), each started again and compared with one left alone: half an hour"
+	@echo "make faults      25 runs (KILLS=), and 25 of two processes, each killed at a seeded moment, started again and compared with one left alone: an hour"
 	@echo "make fuzz        10000 broken files for every reader (FUZZ=): hours on two cores"
 	@echo "make soak        two hours (SOAK= seconds) of small steps: does memory, do files or handles grow?"
 	@echo "make audit       known faults of the locked packages, by pip-audit where it is installed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,14 +30,19 @@ SETTINGS = (
 
 def run(folder: Path, moment: str = "never", *options: str, check: bool = True) -> list[str]:
     """Data, trainings and evaluation of a run in ``folder/run``, up to a moment (see helpers/killed.py) -> events."""
-    command = ["evaluate", "--profile", "smoke", "--run", str(folder / "run"), "--set", *SETTINGS, *options]
-    killed = [sys.executable, str(KILLED), str(folder / "prepared"), str(folder / "events"), moment, *command]
-    folder.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run(killed, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
+    done = start([], folder, moment, "evaluate", *options)
     if check:
         assert done.returncode == (0 if moment == "never" else -signal.SIGKILL), done.stderr[-3000:]
     return (folder / "events").read_text().splitlines()
+
+
+def start(launcher: list[str], folder: Path, moment: str, stage: str, *options: str) -> subprocess.CompletedProcess:
+    command = [stage, "--profile", "smoke", "--run", str(folder / "run"), "--set", *SETTINGS, *options]
+    killed = [str(KILLED), str(folder / "prepared"), str(folder / "events"), moment, *command]
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(REPOSITORY)}
+    whole = [sys.executable, *launcher, *killed]
+    return subprocess.run(whole, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
 
 
 def differences(first: Path, second: Path) -> list[str]:
@@ -103,3 +109,42 @@ def test_a_run_killed_at_a_seeded_moment_ends_as_one_that_was_left_alone(
     run(tmp_path, str(moment))
     run(tmp_path)
     assert differences(undisturbed / "run", tmp_path / "run") == []
+
+
+# --- two processes ---
+
+
+def train_together(folder: Path, moment: str = "never", restarts: int = 0) -> int:
+    """The trainings of a run that has its tracker, by two processes of torchrun -> exit status."""
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", str(restarts), "--"]
+    done = start(torchrun, folder, moment, "train")
+    print(done.stderr[-3000:])
+    return done.returncode
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory) -> tuple[Path, Path]:
+    """A run up to its tracker, and one that two processes then trained undisturbed."""
+    tracked, trained = (tmp_path_factory.mktemp(name) for name in ("tracked", "trained"))
+    assert start([], tracked, "never", "tracker").returncode == 0
+    shutil.copytree(tracked, trained, dirs_exist_ok=True)
+    assert train_together(trained) == 0
+    return tracked, trained
+
+
+@pytest.mark.skipif(not MOMENTS, reason="the long form: make faults")
+@pytest.mark.parametrize("number", range(MOMENTS))
+def test_one_of_two_processes_is_killed_at_a_seeded_moment(together, tmp_path, number):
+    """torchrun starts both again (even numbers), or ends and is started again."""
+    tracked, trained = together
+    chance = np.random.default_rng([24, number])
+    rank, restarts = int(chance.integers(2)), 1 - number % 2
+    seen = (trained / f"events-{rank}").read_text().splitlines()
+    kind = ("step", "half of", "written", "named")[number % 4 if rank == 0 else 0]  # the second process writes nothing
+    moment = int(chance.choice([place for place, event in enumerate(seen) if event.startswith(kind)]))
+    print(f"process {rank} killed at event {moment} of {len(seen)}: {seen[moment]}")
+    shutil.copytree(tracked, tmp_path, dirs_exist_ok=True)
+    status = train_together(tmp_path, f"{rank}:{moment}", restarts)
+    assert (status == 0) == bool(restarts)
+    assert restarts or train_together(tmp_path) == 0
+    assert differences(trained / "run", tmp_path / "run") == []

@@ -3,7 +3,7 @@
 PREPARED is the folder of rendered faces. What happens is written to the file EVENTS, a line each: clips rendered,
 steps of optimisers, files half written, and names given to whole ones. At the event of number MOMENT (from 0), or at
 the first one that MOMENT is a part of, the process kills itself (SIGKILL: nothing is cleaned up); at none where it is
-"never".
+"never". Of the processes that torchrun starts, each writes EVENTS-RANK, and MOMENT is RANK:NUMBER, before a restart.
 """
 
 from __future__ import annotations
@@ -76,6 +76,10 @@ if __name__ == "__main__":  # a renderer's workers import this file too
     from tsal.utils import paths
 
     paths.PREPARED = Path(prepared)
+    if rank := os.environ.get("RANK"):
+        whose, _, number = moment.partition(":")
+        first = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
+        events, moment = f"{events}-{rank}", number if whose == rank and first else "never"
     watch(Events(Path(events), moment))
     from tsal.cli import main
 

@@ -174,7 +174,7 @@ class Run:
             )
         return read_json(path)
 
-    def fingerprint(self, *parts: str, without: Collection[str] = ()) -> dict:
+    def fingerprint(self, *parts: str, without: Collection[str] = (), rows: str = "fingerprint") -> dict:
         """What a checkpoint must agree on to be taken up: settings under ``parts`` that decide a result, training data,
         code.
 
@@ -183,6 +183,7 @@ class Run:
         Args:
             parts: sections or settings; seed and data always take part.
             without: settings that this result does not depend on.
+            rows: which hash of the manifest stands for the data; "labelled_fingerprint" where labels alone are learned.
         """
         ignored = settings_of("machine", "measuring") | set(without)
         chosen = ("seed", "data", *parts)
@@ -191,7 +192,7 @@ class Run:
             for name, value in sorted(self.config.flat().items())
             if name not in ignored and any(name == part or name.startswith(f"{part}.") for part in chosen)
         }
-        more = {"scheme": self.scheme.to_dict(), "data": self.manifest()["fingerprint"], "code": code_fingerprint()}
+        more = {"scheme": self.scheme.to_dict(), "data": self.manifest().get(rows), "code": code_fingerprint()}
         return kept | more
 
 

@@ -84,9 +84,7 @@ def train_supervised(
     ``<run>/<name>/model.pt``.
     """
     config, folder = run.config, run.folder / name
-    ignored = {*settings_of("unlabelled"), "train.epochs"}
-    fingerprint = run.fingerprint("model", "augment", "train", without=ignored)
-    fingerprint |= {"name": name, "training seed": seed, "steps": steps, "batch": batch, "lr": lr}
+    fingerprint = supervised_fingerprint(run, name, seed=seed, steps=steps, batch=batch, lr=lr)
     if init:
         fingerprint["init"] = load_checkpoint(init)["fingerprint"]
     if not is_done(folder / "model.pt", fingerprint):
@@ -110,15 +108,29 @@ def train_supervised(
     return load_model(folder / "model.pt", device=run.device)[0]
 
 
-def train_inits(run: Run, count: int | None = None) -> list[Path]:
-    """The supervised init(s) that the method asks for (or ``count``), with different seeds -> their files."""
+def supervised_fingerprint(run: Run, name: str, **settings: float) -> dict:
+    """What decides a training on labels from scratch (:meth:`Run.fingerprint`), and its settings: unlabelled faces do
+    not, so other ones leave it as it is.
+    """
+    ignored = {*settings_of("unlabelled"), "train.epochs"}
+    kept = run.fingerprint("model", "augment", "train", without=ignored, rows="labelled_fingerprint")
+    return kept | {"name": name, "training seed": settings.pop("seed")} | settings
+
+
+def init_settings(run: Run, count: int | None = None) -> dict[str, dict]:
+    """{name: what :func:`train_supervised` takes} of the init(s) that the method asks for, or of ``count``."""
     config, steps = run.config, schedule_steps(run)[0]
     seeds = {"init": config.seed, "init-2": config.seed + SECOND_SEED}
-    names = list(seeds)[: count or config.tsal.inits]
-    settings = {"steps": steps, "batch": config.supervised.batch, "lr": config.supervised.lr}
-    for name in names:
-        train_supervised(run, name, seed=seeds[name], **settings)
-    return [run.folder / name / "model.pt" for name in names]
+    shared = {"steps": steps, "batch": config.supervised.batch, "lr": config.supervised.lr}
+    return {name: {"seed": seeds[name]} | shared for name in list(seeds)[: count or config.tsal.inits]}
+
+
+def train_inits(run: Run, count: int | None = None) -> list[Path]:
+    """The supervised init(s) that the method asks for (or ``count``), with different seeds -> their files."""
+    wanted = init_settings(run, count)
+    for name, settings in wanted.items():
+        train_supervised(run, name, **settings)
+    return [run.folder / name / "model.pt" for name in wanted]
 
 
 def train_supervised_only(run: Run) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tsal.bench import launch
-from tsal.bench.methods import all_labels, comparable, deciding, same_runs
+from tsal.bench.methods import all_labels, comparable, deciding, prepare_base, same_runs
 from tsal.bench.table import compare, markdown, other_inits, read_results
 from tsal.cli.commands import main
 from tsal.config import Config, TsalConfig, load_method, names_of, resolve
@@ -248,6 +248,21 @@ def test_methods_share_their_init_and_nothing_is_computed_twice(tmp_path, capfd,
     kept.write_text(json.dumps(other))
     with pytest.raises(pytest.fail.Exception, match="computed again"):
         main(arguments)
+
+
+def test_budgets_with_the_same_labelled_faces_share_an_init(tmp_path, monkeypatch):
+    few = {"supervised.steps": 2, "tracker.synthetic_steps": 2, "tracker.video_steps": 2}
+    folder = tmp_path / "one"
+    prepare_base(folder, configured(**few)("mean-teacher"))
+    init = folder / "base-s0" / "init"
+    trained = []
+    monkeypatch.setattr("tsal.trainings.fit", lambda *_, label, **__: trained.append(label) or (None, 1.0))
+    prepare_base(tmp_path / "no-video", configured(**few, **{"data.unlabelled": []})("mean-teacher"))
+    copied = tmp_path / "no-video" / "base-s0" / "init"
+    assert trained == [] and not copied.is_symlink()
+    assert {path.name for path in copied.iterdir()} == {path.name for path in init.iterdir()}
+    prepare_base(tmp_path / "other-rate", configured(**few, **{"supervised.lr": 0.1})("mean-teacher"))
+    assert trained == ["init"]
 
 
 def test_results_go_to_the_outputs_and_leave_the_published_ones_alone(tmp_path, monkeypatch, capsys):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,11 +21,20 @@ from tsal.bench.launch import LAUNCHERS, Group
 from tsal.bench.table import REFERENCE
 from tsal.config import Config, load_method, names_of, settings_of
 from tsal.evaluation import STEADINESS, metrics_rows, predictions_table, read_ground_truth, table_errors
+from tsal.loop import is_done
 from tsal.model_files import load_model
 from tsal.pseudo import PseudoLabeller
 from tsal.run import Run
-from tsal.trainings import measuring_tracker, schedule_steps, train_inits, train_semi, train_supervised_only
-from tsal.utils import allowed_cores, describe_environment, lock_folder, write_text
+from tsal.trainings import (
+    init_settings,
+    measuring_tracker,
+    schedule_steps,
+    supervised_fingerprint,
+    train_inits,
+    train_semi,
+    train_supervised_only,
+)
+from tsal.utils import allowed_cores, describe_environment, lock_folder, remove_unfinished, write_text
 
 SHARED = ("init", "init-2", "tracker")  # made once a seed
 TRACKED = {  # settings without effect where nothing is tracked
@@ -72,7 +82,21 @@ def prepare_base(folder: Path, config: Config, inits: int = 1) -> None:
     run = Run.create(base_folder(folder, config.seed), config)
     stages.prepare_data(run)
     stages.train_tracker(run)
+    take_inits(run, folder.parent, inits)
     train_inits(run, inits)
+
+
+def take_inits(run: Run, beside: Path, count: int) -> None:
+    """Copy what another budget's base in ``beside`` has learned from the same labelled faces in the same way."""
+    for name, settings in init_settings(run, count).items():
+        own, wanted = run.folder / name, supervised_fingerprint(run, name, **settings)
+        for path in sorted(beside.glob(f"*/{run.folder.name}/{name}/model.pt")):
+            if not (own / "model.pt").exists() and is_done(path, wanted):
+                remove_unfinished(run.folder, name)
+                copy = run.folder / f".{name}.{os.getpid()}.tmp"
+                shutil.copytree(path.parent, copy)
+                shutil.rmtree(own, ignore_errors=True)  # of a training that was begun
+                os.replace(copy, own)
 
 
 def run_method(folder: Path, config: Config, out: Path) -> dict:

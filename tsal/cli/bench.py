@@ -83,7 +83,12 @@ def add_bench_methods(parser: argparse.ArgumentParser) -> None:
         default="local",
         help="where the runs go: this machine, a Slurm array, or Ray (%(default)s)",
     )
-    own.add_argument("--runs", type=Path, metavar="DIR", help="folder of the runs (outputs/methods/<data>[-<budget>])")
+    own.add_argument(
+        "--runs",
+        type=Path,
+        metavar="DIR",
+        help="folder of the runs (outputs/methods/<data>[-<budget>]); inits are taken from the folders beside it",
+    )
     own.add_argument(
         "--out",
         type=Path,

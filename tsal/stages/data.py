@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from tsal.data import Origin, check_files, from_root, group_clips, read_origins, read_prepared
+from tsal.data import Face, Origin, check_files, from_root, group_clips, read_origins, read_prepared
 from tsal.pseudo import check_sources
 from tsal.run import Run, data_folders, list_hashes
 from tsal.stages.alone import alone
@@ -80,17 +80,18 @@ def prepare_data(run: Run, *, progress: bool = True) -> dict:
         "clip_lengths": dict(sorted(Counter(len(clip.faces) for clip in run.clips).items())),
         "photographs": len(run.single_images),
         "evaluate": evaluate,
-        "fingerprint": training_fingerprint(run, facts),
+        "fingerprint": rows_fingerprint(run, lists.labelled + lists.unlabelled, facts),
+        "labelled_fingerprint": rows_fingerprint(run, lists.labelled, facts),
         "images": {image: fact | vars(origins.get(image, Origin())) for image, fact in sorted(facts.items())},
     }
     write_text(run.folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
     return manifest
 
 
-def training_fingerprint(run: Run, facts: dict[str, dict]) -> str:
-    """Hash of all that training sees: images, boxes and labels of the training rows, in their order."""
+def rows_fingerprint(run: Run, faces: list[Face], facts: dict[str, dict]) -> str:
+    """Hash of all that training sees of these rows: images, boxes and labels, in their order."""
     digest = hashlib.sha256()
-    for face in run.lists.labelled + run.lists.unlabelled:
+    for face in faces:
         digest.update(json.dumps([facts[face.image]["sha256"], face.image, face.box]).encode())
         points, visible = run.store.points(face)
         digest.update(points.tobytes() + visible.tobytes())

@@ -23,6 +23,7 @@ from tsal.data.images import look_at_image, read_image
 from tsal.data.lists import Face, find_problems, group_clips, load_lists, read_list
 from tsal.data.points import read_points
 from tsal.faces import shots
+from tsal.faces.detect import find_boxes
 from tsal.model_files import load_model
 from tsal.prepare.matlab import read_mat
 from tsal.schemes import get_scheme
@@ -66,6 +67,13 @@ def test_a_png_that_declares_hundreds_of_megapixels(tmp_path, side):
     with pytest.raises(DataError, match="the image cannot be read or decoded"):
         read_image(tmp_path / "0.png")
     assert look_at_image(tmp_path / "0.png", "0.png") == "the image 0.png cannot be decoded"
+
+
+def test_strips_of_images_are_searched_for_faces_in_bounded_memory():
+    """OpenCV's cascades ask for as many pixels as the widest image times the highest; without them, ever after."""
+    with bounded(30, 2**29):
+        for shape in ((40, 65_000), (65_000, 40), (299, 449_000)):
+            assert len(find_boxes(np.zeros(shape, np.uint8))) == 0
 
 
 def test_an_array_that_declares_a_terabyte(tmp_path):

@@ -71,6 +71,12 @@ def test_a_large_image_is_shrunk_and_its_boxes_are_in_its_own_px(yunet):
     assert box == pytest.approx((small + 0.5) * 2 - 0.5)
 
 
+def test_a_strip_is_shrunk_too(yunet):
+    find, says = yunet
+    find(np.zeros((80, 5120, 3), np.uint8))  # twice as long as the longest side
+    assert says.sizes == [(2560, 40)]
+
+
 def test_no_face_is_no_box(yunet):
     assert yunet[0](np.zeros((50, 50, 3), np.uint8)).shape == (0, 4)
 

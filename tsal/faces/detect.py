@@ -20,6 +20,9 @@ from tsal.utils import DataError
 
 MIN_FACE = 0.1  # side of the smallest face found over the image's shorter side
 FINDER_FACE = 30  # px: images are shrunk until the smallest face is this large; the cascades are trained at 20 and 24
+# Shorter sides that the longer one may have: strips beyond it are shrunk further. OpenCV keeps room for as many pixels
+# as the widest image times the highest, and once there is none every search fails
+LONGEST = 8
 NEIGHBOURS = 5  # raw hits that make a face: of 3, 5 and 8: near the recall of 3 with fewer false faces
 # From a Haar box to the box of the landmarks: shift of the centre (x, y), width and height, in shares of the Haar box's
 # side. Medians over 1536 frontal and 1120 profile hits (mirrored to one side) on 300-W's AFW and HELEN and YouTube
@@ -51,8 +54,8 @@ def _cascades() -> tuple:
 def shrunk(image: np.ndarray, min_face: float) -> tuple[np.ndarray, float]:
     """A grey image small enough for the finder, and its size over the given one's."""
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if image.ndim == 3 else image
-    shorter = min(grey.shape)
-    zoom = min(1.0, max(FINDER_FACE / min_face, 2 * FINDER_FACE) / shorter)
+    side = max(FINDER_FACE / min_face, 2 * FINDER_FACE)
+    zoom = min(1.0, side / min(grey.shape), LONGEST * side / max(grey.shape))
     if zoom == 1:
         return grey, 1.0
     size = (max(1, round(grey.shape[1] * zoom)), max(1, round(grey.shape[0] * zoom)))

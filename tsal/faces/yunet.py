@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tsal.faces.detect import MIN_FACE, SAME, shared
+from tsal.faces.detect import LONGEST, MIN_FACE, SAME, shared
 from tsal.utils import InputError
 
 MODEL_VARIABLE = "TSAL_FACE_MODEL"  # of the environment: the model file
@@ -55,7 +55,7 @@ class YuNet:
             min_face: side of the smallest face over the image's shorter side.
         """
         height, width = image.shape[:2]
-        zoom = min(1.0, SHORTER_SIDE / min(height, width))
+        zoom = min(1.0, SHORTER_SIDE / min(height, width), LONGEST * SHORTER_SIDE / max(height, width))
         size = (max(1, round(width * zoom)), max(1, round(height * zoom)))
         image = np.ascontiguousarray(image[..., ::-1])  # BGR
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if zoom < 1 else image

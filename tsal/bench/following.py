@@ -21,8 +21,10 @@ import cv2
 import numpy as np
 
 from tsal.data import find_list, group_clips, read_list, read_points
+from tsal.evaluation import face_nme, normaliser
 from tsal.faces import Followed, iou, read_frames
 from tsal.inference import CropDetector, detect_tracks, follow_faces
+from tsal.schemes import get_scheme
 from tsal.utils import InputError
 
 LIST = "YTF.val.GTB"
@@ -144,9 +146,16 @@ def _compare(sums: _Sums, clip: Clip, followed: Followed, landmarks: Sequence[np
         if hit and frame in clip.points:
             place, truth = there[int(np.argmax(overlaps))], clip.points[frame]
             points = landmarks[place][0, frame - followed.tracks[place].first, :, :2]
-            error = np.linalg.norm(points - truth, axis=1).mean() / np.linalg.norm(truth[36] - truth[45])
+            error = _nme(points, truth, box)
         sums.errors.append(error)
     sums.false += int((best < TRUE).sum())
+
+
+def _nme(points: np.ndarray, truth: np.ndarray, box: np.ndarray) -> float:
+    """The NME of a face (68, 2) px, over the distance of the outer eye corners."""
+    visible = np.ones((1, len(truth)), bool)
+    distance = normaliser("ocular", truth[None], visible, box[None], np.full(1, np.nan), get_scheme("68"))
+    return float(face_nme(points[None], truth[None], visible, distance)[0])
 
 
 def video_rows(

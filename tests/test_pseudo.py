@@ -10,6 +10,7 @@ from toys import PAIRED, perfect_detection
 
 from tsal.config import ModelConfig
 from tsal.data.batches import neighbours
+from tsal.geometry import to_view, weights_to_view
 from tsal.model import Detector
 from tsal.pseudo import (
     Source,
@@ -18,8 +19,6 @@ from tsal.pseudo import (
     fuse,
     propagated_source,
     reconstructed_sources,
-    to_view,
-    weights_to_view,
 )
 from tsal.schemes import get_scheme
 from tsal.synthetic.dataset import render_clip
@@ -309,13 +308,13 @@ def test_without_pairs_every_tracking_source_is_silent():
 def test_points_change_view_by_their_own_affine_and_swap_pairs_in_a_mirror():
     points = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]]]).repeat(2, 1, 1)
     affine = torch.tensor([[[2.0, 0.0, 1.0], [0.0, 1.0, 0.0]], [[-1.0, 0.0, 9.0], [0.0, 1.0, 0.0]]])
-    moved = to_view(points, affine, torch.tensor([False, True]), PAIRED)
+    moved = to_view(points, affine, torch.tensor([False, True]), PAIRED.flip)
     assert moved[0].tolist() == [[3.0, 2.0], [7.0, 4.0], [11.0, 6.0], [15.0, 8.0]]
     assert moved[1].tolist() == [[6.0, 4.0], [8.0, 2.0], [4.0, 6.0], [2.0, 8.0]]
 
 
 def test_weights_swap_with_their_points():
     weight = torch.tensor([[0.1, 0.2, 0.3, 0.4]]).repeat(2, 1)
-    moved = weights_to_view(weight, torch.tensor([False, True]), PAIRED)
+    moved = weights_to_view(weight, torch.tensor([False, True]), PAIRED.flip)
     assert moved[0].tolist() == weight[0].tolist()
     assert moved[1].tolist() == weight[0, [1, 0, 2, 3]].tolist()

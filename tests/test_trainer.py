@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -572,6 +573,24 @@ def test_a_scheme_that_knows_nothing_makes_a_step():
 
 def test_a_teacher_without_consistency_has_no_such_term():
     assert "teacher_consistency" not in step("tsal.teacher_consistency=false")[2]
+
+
+def test_a_teacher_that_learns_sees_a_reconstructed_frame_as_it_saw_the_real_one():
+    """Where every frame of a clip is the same, and flow says so, the consistency is met; with running statistics for
+    reconstructed frames their faces would differ. And no statistics are learned from them.
+    """
+    chosen = small("model.stages=1")
+    batch = random_batch(3, [3, 2, 1], 4)
+    batch = replace(batch, weak=batch.weak[[0, 0, 0, 3, 3, 5]])
+    context, still = Context(chosen, PAIRED, torch.device("cpu")), FrozenTracker(Shift(0.0, 0.0))
+    pair = TeacherStudent(*models(chosen), {"teacher": still, "student": still})
+    views = trainer.make_views(batch, context)
+    seen = trainer.teacher_pass(pair.teacher, views, batch, context)
+    kept = [buffer.clone() for buffer in pair.teacher.detector.buffers()]
+    trainer.teacher_terms(pair, seen, None, views, batch, context)["consistency"].backward()
+    teacher = pair.teacher.detector
+    assert all(torch.equal(now, was) for now, was in zip(teacher.buffers(), kept))
+    assert max(p.grad.abs().max() for p in teacher.parameters() if p.grad is not None) < 1e-3
 
 
 def unlabelled_loss(moves: list[float], correct: bool) -> float:

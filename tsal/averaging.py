@@ -1,10 +1,12 @@
-"""The teacher as an exponential moving average (EMA) of the student, the ramps of the unlabelled losses, a running
-mean.
+"""The teacher as an exponential moving average (EMA) of the student, the ramps of the unlabelled losses, statistics
+of a batch that are not kept, a running mean.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +59,22 @@ def distance(first: nn.Module, second: nn.Module) -> float:
     pairs = list(zip(first.parameters(), second.parameters()))
     difference = sum((a - b).square().sum() for a, b in pairs)
     return float((difference / sum(a.square().sum() for a, _ in pairs).clamp_min(1e-12)).sqrt())
+
+
+@contextmanager
+def batch_statistics(model: nn.Module) -> Iterator[None]:
+    """Within, batch normalisation takes the statistics of its batch, as in learning, and keeps none of them."""
+    training, layers = model.training, [layer for layer in model.modules() if hasattr(layer, "track_running_stats")]
+    kept = [layer.track_running_stats for layer in layers]
+    model.train()
+    try:
+        for layer in layers:
+            layer.track_running_stats = False
+        yield
+    finally:
+        model.train(training)
+        for layer, tracks in zip(layers, kept):
+            layer.track_running_stats = tracks
 
 
 class RunningMean(nn.Module):

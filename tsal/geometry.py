@@ -8,6 +8,8 @@ flow is the identity.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -115,3 +117,14 @@ def inside(points: Tensor, height: int, width: int, margin: float = 0.0) -> Tens
     """Whether points ``(..., 2)`` px lie in the image, at least ``margin`` px from its border -> bool ``(...)``."""
     x, y = points[..., 0], points[..., 1]
     return (x >= margin) & (y >= margin) & (x <= width - 1 - margin) & (y <= height - 1 - margin)
+
+
+def to_view(points: Tensor, affine: Tensor, flipped: Tensor, flip: Sequence[int]) -> Tensor:
+    """Points (U, K, 2) px of one view in another, by affines (U, 2, 3); landmark k of a mirrored view is flip[k]."""
+    moved = apply_affine(affine, points)
+    return torch.where(flipped[:, None, None], moved[:, list(flip)], moved)
+
+
+def weights_to_view(weight: Tensor, flipped: Tensor, flip: Sequence[int]) -> Tensor:
+    """Weights (U, K) in a view that may be mirrored."""
+    return torch.where(flipped[:, None], weight[:, list(flip)], weight)

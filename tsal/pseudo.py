@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from tsal.averaging import batch_statistics
 from tsal.codecs import nearest_candidate
 from tsal.config import Config
-from tsal.geometry import apply_affine, inside, sample
+from tsal.geometry import inside, sample
 from tsal.model import Detection, Detector
-from tsal.schemes import Scheme
 from tsal.tracker import PairFlows, forward_backward_error, reconstruct_next
 from tsal.utils import ConfigError
 
@@ -52,8 +52,7 @@ class PseudoLabels:
 
 
 def check_sources(names: tuple[str, ...]) -> None:
-    unknown = [name for name in names if name not in SOURCES]
-    if unknown or not names:
+    if (unknown := [name for name in names if name not in SOURCES]) or not names:
         raise ConfigError(f"tsal.sources: {', '.join(unknown) or 'none named'}; sources: {', '.join(SOURCES)}")
 
 
@@ -95,9 +94,8 @@ def reconstructed_sources(
     for name in ("heatmap", "centre"):
         points = found[name].points
         error = sample(error_map, points)[:, 0]
-        origin = points + sample(flow_backward, points).mT
-        parts = points, found[name].score, inside(origin, *flow_backward.shape[-2:]), error
-        sources[f"tracked_{name}"] = _scatter(count, following, *parts, max_fb_error)
+        stays = inside(points + sample(flow_backward, points).mT, *flow_backward.shape[-2:])
+        sources[f"tracked_{name}"] = _scatter(count, following, points, found[name].score, stays, error, max_fb_error)
     return sources
 
 
@@ -242,8 +240,6 @@ class LabellerOutput:
 class PseudoLabeller:
     """How a method makes pseudo-labels: a detector's sources on unlabelled frames, tracked ones too, and their fusion.
 
-    Training and the audit share it.
-
     Args:
         config: its method (``tsal.*``), and whether the data's frames are consecutive.
         precision: context of the detector's forward passes.
@@ -297,6 +293,7 @@ class PseudoLabeller:
         flows: PairFlows | None,
         previous: Tensor,
         following: Tensor,
+        labelled: Tensor | None = None,
     ) -> LabellerOutput:
         """Labels of U frames.
 
@@ -304,6 +301,8 @@ class PseudoLabeller:
             images: (U, 3, S, S) in [0, 1], and the ``detection`` on them.
             flows: between the frames ``previous`` and ``following``, indices (P,) into the U, of which those of one
                 clip follow one another; None: nothing is tracked.
+            labelled: images (L, 3, S, S) that the detector saw in one batch with the U, learning; None: it saw the U as
+                evaluation does. Reconstructed frames are seen in the same way.
         """
         tsal, sources = self.tsal, detection_sources(detector, detection.detach())
         trust = self.trust(sources)
@@ -311,7 +310,7 @@ class PseudoLabeller:
             sources["heatmap"] = replace(sources["heatmap"], votes=trust)
         rebuilt = None
         if flows is not None and self.reconstructs:
-            rebuilt = self.rebuild(detector, images, flows, previous, following)
+            rebuilt = self.rebuild(detector, images, flows, previous, following, labelled)
             sources |= rebuilt.sources
         if flows is not None and self.propagates:
             sources["propagated"] = propagated_source(
@@ -322,12 +321,24 @@ class PseudoLabeller:
 
     @torch.no_grad()
     def rebuild(
-        self, detector: Detector, images: Tensor, flows: PairFlows, previous: Tensor, following: Tensor
+        self,
+        detector: Detector,
+        images: Tensor,
+        flows: PairFlows,
+        previous: Tensor,
+        following: Tensor,
+        labelled: Tensor | None = None,
     ) -> Rebuilt:
         """The detector on all frames t + 1 reconstructed from frames t; arguments as of the labels."""
         beside = following - previous == 1
         rows, (forward, backward) = following[beside], flows.in_view(beside)
-        found = self.detect(detector, reconstruct_next(images[rows - 1], backward))
+        frames = reconstruct_next(images[rows - 1], backward)
+        if labelled is None:
+            found = self.detect(detector, frames)
+        else:  # in the real frames' place: with other statistics, all faces would differ a little in the same way
+            with batch_statistics(detector), self.precision():
+                whole = detector(torch.cat([labelled, images.index_copy(0, rows, frames)]))
+            found = whole.rows(len(labelled) + rows)
         ways = forward, backward, rows, self.tsal.max_fb_error
         return Rebuilt(rows, found, reconstructed_sources(detector, found, len(images), *ways))
 
@@ -337,14 +348,3 @@ class PseudoLabeller:
         if self.tsal.trust <= 0:
             return torch.ones_like(heatmap[..., 0])
         return 1 / (1 + ((heatmap - centre).norm(dim=-1) / self.tsal.trust) ** 2)
-
-
-def to_view(points: Tensor, affine: Tensor, flipped: Tensor, scheme: Scheme) -> Tensor:
-    """Points (U, K, 2) px of one view in another view, by affines (U, 2, 3); mirrored views swap the flip pairs."""
-    moved = apply_affine(affine, points)
-    return torch.where(flipped[:, None, None], moved[:, list(scheme.flip)], moved)
-
-
-def weights_to_view(weight: Tensor, flipped: Tensor, scheme: Scheme) -> Tensor:
-    """Weights (U, K) in a view that may be mirrored."""
-    return torch.where(flipped[:, None], weight[:, list(scheme.flip)], weight)

@@ -10,11 +10,11 @@ from torch import Tensor
 from tsal.averaging import RunningMean, average_models, distance, ramp
 from tsal.config import Config
 from tsal.data import Batch, Part, aligned_mixup, photometric_augmentation, to_float, transfer_shapes
-from tsal.geometry import apply_affine, inside, invert_affine
+from tsal.geometry import apply_affine, inside, invert_affine, to_view, weights_to_view
 from tsal.losses import point_loss, weighted_mean
 from tsal.model import Detection, Detector
 from tsal.optimiser import rate_at, step_optimiser
-from tsal.pseudo import LabellerOutput, PseudoLabeller, PseudoLabels, carried_votes, to_view, weights_to_view
+from tsal.pseudo import LabellerOutput, PseudoLabeller, PseudoLabels, carried_votes
 from tsal.schemes import Scheme
 from tsal.supervision import consistency_loss, detector_loss, structure_loss
 from tsal.tracker import FrozenTracker
@@ -230,8 +230,9 @@ def pseudo_labels(
 ) -> LabellerOutput:
     """What the teacher, or the student, makes of its detection on the weak views, with its tracker."""
     flows = pair.trackers[who](batch.pairs) if context.labeller.needs_flow else None
+    labelled = views.labelled if who == "teacher" and context.config.tsal.teacher_lr > 0 else None
     detector = getattr(pair, who).detector
-    return context.labeller(detector, views.weak, detection, flows, batch.previous, batch.following)
+    return context.labeller(detector, views.weak, detection, flows, batch.previous, batch.following, labelled)
 
 
 # --- losses on unlabelled frames ---
@@ -244,7 +245,8 @@ def teacher_terms(
     terms, config, detector = {}, context.config, pair.teacher.detector
     if context.labeller.consistency:
         # where no target needs them, frames are reconstructed here, while the student learns
-        frames = views.weak, pair.trackers["teacher"](batch.pairs), batch.previous, batch.following
+        flows = pair.trackers["teacher"](batch.pairs)
+        frames = views.weak, flows, batch.previous, batch.following, views.labelled
         rebuilt = own and own.rebuilt or context.labeller.rebuild(detector, *frames)
         trust = rebuilt.sources["tracked_heatmap"].valid[rebuilt.rows].to(torch.float32)
         real = seen.detection.rows(rebuilt.rows)
@@ -279,7 +281,7 @@ def _agreement_loss(
     whose target lies outside the strong view of either frame is left out.
     """
     side = context.config.model.input
-    targets = to_view(target.points, batch.to_strong, batch.flipped, context.scheme)
+    targets = to_view(target.points, batch.to_strong, batch.flipped, context.scheme.flip)
     shown = inside(targets, side, side).to(target.points.dtype)
     points = pair.student.detector.heatmap(detection)[0]
     weak = apply_affine(invert_affine(batch.to_strong), points)
@@ -300,8 +302,8 @@ def _target_loss(
     mean of (student - target) over all faces and landmarks is added to the targets.
     """
     config, side, detector = context.config, context.config.model.input, pair.student.detector
-    points = to_view(target.points, batch.to_strong, batch.flipped, context.scheme)
-    weights = weights_to_view(target.weight, batch.flipped, context.scheme)
+    points = to_view(target.points, batch.to_strong, batch.flipped, context.scheme.flip)
+    weights = weights_to_view(target.weight, batch.flipped, context.scheme.flip)
     if config.tsal.drift_correction and batch.unlabelled_part.whole:
         apart = (detector.heatmap(detection)[0].detach() - points) / size[:, None, None]
         trust = weights * inside(points, side, side)

@@ -34,11 +34,11 @@ from tsal.figures.style import (
     styled,
     under_name,
 )
-from tsal.geometry import cell_to_pixel
+from tsal.geometry import cell_to_pixel, to_view
 from tsal.model import Detection, Detector
 from tsal.model_files import load_model
 from tsal.optimiser import make_optimiser, rate_at
-from tsal.pseudo import LabellerOutput, PseudoLabeller, to_view
+from tsal.pseudo import LabellerOutput, PseudoLabeller
 from tsal.run import Run
 from tsal.tracker import PairFlows, forward_backward_error, reconstruct_next
 from tsal.trainer import (
@@ -311,7 +311,7 @@ def draw_target(step: Step) -> NamedFigure:
     figure, axes = image_grid("step-target", 3, columns, width=_width(columns), left=0.3, top=0.02)
     fused = step.labels.fused
     target = torch.where(fused.weight[..., None] > 0, fused.points, torch.nan)
-    moved = to_view(target, batch.to_strong, batch.flipped, scheme)
+    moved = to_view(target, batch.to_strong, batch.flipped, scheme.flip)
     said = step.detector.heatmap(step.student.detection.detach())[0]
     for column, frame in zip(axes.T, frames):
         for place, image in zip(column, (step.views.weak, step.views.strong, step.views.strong)):

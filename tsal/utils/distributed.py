@@ -104,8 +104,10 @@ class SharedBatchNorm(nn.BatchNorm2d):
     def forward(self, images: Tensor) -> Tensor:
         if not self.training:
             return super().forward(images)
-        self.num_batches_tracked.add_(1)
         output, mean, variance, count = _SharedNormalisation.apply(images, self.weight, self.bias, self.eps)
+        if not self.track_running_stats:
+            return output
+        self.num_batches_tracked.add_(1)
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1).clamp_min(1), self.momentum)

@@ -261,7 +261,9 @@ def _tuned_trackers(run: Run, detectors: list[Detector], folder: Path, fingerpri
     trackers: dict[str, FrozenTracker] = {}
     for name, detector in zip(("teacher", "student") if own else ("teacher",), detectors):
         tuned = folder / f"tracker-{name}"
-        if tunes and is_done(tuned / "model.pt", fingerprint):
+        done = tunes and is_done(tuned / "model.pt", fingerprint)
+        wait_for_all()  # else the first of several processes may be through before another one looks
+        if done:
             net = load_tracker(tuned / "model.pt", config, run.device)
         elif tunes:
             net = tune_tracker(run, open_tracker(run), detector, tuned, fingerprint)

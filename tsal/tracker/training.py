@@ -21,7 +21,7 @@ from tsal.tracker.lucas_kanade import LucasKanade
 from tsal.tracker.network import FlowNet, both_directions
 from tsal.tracker.points import leaves_frame, occlusion_mask
 from tsal.tracker.warped_pairs import photometric_change, synthetic_pair
-from tsal.utils import PACKAGE, ConfigError, half_precision, load_checkpoint, save_checkpoint
+from tsal.utils import PACKAGE, ConfigError, half_precision, load_checkpoint, rank, save_checkpoint, wait_for_all
 
 PAIRS = 17  # added to the seed of weights
 
@@ -134,9 +134,11 @@ def freeze_tracker(run: Run, net: nn.Module) -> FrozenTracker:
 
 
 def _finish(folder: Path, **content) -> None:
-    """Keep the result; what resuming needed is no longer needed."""
-    save_checkpoint(folder / "model.pt", content)
-    (folder / "last.pt").unlink(missing_ok=True)
+    """Keep the result; what resuming needed is no longer needed. Of several processes, the first writes."""
+    if rank() == 0:
+        save_checkpoint(folder / "model.pt", content)
+        (folder / "last.pt").unlink(missing_ok=True)
+    wait_for_all()
 
 
 # --- trainings ---

@@ -21,9 +21,8 @@ from tsal.data.crops import CropFolder
 from tsal.data.lists import Clip, Face, read_list
 from tsal.data.points import write_points
 from tsal.data.views import FaceStore, clip_box, plain_affine, plain_views
-from tsal.geometry import apply_affine
+from tsal.geometry import apply_affine, to_view
 from tsal.model import Detection
-from tsal.pseudo import to_view
 from tsal.schemes import generic_scheme
 from tsal.utils.errors import DataError
 
@@ -156,7 +155,7 @@ def test_a_point_of_the_weak_view_is_found_again_in_the_strong_view(tmp_path, mi
     weak = torch.stack([torch.from_numpy(dot_place(image)) for image in batch.weak]).float()
     marked = torch.zeros(8, 4, 2)
     marked[:, 0] = weak  # landmark 0 is where the dot is
-    strong = to_view(marked, batch.to_strong, batch.flipped, PAIRED)[:, 1 if mirrored else 0]
+    strong = to_view(marked, batch.to_strong, batch.flipped, PAIRED.flip)[:, 1 if mirrored else 0]
     found = np.stack([dot_place(image) for image in batch.strong])
     assert np.abs(found - strong.numpy()).max() < 0.3
     assert np.abs(found - weak.numpy()).max() > 3  # the views do differ

@@ -314,7 +314,7 @@ def outcome(read: Callable[[Path], object], path: Path) -> str:
 
 
 def read_forked(path: Path, names: tuple[str, ...]) -> tuple[dict | None, str]:
-    """:func:`matlab.read_apart` with a fork in place of a new process, which costs twenty times as much."""
+    """:func:`matlab.read_apart` with a fork in place of a new process, which costs ten times as much."""
     from tsal.prepare.matlab_process import answer
 
     receiver, sender = os.pipe()

@@ -71,7 +71,7 @@ help:
 	@echo "make gallery     a run's executed notebooks as HTML in outputs/gallery; PUBLISH=<folder>: six of its figures there"
 	@echo "make test        every test"
 	@echo "make faults      25 runs (KILLS=), and 25 of two processes, each killed at a seeded moment, started again and compared with one left alone: an hour"
-	@echo "make fuzz        10000 broken and generated files for every reader (FUZZ=), on every core: an hour or two on two"
+	@echo "make fuzz        10000 broken and generated files for every reader (FUZZ=), on every core: an hour or more"
 	@echo "make soak        two hours (SOAK= seconds) of small steps: does memory, do files or handles grow?"
 	@echo "make audit       known faults of the locked packages, by pip-audit where it is installed"
 	@echo "make lock        the lock files anew from requirements.txt, by uv where it is installed"

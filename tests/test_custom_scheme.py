@@ -18,6 +18,7 @@ from tsal.data.points import read_points, write_points
 from tsal.run import Run
 from tsal.synthetic.dataset import render_dataset
 from tsal.trainings import batch_maker
+from tsal.utils.errors import InputError
 from tsal.utils.files import read_arrays
 
 PICKED = [36, 39, 42, 45, 30, 48, 54]  # of the 68: corners of the eyes, tip of the nose, corners of the mouth
@@ -167,3 +168,12 @@ def test_a_run_keeps_its_scheme_and_a_changed_file_means_other_trainings(made, t
     assert Run.open(tmp_path / "run").scheme.centre == after["scheme"]["centre"] == 4
     assert {name for name in before if before[name] != after[name]} == {"scheme"}
     assert Run.open(tmp_path / "run", ["data.scheme=29"]).scheme.points == 29
+
+
+def test_a_run_that_another_version_has_checked_is_checked_again_before_it_trains(made, tmp_path):
+    shutil.copytree(made[0], tmp_path / "run", ignore=shutil.ignore_patterns("figures"))
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    del manifest["labelled_fingerprint"]
+    (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match="checked by another version; run 'python -m tsal data --run"):
+        Run.open(tmp_path / "run").fingerprint(rows="labelled_fingerprint")

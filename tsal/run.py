@@ -192,7 +192,11 @@ class Run:
             for name, value in sorted(self.config.flat().items())
             if name not in ignored and any(name == part or name.startswith(f"{part}.") for part in chosen)
         }
-        more = {"scheme": self.scheme.to_dict(), "data": self.manifest().get(rows), "code": code_fingerprint()}
+        if rows not in (manifest := self.manifest()):
+            raise InputError(
+                f"{self.folder}: checked by another version; run 'python -m tsal data --run {self.folder}'"
+            )
+        more = {"scheme": self.scheme.to_dict(), "data": manifest[rows], "code": code_fingerprint()}
         return kept | more
 
 

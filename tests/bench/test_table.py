@@ -1,4 +1,4 @@
-"""What the parts of TSAL add: differences by hand, intervals by their definition, and the figure of them."""
+"""Tables of methods; what the parts of TSAL add: differences by hand, intervals by their definition, their figure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from drawn_run import overhang, words_of
 from matplotlib.colors import to_hex
 
-from tsal.bench.table import draw, parts
+from tsal.bench.table import compare, draw, markdown, parts
 from tsal.figures.colours import MODELS
 from tsal.figures.parts import draw_parts
 
@@ -49,6 +49,16 @@ def test_a_part_is_what_the_method_loses_without_it_seed_by_seed():
     half = 4.302653 * 0.1 / math.sqrt(3)  # Student's t of 2 degrees of freedom; the deviation of the seeds is 0.1
     assert (jitter["low"], jitter["high"]) == pytest.approx((0.2 - half, 0.2 + half))
     assert rows["window", "flow_jitter"]["mean"] == pytest.approx(0.4)
+
+
+def test_the_window_has_columns_where_frames_are_consecutive_alone():
+    run = result("tsal", 0, [5.0, 7.0], 1.0)
+    run["lists"]["val"]["teacher"]["window"] = {"NME": 5.5, "error_jitter": 0.5, "lag": 0.0}
+    photographs = {"NME": 4.0, "AUC@0.08": 0.5, "FR@0.08": 0.0, "window": {"NME": 4.0}}
+    run["lists"]["photographs"] = {"teacher": photographs, "init": {"NME": 8.0}, "faces": [4.0]}
+    video, still = markdown(compare([run])).split("### photographs")
+    assert "| NME %, window | error jitter %, window |" in video and "| 5.500 | 0.500 |" in video
+    assert "window" not in still and "| 4.000 |" in still
 
 
 def test_jitter_of_two_seeds_has_no_interval_and_other_methods_are_no_parts():

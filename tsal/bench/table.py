@@ -70,7 +70,8 @@ def compare(results: Sequence[dict], full: dict[str, float] | None = None, draws
             own = [r["lists"][name][r["result"]] for r in mine.values()]
             row |= _means(own, STEADINESS)
             steady = _means([one.get("window", {}) for one in own], ("NME", *STEADINESS))
-            row |= {f"window {key}": value for key, value in steady.items()}
+            if steady.keys() & set(STEADINESS):  # not of photographs, which have no neighbours to be averaged with
+                row |= {f"window {key}": value for key, value in steady.items()}
             rows.append(row)
     return rows
 

@@ -87,7 +87,7 @@ def result(method: str, seed: int, faces: list[float], model: str = "teacher", i
         "result": model,
         "steps": {"semi": 600},
         "seconds": {"semi": 100.0},
-        "lists": {"val": {model: numbers, "init": {"NME": init}, "faces": faces}},
+        "lists": {"val": {model: numbers, "init": {"NME": init}, "faces": faces, "clips": list(range(len(faces)))}},
     }
 
 
@@ -131,7 +131,7 @@ def test_methods_are_compared_by_steadiness_where_it_is_known_and_on_lists_witho
         made["lists"]["val"][model] |= {"error_jitter": jitter, "flow_jitter": 2 * jitter, "jitter": 3 * jitter}
         nothing = {"NME": np.nan, "AUC@0.08": np.nan, "FR@0.08": np.nan}
         mine = nothing | {"flow_jitter": 4 * jitter, "jitter": 5 * jitter}
-        made["lists"]["video"] = {model: mine, "init": nothing, "faces": []}
+        made["lists"]["video"] = {model: mine, "init": nothing, "faces": [], "clips": []}
         return made
 
     found = [
@@ -231,7 +231,9 @@ def test_methods_share_their_init_and_nothing_is_computed_twice(tmp_path, capfd,
         found = json.loads((tmp_path / "results" / f"{method}-s0.json").read_text())
         run = Config.load(runs / f"{method}-s0" / "config.json")
         assert found["steps"] == {"init": 20, "semi": 4} and run.semi.steps == 4
-        assert len(found["lists"]["val.txt"]["faces"]) > 0
+        faces, clips = (found["lists"]["val.txt"][key] for key in ("faces", "clips"))
+        frames = run.render.frames
+        assert len(faces) > 0 and clips == [face // frames for face in range(len(faces))]
         scores = found["lists"]["val.txt"][found["result"]]
         assert scores["error_jitter"] > 0 and scores["flow_jitter"] > 0 and scores["NME"] > 0
     frozen = load_checkpoint(runs / "stld-s0" / "semi" / "model.pt")["models"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 from drawn_run import overhang, words_of
 from matplotlib.colors import to_hex
 
-from tsal.bench.table import compare, draw, markdown, parts
+from tsal.bench.table import compare, draw, markdown, parts, read_results
 from tsal.figures.colours import MODELS
 from tsal.figures.parts import draw_parts
+from tsal.utils import DataError
 
 
 def result(method: str, seed: int, faces: list[float], jitter: float | None = None, init: float = 8.0) -> dict:
@@ -29,7 +31,7 @@ def result(method: str, seed: int, faces: list[float], jitter: float | None = No
         "normaliser": "ocular",
         "steps": {"semi": 600},
         "seconds": {"semi": 100.0},
-        "lists": {"val": {model: numbers, "init": {"NME": init}, "faces": faces}},
+        "lists": {"val": {model: numbers, "init": {"NME": init}, "faces": faces, "clips": list(range(len(faces)))}},
     }
 
 
@@ -55,10 +57,27 @@ def test_the_window_has_columns_where_frames_are_consecutive_alone():
     run = result("tsal", 0, [5.0, 7.0], 1.0)
     run["lists"]["val"]["teacher"]["window"] = {"NME": 5.5, "error_jitter": 0.5, "lag": 0.0}
     photographs = {"NME": 4.0, "AUC@0.08": 0.5, "FR@0.08": 0.0, "window": {"NME": 4.0}}
-    run["lists"]["photographs"] = {"teacher": photographs, "init": {"NME": 8.0}, "faces": [4.0]}
+    run["lists"]["photographs"] = {"teacher": photographs, "init": {"NME": 8.0}, "faces": [4.0], "clips": [0]}
     video, still = markdown(compare([run])).split("### photographs")
     assert "| NME %, window | error jitter %, window |" in video and "| 5.500 | 0.500 |" in video
     assert "window" not in still and "| 4.000 |" in still
+
+
+def test_frames_of_a_clip_are_drawn_together():
+    """Three frames that gain 1, and another clip whose only frame loses 1: the mean is certain of neither sign."""
+    found = [result("supervised", 0, [6.0, 6.0, 6.0, 6.0]), result("tsal", 0, [5.0, 5.0, 5.0, 7.0])]
+    for one in found:
+        one["lists"]["val"]["clips"] = [4, 4, 4, 7]
+    row = {row["method"]: row for row in compare(found)}["tsal"]
+    assert (row["difference"], row["low"], row["high"]) == (-0.5, -1, 1)
+
+
+def test_a_result_that_does_not_say_which_clips_its_frames_are_of_is_named(tmp_path):
+    old = result("tsal", 0, [5.0])
+    del old["lists"]["val"]["clips"]
+    (tmp_path / "tsal-s0.json").write_text(json.dumps(old))
+    with pytest.raises(DataError, match="tsal-s0.json: .* an earlier version; remove it, and run again"):
+        read_results(tmp_path)
 
 
 def test_jitter_of_two_seeds_has_no_interval_and_other_methods_are_no_parts():

@@ -20,6 +20,7 @@ from tsal import stages
 from tsal.bench.launch import LAUNCHERS, Group
 from tsal.bench.table import REFERENCE
 from tsal.config import Config, load_method, names_of, settings_of
+from tsal.data import group_clips
 from tsal.evaluation import STEADINESS, metrics_rows, predictions_table, read_ground_truth, table_errors
 from tsal.loop import is_done
 from tsal.model_files import load_model
@@ -131,8 +132,10 @@ def run_method(folder: Path, config: Config, out: Path) -> dict:
         for row in rows:
             if (row["list"], row["source"]) == (name, "window"):
                 lists[name][row["model"]]["window"] = _kept(row)
-        # % a face, in the list's order
+        # % a face, in the list's order, and which clip it is of: frames of a clip are not drawn apart
         lists[name]["faces"] = [round(float(v), 4) for v in errors[names.index(method.result), scored]]
+        clips = [number for number, clip in enumerate(group_clips(run.lists.evaluate[name])) for _ in clip.faces]
+        lists[name]["clips"] = np.array(clips)[scored[table["list"] == name]].tolist()
     seconds = {p.parent.name: json.loads(p.read_text())["seconds"] for p in sorted(path.glob("*/time.json"))}
     environment, steps = describe_environment(), schedule_steps(run)
     found = {

@@ -23,9 +23,10 @@ def read_results(out: Path) -> list[dict]:
     for path in sorted(Path(out).glob("*-s*.json")):
         try:
             found.append(json.loads(path.read_text()))
-            found[-1]["lists"], found[-1]["method"], found[-1]["seed"]
-        except (ValueError, KeyError, TypeError):
-            raise DataError(f"{path}: is no result of a method's run; remove it, and run again") from None
+            found[-1]["method"], found[-1]["seed"], [one["clips"] for one in found[-1]["lists"].values()]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            what = "is no result of a method's run, or one of an earlier version"
+            raise DataError(f"{path}: {what}; remove it, and run again") from None
     return found
 
 
@@ -33,7 +34,8 @@ def compare(results: Sequence[dict], full: dict[str, float] | None = None, draws
     """A row for each evaluation list and method: NME over seeds, and its difference from supervised-only, paired over
     seeds.
 
-    ``low`` and ``high`` bound 95 % of the bootstrap of that difference (in NME points), faces and seeds drawn anew.
+    ``low`` and ``high`` bound 95 % of the bootstrap of that difference (in NME points): seeds, and photographs and
+    clips, are drawn anew.
     ``full``: NME by list of supervised-only on all labels of the domain, for ``gap``, the share (%) of the way there
     that a method goes. ``ahead``, ``ahead low`` and ``ahead high`` say by how much ``ours`` (see ``OURS``; "" if none
     of them was run) is below the method, in the same way.
@@ -91,18 +93,21 @@ def _paired(
     by: dict[tuple[str, int], dict], name: str, method: str, other: str, draws: int
 ) -> tuple[float, float, float]:
     """Mean over the seeds that the two share, and over faces, of a method's error less another's, and its 95 %
-    bootstrap interval.
+    bootstrap interval: seeds, and photographs and clips, are drawn anew. Frames of a clip err alike, so a clip is drawn
+    whole.
     """
     seeds = _shared_seeds(by, method, other)
-    if method == other or not seeds or not by[method, seeds[0]]["lists"][name]["faces"]:
+    if method == other or not seeds or not (first := by[method, seeds[0]]["lists"][name])["faces"]:
         return np.nan, np.nan, np.nan
     gains = np.array(
         [np.subtract(by[method, s]["lists"][name]["faces"], by[other, s]["lists"][name]["faces"]) for s in seeds]
     )
+    _, clip = np.unique(first["clips"], return_inverse=True)  # (N,)
+    faces, sums = np.bincount(clip), np.array([np.bincount(clip, row) for row in gains])
     rng = np.random.default_rng(0)
     drawn_seeds = rng.integers(len(seeds), size=(draws, len(seeds)))
-    drawn_faces = rng.integers(gains.shape[1], size=(draws, gains.shape[1]))
-    drawn = [gains[s][:, f].mean() for s, f in zip(drawn_seeds, drawn_faces)]
+    drawn_clips = rng.integers(len(faces), size=(draws, len(faces)))
+    drawn = [sums[s][:, c].mean(0).sum() / faces[c].sum() for s, c in zip(drawn_seeds, drawn_clips)]
     return gains.mean(), np.quantile(drawn, 0.025), np.quantile(drawn, 0.975)
 
 
@@ -110,9 +115,9 @@ def parts(results: Sequence[dict], draws: int = 2000) -> list[dict]:
     """What the parts of TSAL add: a row for each list, method ``tsal-no-*`` and measure that it and ``tsal`` both have.
 
     ``seeds``: differences from ``tsal`` of the seeds with which the two share an init (above 0: the part helps), their
-    ``mean``, and its 95 % interval ``low`` to ``high``. Of NME that is :func:`compare`'s, faces and seeds drawn anew;
-    of ``error_jitter`` and ``flow_jitter``, of which results keep no frames, Student's t over the seeds, and NaN where
-    there are fewer than three.
+    ``mean``, and its 95 % interval ``low`` to ``high``. Of NME that is :func:`compare`'s; of ``error_jitter`` and
+    ``flow_jitter``, of which results keep no frames, Student's t over the seeds, and NaN where there are fewer than
+    three.
     """
     rows = []
     for name in dict.fromkeys(name for result in results for name in result["lists"]):

@@ -171,6 +171,14 @@ def test_a_suppressed_cell_is_no_candidate_however_many_are_asked_for():
     assert points[0, :, 0].tolist() == [[19.5, 27.5]] * 5
 
 
+def test_a_sure_centre_in_half_precision_has_one_best_cell():
+    """Of 6.5 and of 7 the sigmoid is 1 in bfloat16."""
+    centre = torch.full((1, 1, 6, 6), -9.0)
+    centre[0, 0, 1, 3], centre[0, 0, 1, 4] = 6.5, 7.0
+    points, _ = CentreCodec(6, STRIDE, SIGMA, 2).decode(centre.bfloat16(), torch.zeros(1, 2, 6, 6))
+    assert points[0, 0, 0].tolist() == [35.5, 11.5] and points[0, 1, 0].tolist() != [27.5, 11.5]
+
+
 def test_offset_channels_are_x0_y0_x1_y1():
     centre = torch.zeros(1, 1, 3, 3)
     centre[0, 0, 0, 0] = 1

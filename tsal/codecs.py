@@ -101,7 +101,7 @@ class CentreCodec:
         Returns:
             points (N, candidates, K, 2) px, best first, and the centres' scores (N, candidates).
         """
-        centre = centre.sigmoid().float()
+        centre = centre.float().sigmoid()  # in bfloat16 neighbours of a sure centre would all be 1
         width = centre.shape[-1]
         peaks = centre * (F.max_pool2d(centre, 3, 1, 1) == centre)
         score, index = peaks.flatten(1).topk(self.candidates, dim=1)  # (N, candidates)

@@ -91,6 +91,15 @@ def test_flows_on_disk_serve_another_run_with_the_same_weights_alone(tmp_path, o
     assert net.pairs == 2
 
 
+def test_flows_on_disk_are_of_one_precision(tmp_path, one_by_one, monkeypatch):
+    """``auto`` is bfloat16 on some machines alone, which may share a folder."""
+    net, disk = Counted(), CropFolder(tmp_path, 10)
+    for has, amp, asked in ((False, "auto", 1), (False, "none", 1), (True, "auto", 2), (True, "bf16", 2)):
+        monkeypatch.setattr("tsal.utils.environment.has_bfloat16", lambda device, has=has: has)
+        FrozenTracker(net, disk=disk, amp=amp)(pairs("a"))
+        assert net.pairs == asked
+
+
 def test_a_flow_that_is_cut_short_on_disk_is_computed_anew(tmp_path, one_by_one):
     net, disk = Counted(), CropFolder(tmp_path, 10)
     FrozenTracker(net, disk=disk)(pairs("a"))

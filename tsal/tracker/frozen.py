@@ -66,7 +66,7 @@ class FrozenTracker:
         self._memory: dict[str, Tensor] = {}
         self._lock = Lock()  # teacher and student may ask at once
         self._latest: tuple[FramePairs, PairFlows] | None = None  # both ask for the same pairs in a step
-        self._made_with = f"{_hash(net)} {amp}" if disk else ""
+        self._made_with = _hash(net) if disk else ""
 
     def __call__(self, pairs: FramePairs) -> PairFlows:
         with self._lock:
@@ -93,7 +93,7 @@ class FrozenTracker:
         """Both flows (2, 3, S, S) of a pair."""
         if key in self._memory or not self.disk:
             return self._memory.get(key)
-        entry = self.disk.read(self._name(key), (*shape[:-1], 2 * shape[-1]))
+        entry = self.disk.read(self._name(key, device), (*shape[:-1], 2 * shape[-1]))
         if entry is None:
             return None
         flows = torch.from_numpy(entry.view(np.float16).copy()).to(device)
@@ -103,15 +103,17 @@ class FrozenTracker:
     def _keep(self, key: str, flows: Tensor) -> None:
         self._remember(key, flows)
         if self.disk:
-            self.disk.write(self._name(key), flows.cpu().numpy().view(np.uint8))
+            self.disk.write(self._name(key, flows.device), flows.cpu().numpy().view(np.uint8))
 
     def _remember(self, key: str, flows: Tensor) -> None:
         if self.space >= flows.nbytes:
             self._memory[key] = flows.clone()  # not a part of the whole batch's
             self.space -= flows.nbytes
 
-    def _name(self, key: str) -> str:
-        return hashlib.sha256(f"flow {self._made_with} {key}".encode()).hexdigest()
+    def _name(self, key: str, device: torch.device) -> str:
+        half = isinstance(half_precision(self.amp, device), torch.autocast)
+        made_on = f"{device.type} {'bfloat16' if half else 'float32'} torch {torch.__version__}"  # all of them round
+        return hashlib.sha256(f"flow {self._made_with} {made_on} {key}".encode()).hexdigest()
 
 
 def _hash(net: nn.Module) -> str:

@@ -169,6 +169,16 @@ def test_the_table_of_a_run_holds_every_member_source_and_face(dots):
     assert errors.shape == (2, 3, 3) and (errors[:, 0] < 0.005).all() and (errors[:, 1] > 0.02).all()
 
 
+def test_a_model_that_gives_no_numbers_is_named_and_not_scored_on_the_other_faces(dots):
+    store, faces, _ = dots
+    truth, broken = read_ground_truth(store, faces, "box", ONE), Detector(1, config("model.input=64").model)
+    torch.nn.init.constant_(next(broken.parameters()), torch.nan)
+    with pytest.raises(InputError, match="student: its landmarks are no numbers in 3 of 3 images, first in 0.png"):
+        predictions_table(
+            {"teacher": DotDetector(), "student": broken}, store, truth, faces, torch.device("cpu"), workers=0
+        )
+
+
 def test_truth_names_degenerate_faces_and_leaves_unlabelled_ones_out(tmp_path):
     eyes = Scheme("eyes", 2, flip=(1, 0), ocular=(0, 1))
     for name, points in (("good", [[10, 10], [30, 10]]), ("profile", [[10, 10], [10.5, 10]])):

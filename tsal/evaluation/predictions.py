@@ -18,7 +18,7 @@ from tsal.model import Detector
 from tsal.pseudo import detection_sources, fuse
 from tsal.schemes import Scheme
 from tsal.tracker import FrozenTracker
-from tsal.utils import tqdm
+from tsal.utils import InputError, tqdm
 
 DETECTION_SOURCES = ("heatmap", "centre", "fused")
 BATCH = 64
@@ -114,11 +114,20 @@ def predictions_table(
     Then the table of lists that have three of them also holds ``flow_difference`` (M, S, N, K) px, see
     :func:`flow_difference`, and, with a tracker, a further source: ``window``, the heatmap source made steady by its
     neighbours, see :mod:`tsal.evaluation.windows`.
+
+    Raises:
+        InputError: a model whose points are not finite: left out, such a face would lower the error.
     """
     found = [
         predict(detector, store, faces, device, workers=workers, progress=f"predict {name}")
         for name, detector in models.items()
     ]
+    for name, one in zip(models, found):
+        if broken := np.flatnonzero(~np.isfinite(one["fused"][0]).all((1, 2))).tolist():
+            raise InputError(
+                f"{name}: its landmarks are no numbers in {len(broken)} of {len(faces)} images, first in "
+                f"{faces[broken[0]].image}; its training went wrong, see its history"
+            )
     table = {
         "list": truth.list_name,
         "path": truth.path,

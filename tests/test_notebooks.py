@@ -174,6 +174,12 @@ def test_supervised_and_semi_have_equal_steps_and_the_same_init(smoke_run):
     assert load_checkpoint(smoke_run / "semi/model.pt")["fingerprint"]["init"] == [init]
 
 
+def test_a_training_is_of_the_tracker_that_it_learned_from(smoke_run):
+    """Another tracker of the same settings, from a file that was replaced, makes another training."""
+    semi, tracker = (load_checkpoint(smoke_run / f"{name}/model.pt")["fingerprint"] for name in ("semi", "tracker"))
+    assert semi["trained tracker"] == tracker
+
+
 def test_teacher_and_student_are_two_detectors(smoke_run):
     teacher, student = (
         load_model(smoke_run / "semi/model.pt", name)[0].state_dict() for name in ("teacher", "student")

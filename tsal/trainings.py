@@ -148,6 +148,9 @@ def train_semi(run: Run, inits: list[Path], steps: int, name: str = "semi") -> N
     config, folder = run.config, run.folder / name
     fingerprint = run.fingerprint("model", "augment", "semi", "train", "tracker", "tsal", "data.consecutive")
     fingerprint |= {"init": [load_checkpoint(path)["fingerprint"] for path in inits], "steps": steps}
+    tracker = run.folder / "tracker" / "model.pt"
+    if PseudoLabeller(config).needs_flow and tracker.exists():  # it may be another one of the same settings
+        fingerprint["trained tracker"] = load_checkpoint(tracker)["fingerprint"]
     if is_done(folder / "model.pt", fingerprint):
         return
     detectors = _first_detectors(run, inits)

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 import torch
 
+from tsal import stages
 from tsal.bench import launch
-from tsal.bench.methods import all_labels, comparable, deciding, prepare_base, same_runs
+from tsal.bench.methods import all_labels, comparable, deciding, prepare_base, run_method, same_runs
 from tsal.bench.table import compare, markdown, other_inits, read_results
 from tsal.cli.commands import main
 from tsal.config import Config, TsalConfig, load_method, names_of, resolve
+from tsal.run import Run
 from tsal.tracker.lucas_kanade import LucasKanade
 from tsal.tracker.network import both_directions
+from tsal.trainings import schedule_steps
 from tsal.utils.checkpoints import load_checkpoint
 from tsal.utils.errors import ConfigError, DataError
 
@@ -60,7 +63,7 @@ def test_an_ablation_is_tsal_without_one_part(part):
         "tsal-no-window": {"sources"},
         "tsal-no-agreement": {"agreement_weight"},
         "tsal-no-trust": {"trust"},
-        "tsal-no-fusion": {"sources", "trust"},
+        "tsal-no-fusion": {"sources"},
         "tsal-no-sic": {"sic_weight"},
         "tsal-no-drift-correction": {"drift_correction"},
         "tsal-no-teacher-learning": {"teacher_lr", "bn_stats"},
@@ -250,6 +253,18 @@ def test_methods_share_their_init_and_nothing_is_computed_twice(tmp_path, capfd,
     kept.write_text(json.dumps(other))
     with pytest.raises(pytest.fail.Exception, match="computed again"):
         main(arguments)
+
+
+def test_longer_training_is_longer_where_epochs_count_the_steps_too(tmp_path, monkeypatch):
+    stages.prepare_data(Run.create(tmp_path / "base-s0", configured()("supervised")))
+    monkeypatch.setattr(stages, "prepare_data", lambda *_, **__: pytest.fail("far enough"))
+    found = {}
+    for method in ("supervised", "supervised-3x"):
+        with pytest.raises(pytest.fail.Exception, match="far enough"):
+            run_method(tmp_path, configured(**{"train.epochs": 2})(method), tmp_path)
+        found[method] = schedule_steps(Run.open(tmp_path / f"{method}-s0"))
+    init, steps = found["supervised"]
+    assert found["supervised-3x"] == (init, 3 * steps)
 
 
 def test_budgets_with_the_same_labelled_faces_share_an_init(tmp_path, monkeypatch):

@@ -106,7 +106,9 @@ def run_method(folder: Path, config: Config, out: Path) -> dict:
     """
     method = load_method(config.method)
     base, path = base_folder(folder, config.seed), folder / f"{method.name}-s{config.seed}"
-    run = Run.create(path, config.override({"semi.steps": method.steps_times * config.semi.steps}))
+    init, further = schedule_steps(Run(path, config))  # which train.epochs may decide
+    longer = {"supervised.steps": init, "semi.steps": method.steps_times * further, "train.epochs": 0}
+    run = Run.create(path, config.override(longer if method.steps_times > 1 else {}))
     for name in SHARED:
         if (base / name).is_dir() and not (path / name).exists():
             (path / name).symlink_to(Path("..") / base.name / name, target_is_directory=True)

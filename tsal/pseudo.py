@@ -1,7 +1,7 @@
 """Sources -> fused points, weights and provenance (the targets of unlabelled frames).
 
 Every source says where the K landmarks of U frames are. Heatmap sources and centre sources are the two families that
-the fusion weighs by mu; within a family the valid sources count alike.
+the fusion weighs by mu; within a family the valid sources are averaged by their votes.
 """
 
 from __future__ import annotations

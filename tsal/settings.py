@@ -44,7 +44,7 @@ class DataConfig:
         (), "evaluation lists whose clips are not of consecutive frames, whatever the others are", "measuring"
     )
     transductive: bool = setting(
-        False, "unlabelled rows may be images or clips of the evaluation lists; every result says so", "measuring"
+        False, "unlabelled rows may be images or clips of the evaluation lists; results are marked so", "measuring"
     )
     normaliser: Literal["ocular", "pupil", "box", "face_size"] = setting(
         "ocular", "length that errors are divided by", "measuring"
@@ -63,7 +63,7 @@ class RenderConfig:
     validation: int = setting(40, "labelled clips to measure on; all identities apart", least=1)
     frames: int = setting(5, "frames of a clip", least=1)
     side: int = setting(128, "pixels of a frame", least=32)
-    seed: int = setting(0, "of heads, scenes and motion")
+    seed: int = setting(0, "seed of heads, scenes and motion")
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,14 @@ class ModelConfig:
     size: Literal["light", "vgg16"] = setting(
         "light", "backbone: 1.45 M parameters, or the paper's VGG-16 with CPM stages"
     )
-    width: float = setting(1.0, "channels of the light detector, times", least=0.05)
+    width: float = setting(1.0, "the light detector's channels are multiplied by it", least=0.05)
     input: int = setting(96, "side of the square input, px; a multiple of 32", least=32, multiple_of=32)
     stages: int = setting(2, "heatmap stages", least=1)
     heatmap: Literal["distribution", "regression"] = setting(
         "distribution", "a softmax over the map, or values to regress"
     )
-    heatmap_shape: Literal["gaussian", "laplacian"] = setting("gaussian", "of target heatmaps")
-    sigma: float = setting(5.0, "of target heatmaps, px", least=0.1)
+    heatmap_shape: Literal["gaussian", "laplacian"] = setting("gaussian", "shape of target heatmaps")
+    sigma: float = setting(5.0, "standard deviation of target heatmaps, px", least=0.1)
     decode_radius: int = setting(0, "window of the local soft-argmax, cells; 0: the whole map")
     centre_candidates: int = setting(5, "top-N centres", least=1)
     vgg16_weights: str = setting("", "local file of ImageNet weights with torchvision's names")
@@ -134,9 +134,11 @@ class SemiConfig:
     batch: int = setting(16, "labelled faces a step", least=1)
     lr: float = setting(2e-3, "largest learning rate of the student")
     clips: int = setting(5, "unlabelled clips a step", "unlabelled")
-    images: int = setting(24, "unlabelled single images a step; at most a tenth of those that there are", "unlabelled")
+    images: int = setting(
+        24, "unlabelled single images a step, but at most a tenth of the lists' single images", "unlabelled"
+    )
     frames: int = setting(5, "frames of a clip in a step (T)", "unlabelled", least=1)
-    unlabelled_weight: float = setting(1.0, "of the unlabelled losses at the ramp's top", "unlabelled")
+    unlabelled_weight: float = setting(1.0, "weight of the unlabelled losses after the ramp-up", "unlabelled")
     ema_decay: float = setting(
         0.98, "teacher <- decay * teacher + (1 - decay) * student, after each step", "unlabelled", most=1
     )
@@ -148,10 +150,12 @@ class TrainConfig:
 
     epochs: int = setting(0, "if positive, init and semi-supervised steps are epochs x batches of the labelled rows")
     optimiser: Literal["adamw", "sgd"] = setting("adamw", "SGD has Nesterov momentum")
-    schedule: Literal["cosine", "steps", "constant"] = setting("cosine", "steps: halved at 90, 110, 130 of 150 epochs")
+    schedule: Literal["cosine", "steps", "constant"] = setting(
+        "cosine", "fall of the learning rate: to 0 along a cosine; halved at 90, 110 and 130 of 150 parts; none"
+    )
     warmup: float = setting(0.05, "share of the run with a rising rate", most=1)
-    momentum: float = setting(0.9, "of SGD", most=1)
-    weight_decay: float = setting(1e-4, "of weights, not of biases")
+    momentum: float = setting(0.9, "momentum of SGD", most=1)
+    weight_decay: float = setting(1e-4, "decay of weights; biases have none")
     bias_lr: float = setting(1.0, "rate of biases, times lr")
     stage_lr: float = setting(1.0, "rate of the heatmap stages, times lr")
     clip_norm: float = setting(5.0, "largest norm of the gradient; 0: off")
@@ -160,7 +164,7 @@ class TrainConfig:
     centre_weight: float = setting(1.0, "focal loss of the centre heatmap")
     offset_weight: float = setting(3.0, "L1 of offsets, in cells")
     offset_radius: int = setting(1, "cells around the centre cell that also learn their offsets; 0: as in the paper")
-    checkpoint_every: int = setting(100, "steps", "machine", least=1)
+    checkpoint_every: int = setting(100, "steps between two checkpoints", "machine", least=1)
     snapshots: int = setting(
         4, "equal parts of the semi-supervised training; models are kept at their borders for the audit", "machine"
     )
@@ -178,31 +182,35 @@ class TrainConfig:
 class TrackerConfig:
     """The optical-flow network and its own stage."""
 
-    channels: tuple[int, ...] = setting((12, 24, 32, 48, 64), "of the feature pyramid's levels", least=1)
-    search: int = setting(3, "cells around each cell, at every level", least=1)
+    channels: tuple[int, ...] = setting((12, 24, 32, 48, 64), "channels of the feature pyramid's levels", least=1)
+    search: int = setting(3, "cells around each cell that it is compared with, at every level", least=1)
     finest: int = setting(1, "level of the finest estimated flow, at stride 2^finest")
     iterations: tuple[int, ...] = setting(
-        (1, 2, 2, 1), "refinements of each level's flow, finest first; the last holds for all coarser ones"
+        (1, 2, 2, 1), "refinements of the flow at each level, finest first; coarser levels have the last number"
     )
-    width: int = setting(32, "of the flow estimator", least=4)
+    width: int = setting(32, "channels of the flow estimator", least=4)
     flow: Literal["learned", "lucas-kanade"] = setting(
         "learned", "flow of the tracking sources; lucas-kanade needs no network"
     )
     init: str = setting("tsal/weights/tracker.pt", "trained tracker to start from, in the repository; empty: none")
-    synthetic_steps: int = setting(0, "on pairs with exact flow; from scratch, 1500 at lr 4e-3 are of use")
+    synthetic_steps: int = setting(
+        0, "steps on pairs with exact flow; a tracker without init needs about 1500 at tracker.lr=4e-3"
+    )
     rendered_share: float = setting(
         0.0, "share of the synthetic pairs that are rendered clips; the others are warps of own frames", most=1
     )
     apart: int = setting(8, "frames that the two of a rendered pair are apart, at most", least=1)
-    video_steps: int = setting(50, "on real pairs, without labels")
-    tune_steps: int = setting(0, "on real pairs with the initial detector: adds detection consistency")
+    video_steps: int = setting(50, "steps on pairs of real frames, without labels")
+    tune_steps: int = setting(
+        0, "steps on pairs of real frames with the loss of detection consistency, by the init's detector"
+    )
     batch: int = setting(8, "pairs a step", least=1)
-    lr: float = setting(1e-3, "of synthetic pairs")
-    video_lr: float = setting(2e-5, "of real pairs; a higher rate undoes what exact flow taught")
+    lr: float = setting(1e-3, "learning rate on pairs with exact flow")
+    video_lr: float = setting(2e-5, "learning rate on pairs of real frames; larger ones made the tracker worse")
     occlusion_after: float = setting(0.2, "share of the video steps after which occluded pixels are left out", most=1)
-    census_weight: float = setting(1.0, "of the photometric loss")
-    smooth_weight: float = setting(0.5, "of edge-aware smoothness")
-    consistency_weight: float = setting(1.0, "of detection consistency")
+    census_weight: float = setting(1.0, "weight of the photometric (census) loss")
+    smooth_weight: float = setting(0.5, "weight of edge-aware smoothness")
+    consistency_weight: float = setting(1.0, "weight of detection consistency")
 
 
 @dataclass(frozen=True)
@@ -211,28 +219,32 @@ class TsalConfig:
     out.
     """
 
-    inits: Literal[1, 2] = setting(1, "one supervised init for both models, or two with different seeds")
+    inits: Literal[1, 2] = setting(1, "one supervised init for both models, or one for each, with different seeds")
     trackers: Literal["shared", "own"] = setting(
         "shared", "one tracker for both models, or one for each (where tracker.tune_steps is above 0)"
     )
-    sources: tuple[str, ...] = setting(("heatmap", "centre", "propagated"), "fused into the student's target")
+    sources: tuple[str, ...] = setting(
+        ("heatmap", "centre", "propagated"), "sources that are fused into the student's targets"
+    )
     tracking: Literal["consecutive", "any"] = setting(
-        "consecutive", "clips that tracking sources are read on: those of data.consecutive, or any"
+        "consecutive", "where tracking sources are used: on consecutive frames (data.consecutive), or on any clip"
     )
     heatmap_share: float = setting(
-        0.9, "mu: weight of heatmap sources in the fusion; centre sources have the rest", most=1
+        0.9, "mu: weight of heatmap sources in the fusion; that of centre sources is 1 - mu", most=1
     )
     targets_from: Literal["self", "teacher"] = setting("teacher", "whose sources the student learns from")
     student_loss: Literal["points", "full"] = setting(
         "full", "points of the heatmap source, or the whole supervised loss"
     )
     teacher_consistency: bool = setting(
-        False, "agreement of the teacher's heatmaps on a frame and on that frame rebuilt"
+        False, "the teacher's heatmaps on a frame agree with those on its reconstruction (needs teacher_lr > 0)"
     )
-    teacher_lr: float = setting(0.1, "the teacher's learning rate over the student's; 0: it changes by averaging alone")
+    teacher_lr: float = setting(
+        0.1, "the teacher's learning rate as a share of the student's; 0: the teacher changes by averaging alone"
+    )
     student_init: Literal["init", "random"] = setting("init", "the student's first weights")
     labels_after: float = setting(
-        0.0, "share of the run after which the student sees labels; before, pseudo-labels alone", most=1
+        0.0, "share of the run after which the student learns labels; before, it learns pseudo-labels alone", most=1
     )
     ema_direction: Literal["student_to_teacher", "mutual", "none"] = setting(
         "student_to_teacher", "direction of the averaging"
@@ -241,23 +253,25 @@ class TsalConfig:
         "own", "batch statistics: each model's own, or averaged like the weights"
     )
     sic_weight: float = setting(
-        30.0, "of the facial structure invariance; the paper's 0.01 is too small to have an effect"
+        30.0, "weight of the facial structure invariance; the paper's 0.01 is too small to have an effect"
     )
-    fallback: bool = setting(True, "where tracking gives nothing, take the sources of the real frame")
+    fallback: bool = setting(True, "a landmark without a valid tracking source takes the sources of the frame itself")
     ramp_up: float = setting(0.1, "share of the run in which the unlabelled losses rise", most=1)
     ramp_down: float = setting(0.9, "share of the run after which the unlabelled losses fall", most=1)
     max_fb_error: float = setting(
-        0.5, "largest forward-backward error of a point of tracked_heatmap and tracked_centre, px; 0: no gate"
+        0.5, "tracked_heatmap, tracked_centre: a larger forward-backward error (px) leaves a point out; 0: none is"
     )
-    window: int = setting(3, "frames on either side of a frame whose points, carried to it, are its source propagated")
+    window: int = setting(
+        3, "R: source propagated is made of the points of at most R frames before and after; under semi.frames"
+    )
     vote_error: float = setting(
-        1.0, "px; a carried point weighs exp(-(forward-backward error / this)^2) times its chance to be seen; 0: 1 each"
+        1.0, "px; vote of a carried point: exp(-(forward-backward error / this)^2) * visibility; 0: all votes are 1"
     )
     trust: float = setting(
-        2.0, "px; a frame's points weigh 1 / (1 + (distance of heatmap and centre source / this)^2); 0: 1 each"
+        2.0, "px; trust in a point: 1 / (1 + (distance of heatmap and centre source / this)^2); 0: all are 1"
     )
     agreement_weight: float = setting(
-        1.0, "of the distance between the student's points and those of neighbouring frames, carried to the frame"
+        1.0, "weight of the student's agreement with its own points on neighbouring frames, carried by the flow"
     )
     drift_correction: bool = setting(
         True, "subtract the running mean of the offset between targets and the student's points"

@@ -30,8 +30,8 @@ PARTS = r"-s\d+-f\d+(-p\d+)?"  # what follows a video's name in a clip's: shot, 
 class FaceClip:
     """A track, or a part of one, to be written. ``window``: first column and row, and the ones after the last.
 
-    ``frames``: the video's numbers, from 0. ``images``: those of the files, which count no frame that repeats the one
-    before, so that neighbours differ by one, or by ``every``.
+    ``frames``: the video's numbers, from 0. ``images``: those of the files, which count the frames that are taken, so
+    that neighbours differ by one: jitter is measured on such.
     """
 
     name: str
@@ -61,7 +61,7 @@ def clips_of(
         # a hair early still counts
         slots = np.floor((np.array(followed.times)[distinct] - followed.times[0]) * fps / 1000 + 1e-3)
         sampled = np.diff(slots, prepend=-1) > 0
-    clips, faces = [], {}
+    numbers, clips, faces = np.cumsum(sampled) - 1, [], {}
     for track in _largest(followed.tracks) if largest else followed.tracks:
         images = np.flatnonzero(sampled & (distinct >= track.first) & (distinct <= track.last))
         if not len(images):
@@ -74,7 +74,7 @@ def clips_of(
             boxes = track.boxes if len(parts) == 1 else track.boxes[frames - track.first]
             window = window_of(boxes, followed.width, followed.height)
             named = whole if len(parts) == 1 else f"{whole}-p{number:02d}"
-            clips.append(FaceClip(named, track, window, tuple(frames.tolist()), tuple(part.tolist())))
+            clips.append(FaceClip(named, track, window, tuple(frames.tolist()), tuple(numbers[part].tolist())))
     return clips
 
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 import torch
+from results import result
 
 from tsal import stages
 from tsal.bench import launch
 from tsal.bench.methods import all_labels, comparable, deciding, prepare_base, run_method, same_runs
-from tsal.bench.table import compare, markdown, other_inits, read_results
+from tsal.bench.table import read_results
 from tsal.cli.commands import main
 from tsal.config import Config, TsalConfig, load_method, names_of, resolve
 from tsal.run import Run
-from tsal.tracker.lucas_kanade import LucasKanade
-from tsal.tracker.network import both_directions
 from tsal.trainings import schedule_steps
 from tsal.utils.checkpoints import load_checkpoint
 from tsal.utils.errors import ConfigError, DataError
@@ -80,115 +78,6 @@ def test_mean_teacher_with_drift_correction_differs_by_that_alone():
 def test_an_unknown_method_names_the_nearest():
     with pytest.raises(ConfigError, match="no method 'meanteacher'.*did you mean 'mean-teacher'"):
         load_method("meanteacher")
-
-
-def result(method: str, seed: int, faces: list[float], model: str = "teacher", init: float = 8.0) -> dict:
-    numbers = {"NME": float(np.mean(faces)), "AUC@0.08": 0.5, "FR@0.08": 0.1}
-    return {
-        "method": method,
-        "seed": seed,
-        "result": model,
-        "steps": {"semi": 600},
-        "seconds": {"semi": 100.0},
-        "lists": {"val": {model: numbers, "init": {"NME": init}, "faces": faces, "clips": list(range(len(faces)))}},
-    }
-
-
-def test_the_table_is_the_mean_over_seeds_and_the_paired_difference():
-    found = [
-        result("supervised", 0, [6.0, 8.0], "supervised"),
-        result("supervised", 1, [5.0, 9.0], "supervised"),
-        result("tsal", 0, [5.0, 7.0]),
-        result("tsal", 1, [4.0, 7.0]),
-        result("other", 0, [9.0, 9.0]),
-    ]
-    rows = {row["method"]: row for row in compare(found)}
-    assert rows["supervised"]["NME"] == 7 and rows["tsal"]["NME"] == pytest.approx(5.75)
-    assert rows["tsal"]["std"] == pytest.approx(np.std([6, 5.5], ddof=1)) and np.isnan(rows["other"]["std"])
-    assert rows["tsal"]["difference"] == pytest.approx(-1.25) and rows["tsal"]["relative"] == pytest.approx(-125 / 7)
-    # gains are -1, -1, -1 and -2
-    assert rows["tsal"]["low"] == pytest.approx(-2) and rows["tsal"]["high"] == pytest.approx(-1)
-    assert rows["other"]["difference"] == pytest.approx(2)  # against the seed that both have
-    assert rows["other"]["ahead"] == pytest.approx(-3) and np.isnan(rows["tsal"]["ahead"])
-    assert rows["supervised"]["ahead"] == pytest.approx(-1.25) and rows["supervised"]["ahead low"] == pytest.approx(-2)
-    assert all(np.isnan(row["gap"]) for row in rows.values())
-    lines = markdown(list(rows.values())).splitlines()
-    assert lines[4].startswith("| tsal | 2 | 5.750 ± 0.354 |") and "-1.250 (-17.9 %)" in lines[4]
-
-
-def test_the_table_is_headed_by_the_method_that_all_are_compared_with_and_has_no_empty_column():
-    def head(*results: dict) -> str:
-        return markdown(compare(results)).splitlines()[2]
-
-    alone, corrected = result("supervised", 0, [6.0], "supervised"), result("mean-teacher-corrected", 0, [5.0])
-    assert "| mean-teacher-corrected against it |" in head(alone, corrected)
-    assert "| tsal against it |" in head(alone, corrected, result("tsal", 0, [4.0]))
-    assert head(alone) == "| method | seeds | NME % | AUC@0.08 | FR@0.08 | further steps | seconds |"
-
-
-def test_methods_are_compared_by_steadiness_where_it_is_known_and_on_lists_without_labels():
-    """A list without labels has no NME, no face with an error, and does not hide that two runs share an init."""
-
-    def steady(method, seed, faces, model, jitter):
-        made = result(method, seed, faces, model)
-        made["lists"]["val"][model] |= {"error_jitter": jitter, "flow_jitter": 2 * jitter, "jitter": 3 * jitter}
-        nothing = {"NME": np.nan, "AUC@0.08": np.nan, "FR@0.08": np.nan}
-        mine = nothing | {"flow_jitter": 4 * jitter, "jitter": 5 * jitter}
-        made["lists"]["video"] = {model: mine, "init": nothing, "faces": [], "clips": []}
-        return made
-
-    found = [
-        steady("supervised", 0, [6.0, 8.0], "supervised", 0.4),
-        steady("tsal", 0, [5.0, 7.0], "teacher", 0.1),
-        steady("tsal", 1, [5.0, 7.0], "teacher", 0.3),
-        steady("stld", 0, [9.0, 9.0], "student", 0.3),
-    ]
-    rows = {(row["list"], row["method"]): row for row in compare(found)}
-    assert rows["val", "tsal"]["error_jitter"] == pytest.approx(0.2) and rows["val", "tsal"]["difference"] == -1
-    assert "error_jitter" not in rows["video", "tsal"] and np.isnan(rows["video", "tsal"]["difference"])
-    assert other_inits(found) == []
-    labelled, video = (part.splitlines() for part in markdown(list(rows.values())).split("### video"))
-    assert "| FR@0.08 | error jitter % | jitter % | flow jitter % |" in labelled[2]
-    assert [line.split(" | ")[0] for line in labelled[4:] if line] == ["| tsal", "| supervised", "| stld"]
-    assert video[2] == "| method | seeds | jitter % | flow jitter % | further steps | seconds |"
-    assert [line.split(" | ")[:4] for line in video[4:] if line] == [
-        ["| tsal", "2", "1.000", "0.800"],
-        ["| stld", "1", "1.500", "1.200"],
-        ["| supervised", "1", "2.000", "1.600"],
-    ]
-
-
-def test_runs_from_different_inits_of_one_seed_are_not_paired():
-    found = [
-        result("supervised", 0, [6.0, 8.0], "supervised"),
-        result("supervised", 1, [5.0, 9.0], "supervised", init=8.1),
-        result("tsal", 0, [5.0, 7.0]),
-        result("tsal", 1, [1.0, 2.0]),
-    ]
-    row = {row["method"]: row for row in compare(found, {"val": 4.5})}["tsal"]
-    assert (
-        row["NME"] == pytest.approx(3.75) and row["difference"] == pytest.approx(-1) and row["gap"] == pytest.approx(40)
-    )  # of seed 0 alone
-    assert [line.partition(" has ")[0] for line in other_inits(found)] == ["tsal of seed 1"] and other_inits(
-        found[:3]
-    ) == []
-
-
-def test_the_share_of_the_gap_to_all_labels_that_is_closed(tmp_path):
-    found = [result("supervised", 0, [6.0, 8.0], "supervised"), result("tsal", 0, [5.0, 7.0])]
-    rows = {row["method"]: row for row in compare(found, {"val": 4.5})}
-    # 1 of the 2.5 from 7 to 4.5
-    assert rows["tsal"]["gap"] == pytest.approx(40) and np.isnan(rows["supervised"]["gap"])
-    assert "| 40 % |" in markdown(list(rows.values()))
-    everything = configured(budget="ytf-802")
-    made = [
-        result("supervised", seed, [nme], "supervised")
-        | {"settings": deciding(everything("supervised").override({"seed": seed}))}
-        for seed, nme in ((0, 4.0), (1, 5.0))
-    ]
-    assert all_labels(everything, made) == {"val": 4.5}
-    assert all_labels(configured(budget="ytf-802", **{"supervised.lr": 1.0}), made) == {}  # made with other settings
-    assert all_labels(None, []) == {}
 
 
 def test_a_method_that_is_another_one_on_data_without_consecutive_frames_is_told():
@@ -294,7 +183,7 @@ def test_results_go_to_the_outputs_and_leave_the_published_ones_alone(tmp_path, 
 
     def put(folder, budget, nme):
         folder.mkdir(parents=True)
-        found = result("supervised", 0, [nme], "supervised") | {"settings": deciding(budget("supervised"))}
+        found = result("supervised", 0, [nme]) | {"settings": deciding(budget("supervised"))}
         (folder / "supervised-s0.json").write_text(json.dumps(found))
 
     for out, beside, more in (
@@ -314,6 +203,17 @@ def test_the_command_has_no_single_method_or_seed(capsys):
         with pytest.raises(SystemExit):
             main(["bench-methods", option, "0"])
         assert f"unrecognized arguments: {option} 0" in capsys.readouterr().err
+
+
+def test_all_labels_are_those_of_a_budget_s_supervised_runs_with_these_settings():
+    everything = configured(budget="ytf-802")
+    made = [
+        result("supervised", seed, [nme]) | {"settings": deciding(everything("supervised").override({"seed": seed}))}
+        for seed, nme in ((0, 4.0), (1, 5.0))
+    ]
+    assert all_labels(everything, made) == {"val": 4.5}
+    assert all_labels(configured(budget="ytf-802", **{"supervised.lr": 1.0}), made) == {}  # made with other settings
+    assert all_labels(None, []) == {}
 
 
 def test_results_of_other_settings_are_not_put_beside_one_another():
@@ -350,14 +250,3 @@ def test_what_is_measured_with_decides_nothing_and_what_labels_see_decides_all()
     plain, measured = configured(), configured(**{"data.audit_labels": ["unlabelled.txt"]})
     assert deciding(plain("tsal")) == deciding(measured("tsal"))
     assert deciding(plain("supervised")) != deciding(configured(**{"augment.scale": 0.5})("supervised"))
-
-
-def test_lucas_kanade_follows_a_shift_in_both_directions():
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.rand((1, 3, 20, 20), generator=generator)
-    large = torch.nn.functional.interpolate(noise, (80, 80), mode="bicubic", align_corners=False).clamp(0, 1)
-    first, second = large[..., 8:72, 8:72], large[..., 8:72, 5:69]  # what is at x moves to x + 3
-    forward, backward = both_directions(LucasKanade(), first, second)
-    inner = (slice(None), slice(None), slice(12, 52), slice(12, 52))
-    assert (forward[0][inner] - torch.tensor([3.0, 0.0]).view(1, 2, 1, 1)).abs().mean() < 0.1
-    assert (backward[0][inner] - torch.tensor([-3.0, 0.0]).view(1, 2, 1, 1)).abs().mean() < 0.1

@@ -1,4 +1,4 @@
-"""Tables of methods; what the parts of TSAL add: differences by hand, intervals by their definition, their figure."""
+"""Tables of methods, and what the parts of TSAL add: means, differences and intervals by hand, and the figure."""
 
 from __future__ import annotations
 
@@ -10,29 +10,100 @@ import pandas as pd
 import pytest
 from drawn_run import overhang, words_of
 from matplotlib.colors import to_hex
+from results import result
 
-from tsal.bench.table import compare, draw, markdown, parts, read_results
+from tsal.bench.table import compare, draw, markdown, other_inits, parts, read_results
 from tsal.figures.colours import MODELS
 from tsal.figures.parts import draw_parts
 from tsal.utils import DataError
 
 
-def result(method: str, seed: int, faces: list[float], jitter: float | None = None, init: float = 8.0) -> dict:
-    """A run's result on one list: errors of its faces (%), its error jitter where it is known, its init's NME."""
-    model = "supervised" if method == "supervised" else "teacher"
-    numbers = {"NME": float(np.mean(faces)), "AUC@0.08": 0.5, "FR@0.08": 0.1}
-    if jitter is not None:
-        numbers |= {"error_jitter": jitter, "flow_jitter": 2 * jitter}
-    return {
-        "method": method,
-        "seed": seed,
-        "result": model,
-        "labelled": 40,
-        "normaliser": "ocular",
-        "steps": {"semi": 600},
-        "seconds": {"semi": 100.0},
-        "lists": {"val": {model: numbers, "init": {"NME": init}, "faces": faces, "clips": list(range(len(faces)))}},
-    }
+def test_the_table_is_the_mean_over_seeds_and_the_paired_difference():
+    found = [
+        result("supervised", 0, [6.0, 8.0]),
+        result("supervised", 1, [5.0, 9.0]),
+        result("tsal", 0, [5.0, 7.0]),
+        result("tsal", 1, [4.0, 7.0]),
+        result("other", 0, [9.0, 9.0]),
+    ]
+    rows = {row["method"]: row for row in compare(found)}
+    assert rows["supervised"]["NME"] == 7 and rows["tsal"]["NME"] == pytest.approx(5.75)
+    assert rows["tsal"]["std"] == pytest.approx(np.std([6, 5.5], ddof=1)) and np.isnan(rows["other"]["std"])
+    assert rows["tsal"]["difference"] == pytest.approx(-1.25) and rows["tsal"]["relative"] == pytest.approx(-125 / 7)
+    # gains are -1, -1, -1 and -2
+    assert rows["tsal"]["low"] == pytest.approx(-2) and rows["tsal"]["high"] == pytest.approx(-1)
+    assert rows["other"]["difference"] == pytest.approx(2)  # against the seed that both have
+    assert rows["other"]["ahead"] == pytest.approx(-3) and np.isnan(rows["tsal"]["ahead"])
+    assert rows["supervised"]["ahead"] == pytest.approx(-1.25) and rows["supervised"]["ahead low"] == pytest.approx(-2)
+    assert all(np.isnan(row["gap"]) for row in rows.values())
+    lines = markdown(list(rows.values())).splitlines()
+    assert lines[4].startswith("| tsal | 2 | 5.750 ± 0.354 |") and "-1.250 (-17.9 %)" in lines[4]
+
+
+def test_the_table_is_headed_by_the_method_that_all_are_compared_with_and_has_no_empty_column():
+    def head(*results: dict) -> str:
+        return markdown(compare(results)).splitlines()[2]
+
+    alone, corrected = result("supervised", 0, [6.0]), result("mean-teacher-corrected", 0, [5.0])
+    assert "| mean-teacher-corrected against it |" in head(alone, corrected)
+    assert "| tsal against it |" in head(alone, corrected, result("tsal", 0, [4.0]))
+    assert head(alone) == "| method | seeds | NME % | AUC@0.08 | FR@0.08 | further steps | seconds |"
+
+
+def test_methods_are_compared_by_steadiness_where_it_is_known_and_on_lists_without_labels():
+    """A list without labels has no NME, no face with an error, and does not hide that two runs share an init."""
+
+    def steady(method, seed, faces, model, jitter):
+        made = result(method, seed, faces, model=model)
+        made["lists"]["val"][model] |= {"error_jitter": jitter, "flow_jitter": 2 * jitter, "jitter": 3 * jitter}
+        nothing = {"NME": np.nan, "AUC@0.08": np.nan, "FR@0.08": np.nan}
+        mine = nothing | {"flow_jitter": 4 * jitter, "jitter": 5 * jitter}
+        made["lists"]["video"] = {model: mine, "init": nothing, "faces": [], "clips": []}
+        return made
+
+    found = [
+        steady("supervised", 0, [6.0, 8.0], "supervised", 0.4),
+        steady("tsal", 0, [5.0, 7.0], "teacher", 0.1),
+        steady("tsal", 1, [5.0, 7.0], "teacher", 0.3),
+        steady("stld", 0, [9.0, 9.0], "student", 0.3),
+    ]
+    rows = {(row["list"], row["method"]): row for row in compare(found)}
+    assert rows["val", "tsal"]["error_jitter"] == pytest.approx(0.2) and rows["val", "tsal"]["difference"] == -1
+    assert "error_jitter" not in rows["video", "tsal"] and np.isnan(rows["video", "tsal"]["difference"])
+    assert other_inits(found) == []
+    labelled, video = (part.splitlines() for part in markdown(list(rows.values())).split("### video"))
+    assert "| FR@0.08 | error jitter % | jitter % | flow jitter % |" in labelled[2]
+    assert [line.split(" | ")[0] for line in labelled[4:] if line] == ["| tsal", "| supervised", "| stld"]
+    assert video[2] == "| method | seeds | jitter % | flow jitter % | further steps | seconds |"
+    assert [line.split(" | ")[:4] for line in video[4:] if line] == [
+        ["| tsal", "2", "1.000", "0.800"],
+        ["| stld", "1", "1.500", "1.200"],
+        ["| supervised", "1", "2.000", "1.600"],
+    ]
+
+
+def test_runs_from_different_inits_of_one_seed_are_not_paired():
+    found = [
+        result("supervised", 0, [6.0, 8.0]),
+        result("supervised", 1, [5.0, 9.0], init=8.1),
+        result("tsal", 0, [5.0, 7.0]),
+        result("tsal", 1, [1.0, 2.0]),
+    ]
+    row = {row["method"]: row for row in compare(found, {"val": 4.5})}["tsal"]
+    assert (
+        row["NME"] == pytest.approx(3.75) and row["difference"] == pytest.approx(-1) and row["gap"] == pytest.approx(40)
+    )  # of seed 0 alone
+    assert [line.partition(" has ")[0] for line in other_inits(found)] == ["tsal of seed 1"] and other_inits(
+        found[:3]
+    ) == []
+
+
+def test_the_share_of_the_gap_to_all_labels_that_is_closed():
+    found = [result("supervised", 0, [6.0, 8.0]), result("tsal", 0, [5.0, 7.0])]
+    rows = {row["method"]: row for row in compare(found, {"val": 4.5})}
+    # 1 of the 2.5 from 7 to 4.5
+    assert rows["tsal"]["gap"] == pytest.approx(40) and np.isnan(rows["supervised"]["gap"])
+    assert "| 40 % |" in markdown(list(rows.values()))
 
 
 def three_seeds() -> list[dict]:

@@ -399,3 +399,14 @@ def test_detection_consistency_teaches_the_flow_through_a_frozen_detector():
     loss, terms = video_loss(net, first, second, weights, use_occlusion=False, detect=detector)
     loss.backward()
     assert terms["consistency"] > 0 and net.estimator.flow.bias.grad.abs().max() > 0
+
+
+def test_lucas_kanade_follows_a_shift_in_both_directions():
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand((1, 3, 20, 20), generator=generator)
+    large = F.interpolate(noise, (80, 80), mode="bicubic", align_corners=False).clamp(0, 1)
+    first, second = large[..., 8:72, 8:72], large[..., 8:72, 5:69]  # what is at x moves to x + 3
+    forward, backward = both_directions(LucasKanade(), first, second)
+    inner = (slice(None), slice(None), slice(12, 52), slice(12, 52))
+    assert (forward[0][inner] - torch.tensor([3.0, 0.0]).view(1, 2, 1, 1)).abs().mean() < 0.1
+    assert (backward[0][inner] - torch.tensor([-3.0, 0.0]).view(1, 2, 1, 1)).abs().mean() < 0.1

@@ -20,7 +20,7 @@ def test_pages_have_an_index_with_the_question_of_each_notebook(smoke_run, tmp_p
     assert [path.name for path in paths] == ["index.html", *(f"{name}.html" for name in NOTEBOOKS)]
     index = paths[0].read_text()
     assert re.findall(r'href="(.+?)"', index) == [path.name for path in paths[1:]]
-    assert "1. Data" in index and "Which faces does the run have, and are they in order?" in index
+    assert "1. Data" in index and "Which faces does the run have, and are its lists and files valid?" in index
     page = paths[3].read_text()
     assert "data:image/png;base64" in page and "<title>3. Training</title>" in page
 

@@ -180,7 +180,7 @@ def _draw_methods(found: Comparison) -> NamedFigure:
         axes.set(ylim=(len(methods) - 0.5, -0.5), xlabel=f"NME ({found.unit})")
         counts = sorted(set(mine.seeds))
         axes.set_title(
-            f"{name}: {labelled} labelled faces, "
+            f"{name}\n{labelled} labelled faces, "
             + (f"{counts[0]} seed{'s' * (counts[0] > 1)}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds")
         )
         axes.margins(x=0.1)

@@ -92,7 +92,7 @@ def test_a_training_that_was_stopped_tells_what_it_has(tmp_path):
         folder.mkdir(parents=True)
     (base / "init" / "time.json").write_text(json.dumps({"steps": 7200, "seconds": 123.4}))
     torch.save({"step": 300, "seconds": 9.5, "history": [{"loss": 1.25}]}, path / "last.pt")
-    numbers = {"supervised": {"NME": 5.5}, "init": {"NME": 6.0}, "faces": [5.0, 6.0]}
+    numbers = {"supervised": {"NME": 5.5}, "init": {"NME": 6.0}, "faces": [5.0, 6.0], "clips": [0, 1]}
     (tmp_path / "results" / "supervised-s0.json").write_text(json.dumps({"lists": {"val": numbers}}))
     rows = {row["what"].partition(", ")[2]: row for row in training_rows(tmp_path)}
     assert set(rows) == {"tracker", "init", *METHODS, "supervised: supervised", "supervised: init"}

@@ -87,6 +87,6 @@ def training_rows(folder: Path) -> Iterator[dict]:
         path = folder / "results" / f"{method}-s0.json"
         for name, models in (json.loads(path.read_text())["lists"] if path.exists() else {}).items():
             for model, numbers in models.items():
-                if model != "faces":
+                if isinstance(numbers, dict):  # beside the models there are the errors of faces, and their clips
                     what = f"real {BUDGET}, {method}: {model}"
                     yield {"what": what, "setting": name, "value": float(numbers["NME"]), "unit": "% NME"}

@@ -265,7 +265,7 @@ class TsalConfig:
         3, "R: source propagated is made of the points of at most R frames before and after; under semi.frames"
     )
     vote_error: float = setting(
-        1.0, "px; vote of a carried point: exp(-(forward-backward error / this)^2) * visibility; 0: all votes are 1"
+        1.0, "px; vote of a carried point: exp(-(forward-backward error / this)^2) * visibility * trust; 0: trust alone"
     )
     trust: float = setting(
         2.0, "px; trust in a point: 1 / (1 + (distance of heatmap and centre source / this)^2); 0: all are 1"

@@ -228,6 +228,7 @@ def test_without_clips_every_stage_runs_and_the_tracker_stays_as_it_was(root):
         ("data.normaliser=face_size", "data.normaliser=face_size: a list has no seventh column"),
         ("semi.rival=nobody", "no method 'nobody'"),
         ("tsal.sources=propagated data.consecutive=false", "tsal.sources: tracking sources alone"),
+        ("tsal.teacher_consistency=true tsal.teacher_lr=0", "with tsal.teacher_lr=0 the teacher learns nothing"),
     ],
 )
 def test_settings_of_which_nothing_can_be_built_are_told_before_any_training(root, capsys, settings, said):

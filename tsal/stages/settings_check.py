@@ -24,6 +24,11 @@ def check_settings(run: Run) -> None:
     config = run.config
     find_rival(config)
     PseudoLabeller(config)
+    if config.tsal.teacher_consistency and config.tsal.teacher_lr == 0:
+        raise ConfigError(
+            "tsal.teacher_consistency=true: it is a loss of the teacher, and with tsal.teacher_lr=0 the teacher learns "
+            "nothing; give it a rate, such as 0.1, or set tsal.teacher_consistency=false"
+        )
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         initial_tracker(config)
         _check_detector(run)

@@ -13,12 +13,13 @@ from tsal.faces import detect as finder
 from tsal.faces import follow as faces
 from tsal.faces import linking
 from tsal.faces.boxes_file import read_boxes
-from tsal.faces.detect import find_faces, iou, shared
+from tsal.faces.detect import find_faces
 from tsal.faces.linking import Shown, Track
 from tsal.faces.median_flow import propagate
 from tsal.faces.shots import mark_cuts
 from tsal.faces.smooth import smooth_boxes
 from tsal.synthetic.dataset import render_clip
+from tsal.utils.boxes import iou, shared
 from tsal.utils.errors import DataError
 
 
@@ -154,6 +155,21 @@ def test_the_last_frames_of_a_shot_are_kept_though_nobody_searched_in_them(tmp_p
     monkeypatch.setattr(linking, "MIN_SEARCHES", 3)  # of 14 frames at 60 a second
     tracks = faces.follow_video(tmp_path / "v.mp4", progress=False, min_face=0.3).tracks
     assert [(t.shot, t.last) for t in tracks] == [(0, 13), (1, 27)] and not tracks[0].searched[-1]
+
+
+@pytest.mark.parametrize("cut", [43, 44, 45, 46])
+def test_a_face_that_comes_with_a_cut_is_found_in_its_first_frame(tmp_path, monkeypatch, cut):
+    """Whether or not a search is due in that frame."""
+    blank, photograph = np.full((120, 160, 3), 128, np.uint8), cv2.cvtColor(scenery(3), cv2.COLOR_GRAY2BGR)
+    monkeypatch.setattr(
+        faces, "find_faces", lambda grey, *_: np.array([ONE] if grey.std() > 5 else []).reshape(-1, 4).astype(float)
+    )
+    frames = [blank] * cut + [photograph] * 45
+    monkeypatch.setattr(
+        faces, "read_frames", lambda path: ((t, t * 1000 / 60, frame) for t, frame in enumerate(frames))
+    )
+    [track] = faces.follow_video(tmp_path / "v.mp4", progress=False, min_face=0.3).tracks
+    assert (track.first, track.last) == (cut, cut + 44)
 
 
 def test_a_cut_ends_every_track():

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tsal.faces.detect import iou
 from tsal.faces.yunet import YuNet
+from tsal.utils.boxes import iou
 from tsal.utils.errors import InputError
 
 

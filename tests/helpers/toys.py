@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -146,8 +147,15 @@ class DotDetector(nn.Module):
     def maps(self, detection):
         return detection.stages[-1].mean(1, keepdim=True)[..., ::8, ::8]
 
+    @property
+    def heatmap_codec(self):
+        return SimpleNamespace(decode=self._decode)
+
     def heatmap(self, detection):
-        light = detection.stages[-1].mean(1)
+        return self._decode(detection.stages[-1])
+
+    def _decode(self, images):
+        light = images.mean(1)
         y, x = torch.meshgrid(*(torch.arange(n, dtype=light.dtype) for n in light.shape[1:]), indexing="ij")
         points = (
             torch.stack([(light * x).sum((1, 2)), (light * y).sum((1, 2))], -1)

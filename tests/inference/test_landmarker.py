@@ -12,7 +12,7 @@ from toys import config, save_image, scenery
 
 from tsal import Landmarker
 from tsal.data import find_list, read_list, read_points
-from tsal.faces import iou
+from tsal.faces import YuNet
 from tsal.geometry import apply_affine, crop_affine, invert_affine
 from tsal.inference import weights as weights_module
 from tsal.inference.crop_detector import CropDetector
@@ -21,7 +21,7 @@ from tsal.inference.track import track_video
 from tsal.inference.weights import find_weights
 from tsal.model import Detector
 from tsal.model_files import load_model
-from tsal.utils import load_checkpoint, save_checkpoint
+from tsal.utils import iou, load_checkpoint, save_checkpoint
 
 SCALE = config().augment.box_scale
 BOX = (30.0, 20.0, 90.0, 80.0)
@@ -264,6 +264,20 @@ def test_a_video_s_faces_can_come_from_a_finder_of_one_s_own(video, weights):
     assert set(seen) == {(120, 160, 3)} and 20 < len(seen) < 40 and len(frames) == 40  # 15 a second, of 20
     there = [len(frame.faces) for frame in frames]
     assert there == sorted(there) and 20 < sum(there) < 30
+
+
+def test_yunet_is_told_the_smallest_face(weights):
+    class Seen(YuNet):
+        def __init__(self):
+            self.asked = []
+
+        def __call__(self, image, min_face=0.1):
+            self.asked.append(min_face)
+            return np.array([BOX])
+
+    finder = Seen()
+    assert len(Landmarker(weights, finder=finder, min_face=0.03)(picture())) == 1
+    assert finder.asked == [0.03]
 
 
 def test_a_finder_of_one_s_own_that_fails_is_heard_of(video, weights):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -91,6 +93,31 @@ def test_drawings_of_one_name_get_numbers_and_never_replace_an_image(tmp_path):
     assert [place.name for place in places.values()] == ["a.jpg", "a-2.jpg", "b.jpg"]
     with pytest.raises(ValueError, match="a.jpg: is an input too"):
         drawing_paths(images[1:], tmp_path / "y")
+
+
+def test_a_drawing_replaces_a_former_drawing_and_no_other_file(photos, weights, tmp_path, capsys):
+    for _ in range(2):
+        assert run(photos / "a.png", "--weights", weights, "--draw", tmp_path / "drawn") == 0
+    twin = photos / "a.jpg"
+    twin.write_bytes(b"the camera's own")
+    assert run(photos / "a.png", "--weights", weights, "--draw", photos) == 2
+    assert "a.jpg: is there and was not written by this command" in capsys.readouterr().err
+    assert twin.read_bytes() == b"the camera's own"
+
+
+def test_what_the_detector_saw_is_drawn_whatever_the_file_s_name_and_depth(photos, weights, tmp_path):
+    """A name that is not UTF-8, and a picture of 12 bits in 16."""
+    plain = cv2.imread(str(photos / "a.png"))
+    _, encoded = cv2.imencode(".png", plain.astype(np.uint16) * 16)
+    (tmp_path / "odd").mkdir()
+    odd = Path(os.fsdecode(os.fsencode(tmp_path / "odd") + b"/caf\xe9.png"))
+    odd.write_bytes(encoded.tobytes())
+    assert run(tmp_path / "odd", "--weights", weights, "--draw", tmp_path / "drawn", "--out", tmp_path / "o.csv") == 0
+    [drawn] = (tmp_path / "drawn").iterdir()
+    shown = cv2.imdecode(np.frombuffer(drawn.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    assert np.median(np.abs(shown.astype(int) - plain)) <= 3
+    with (tmp_path / "o.csv").open(newline="", encoding="utf-8") as file:
+        assert [Path(row["path"]).name for row in csv.DictReader(file)] == ["caf\\udce9.png"] * 2
 
 
 def test_a_named_image_must_be_readable_and_one_of_a_folder_is_left_out_with_a_note(photos, weights, tmp_path, capsys):

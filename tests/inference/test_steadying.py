@@ -77,6 +77,13 @@ def test_no_vote_is_carried_across_a_cut():
     assert 0 < moved(through(Steadier(tracker=still()), points))[2] < 7
 
 
+def test_a_repeat_keeps_points_that_the_frame_before_does_not_know():
+    points = np.repeat(POINTS[None], 4, 0)
+    points[1, 0] = np.nan
+    found = through(Steadier(window=1, tracker=still()), points, repeats=[2])
+    assert np.isnan(found[1, 0]).all() and np.isfinite(found[2]).all()
+
+
 def test_a_repeated_frame_has_no_vote_and_gets_the_points_of_the_frame_it_repeats():
     """The frame that jumps is shown three times: its vote in the others counts once."""
     points = np.stack([POINTS, POINTS + [8.0, 0], POINTS + [99.0, 0], POINTS + [99.0, 0], POINTS])

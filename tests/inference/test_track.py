@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from tsal.faces.follow import read_frames
 from tsal.geometry import apply_affine, crop_affine, invert_affine
 from tsal.inference import drawing as overlay
 from tsal.inference import track as module
+from tsal.inference import video as landmarks
 from tsal.inference.drawing import draw_face, read_csv
 from tsal.inference.track import smooth_points, track_video
 from tsal.model import Detector
@@ -301,8 +303,31 @@ def test_its_own_outputs_are_replaced_and_others_are_not(video, weights, tmp_pat
     with pytest.raises(ValueError, match="out.csv: is there and was not written by this command"):
         tracked(video, weights)
     (tmp_path / "out.csv").unlink()
-    with pytest.raises(ValueError, match="out.mp4: is there without out.csv"):
-        tracked(video, weights)
+    tracked(video, weights)  # the overlay alone is its own too
+    other = write_video(tmp_path / "other.mp4")
+    with pytest.raises(ValueError, match="other.mp4: is there and was not written by this command"):
+        track_video(video, weights, other, csv_path=tmp_path / "out.csv", progress=False)
+
+
+@pytest.mark.parametrize("rate", [89.9873, 239.7604, 999.37])
+def test_a_video_of_many_frames_a_second_is_written_and_so_is_a_name_with_a_colon(tmp_path, weights, monkeypatch, rate):
+    video = write_video(tmp_path / "in.mp4")
+    given = list(read_frames(video))
+    frames = [(number, number * 1000 / rate, image) for number, _, image in given]
+    for reader in (faces, overlay, landmarks):
+        monkeypatch.setattr(reader, "read_frames", lambda *_, **__: iter(frames))
+    monkeypatch.chdir(tmp_path)
+    found = track_video(
+        video, weights, Path("12:30.mp4"), boxes_file=boxes(tmp_path / "boxes.csv"), steady=False, progress=False
+    )
+    written = cv2.VideoCapture(str(tmp_path / "12:30.mp4"))
+    assert written.get(cv2.CAP_PROP_FPS) == pytest.approx(rate, rel=1e-3) and found["fps"] == pytest.approx(rate)
+    assert int(written.get(cv2.CAP_PROP_FRAME_COUNT)) == FRAMES
+
+
+def test_a_face_of_repeated_frames_has_no_jitter_and_the_rest_counts(video, weights, monkeypatch):
+    found = tracked(video, weights, [(number, *ONE, "a") for number in range(2)])
+    assert np.isnan(found["jitter"]["teacher"]["raw"])
 
 
 def test_a_failure_leaves_nothing_behind_and_keeps_what_was_there(video, weights, tmp_path, monkeypatch):

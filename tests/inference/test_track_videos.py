@@ -13,11 +13,11 @@ from videos import rotate_tag, scene, write_video
 
 from tsal.cli.commands import main
 from tsal.faces import Followed, Track
-from tsal.faces.detect import iou
 from tsal.inference.tighten import sure_tracks
 from tsal.inference.track import track_video
 from tsal.inference.weights import SHIPPED
 from tsal.synthetic.dataset import render_clip
+from tsal.utils.boxes import iou
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,8 @@ from tsal.prepare import photographs
 from tsal.prepare.photographs import HIDDEN, prepare_photographs
 from tsal.utils.errors import DataError
 
+BOX = ("x1", "y1", "x2", "y2")
+
 
 def prepare(source, folder, points=5, **options):
     return prepare_photographs(source, folder, points=points, progress=False, **options)
@@ -231,7 +233,7 @@ def test_the_share_for_val_is_of_labelled_images_and_leaves_some_to_learn_from(
 
 
 def test_images_whose_names_differ_by_white_space_stay_apart(tmp_path):
-    names = ["trip 1/1.png", "trip1/1.png", "a b.png", "ab .png"]
+    names = ["trip 1/1.png", "trip1/1.png", "a b.png", "ab .png", "2021 03 04.png", "2021 03 05.png"]
     for number, name in enumerate(names):
         write_image(tmp_path / name, number)
     source = table(tmp_path / "faces.csv", [(name, 10, 20, 30, 40) for name in names])
@@ -241,6 +243,26 @@ def test_images_whose_names_differ_by_white_space_stay_apart(tmp_path):
             (tmp_path / "out" / row.image).resolve() for row in read_list(tmp_path / "out" / "lists" / "train.txt")
         ]
         assert found == [tmp_path / name for name in names]
+        rows = read_list(tmp_path / "out" / "lists" / "train.txt")
+        assert all(len(clip.faces) == 1 for clip in group_clips(rows))  # photographs, not frames
+
+
+def test_a_build_that_finds_nothing_leaves_no_list_of_other_labels(tmp_path):
+    write_image(tmp_path / "a.png", 0)
+    prepare(table(tmp_path / "good.csv", [("a.png", 10, 20, 30, 40)]), tmp_path / "out", points=2, val=0)
+    bad = table(tmp_path / "bad.csv", [("a.png", 1, 2, 3, 4, 9, 9, 5, 5)], more=[f"box_{c}" for c in BOX])
+    with pytest.raises(DataError, match="nothing is left"):
+        prepare(bad, tmp_path / "out", points=2, val=0)
+    assert not list((tmp_path / "out" / "lists").iterdir())
+
+
+def test_what_is_made_of_one_source_is_not_replaced_by_another_s(tmp_path):
+    for name in ("one", "two"):
+        write_image(tmp_path / name / "a.png", 0)
+        table(tmp_path / name / "faces.csv", [("a.png", 10, 20, 30, 40)])
+    prepare(tmp_path / "one" / "faces.csv", tmp_path / "out", points=2, val=0)
+    with pytest.raises(DataError, match="is made of .*one; give another --name"):
+        prepare(tmp_path / "two" / "faces.csv", tmp_path / "out", points=2, val=0)
 
 
 def test_images_beside_the_table_s_folder_are_linked(tmp_path):

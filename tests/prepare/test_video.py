@@ -15,13 +15,13 @@ from videos import rotate_tag, scene, write_video
 from tsal.data.images import read_image
 from tsal.data.lists import group_clips, read_list
 from tsal.data.origins import read_origins
-from tsal.faces.detect import iou
 from tsal.prepare import clips as second
 from tsal.prepare import video as module
 from tsal.prepare.builder import describe, read_rejected
 from tsal.prepare.clips import window_of
 from tsal.prepare.video import prepare_video
 from tsal.synthetic.dataset import render_clip
+from tsal.utils.boxes import iou
 from tsal.utils.errors import DataError
 
 WIDTH, HEIGHT = 160, 120

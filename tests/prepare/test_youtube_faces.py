@@ -10,8 +10,8 @@ from tsal.data.lists import group_clips, read_list
 from tsal.data.origins import read_origins
 from tsal.data.points import read_points
 from tsal.faces import detect as finder
-from tsal.faces.detect import iou
 from tsal.prepare.youtube_faces import prepare_youtube, split_subjects
+from tsal.utils.boxes import iou
 from tsal.utils.errors import DataError
 
 

@@ -17,8 +17,8 @@ TRACK_NOTES = (
     "-pix_fmt yuv420p WEB.mp4. What is drawn is read back from the CSV: "
     "frame,time_ms,face,model,left,top,right,bottom,score,x0,y0,...,score0,... in px of the upright video; a "
     "face that was lost, or comes after a cut, gets a new number. A dot is hollow where its score is low: "
-    "under three quarters of the model's median in the video. An existing OUT.mp4 is replaced only where its CSV "
-    "shows that this command wrote it."
+    "under three quarters of the model's median in the video. An existing OUT.mp4 is replaced only where this "
+    "command wrote it, and so is its CSV."
 )
 
 
@@ -211,7 +211,8 @@ def run_track(arguments: argparse.Namespace) -> None:
     )
     for name, jitter in found["jitter"].items():
         kinds = ", ".join(f"{kind} {100 * value:.2f} %" for kind, value in jitter.items())
-        print(f"jitter of the {name}, motion included: {kinds} of the face's size (lag {found['lag_ms']:.0f} ms)")
+        kinds = "not known, of fewer than three frames" if "nan" in kinds else f"{kinds} of the {found['jitter_d']}"
+        print(f"jitter of the {name}, motion included: {kinds} (lag {found['lag_ms']:.0f} ms)")
     print(f"{found['frames_per_second']:.1f} frames/s, all readings together ({found['seconds']:.1f} s)")
 
 

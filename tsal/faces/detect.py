@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from tsal.data import read_image
-from tsal.utils import DataError
+from tsal.utils import DataError, shared
 
 MIN_FACE = 0.1  # side of the smallest face found over the image's shorter side
 FINDER_FACE = 30  # px: images are shrunk until the smallest face is this large; the cascades are trained at 20 and 24
@@ -120,21 +120,3 @@ def _hits(cascade, grey: np.ndarray, smallest: int, to_face: Sequence[float]) ->
         half = np.array(to_face[2:]) * side / 2
         hits.append((np.concatenate([centre - half, centre + half]), int(count)))
     return sorted(hits, key=lambda hit: -hit[1])
-
-
-def _areas(one, other) -> tuple[float, float, float]:
-    width, height = min(one[2], other[2]) - max(one[0], other[0]), min(one[3], other[3]) - max(one[1], other[1])
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
-    return max(0.0, width) * max(0.0, height), *areas
-
-
-def iou(one: Sequence[float], other: Sequence[float]) -> float:
-    """Intersection over union of two boxes."""
-    both, first, second = _areas(one, other)
-    return both / (first + second - both)
-
-
-def shared(one: Sequence[float], other: Sequence[float]) -> float:
-    """Intersection of two boxes over the smaller one."""
-    both, first, second = _areas(one, other)
-    return both / min(first, second)

@@ -121,9 +121,9 @@ def follow_video(
                 # centres of the shrunk image's pixels lie between those of the video's
                 shown.found = zoomed(np.array([row.box for row in rows]).reshape(-1, 4), zoom) if rows else None
             thumb = thumbnail(image)
-            if given is None and time >= due:
-                # what is known of faces is a few frames old: they may be of another shot
-                jumps = former is not None and unlikeness(former, thumb) > CUT_FLOOR
+            # what is known of faces is a few frames old: after a jump they may be of another shot
+            jumps = former is not None and unlikeness(former, thumb) > CUT_FLOOR
+            if given is None and (time >= due or jumps):
                 if settled >= SEARCHES_A_SECOND or jumps or time >= latest + 1000 / settled or not is_settled(live):
                     profiles = count % PROFILES_EVERY == 0
                     search = pool.submit(_search, find, image, (grey, zoom), min_face, profiles)

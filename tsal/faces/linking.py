@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tsal.faces.detect import SAME, iou, shared
+from tsal.faces.detect import SAME
 from tsal.faces.median_flow import propagate
+from tsal.utils import iou, shared
 
 # Looks at the landmarks of a face that flow follows well. On the first 50 frames of the nine val clips 5 and 10 looks,
 # and one a frame, end in the same jitter (1.03 % of the eyes' distance), and take 0.63, 0.68 and 0.87 of the

@@ -21,11 +21,12 @@ import numpy as np
 from tsal.faces import Followed, read_frames
 from tsal.figures import MODELS
 from tsal.schemes import Scheme
-from tsal.utils import DataError, tqdm
+from tsal.utils import DataError, replacing, tqdm
 
 COLUMNS = ("frame", "time_ms", "face", "model", "left", "top", "right", "bottom", "score")
 LOW = 0.75  # of a model's median score in the video or image: a landmark with less is drawn hollow
 SHIFT = 4  # bits of OpenCV's sub-pixel coordinates
+MARK = b"tsal: landmarks drawn"  # in every picture and video that is drawn: such a file may be replaced
 
 
 # --- the CSV ---
@@ -89,6 +90,24 @@ def read_csv(path: Path) -> Iterator[tuple[int, list[dict]]]:
 # --- drawing ---
 
 
+def is_drawn(path: Path) -> bool:
+    """Whether a picture or video was written by :func:`write_picture` or :func:`draw_csv`."""
+    with path.open("rb") as file:
+        start, size = file.read(64), path.stat().st_size
+        file.seek(max(0, size - 64))
+        return MARK in start or MARK in file.read()
+
+
+def write_picture(path: Path, image: np.ndarray) -> None:
+    """A BGR image as JPEG, with the mark as its comment; whole or not at all."""
+    _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])
+    content = encoded.tobytes()
+    head = 4 + int.from_bytes(content[4:6])  # the start and JFIF's own segment, which must follow it
+    comment = b"\xff\xfe" + (2 + len(MARK)).to_bytes(2) + MARK
+    with replacing(path) as temporary:
+        temporary.write_bytes(content[:head] + comment + content[head:])
+
+
 def draw_csv(
     video: Path,
     csv_path: Path,
@@ -108,6 +127,8 @@ def draw_csv(
     """
     faces = read_csv(csv_path)
     ahead = next(faces, None)
+    place = str(out.resolve())  # to FFmpeg, a name alone that holds a colon begins with a protocol
+    fps = round(fps, 3 if fps < 65 else 2 if fps < 655 else 1)  # MPEG-4 has at most 65535 ticks a second
     writer, written = None, 0
     label = f"{video.name}: drawing"
     try:
@@ -130,7 +151,7 @@ def draw_csv(
             whole = cv2.copyMakeBorder(whole, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
             if writer is None:
                 writer = cv2.VideoWriter(
-                    str(out), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"mp4v"), fps, whole.shape[1::-1]
+                    place, cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"mp4v"), fps, whole.shape[1::-1]
                 )
                 if not writer.isOpened():
                     size = f"{whole.shape[1]} x {whole.shape[0]}, {fps:g} frames/s"
@@ -144,11 +165,13 @@ def draw_csv(
         raise DataError(
             f"{video}: the last reading had {written} frames, not {frames}: has the file changed? try again"
         )
-    kept = cv2.VideoCapture(str(out), cv2.CAP_FFMPEG)
+    kept = cv2.VideoCapture(place, cv2.CAP_FFMPEG)
     count = int(kept.get(cv2.CAP_PROP_FRAME_COUNT)) if kept.isOpened() else 0
     kept.release()
     if count != frames:  # OpenCV's writer does not report a full disk
         raise DataError(f"{out.parent}: {count} of {frames} frames could be written; is the disk full?")
+    with out.open("ab") as file:  # a box of this kind is skipped by players
+        file.write((8 + len(MARK)).to_bytes(4) + b"free" + MARK)
 
 
 def draw_face(image: np.ndarray, row: dict, scheme: Scheme, low: float) -> None:

@@ -54,7 +54,7 @@ def export_model(weights: Path | Sequence[Path], out: Path, model: str | None = 
         What the file says.
 
     Raises:
-        ConfigError: another suffix, no such folder, or a package that is missing.
+        ConfigError: another suffix, no such folder, an output that is an input, or a package that is missing.
         InputError: the weights cannot be read, or are of different networks.
     """
     out = Path(out)
@@ -63,6 +63,8 @@ def export_model(weights: Path | Sequence[Path], out: Path, model: str | None = 
     if not out.parent.is_dir():
         raise ConfigError(f"{out}: there is no folder {out.parent}")
     files = [Path(weights)] if isinstance(weights, (str, Path)) else [Path(path) for path in weights]
+    if out.exists() and any(path.exists() and out.samefile(path) for path in files):
+        raise ConfigError(f"{out}: is an input too; name another output")
     detector, config, scheme = _mean_model(files, model)
     facts = {
         "input": config.model.input,

@@ -5,6 +5,7 @@ Importing this module does not import torch, which takes most of the time; makin
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import NamedTuple, TypeAlias, overload
 import numpy as np
 
 from tsal.data import read_image
-from tsal.faces import MIN_FACE, find_boxes
+from tsal.faces import MIN_FACE, YuNet, find_boxes
 from tsal.inference.tighten import PASSES, tightened
 from tsal.inference.weights import find_weights
 from tsal.utils import ConfigError, DataError
@@ -55,7 +56,7 @@ class Landmarker:
         model: a model of that file, such as ``student``; by default the teacher, or the only one that there is.
         device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``.
         finder: RGB uint8 image (H, W, 3) -> boxes (N, 4) px, tight around the landmarks; by default OpenCV's cascades.
-        min_face: smallest face that the cascades look for, over the image's shorter side.
+        min_face: smallest face that the cascades, or YuNet, look for, over the image's shorter side.
         batch: faces of a forward pass.
         flip: detect in each face's mirror image too, and average: a little less error (docs/model-card.md), twice the
             time.
@@ -82,7 +83,8 @@ class Landmarker:
         if batch < 1:
             raise ConfigError(f"batch = {batch}: want 1 or more")
         self._detector = CropDetector(find_weights(weights), model, device, batch, flip)
-        self._finder, self._min_face = finder, min_face
+        self._finder = functools.partial(finder, min_face=min_face) if isinstance(finder, YuNet) else finder
+        self._min_face = min_face
         self.scheme = self._detector.scheme
 
     @overload

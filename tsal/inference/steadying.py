@@ -112,7 +112,9 @@ class Steadier:
         current = self._read(frame, points, scores, repeat)
         if cut:
             self._recent.clear()
-        current.repeat = repeat and bool(self._recent)
+        former = self._recent[-1][0] if self._recent else None
+        # a point that the frame before does not know cannot be taken from it
+        current.repeat = repeat and former is not None and not ((current.trust > 0) & (former.trust == 0)).any()
         if not current.repeat:
             for gap, (earlier, image) in enumerate(reversed(self._recent), 1):
                 if earlier.box is not None and current.box is not None:

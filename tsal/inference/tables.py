@@ -17,9 +17,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tsal.inference.drawing import LOW, draw_face
+from tsal.data import read_image
+from tsal.inference.drawing import LOW, draw_face, is_drawn, write_picture
 from tsal.schemes import Scheme
-from tsal.utils import ConfigError, DataError, replacing, write_arrays, write_text
+from tsal.utils import ConfigError, replacing, write_arrays, write_text
 
 SUFFIXES = (".csv", ".json", ".npz")
 
@@ -64,7 +65,8 @@ def _write_csv(out: Path, table: LandmarkTable) -> None:
     count = table.points.shape[1]
     axes = [f"{axis}{k}" for k in range(count) for axis in "xy"]
     columns = ["path", "face", "left", "top", "right", "bottom", "score", *axes, *(f"score{k}" for k in range(count))]
-    with replacing(out) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    how = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}  # a name may be in another coding
+    with replacing(out) as temporary, temporary.open("w", **how) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         for path, face, box, points, scores in zip(table.paths, table.faces, table.boxes, table.points, table.scores):
@@ -97,7 +99,7 @@ def drawing_paths(images: Sequence[str], folder: Path, base: Path | None = None)
     """Where the drawing of each image goes: below ``folder``, as the image lies below ``base``, or by its name alone.
 
     Raises:
-        ConfigError: a drawing would replace one of the images.
+        ConfigError: a drawing would replace one of the images, or a file that is no such drawing.
     """
     places: dict[str, Path] = {}
     taken: set[Path] = set()
@@ -114,6 +116,10 @@ def drawing_paths(images: Sequence[str], folder: Path, base: Path | None = None)
     own = {Path(image).resolve() for image in images}
     if wrong := [place for place in places.values() if place.resolve() in own]:
         raise ConfigError(f"{wrong[0]}: is an input too; name another folder for the drawings")
+    if wrong := [place for place in places.values() if place.exists() and not is_drawn(place)]:
+        raise ConfigError(
+            f"{wrong[0]}: is there and was not written by this command; remove it, or name another folder"
+        )
     return places
 
 
@@ -123,15 +129,11 @@ def draw_table(table: LandmarkTable, scheme: Scheme, places: Mapping[str, Path],
     A dot is hollow where its score is under three quarters of the median of its image.
     """
     for name, place in places.items():
-        image = cv2.imread(name, cv2.IMREAD_COLOR)
-        if image is None:
-            raise DataError(f"{name}: the image cannot be read any more")
+        image = cv2.cvtColor(read_image(Path(name)), cv2.COLOR_RGB2BGR)
         rows = table.of_image(name)
         low = LOW * float(np.median(table.scores[rows])) if len(rows) else 0.0
         for row in rows:
             face = {"face": int(table.faces[row]), "model": model, "box": table.boxes[row].astype(float)}
             face |= {"points": table.points[row].astype(float), "scores": table.scores[row]}
             draw_face(image, face, scheme, low)
-        with replacing(place) as temporary:
-            if not cv2.imwrite(str(temporary), image, [cv2.IMWRITE_JPEG_QUALITY, 95]):
-                raise DataError(f"{place}: the drawing cannot be written")
+        write_picture(place, image)

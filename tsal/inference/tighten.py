@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tsal.faces import NO_FACE, Followed, Look, iou, smooth_boxes
+from tsal.faces import NO_FACE, Followed, Look, smooth_boxes
+from tsal.utils import iou
 
 if TYPE_CHECKING:  # it imports torch, and Landmarker is to be imported without
     from tsal.inference.crop_detector import CropDetector

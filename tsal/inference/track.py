@@ -19,7 +19,7 @@ import torch
 from tsal.evaluation import DEGENERATE_SHARE, jitter
 from tsal.faces import MIN_FACE, Followed, gaussian_lines, read_boxes, read_frames
 from tsal.inference.crop_detector import CropDetector
-from tsal.inference.drawing import LOW, draw_csv, is_ours, write_csv
+from tsal.inference.drawing import LOW, draw_csv, is_drawn, is_ours, write_csv
 from tsal.inference.steadying import steady_tracks
 from tsal.inference.video import detect_tracks, follow_faces
 from tsal.model_files import default_model
@@ -68,8 +68,8 @@ def track_video(
         ``out``, ``csv``, ``width`` and ``height`` (of the upright video), ``fps``, ``frames``, ``faces``, ``seconds``
         and ``frames_per_second`` (of all readings), ``jitter`` ({model: {"raw": share of d, "steady": with ``steady``,
         "smoothed": with ``smooth``}}; without frames that repeat others; d is a face's median distance of the outer eye
-        corners, or the median root of its box's area where there is none), ``low`` ({model: score under which a
-        landmark is hollow}), ``lag_ms`` (of a stream with ``lag``, else 0) and ``notes``.
+        corners, or the median root of its box's area where there is none), ``jitter_d`` (what d is), ``low`` ({model:
+        score under which a landmark is hollow}), ``lag_ms`` (of a stream with ``lag``, else 0) and ``notes``.
 
     Raises:
         InputError: what is wrong with the video, the weights or the paths.
@@ -125,6 +125,7 @@ def track_video(
             name: {kind: _jitter(points, m, followed, first.scheme) for kind, points in kinds.items()}
             for m, name in enumerate(detectors)
         },
+        "jitter_d": "eyes' outer distance" if first.scheme.ocular else "face's size",
         "low": low,
         "lag_ms": (lag or 0) * interval,
         "notes": followed.notes + _repeats_note(video, followed),
@@ -156,8 +157,8 @@ def _check_paths(video: Path, weights: Path, out: Path, csv_path: Path) -> None:
             raise ConfigError(f"{path}: is an input too; name another output")
     if csv_path.exists() and not is_ours(csv_path):
         raise ConfigError(f"{csv_path}: is there and was not written by this command; remove it or name another")
-    if out.exists() and not csv_path.exists():
-        raise ConfigError(f"{out}: is there without {csv_path.name}, so it may be another's; remove it or name another")
+    if out.exists() and not is_drawn(out):
+        raise ConfigError(f"{out}: is there and was not written by this command; remove it or name another")
 
 
 def _load(weights: Path, model: str | None, device: str) -> dict[str, CropDetector]:
@@ -214,10 +215,12 @@ def _jitter(found: Sequence[np.ndarray], model: int, followed: Followed, scheme:
     values = []
     for points, track in zip(found, followed.tracks):
         distinct = ~np.isin(np.arange(track.first, track.last + 1), followed.repeats)
+        if distinct.sum() < 3:
+            continue
         boxes, xy = np.asarray(track.boxes), points[model, distinct, :, :2].astype(float)
         d = side = float(np.median(np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))))
         if scheme.ocular:
             d = float(np.median(np.linalg.norm(xy[:, scheme.ocular[0]] - xy[:, scheme.ocular[1]], axis=-1)))
         values.append(jitter(xy, d if d >= DEGENERATE_SHARE * side else side))
-    whole = np.concatenate(values)
+    whole = np.concatenate(values) if values else np.empty(0)
     return float(whole.mean()) if len(whole) else float("nan")

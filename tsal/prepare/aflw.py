@@ -35,6 +35,7 @@ def prepare_aflw(source: Path, folder: Path, *, workers: int = 2, progress: bool
     images, fixes = _Images(made.source), {}
     few, whole = 0, 0
     used = dict.fromkeys(SIZES, 0)
+    made.drop_lists()  # a list must not name annotations of another release
     for place, index in enumerate(info["order"]):
         where = f"{info['path']} face {index + 1}"
         name, visible, points, box = (info[key][index] for key in ("names", "visible", "points", "boxes"))

@@ -77,9 +77,12 @@ class DatasetBuilder:
             raise DataError(f"{self.source}: no such file or folder")
         former = self.folder / "manifest.json"
         if former.exists():
-            builder = read_json(former).get("builder")
+            made = read_json(former)
+            builder, source = made.get("builder"), made.get("source")
             if builder != self.builder:
                 raise DataError(f"{self.folder}: holds what {builder or 'another program'} made; give another --name")
+            if source != str(self.source):
+                raise DataError(f"{self.folder}: is made of {source}; give another --name, or remove the folder")
         elif (
             self.folder.exists()
             and not self._mark.exists()

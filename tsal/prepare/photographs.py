@@ -30,7 +30,7 @@ def prepare_photographs(
     source: Path,
     folder: Path,
     *,
-    points: int,
+    points: int = 68,
     images: Path | None = None,
     one_based: bool = False,
     val: float = 0.1,
@@ -93,6 +93,7 @@ def prepare_photographs(
                 ),
             )
         )
+    made.drop_lists()  # a list must not name annotations of other rows
     for number, face in enumerate(faces):
         image, found, visible, box, where, size = face
         name = _named(made, image)
@@ -174,6 +175,6 @@ def _held_out(groups: Sequence[Sequence[str]], val: float, seed: int) -> set[str
 def _named(made: DatasetBuilder, image: str) -> str:
     """How a row names a photograph: numbers alone would make it a frame of a clip."""
     place = Path(image)
-    if not place.stem.isdecimal():
+    if not re.sub(r"\s+", "", place.stem).isdecimal():
         return made.released(image)
     return made.link(re.sub(r"\s+", "", f"renamed/{place.with_name(f'photo-{place.name}')}"), image)

@@ -289,5 +289,5 @@ def _write_tables(made: DatasetBuilder, done: Sequence[tuple[Path, Followed, lis
 def _remove_others(root: Path, names: set[str]) -> None:
     """Clips of videos that are gone, and what a killed run left."""
     for path in root.iterdir():
-        if path.name not in names:
+        if path.is_dir() and path.name not in names:
             shutil.rmtree(path)

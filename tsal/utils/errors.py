@@ -52,4 +52,4 @@ def describe_os_error(error: OSError) -> str:
     what = error.strerror or str(error) or type(error).__name__
     where = f"{error.filename}: " if error.filename else ""
     advice = ADVICE.get(error.errno, "see to it")
-    return f"{where}{what}; {advice}, and the same command goes on from what is kept"
+    return f"{where}{what}; {advice}, and give the same command again"

@@ -1,0 +1,23 @@
+"""Overlaps of boxes (x1, y1, x2, y2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def _areas(one, other) -> tuple[float, float, float]:
+    width, height = min(one[2], other[2]) - max(one[0], other[0]), min(one[3], other[3]) - max(one[1], other[1])
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return max(0.0, width) * max(0.0, height), *areas
+
+
+def iou(one: Sequence[float], other: Sequence[float]) -> float:
+    """Intersection over union of two boxes."""
+    both, first, second = _areas(one, other)
+    return both / (first + second - both)
+
+
+def shared(one: Sequence[float], other: Sequence[float]) -> float:
+    """Intersection of two boxes over the smaller one."""
+    both, first, second = _areas(one, other)
+    return both / min(first, second)

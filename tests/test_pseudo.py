@@ -193,7 +193,7 @@ def propagate(
 
 def test_real_frames_have_a_heatmap_and_a_centre_source():
     found = detection_sources(detector(), perfect_detection(detector(), POINTS, PAIRED))
-    assert set(found) == {"heatmap", "centre"}
+    assert {"heatmap", "centre"} <= set(found)
     assert (found["heatmap"].points - POINTS).abs().max() < 0.1
     assert torch.allclose(found["centre"].points, POINTS, atol=1e-3)
     assert all(s.valid.all() and s.flow_error is None for s in found.values())

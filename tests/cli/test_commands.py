@@ -126,6 +126,7 @@ def test_the_report_shows_every_member_and_the_figures(smoke_run, capsys):
     text = capsys.readouterr().out
     for word in ("NME %", "AUC@0.08", "FR@0.08", "supervised only", "TSAL teacher", "TSAL student", "20 + 10", ".png"):
         assert word in text
+    assert main(["report", "--run", str(smoke_run), "--source", "window"]) == 0
     assert main(["report", "--run", str(smoke_run), "--source", "fused"]) == 0
 
 

@@ -230,8 +230,16 @@ def test_rows_without_labels_of_a_labelled_list_are_unlabelled_data(root):
 def test_truth_of_unlabelled_rows_is_kept_apart(root):
     write_list(root / "truth.txt", [("frame.png", "frame.pts", (0, 0, 9, 9))])
     lists = load(root, truth=("truth.txt",))
-    assert lists.truth == {"frame.png": "frame.pts"}
+    assert lists.truth == {("frame.png", (0, 0, 9, 9)): "frame.pts"}
     assert all(f.annotation is None for f in lists.unlabelled)
+
+
+def test_of_several_faces_of_an_image_each_has_its_own_truth_by_its_box(root):
+    left, right, apart = (0, 0, 9, 9), (10, 0, 19, 9), (0, 10, 9, 19)
+    write_list(root / "unlabelled.txt", [("other.png", None, box) for box in (left, right, apart)])
+    write_list(root / "truth.txt", [("other.png", "frame.pts", (1, 0, 9, 9)), ("other.png", "train.pts", right)])
+    lists = load(root, truth=("truth.txt",))
+    assert lists.truth == {("other.png", left): "frame.pts", ("other.png", right): "train.pts"}
 
 
 @pytest.mark.parametrize("which", ["labelled.txt", "unlabelled.txt"])

@@ -180,11 +180,13 @@ def test_truth_for_measuring_lies_in_the_weak_view_and_changes_nothing_else(tmp_
     options = dict(augment=LIVELY, seed=3, sizes=(0, 0, 1), frames=1)
     plain, measured = (
         BatchMaker(store(tmp_path), [], [], photographs, truth=truth, **options)(0)
-        for truth in (None, {"dot.png": "dot.pts"})
+        for truth in (None, {("dot.png", (20, 20, 80, 80)): "dot.pts"})
     )
     assert plain.truth is None and torch.equal(plain.weak, measured.weak) and torch.equal(plain.strong, measured.strong)
     assert np.abs(dot_place(measured.weak[0]) - measured.truth[0, 0].numpy()).max() < 0.2
-    unknown = BatchMaker(store(tmp_path), [], [], photographs, truth={"other.png": "dot.pts"}, **options)(0)
+    unknown = BatchMaker(
+        store(tmp_path), [], [], photographs, truth={("dot.png", (20, 20, 80, 90)): "dot.pts"}, **options
+    )(0)
     assert unknown.truth.isnan().all()
 
 

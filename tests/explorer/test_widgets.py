@@ -8,6 +8,7 @@ import cv2
 import matplotlib.style
 import numpy as np
 import pytest
+from drawn_run import of_tracks
 from matplotlib.patches import Rectangle
 from toys import face
 
@@ -67,7 +68,7 @@ def write_run(folder, scheme="68", clips=CLIPS, labelled=True):
         np.repeat(values[:, None], points, 1) for values in (np.array(APART[:count]), np.where(first, np.nan, 0.25))
     )
     votes = np.repeat(np.where(first, 0.0, 0.5)[:, None], points, 1)
-    labels = Labels(found, np.ones(shape), valid, apart, flow, np.full((count, points), 0.5), votes)
+    labels = Labels(found, np.ones(shape), valid, apart, of_tracks(flow), np.full((count, points), 0.5), votes)
     writer = AuditWriter(folder / "audit", FaceStore(folder, run.scheme, SIDE, 1.35, 1), groups, known)
     few = np.arange(len(groups[0].faces))
     writer.add(

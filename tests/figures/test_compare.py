@@ -175,6 +175,24 @@ def test_a_method_is_told_apart_where_a_setting_of_its_file_is_set_to_the_full_m
     assert methods["a"] == "TSAL" and methods["d"] == "TSAL, tsal.heatmap_share=0.5"
 
 
+def test_as_many_labels_with_other_unlabelled_faces_are_methods_of_their_own(tmp_path):
+    runs = [
+        make(tmp_path / "few", ["data.unlabelled=few.txt"], teacher=7.0),
+        make(tmp_path / "many", ["data.unlabelled=many.txt"], teacher=6.0),
+        make(tmp_path / "ten", ["data.unlabelled=ten.txt"], labelled=10, teacher=9.0),  # another budget
+    ]
+    scores = read_runs(runs).scores.set_index(["method", "labelled"]).NME
+    of_tsal = {key: value for key, value in scores.items() if "TSAL" in key[0]}
+    assert sorted(of_tsal.values()) == [6.0, 7.0, 9.0]
+    assert {name for name, labelled in of_tsal if labelled == 40} == {
+        "TSAL, data.unlabelled=[few.txt]",
+        "TSAL, data.unlabelled=[many.txt]",
+    }
+    assert scores["supervised only", 40] == 8.0  # it sees neither
+    apart = read_runs([runs[0], runs[2]]).scores  # where the numbers of labels tell them apart, names stay short
+    assert set(apart.method) == {"supervised init", "supervised only", "TSAL"}
+
+
 def test_one_run_is_shown_and_what_it_cannot_tell_is_said(tmp_path):
     found = read_runs([make(tmp_path / "only")])
     words = "\n".join(map(words_of, draw_comparison(found)))

@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from drawn_run import named, overhang, words_of
+from drawn_run import named, of_tracks, overhang, words_of
 
 from tsal.audit import analysis
 from tsal.audit.store import AUDITED, Audit, AuditWriter, Labels
@@ -76,7 +76,7 @@ def write_audit(run, clips, parts, disagreement=None):
     """An audit whose ``parts`` are (model, step, frames, error of every source in px); its disagreement is that, or as
     given.
     """
-    known = [dataclasses.replace(f, annotation=run.lists.truth[f.image]) for clip in clips for f in clip.faces]
+    known = [dataclasses.replace(f, annotation=run.lists.truth[f.image, f.box]) for clip in clips for f in clip.faces]
     truth = read_ground_truth(run.store, known, "ocular", run.scheme)
     writer = AuditWriter(run.folder / "audit", run.store, clips, truth)
     tracked = np.array([place > 0 for clip in clips for place in range(len(clip.faces))])
@@ -90,7 +90,7 @@ def write_audit(run, clips, parts, disagreement=None):
         flow = np.where(tracked[rows][:, None], off / 2, np.nan)
         says = off if disagreement is None else np.full(shape, disagreement)
         votes = np.broadcast_to(tracked[rows][:, None], shape).astype(float)
-        labels = Labels(points, np.ones(valid.shape), valid, says, flow, np.full(shape, 0.5), votes)
+        labels = Labels(points, np.ones(valid.shape), valid, says, of_tracks(flow), np.full(shape, 0.5), votes)
         writer.add(model, step, labels, rows)
     return writer.close(), truth
 
@@ -207,7 +207,9 @@ def write_window(copied, off, votes, near=1.0):
     ``votes`` (N, K), and whose own points lie ``near`` px left of the labels.
     """
     clips = copied.clips[:2]
-    known = [dataclasses.replace(f, annotation=copied.lists.truth[f.image]) for clip in clips for f in clip.faces]
+    known = [
+        dataclasses.replace(f, annotation=copied.lists.truth[f.image, f.box]) for clip in clips for f in clip.faces
+    ]
     truth = read_ground_truth(copied.store, known, "ocular", copied.scheme)
     shape = truth.visible.shape
     off, votes = (np.broadcast_to(np.asarray(one, float), shape) for one in (off, votes))
@@ -216,7 +218,7 @@ def write_window(copied, off, votes, near=1.0):
     valid = np.ones((len(AUDITED), *shape), bool)
     valid[AUDITED.index("propagated")] = votes > 0
     flow = np.where(votes > 0, 0.5, np.nan)
-    labels = Labels(points, np.ones(valid.shape), valid, np.ones(shape), flow, np.ones(shape), votes)
+    labels = Labels(points, np.ones(valid.shape), valid, np.ones(shape), of_tracks(flow), np.ones(shape), votes)
     writer = AuditWriter(copied.folder / "audit", copied.store, clips, truth)
     for model, step in (("init", 0), ("teacher", 5), ("student", 5)):
         writer.add(model, step, labels, np.arange(shape[0]))
@@ -278,7 +280,8 @@ def test_photographs_alone_are_drawn_and_the_missing_flow_is_said(copied, count)
     drawn = figures.draw_pseudo_labels(copied) + figures.draw_breakdown(copied)
     for figure in drawn:
         figure._repr_png_()
-    assert "no frame is tracked" in words_of(named(drawn, "pseudo-steps"))
+    for name in ("pseudo-steps", "pseudo-reliability"):
+        assert "no frame is tracked" in words_of(named(drawn, name))
     assert ("two clips" in words_of(named(drawn, "pseudo-calibration"))) == (count == 1)
 
 

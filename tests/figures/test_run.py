@@ -1,5 +1,6 @@
 """Figures say what the run's files say: curves, legends, words, bytes."""
 
+import dataclasses
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import pytest
 from drawn_run import MODELS, named, overhang, unmeasured, words_of
 
 from tsal.audit.store import Audit
+from tsal.config import load_method
 from tsal.data.lists import Face, write_list
 from tsal.figures import breakdown as figures_breakdown
 from tsal.figures import evaluation as figures_evaluation
@@ -83,6 +85,14 @@ def test_table_adds_the_init_to_what_followed(run):
     assert numbers.steps.to_dict() == {"init": 20} | dict.fromkeys(MODELS[1:], 30)
     assert tuple(numbers.seconds[model] for model in MODELS) == (60, 90, 130, 150, 150)
     assert np.isnan(numbers.tracker_seconds["teacher"]) and numbers.tracker_seconds["supervised"] == 0
+
+
+def test_a_figure_names_the_run_s_own_method_and_charges_the_tracker_to_what_learned_from_it(copied):
+    assert "TSAL: teacher" in words_of(figures.draw_summary(copied))
+    settings = load_method("mean-teacher").settings
+    other = dataclasses.replace(copied, config=copied.config.override({"method": "mean-teacher"} | settings))
+    assert "Mean Teacher: teacher" in words_of(figures.draw_summary(other))
+    assert (figures.table(other).tracker_seconds == 0).all()  # it learns from no track
 
 
 def test_a_run_of_68_points_is_measured_on_the_51_and_49_of_them(run):

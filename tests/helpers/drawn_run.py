@@ -95,9 +95,15 @@ def _write_evaluation(run, rng):
     write_text(run.folder / "metrics.json", json.dumps(report))
 
 
+def of_tracks(flow_error: np.ndarray) -> np.ndarray:
+    """One error (N, K) for every source (S, N, K) that has a track."""
+    without = np.full_like(flow_error, np.nan)
+    return np.stack([without if name in ("heatmap", "centre") else flow_error for name in AUDITED])
+
+
 def _write_audit(run, rng):
     clips = [*run.clips, *run.single_images]
-    known = [dataclasses.replace(f, annotation=run.lists.truth[f.image]) for clip in clips for f in clip.faces]
+    known = [dataclasses.replace(f, annotation=run.lists.truth[f.image, f.box]) for clip in clips for f in clip.faces]
     truth = read_ground_truth(run.store, known, "ocular", run.scheme)
     points, visible = truth.points, truth.visible
     first = np.array([place == 0 for clip in clips for place in range(len(clip.faces))])
@@ -110,7 +116,8 @@ def _write_audit(run, rng):
         flow_error = np.where(first[:, None], np.nan, rng.uniform(0, 2, visible.shape))
         noise = spread[..., None] * rng.normal(size=(len(AUDITED), *points.shape))
         votes = np.where(first[:, None], 0.0, rng.uniform(0.1, 2, visible.shape))
-        labels = Labels(points + noise, np.ones(valid.shape), valid, spread, flow_error, np.ones(visible.shape), votes)
+        flow = of_tracks(flow_error)
+        labels = Labels(points + noise, np.ones(valid.shape), valid, spread, flow, np.ones(visible.shape), votes)
         writer.add(model, step, labels, np.arange(len(points)))
     writer.close()
 

@@ -68,7 +68,7 @@ def step_table(audit: Audit) -> pd.DataFrame:
         row = {"model": model, "step": step, "frames": int(mine.sum())}
         row |= {
             "disagreement": known_median(labels.disagreement[mine]),
-            "flow_error": known_median(labels.flow_error[mine]),
+            "flow_error": known_median(labels.flow_error[-1, mine]),
         }
         row["gate"] = float(labels.weight[mine].mean())
         table.append(row | {source: known_median(audit.errors(model, source, step)[mine]) for source in audit.sources})
@@ -130,7 +130,7 @@ def calibrations(audit: Audit, source: str = "fused") -> dict[tuple[str, str], C
     for model in audit.names:
         labels, rows = audit.labels(model)
         frame = np.broadcast_to(known_mean(labels.disagreement)[:, None], labels.disagreement.shape)
-        scores = {"landmark": labels.disagreement, "frame": frame, "flow": labels.flow_error}
+        scores = {"landmark": labels.disagreement, "frame": frame, "flow": labels.flow_error[-1]}
         error, clip = audit.errors(model, source), audit.frames["view"].to_numpy()[rows]
         found |= {(model, name): calibrate(score, error, clip) for name, score in scores.items()}
     return {key: one for key, one in found.items() if one}

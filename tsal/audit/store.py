@@ -6,7 +6,8 @@ into.
 - ``labels.parquet``, a row for each model, step, source, frame and landmark: ``model``, ``step`` (of TSAL's run; 0:
   the init), ``source``, ``frame`` (row of frames.csv), ``image``, ``landmark``, ``x``, ``y`` (px of the image),
   ``score`` (of the source; the target's weight for ``fused``), ``valid`` (the source says something), ``disagreement``
-  (px of the network's input between heatmap and centre sources), ``forward_backward_error`` (px of the input),
+  (px of the network's input between heatmap and centre sources), ``forward_backward_error`` (px of the input, of
+  what carried the source's point; of ``fused``: mean over the tracking sources that the method fuses),
   ``target_weight`` (weight of the landmark in the student's target), ``votes`` (of the frame's neighbours for their
   point of it, the source ``propagated``: their sum, 1 a neighbour at most), ``error`` (% of the normaliser, where the
   data's truth lists have labels). One row group a model and step.
@@ -52,7 +53,7 @@ class Labels(NamedTuple):
     score: np.ndarray  # (S, N, K)
     valid: np.ndarray  # (S, N, K) bool
     disagreement: np.ndarray  # (N, K) px of the input; NaN where one family speaks alone
-    flow_error: np.ndarray  # (N, K) px of the input, forward-backward; NaN where nothing is tracked
+    flow_error: np.ndarray  # (S, N, K) px of the input, forward-backward; NaN where the source has no track
     weight: np.ndarray  # (N, K): the gate
     votes: np.ndarray  # (N, K): sum of the neighbours' votes, 1 each at most; 0 where none says anything
 
@@ -103,12 +104,17 @@ def audit_model(
         parts["valid"].append(
             np.stack([sources[n].valid.cpu().numpy() for n in SOURCES] + [(fused.weight > 0).cpu().numpy()])
         )
-        for name in ("flow_error", "disagreement", "weight"):
+        errors = [sources[name].flow_error for name in SOURCES] + [fused.flow_error]
+        nothing = torch.full_like(fused.flow_error, torch.nan)
+        parts["flow_error"].append(
+            torch.stack([nothing if each is None else each for each in errors]).float().cpu().numpy()
+        )
+        for name in ("disagreement", "weight"):
             parts[name].append(getattr(fused, name).float().cpu().numpy())
         parts["votes"].append(sources["propagated"].votes.float().cpu().numpy())
         scores = [sources[n].score.float().cpu().numpy() for n in SOURCES] + [fused.weight.float().cpu().numpy()]
         parts["score"].append(np.stack(scores).astype(np.float32))
-    axis = {"points": 1, "score": 1, "valid": 1}
+    axis = {"points": 1, "score": 1, "valid": 1, "flow_error": 1}
     return Labels(**{name: np.concatenate(rows, axis.get(name, 0)) for name, rows in parts.items()})
 
 
@@ -173,7 +179,7 @@ class AuditWriter:
                 "score": number(labels.score),
                 "valid": number(labels.valid, bool),
                 "disagreement": number(labels.disagreement[None]),
-                "forward_backward_error": number(labels.flow_error[None]),
+                "forward_backward_error": number(labels.flow_error),
                 "target_weight": number(labels.weight[None]),
                 "votes": number(labels.votes[None]),
                 "error": number(error),
@@ -283,7 +289,7 @@ class Audit:
             whole["score"],
             whole["valid"],
             whole["disagreement"][0],
-            whole["forward_backward_error"][0],
+            whole["forward_backward_error"],
             whole["target_weight"][0],
             whole["votes"][0],
         )

@@ -19,10 +19,9 @@ from tsal.bench.failures import by_kind, hard_faces
 from tsal.bench.finders import HIT, LISTS, best_match
 from tsal.data import Face, FaceStore, find_list, read_image, read_list
 from tsal.evaluation import GroundTruth, auc, face_nme, failure_rate, read_ground_truth
-from tsal.faces import iou
 from tsal.inference import Landmarker, find_weights
 from tsal.schemes import get_scheme
-from tsal.utils import describe_environment, markdown_table, write_text
+from tsal.utils import describe_environment, iou, markdown_table, write_text
 
 CALIBRATION = "semi/300W.labelled-1057.GTB"  # where dlib's boxes are compared with the landmarks' boxes
 MOVED = 0.1  # of the longer side of a box, in a random direction

@@ -21,9 +21,9 @@ from tsal.bench.following import video_rows
 from tsal.bench.speed import machine
 from tsal.data import Face, FaceStore, find_list, read_image, read_list
 from tsal.evaluation import face_nme, read_ground_truth
-from tsal.faces import YuNet, find_boxes, iou
+from tsal.faces import YuNet, find_boxes
 from tsal.inference import CropDetector, find_weights, tightened
-from tsal.utils import InputError, describe_environment, markdown_table, use_free_cores, write_text
+from tsal.utils import InputError, describe_environment, iou, markdown_table, use_free_cores, write_text
 
 FOLDER = Path("docs") / "results" / "finders"
 LISTS = ("semi/300W.val-150.GTB", "YTF.val.GTB")

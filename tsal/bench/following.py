@@ -22,10 +22,10 @@ import numpy as np
 
 from tsal.data import find_list, group_clips, read_list, read_points
 from tsal.evaluation import face_nme, normaliser
-from tsal.faces import Followed, iou, read_frames
+from tsal.faces import Followed, read_frames
 from tsal.inference import CropDetector, detect_tracks, follow_faces
 from tsal.schemes import get_scheme
-from tsal.utils import InputError
+from tsal.utils import InputError, iou
 
 LIST = "YTF.val.GTB"
 SHOWN, RATE = 25, 25.0  # frames, and how many a second

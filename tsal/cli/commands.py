@@ -66,7 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
         if stage.name == "figures":
             _add_compare(made)
     made = command("report", "print the table of an evaluated run, and the paths of its figures", run_report)
-    sources = ("heatmap", "centre", "fused")
+    sources = ("heatmap", "centre", "fused", "window")
     made.add_argument("--source", default="heatmap", choices=sources, help="detection source (%(default)s)")
     made.add_argument(
         "--scheme", default="", metavar="S", help="measure on this scheme's part of the run's landmarks: 51, 49"
@@ -318,8 +318,7 @@ def run_notebook(arguments: argparse.Namespace) -> None:
             f"{arguments.notebook}: reads its settings from the run's config.json, so it takes none; give them to "
             "notebooks/01_data.ipynb or 'python -m tsal data', which make the run, and name the run here by --run"
         )
-    parameters = read | plain | settings
-    print(f"executed: {execute(arguments.notebook, run_folder(arguments).resolve(), parameters)}")
+    print(f"executed: {execute(arguments.notebook, run_folder(arguments).resolve(), read | plain | settings)}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -345,6 +344,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"failed: {describe_os_error(error) if isinstance(error, OSError) else error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
-        print(f"\nstopped: {str(stop) or 'the same command goes on from the last checkpoint'}", file=sys.stderr)
+        kept = "the same command goes on from the last checkpoint" * (arguments.command not in COMPUTING)
+        print(f"\nstopped: {str(stop) or kept or 'nothing is kept'}", file=sys.stderr)
         return getattr(stop, "status", 130)
     return 0

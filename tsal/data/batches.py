@@ -115,7 +115,7 @@ class BatchMaker:
         window: int = 1,  # frames that the two of a pair are apart, at most
         pairs: bool = False,  # with the pairs of frames that a frozen tracker sees
         share: tuple[int, int] = (0, 1),  # number of this process, of how many
-        truth: Mapping[str, str] | None = None,  # image -> annotation of unlabelled faces, for measuring
+        truth: Mapping[tuple, str] | None = None,  # of unlabelled faces, as FaceLists.truth: for measuring
     ):
         self.truth, self.window, self.pairs, self.share = truth or {}, window, pairs, share
         self.store, self.augment, self.seed, self.sizes, self.frames = store, augment, seed, sizes, frames
@@ -195,7 +195,7 @@ class BatchMaker:
 
     def _truth(self, face: Face, affine: np.ndarray) -> np.ndarray:
         """Landmarks (K, 2) px of the view, NaN where they are hidden or not known."""
-        points, visible = self.store.points(replace(face, annotation=self.truth.get(face.image)))
+        points, visible = self.store.points(replace(face, annotation=self.truth.get((face.image, face.box))))
         return np.where(visible[:, None], apply_affine(affine, points), np.nan)
 
     def _stack(self, labelled: list[tuple], unlabelled: list[tuple], **more: int | Part | tuple[str, ...]) -> Batch:

@@ -14,18 +14,22 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from tsal.data.images import look_at_image
 from tsal.data.points import read_points
 from tsal.schemes import AlsoRead
-from tsal.utils import PREPARED, DataError, leads_out, read_bytes, tqdm, write_text
+from tsal.utils import PREPARED, DataError, iou, leads_out, read_bytes, tqdm, write_text
 
 NO_LABELS = "None"
+SAME_FACE = 0.2  # IoU from which two boxes of an image, perhaps of two finders, are of one face
 SHOWN = 20  # lines of one kind about one list
 TRANSDUCTIVE = ", or, to learn from unlabelled test images on purpose, set data.transductive=true"
 ROW_FORMAT = "path_of_img path_of_annotation x1 y1 x2 y2 [face_size]"
+
+Box: TypeAlias = "tuple[float, float, float, float]"
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Face:
 
     image: str
     annotation: str | None
-    box: tuple[float, float, float, float]
+    box: Box
     face_size: float | None
     list_name: str
     row: int
@@ -180,7 +184,7 @@ class FaceLists:
     labelled: list[Face]
     unlabelled: list[Face]
     evaluate: dict[str, list[Face]]  # by the list's name
-    truth: dict[str, str]  # image -> annotation, for measuring only
+    truth: dict[tuple[str, Box], str]  # image and box of an unlabelled face -> annotation, for measuring only
 
 
 def load_lists(
@@ -244,15 +248,30 @@ def load_lists(
                     f"{face.where}: {face.image} is also in a training list ({other.where}); remove one of them{hint}"
                 )
         problems += first_lines(leaks, f"{name}: {{}} more of its images are also in a training list")
-    truths = {face.image: face.annotation for faces in sets["truth"].values() for face in faces if face.annotation}
     # a labelled list may hold frames without labels (a clip labelled in part): they are unlabelled data
     rest = rest + [face for face in train if not face.annotation]
+    truths = _truth_of(rest, [face for faces in sets["truth"].values() for face in faces if face.annotation])
     lists = FaceLists(Path(root), labelled_rows, rest, sets["evaluate"], truths)
     if problems and points is not None:
         problems += find_problems(lists, points, also_read)[1]
     if problems:
         raise DataError(problems)
     return lists
+
+
+def _truth_of(faces: Iterable[Face], labelled: Iterable[Face]) -> dict[tuple[str, Box], str]:
+    """Image and box of each face -> the annotation of that image's row whose box is most like it. An image may show
+    several faces: without a box in common there is none.
+    """
+    rows: dict[str, list[Face]] = {}
+    for row in labelled:
+        rows.setdefault(row.image, []).append(row)
+    found = {}
+    for face in faces:
+        best = max(rows.get(face.image, ()), key=lambda row: iou(row.box, face.box), default=None)
+        if best and iou(best.box, face.box) >= SAME_FACE:
+            found[face.image, face.box] = best.annotation
+    return found
 
 
 def first_lines(lines: Sequence[str], more: str) -> list[str]:

@@ -77,7 +77,7 @@ def frame_table(audit: Audit, model: str, step: int, landmarks: Sequence[int]) -
     table["error"] = known_mean(audit.errors(model, "fused", step)[:, landmarks])
     for column, values in (
         ("disagreement", labels.disagreement),
-        ("flow_error", labels.flow_error),
+        ("flow_error", labels.flow_error[-1]),
         ("gate", labels.weight),
     ):
         table[column] = known_mean(values[:, landmarks])

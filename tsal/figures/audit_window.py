@@ -85,7 +85,8 @@ def _draw_gates(axes, audit: Audit, distance: np.ndarray) -> None:
     """Mean error of the neighbours' points that a gate keeps, against the share of all measured landmarks kept."""
     labels, error = audit.labels("teacher")[0], audit.errors("teacher", "propagated")
     measured = np.isfinite(audit.errors("teacher", "heatmap")).sum()
-    scores = dict(zip(GATES, (distance, -labels.votes, labels.flow_error))) | {"true error (bound)": error}
+    track = labels.flow_error[audit.sources.index("propagated")]
+    scores = dict(zip(GATES, (distance, -labels.votes, track))) | {"true error (bound)": error}
     for name, score in scores.items():
         use = np.isfinite(score) & np.isfinite(error)
         if use.any():

@@ -194,14 +194,14 @@ def _draw_changed_faces(run: Run, audit: Audit, table: pd.DataFrame) -> NamedFig
     rows = dict(zip(names, (table[table.change < 0].iloc[::-1], table[table.change > 0])))
     chosen = {name: one_a_clip(found, SHOWN) for name, found in rows.items() if len(found)}
     figure, axes = image_grid("pseudo-changed-faces", 2 * max(1, len(chosen)), SHOWN, left=0.3, top=0.02, under=0.15)
-    clips = audited_faces(run)
+    clips = audited_faces(run, audit, [frame for found in chosen.values() for frame in found.index])
     store, measured = fine_store(run), is_measured(audit)
     for number, (name, found) in enumerate(chosen.items()):
         for offset, model in enumerate(("init", "teacher")):
             labels, known = audit.labels(model)
             row_name(axes[2 * number + offset, 0], f"{name}\n{model}")
             for place, (frame, row) in zip(axes[2 * number + offset], found.iterrows()):
-                clip, face = clips[row.image]
+                clip, face = clips[frame]
                 truth = {TRUTH: (audit.truth[frame], audit.visible[frame])} if measured else {}
                 points = labels.points[0, np.flatnonzero(known == frame)[0]]
                 draw_crop(place, store, clip.faces, face, truth | {MODELS[model]: (points, None)}, width=0.8)

@@ -1,7 +1,8 @@
 """Files of several runs -> the numbers of their methods, to be compared over seeds, label budgets and parts left out.
 
 Runs are distinguished by their configs. A seed is ``seed``; a budget is the number of labelled faces (of the manifest);
-every other setting that decides a result and is not the same in all runs makes a method of its own. A method is called
+every other setting that decides a result and is not the same in all runs makes a method of its own, and so do other
+lists of as many labelled faces. A method is called
 by its name in configs/methods, and by the settings in which it differs from that file or from the profile of the first
 run. The first run's method is the full one, against which ablations are measured, seed by seed. What was trained on
 labels alone is distinguished by the settings that such a training sees.
@@ -21,7 +22,8 @@ from tsal.config import Config, load_method, settings_of
 from tsal.figures.style import NORMALISERS
 from tsal.utils import ConfigError, InputError
 
-BUDGET = ("data.labelled", "data.unlabelled", "render.labelled")  # the settings that make a budget of labels
+LISTS = ("data.labelled", "data.unlabelled")
+BUDGET = (*LISTS, "render.labelled")  # the settings that make a budget of labels
 SAME = {"seed", *settings_of("machine", "measuring"), *BUDGET} - {"data.transductive", "data.normaliser"}
 FURTHER = ("semi.steps", "semi.batch", "semi.lr")  # of what comes after the init
 INIT, SUPERVISED, TSAL = "supervised init", "supervised only", "TSAL"
@@ -60,7 +62,8 @@ def read_runs(folders: Sequence[Path]) -> Comparison:
     if not runs:
         raise InputError("no run to compare: give the folders of one or more")
     _check_alike(runs)
-    methods = _name_methods([config for config, _, _ in runs.values()])
+    configs, manifests, _ = zip(*runs.values())
+    methods = _name_methods(configs, [manifest["labelled"] for manifest in manifests])
     rows = []
     for (folder, (config, manifest, report)), names in zip(runs.items(), methods):
         found = {(row["list"], row["model"]): row for row in report["rows"] if row["source"] == "heatmap"}
@@ -105,14 +108,17 @@ def _check_alike(runs: dict) -> None:
                 raise InputError(f"{folder}: its {name} is not that of {other}; compare runs that are measured alike")
 
 
-def _name_methods(configs: Sequence[Config]) -> list[dict[str, str]]:
-    """Of each run: its methods, and the model of the run that is each one's result; the run's method comes last."""
+def _name_methods(configs: Sequence[Config], labelled: Sequence[int]) -> list[dict[str, str]]:
+    """Of each run, with its number of labelled faces: its methods, and the model of the run that is each one's result;
+    the run's method comes last.
+    """
     try:
         base = Config.load(configs[0].profile)
     except ConfigError:  # a profile of one's own
         base = Config()
     settings, usual = [config.flat() for config in configs], base.flat()
-    differing = [key for key in usual if key not in SAME and len({json.dumps(one[key]) for one in settings}) > 1]
+    several = {name for name in LISTS if _differs(name, settings, labelled)}
+    differing = [key for key in usual if key in several or (key not in SAME and _differs(key, settings))]
     unseen = settings_of("unlabelled")  # by trainings on labels alone
     names = []
     for one in settings:
@@ -126,6 +132,14 @@ def _name_methods(configs: Sequence[Config]) -> list[dict[str, str]]:
             }
         )
     return names
+
+
+def _differs(key: str, settings: Sequence[dict], groups: Sequence[int] = ()) -> bool:
+    """Whether a setting has several values; with the ``groups`` that the runs are of: in one of them."""
+    found: dict[int, set[str]] = {}
+    for one, group in zip(settings, groups or [0] * len(settings)):
+        found.setdefault(group, set()).add(json.dumps(one[key]))
+    return any(len(values) > 1 for values in found.values())
 
 
 def _called(name: str, keys: Sequence[str], settings: dict, usual: dict) -> str:

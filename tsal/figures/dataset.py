@@ -130,7 +130,7 @@ def _distributions(store: FaceStore, lists: Mapping[str, Sequence[Face]]) -> Nam
         place.set_ylabel("share")
     shown: list[list[tuple[str, np.ndarray]]] = [[] for _ in axes]
     for name, faces in lists.items():
-        boxes = np.array([face.box for face in faces])
+        boxes = np.array([face.box for face in faces]).reshape(-1, 4)
         width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
         roll, yaw = labelled_poses(store, faces)
         clips = [clip.faces for clip in group_clips(faces) if len(clip.faces) > 1]

@@ -11,6 +11,7 @@ from tsal.evaluation import table_errors
 from tsal.figures.pseudo_labels import empty
 from tsal.figures.style import (
     COLUMN,
+    METHOD_TITLES,
     MODEL_DASHES,
     MODELS,
     TEXT,
@@ -83,12 +84,12 @@ def _draw_ced(run: Run, predictions: dict, errors: np.ndarray, lists: list[str])
 
 def _draw_sources(run: Run, lists: list[str]) -> NamedFigure:
     numbers = table(run)
-    sources = list(dict.fromkeys(numbers.source))
+    sources, models = list(dict.fromkeys(numbers.source)), numbers.model.nunique()
     figure = NamedFigure("evaluation-sources", COLUMN, 0.9 + 0.9 * len(lists), layout="constrained")
     panels = figure.subplots(len(lists), 1, squeeze=False)[:, 0]
     for axes, name in zip(panels, lists):
         for step, (model, rows) in enumerate(numbers[numbers.list == name].groupby("model", sort=False)):
-            place = np.array([sources.index(source) for source in rows.source]) + 0.17 * (step - 1.5)
+            place = np.array([sources.index(source) for source in rows.source]) + 0.17 * (step - (models - 1) / 2)
             axes.plot(rows.NME, place, color=MODELS[model], marker="o", markersize=4, linestyle="", label=model)
         axes.set_yticks(range(len(sources)), sources)
         axes.set(ylim=(len(sources) - 0.5, -0.5), title=name)
@@ -122,7 +123,8 @@ def _draw_jitter(run: Run) -> NamedFigure:
             }
             axes.plot(rows.NME.mean(), rows.jitter.mean(), marker="D", label=label, zorder=3, **options)
         labels = mine[mine.model == "labels"].jitter.mean()
-        axes.axhline(labels, color="#b0b0b0", linewidth=0.7, label=f"{labels:.2f}  of the labels themselves")
+        if np.isfinite(labels):
+            axes.axhline(labels, color="#b0b0b0", linewidth=0.7, label=f"{labels:.2f}  of the labels themselves")
         axes.set(xscale="log", yscale="log", xlabel=f"NME ({unit(run)})", ylabel="jitter: mean second difference (%)")
         plain_log_ticks(axes)
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -227,10 +229,11 @@ def draw_summary(run: Run) -> NamedFigure:
 
 
 def _headline(run: Run, name: str) -> str:
-    """Supervised and TSAL, each with its steps and its time: init + what followed."""
+    """Supervised and the run's method, each with its steps and its time: init + what followed."""
+    method = METHOD_TITLES.get(run.config.method, run.config.method)
     rows = table(run).query("list == @name and source == 'heatmap'").set_index("model")
     return "\n".join(
         f"{label}: {row.NME:.2f} % NME, {row.init_steps:.0f} + {row.semi_steps:.0f} steps, "
         f"{row.init_seconds:.0f} + {row.semi_seconds:.0f} s"
-        for label, row in (("supervised only", rows.loc["supervised"]), ("TSAL's teacher", rows.loc["teacher"]))
+        for label, row in (("supervised only", rows.loc["supervised"]), (f"{method}: teacher", rows.loc["teacher"]))
     )

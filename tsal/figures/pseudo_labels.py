@@ -86,8 +86,8 @@ def _draw_reliability(run: Run, audit: Audit) -> NamedFigure:
         title="fused error by disagreement",
     )
     for source in ("tracked_heatmap", "tracked_centre", "propagated"):
-        error = audit.errors("teacher", source)
-        binned(flow, teacher.flow_error, error, SOURCES[source], SOURCE_DASHES[source], source.replace("_", " "))
+        error, track = audit.errors("teacher", source), teacher.flow_error[audit.sources.index(source)]
+        binned(flow, track, error, SOURCES[source], SOURCE_DASHES[source], source.replace("_", " "))
     flow.set(
         xlabel="forward-backward error\nof the flow (px of the input)", title="tracked error by flow error (teacher)"
     )
@@ -97,7 +97,7 @@ def _draw_reliability(run: Run, audit: Audit) -> NamedFigure:
     scores = {
         "landmark's disagreement": own,
         "frame's mean disagreement": frame,
-        "forward-backward error": teacher.flow_error,
+        "forward-backward error": teacher.flow_error[-1],
     }
     scores = {name: score for name, score in scores.items() if (np.isfinite(score) & np.isfinite(error)).any()}
     use = np.isfinite(error) & np.all([np.isfinite(score) for score in scores.values()], 0)
@@ -230,12 +230,9 @@ def _draw_steps(run: Run, audit: Audit) -> NamedFigure:
             axes.set_ylim(0, 1.15 * table[column].max() or 1)
             axes.set_xlabel(f"optimiser steps; {table.frames.iloc[0]} frames")
         else:
-            empty(
-                axes,
-                "nothing to show:\nno frame is tracked"
-                if column == "flow_error"
-                else "nothing to show:\none family speaks alone",
-            )
+            tracked = np.isfinite(audit.labels("teacher")[0].flow_error).any()
+            untracked = "the method fuses\nno tracking source" if tracked else "no frame is tracked"
+            empty(axes, f"nothing to show:\n{untracked if column == 'flow_error' else 'one family speaks alone'}")
     named = dict(zip(*reversed(last[-1].get_legend_handles_labels())))  # the init's dot is drawn with every model
     named = {model: named[model] for model in MODELS if model in named}
     last[-1].legend(named.values(), named, loc="lower right")
@@ -251,7 +248,8 @@ def _draw_disagreement(audit: Audit) -> NamedFigure:
     panels = figure.subplots(1, 2, sharey=True)
     for axes, (name, title) in zip(panels, names.items()):
         for model in audit.names:
-            values = finite(getattr(audit.labels(model)[0], name))
+            labels = audit.labels(model)[0]
+            values = finite(labels.flow_error[-1] if name == "flow_error" else labels.disagreement)
             if len(values):
                 axes.plot(*quantiles(values), color=MODELS[model], linestyle=MODEL_DASHES[model], label=model)
                 axes.set_xlim(
@@ -267,15 +265,16 @@ def _draw_examples(run: Run, audit: Audit) -> NamedFigure:
     """Best, median and worst frame by the teacher's mean disagreement: every source's points, truth in white."""
     teacher = audit.labels("teacher")[0]
     own, sources = known_mean(teacher.disagreement), audit.sources
-    tracked = np.isfinite(teacher.flow_error).any(1)
+    tracked = np.isfinite(teacher.flow_error).any((0, 2))
     candidates = np.flatnonzero(tracked) if tracked.any() else np.arange(len(own))
     disagreement = np.nan_to_num(own, nan=np.inf)
     order = candidates[np.argsort(disagreement[candidates], kind="stable")]
-    clips = audited_faces(run)
+    shown = order[[0, len(order) // 2, -1]].tolist()
+    clips = audited_faces(run, audit, shown)
     store = fine_store(run)
     figure, axes = image_grid("pseudo-examples", 3, len(sources), left=0.3, under=0.16 if audit.visible.any() else 0.0)
-    for row, label, frame in zip(axes, ("most agreed", "median", "least agreed"), order[[0, len(order) // 2, -1]]):
-        clip, face = clips[audit.frames.image.iloc[frame]]
+    for row, label, frame in zip(axes, ("most agreed", "median", "least agreed"), shown):
+        clip, face = clips[frame]
         says = f"\n{own[frame]:.1f} px apart" if np.isfinite(own[frame]) else ""
         row_name(row[0], label + says)
         known = audit.visible[frame]

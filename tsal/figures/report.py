@@ -6,15 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
+from tsal.figures.style import METHOD_TITLES
 from tsal.figures.tables import TAU, table, tracker_errors
 from tsal.run import Run
+from tsal.utils import InputError
 
 MODELS = {"init": "supervised init", "supervised": "supervised only"}
-METHOD_TITLES = {
-    "tsal": "TSAL",
-    "mean-teacher": "Mean Teacher",
-    "mean-teacher-corrected": "Mean Teacher, corrected",
-}
 
 
 def run_report(run: Run, source: str = "heatmap", scheme: str = "") -> str:
@@ -33,6 +30,8 @@ def comparison_tables(run: Run, source: str = "heatmap", scheme: str = "") -> li
     """
     numbers = table(run, scheme)
     numbers = numbers[numbers.source == source]
+    if numbers.empty:
+        raise InputError(f"--source {source}: the run has no numbers of it (a window needs consecutive frames)")
     tables, method = [], METHOD_TITLES.get(run.config.method, run.config.method)
     names = MODELS | METHOD_TITLES | {model: f"{method} {model}" for model in ("teacher", "student")}
     for name, rows in numbers.groupby("list", sort=False):

@@ -53,6 +53,11 @@ SOURCE_DASHES = {
 TRUTH = "#ffffff"  # labels, where something is measured against them
 LABELS = "#56d8b0"  # labels, shown for themselves
 
+METHOD_TITLES = {
+    "tsal": "TSAL",
+    "mean-teacher": "Mean Teacher",
+    "mean-teacher-corrected": "Mean Teacher, corrected",
+}
 NORMALISERS = {
     "ocular": "outer eye-corner distance",
     "pupil": "distance between the pupils",
@@ -286,9 +291,18 @@ def open_audit(run: Run) -> Audit:
     return Audit.open(run_file(run, "audit/labels.parquet").parent)
 
 
-def audited_faces(run: Run) -> dict[str, tuple[Clip, Face]]:
-    """The unlabelled training faces, with their clips, by the path of their image."""
-    return {face.image: (clip, face) for clip in (*run.clips, *run.single_images) for face in clip.faces}
+def audited_faces(run: Run, audit: Audit, frames: Sequence[int]) -> dict[int, tuple[Clip, Face]]:
+    """The unlabelled training faces that some of an audit's frames show, with their clips."""
+    faces: dict[str, list[tuple[Clip, Face]]] = {}
+    for clip in (*run.clips, *run.single_images):
+        for face in clip.faces:
+            faces.setdefault(face.image, []).append((clip, face))
+    found = {}
+    for frame in frames:
+        row = audit.frames.iloc[frame]
+        box = row[["x1", "y1", "x2", "y2"]].to_numpy(float)
+        found[frame] = min(faces[row.image], key=lambda pair: np.abs(np.subtract(pair[1].box, box)).max())
+    return found
 
 
 def unit(run: Run) -> str:

@@ -13,8 +13,10 @@ from tsal.audit import Audit, calibrations, changes, is_measured, one_a_clip, so
 from tsal.data import group_clips
 from tsal.evaluation import STEADINESS, metrics_rows, table_errors, table_jitters, table_of_part
 from tsal.figures.style import NORMALISERS, open_audit, run_file, unit
+from tsal.pseudo import PseudoLabeller
 from tsal.run import Run
 from tsal.schemes import get_scheme
+from tsal.trainings import find_rival
 from tsal.utils import ConfigError, markdown_table, read_arrays, write_text
 
 TAU = 0.08  # of AUC and FR, a share of the normaliser
@@ -51,7 +53,7 @@ def table(run: Run, scheme: str = "") -> pd.DataFrame:
     def of(names, what: str) -> float:
         return sum(times.get(name, {}).get(what, np.nan) for name in names)
 
-    rows = []
+    rows, tracked = [], _models_that_track(run)
     for row in _rows_of_part(run, scheme) if scheme else report["rows"]:
         semi = row["model"] in ("teacher", "student")
         inits = [name for name in times if name.startswith("init-")] if semi else []
@@ -61,7 +63,7 @@ def table(run: Run, scheme: str = "") -> pd.DataFrame:
             "semi_steps": of(after, "steps"),
             "init_seconds": of(["init", *inits], "seconds"),
             "semi_seconds": of(after, "seconds"),
-            "tracker_seconds": of(["tracker"], "seconds") if semi else 0.0,
+            "tracker_seconds": of(["tracker"], "seconds") if row["model"] in tracked else 0.0,
         }
         steps = parts["init_steps"] + parts["semi_steps"]
         seconds = np.nansum([value for name, value in parts.items() if name.endswith("seconds")])
@@ -69,6 +71,14 @@ def table(run: Run, scheme: str = "") -> pd.DataFrame:
         steady = {name: row.get(name, np.nan) for name in (*STEADINESS, "inner_frames", "jitter_d")}
         rows.append({name: row[name] for name in kept} | whole | parts | steady)
     return pd.DataFrame(rows)
+
+
+def _models_that_track(run: Run) -> set[str]:
+    """The models of the run that learned from the tracker."""
+    rival = find_rival(run.config)
+    configs = [(run.config, ("teacher", "student"))]
+    configs += [(run.config.override({"method": rival.name} | rival.settings), (rival.name,))] if rival else []
+    return {name for config, names in configs if PseudoLabeller(config).needs_flow for name in names}
 
 
 def _rows_of_part(run: Run, name: str) -> list[dict]:

@@ -54,7 +54,7 @@ def audit_pseudo_labels(run: Run, *, clips: int = 64, frames: int = 24, early_fr
     tracker = final_tracker(run)
     chosen = [_middle(clip, frames) for clip in spread(run.clips, clips)] + spread(run.single_images, clips)
     faces = [face for clip in chosen for face in clip.faces]
-    known = [dataclasses.replace(face, annotation=run.lists.truth.get(face.image)) for face in faces]
+    known = [dataclasses.replace(face, annotation=run.lists.truth.get((face.image, face.box))) for face in faces]
     truth = read_ground_truth(run.store, known, config.data.normaliser, run.scheme)
     writer = AuditWriter(run.folder / "audit", run.store, chosen, truth, made_from)
     longest = max(len(clip.faces) for clip in chosen)

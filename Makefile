@@ -28,8 +28,19 @@ scale = $(if $(PROFILE),--profile $(call quote,$(PROFILE))) $(if $(BUDGET),--bud
 names = $(scale) $(if $(METHOD),--method $(call quote,$(METHOD))) --seed $(SEED) --data $(call quote,$(DATA))
 lists = $(if $(ROOT),--root $(call quote,$(ROOT))) $(if $(LABELLED),--labelled $(LABELLED)) \
 	$(if $(UNLABELLED),--unlabelled $(UNLABELLED)) $(if $(EVALUATE),--evaluate $(EVALUATE)) $(if $(SET),--set $(call quote,$(SET)))
-ifndef RUN
+options := PROFILE BUDGET METHOD SEED DATA ROOT LABELLED UNLABELLED EVALUATE SET
+given := $(strip $(foreach o,$(options),$(filter-out file,$(origin $(o)))))
+ifeq ($(findstring command,$(origin RUN)),)
 RUN := $(shell $(PYTHON) -m tsal run-folder $(names) 2>/dev/null)
+else ifeq ($(given),)
+# a run that is named alone keeps what it was made with
+made := $(wildcard $(RUN)/stamps/settings)
+ifneq ($(made),)
+names := $(shell sed -n 1p $(made))
+lists := $(shell sed -n 2p $(made))
+else ifneq ($(wildcard $(RUN)/config.json),)
+unknown := yes
+endif
 endif
 
 # threads that wait spin for a tenth of a millisecond: sleeping at once costs half the speed where cores are free, spinning for
@@ -58,6 +69,8 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+# two stages cannot work in one folder; make -jN is for bench-methods
+.NOTPARALLEL:
 .PHONY: help setup demo reproduce data tracker train pseudo evaluate figures report one-step gallery test faults fuzz soak audit lock bench bench-gpu bench-methods pretrain weights explore clean-run FORCE
 
 help:
@@ -143,11 +156,19 @@ figures: $(S)/figures
 
 # rewritten only where the settings are others than last time
 $(S)/settings: FORCE
+	@test -z '$(unknown)' || { echo "error: $(RUN) was made without make: give its options (DATA=, PROFILE=, ...)," \
+		"or go on by python -m tsal <stage> --run $(RUN)" >&2; exit 2; }
 	@mkdir -p $(S)
 	@printf '%s\n' $(call quote,$(names)) $(call quote,$(lists)) > $@.new
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
-$(S)/data: notebooks/01_data.ipynb $(S)/settings $(data_code) $(wildcard configs/*/*.yaml $(PROFILE)) | .venv/.done
+# the lists that the settings name, wherever they may lie: where one has changed, the data are checked anew
+words = $(subst ',,$(filter-out --%,$(names) $(lists)))
+roots = $(words) $(addprefix data/prepared/,$(words))
+places = $(addsuffix /$(1),$(roots)) $(addsuffix /lists/$(1),$(roots)) data/prepared/$(subst :,/lists/,$(1))
+list_files = $(wildcard $(foreach l,$(words),$(call places,$(l))))
+
+$(S)/data: notebooks/01_data.ipynb $(S)/settings $(data_code) $(wildcard configs/*/*.yaml $(PROFILE)) $(list_files) | .venv/.done
 	$(run_notebook) $(names) $(lists)
 	$(stamp)
 
@@ -255,6 +276,8 @@ explore: .venv/.done
 	JUPYTER_CONFIG_PATH='$(CURDIR)/tsal/explorer/jupyter'$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH} $(PY) -m jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/04_pseudo_labels.ipynb
 
 clean-run:
+	@test ! -e $(call quote,$(RUN)) -o -e $(call quote,$(RUN)/config.json) -o -d $(call quote,$(S)) || \
+		{ echo "error: $(RUN) is no run: it has neither config.json nor stamps" >&2; exit 2; }
 	rm -rf $(call quote,$(RUN))
 
 FORCE:

@@ -168,6 +168,18 @@ def test_data_that_turned_bad_stops_a_run_that_was_good(root, capsys):
     assert "labelled.txt:1" in capsys.readouterr().err
 
 
+def test_a_list_that_has_changed_since_is_checked_by_the_next_stage(root, capsys):
+    status, run = data(root)
+    before = json.loads((run / "manifest.json").read_text())["fingerprint"]
+    rows = (root / "labelled.txt").read_text()
+    (root / "labelled.txt").write_text(f"{rows}gone.png None {BOX}\n")
+    assert status == 0 and main(["tracker", "--run", str(run)]) == 2
+    assert "labelled.txt:3" in capsys.readouterr().err
+    write_rows(root, "labelled.txt", rows.splitlines()[0])
+    assert main(["tracker", "--run", str(run)]) == 0
+    assert json.loads((run / "manifest.json").read_text())["fingerprint"] != before
+
+
 @pytest.mark.parametrize(
     "options, wanted",
     [

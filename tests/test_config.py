@@ -162,6 +162,7 @@ def test_plain_values_from_a_notebook_are_taken_as_they_are():
         ("supervised.steps.more=5", "supervised.steps: wants a whole number"),
         ("supervised.steps", "write section.name=value"),
         ("=5", "write section.name=value"),
+        ("method=mean-teacher", "a name alone changes no setting; give it as the method itself: --method"),
     ],
 )
 def test_a_wrong_override_is_an_error_that_says_what_was_wanted(override, said):

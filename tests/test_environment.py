@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -159,6 +160,46 @@ def test_changed_settings_begin_again_with_the_data(make):
     assert make("evaluate", "SET=supervised.steps=5")[0] == ALL[:3] + ALL[4:5]
     assert make("evaluate", "SET=supervised.steps=5")[0] == []
     assert make("data", "SET=supervised.steps=5", "SEED=1")[0] == ALL[:1]
+
+
+def test_a_run_that_is_named_alone_keeps_the_options_that_it_was_made_with(make):
+    log = make("data", "DATA=mine", "ROOT=/a b/it's", "LABELLED=x", "SET=a.b=1")[1]
+    assert make("reproduce")[0] == [*ALL[1:], "report"]  # not made anew as the default run
+    assert make("-W", "tsal/prepare/builder.py", "data")[1] == log
+
+
+def test_a_run_that_make_did_not_make_is_not_turned_into_another(make):
+    (make.folder / "run").mkdir()
+    (make.folder / "run" / "config.json").touch()
+    assert make("figures", status=2)[0] == [] and "was made without make: give its options" in make.stderr
+    assert make("report")[0] == ["report"]
+    assert make("data", "DATA=mine")[0] == ALL[:1]
+
+
+def test_a_changed_list_has_the_data_checked_anew(make, tmp_path):
+    for name in ("train.txt", "lists/val.txt"):
+        (tmp_path / "faces" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "faces" / name).touch()
+    options = ("DATA=mine", f"ROOT={tmp_path / 'faces'}", "LABELLED=train.txt", "EVALUATE=val.txt")
+    make("tracker", *options)
+    assert make("tracker", *options)[0] == []
+    for name in ("train.txt", "lists/val.txt"):
+        os.utime(tmp_path / "faces" / name, (2e9, 2e9))
+        assert make("data", *options)[0] == ALL[:1]
+        os.utime(tmp_path / "faces" / name, (1e9, 1e9))
+
+
+def test_only_a_run_is_deleted_and_never_one_that_the_environment_names(make, monkeypatch):
+    (make.folder / "run").mkdir()
+    (make.folder / "run" / "mine.txt").touch()
+    make("clean-run", status=2)
+    assert "is no run" in make.stderr and (make.folder / "run" / "mine.txt").exists()
+    (make.folder / "run" / "config.json").touch()
+    make("clean-run")
+    assert not (make.folder / "run").exists()
+    monkeypatch.setenv("RUN", str(tmp := make.folder / "other"))
+    command = ["make", "-n", "-C", str(REPOSITORY), "clean-run"]
+    assert str(tmp) not in subprocess.run(command, capture_output=True, text=True).stdout
 
 
 def test_settings_reach_the_first_notebook_word_by_word(make):

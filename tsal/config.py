@@ -237,6 +237,11 @@ def _pairs(overrides: Overrides) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
             raise ConfigError(f"override {text!r}: write section.name=value")
+        if name.strip() in LABELS:
+            raise ConfigError(
+                f"override {text!r}: a name alone changes no setting; give it as the {name.strip()} itself: "
+                f"--{name.strip()}, or {name.strip().upper()}= to make"
+            )
         pairs.pop(name.strip(), None)
         pairs[name.strip()] = value.strip()
     return pairs

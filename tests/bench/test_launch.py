@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,22 @@ def test_a_command_that_fails_is_one_line(launcher, log, tmp_path):
     with pytest.raises(InputError, match="failed") as caught:
         LAUNCHERS[launcher]([Group(says("base 0 "), (wrong,))], 1, 1, tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_signal_ends_the_run_that_is_on_and_begins_no_other(log, tmp_path):
+    wait = "import os, sys, time; open(os.environ['TSAL_LOG'], 'a').write(sys.argv[1]); time.sleep(60)"
+    code = (
+        "import sys; from pathlib import Path; from tsal.bench.launch import Group, run_local\n"
+        "from tsal.utils import StopSignals\n"
+        "runs = tuple((sys.executable, '-c', sys.argv[1], word) for word in 'ab')\n"
+        "with StopSignals(at_once=True): run_local([Group((sys.executable, '-c', ''), runs)], 1, 1, Path('.'))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, wait], stderr=subprocess.PIPE, text=True)
+    while not log.exists() or not log.read_text():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.terminate()
+    assert "Stopped" in process.communicate(timeout=30)[1] and log.read_text() == "a"
 
 
 def test_without_sbatch_the_launcher_says_so(tmp_path, monkeypatch):

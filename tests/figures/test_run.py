@@ -95,6 +95,13 @@ def test_a_figure_names_the_run_s_own_method_and_charges_the_tracker_to_what_lea
     assert (figures.table(other).tracker_seconds == 0).all()  # it learns from no track
 
 
+@pytest.mark.parametrize("change", [{"data.normaliser": "box"}, {"data.evaluate": ["other.txt"]}])
+def test_numbers_of_other_measuring_are_not_shown_as_the_run_s(copied, change):
+    other = dataclasses.replace(copied, config=copied.config.override(change))
+    with pytest.raises(InputError, match="metrics.json: is of another normaliser or of other lists .*tsal evaluate"):
+        figures.table(other)
+
+
 def test_a_run_of_68_points_is_measured_on_the_51_and_49_of_them(run):
     """By hand: mean distance of the kept landmarks that are seen, over the run's 40 px."""
     table = read_arrays(run.folder / "predictions.npz")

@@ -111,7 +111,8 @@ def test_a_written_frame_is_the_video_s_frame_cut_to_the_track_s_window(tmp_path
 def test_origins_and_times_are_written_for_every_frame(tmp_path):
     made(tmp_path, write_video(tmp_path / "v.avi", scene(0, 10), fps=10), every_frame(10))
     origins = read_origins(tmp_path / "made")
-    assert origins["clips/v-s000-f00/000007.jpg"] == module.Origin(None, "v-s000-f00", 7)
+    clip = f"{tmp_path / 'v.avi'}: v-s000-f00"  # another folder may have a v.avi too
+    assert origins["clips/v-s000-f00/000007.jpg"] == module.Origin(None, clip, 7)
     assert [float(row["time_ms"]) for row in table(tmp_path, "frames.csv")] == [100.0 * t for t in range(10)]
     assert {row["state"] for row in table(tmp_path, "frames.csv")} == {"detected"}
 

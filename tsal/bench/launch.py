@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 from tsal.utils import REPOSITORY, ConfigError, InputError, write_text
 
 Command = tuple[str, ...]
+INTERRUPTED = 130  # exit status after Ctrl-C
 
 
 @dataclass(frozen=True)
@@ -25,15 +27,37 @@ class Group:
 
 
 def run_local(groups: Sequence[Group], jobs: int, threads: int, folder: Path) -> None:
-    """A process each, ``jobs`` at a time."""
-    with ThreadPoolExecutor(jobs) as pool:
-        bases = [pool.submit(_call, group.base, threads) for group in groups]
+    """A process each, ``jobs`` at a time. A signal that stops this process stops those that run (they keep what they
+    have), and no other begins.
+    """
+    running, stopped = set(), threading.Event()
+
+    def call(command: Command) -> None:
+        with subprocess.Popen(command, env=_environment(threads), cwd=REPOSITORY) as process:
+            running.add(process)
+            if stopped.is_set():
+                process.terminate()
+            _check(command, process.wait())
+            running.discard(process)
+
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        bases = [pool.submit(call, group.base) for group in groups]
         runs = []
         for group, base in zip(groups, bases):
             base.result()
-            runs += [pool.submit(_call, command, threads) for command in group.runs]
+            runs += [pool.submit(call, command) for command in group.runs]
         for done in runs:
             done.result()
+    except KeyboardInterrupt as stop:
+        pool.shutdown(wait=False, cancel_futures=True)
+        if getattr(stop, "status", INTERRUPTED) != INTERRUPTED:  # Ctrl-C reaches them too: twice would end a step
+            stopped.set()
+            for process in list(running):
+                process.terminate()
+        raise
+    finally:
+        pool.shutdown()
 
 
 def run_slurm(groups: Sequence[Group], jobs: int, threads: int, folder: Path) -> None:
@@ -109,6 +133,13 @@ LAUNCHERS: dict[str, Callable[[Sequence[Group], int, int, Path], None]] = {
 
 def _call(command: Command, threads: int) -> None:
     """Run a command with so many threads, its output where this process' goes."""
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    if subprocess.run(command, env=environment, cwd=REPOSITORY, check=False).returncode:
+    _check(command, subprocess.run(command, env=_environment(threads), cwd=REPOSITORY, check=False).returncode)
+
+
+def _environment(threads: int) -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": str(threads)}
+
+
+def _check(command: Command, status: int) -> None:
+    if status:
         raise InputError(f"{shlex.join(command)}: failed, see above; the bench's command goes on from there")

@@ -28,16 +28,24 @@ def read_json(path: Path) -> dict:
 
 
 def read_origins(root: Path) -> dict[str, Origin]:
-    """What a prepared folder's images.csv records about each image; empty for a folder that no builder made."""
+    """What a prepared folder's images.csv records about each image; empty for a folder that no builder made.
+
+    A clip of one's own videos is called by the file's name, which another folder's video may have too: so it is named
+    with its source.
+    """
     path = Path(root) / "images.csv"
     if not path.exists():
         return {}
+    made = read_prepared(root) or {}
+    source = f"{made.get('source')}: " if made.get("builder") == "video" else ""
     try:
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
         return {
             row["image"]: Origin(
-                row["subject"] or None, row["clip"] or None, int(row["frame"]) if row["frame"] else None
+                row["subject"] or None,
+                source + row["clip"] if row["clip"] else None,
+                int(row["frame"]) if row["frame"] else None,
             )
             for row in rows
         }

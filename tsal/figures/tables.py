@@ -17,7 +17,7 @@ from tsal.pseudo import PseudoLabeller
 from tsal.run import Run
 from tsal.schemes import get_scheme
 from tsal.trainings import find_rival
-from tsal.utils import ConfigError, markdown_table, read_arrays, write_text
+from tsal.utils import ConfigError, InputError, markdown_table, read_arrays, write_text
 
 TAU = 0.08  # of AUC and FR, a share of the normaliser
 NAMED = 8  # faces that got worse, by name
@@ -45,6 +45,12 @@ def table(run: Run, scheme: str = "") -> pd.DataFrame:
     steadiness (:mod:`tsal.evaluation.steadiness`) are NaN for a list without consecutive frames.
     """
     report = json.loads(run_file(run, "metrics.json").read_text())
+    data, measured = run.config.data, {row["list"] for row in report["rows"]}
+    if report["normaliser"] != data.normaliser or not measured <= set(data.evaluate):
+        raise InputError(
+            f"{run.folder / 'metrics.json'}: is of another normaliser or of other lists than the run has now; "
+            f"run 'python -m tsal evaluate --run {run.folder}'"
+        )
     times, kept = (
         report["times"],
         ("list", "model", "source", "NME", f"AUC@{TAU:.2f}", f"FR@{TAU:.2f}", "faces", "degenerate"),

@@ -60,7 +60,7 @@ STAGES = {
             "04_pseudo_labels",
             "audit every source of pseudo-labels on unlabelled clips",
             "audit/labels.parquet",
-            ("train",),
+            ("data", "train"),
             ("audit", "evaluation"),
         ),
         Stage(
@@ -68,7 +68,7 @@ STAGES = {
             "05_evaluate",
             "predict the evaluation lists with every model and compute the metrics",
             "metrics.json",
-            ("train",),
+            ("data", "train"),
             ("evaluation",),
         ),
         Stage(

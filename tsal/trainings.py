@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 from pathlib import Path
 
 import torch
@@ -261,8 +262,11 @@ def _tuned_trackers(run: Run, detectors: list[Detector], folder: Path, fingerpri
     config = run.config
     tunes = config.tracker.tune_steps > 0 and len(run.clips) > 0  # without clips nothing is tracked
     own = tunes and config.tsal.trackers == "own"
-    trackers: dict[str, FrozenTracker] = {}
-    for name, detector in zip(("teacher", "student") if own else ("teacher",), detectors):
+    names, trackers = ("teacher", "student") if own else ("teacher",), {}
+    for name in {"teacher", "student"} - set(names if tunes else ()):  # of other settings: the audit must not take it
+        if rank() == 0:
+            shutil.rmtree(folder / f"tracker-{name}", ignore_errors=True)
+    for name, detector in zip(names, detectors):
         tuned = folder / f"tracker-{name}"
         done = tunes and is_done(tuned / "model.pt", fingerprint)
         wait_for_all()  # else the first of several processes may be through before another one looks

@@ -122,7 +122,7 @@ def follow_video(
                 shown.found = zoomed(np.array([row.box for row in rows]).reshape(-1, 4), zoom) if rows else None
             thumb = thumbnail(image)
             # what is known of faces is a few frames old: after a jump they may be of another shot
-            jumps = former is not None and unlikeness(former, thumb) > CUT_FLOOR
+            jumps = given is None and former is not None and unlikeness(former, thumb) > CUT_FLOOR
             if given is None and (time >= due or jumps):
                 if settled >= SEARCHES_A_SECOND or jumps or time >= latest + 1000 / settled or not is_settled(live):
                     profiles = count % PROFILES_EVERY == 0

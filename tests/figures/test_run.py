@@ -88,10 +88,10 @@ def test_table_adds_the_init_to_what_followed(run):
 
 
 def test_a_figure_names_the_run_s_own_method_and_charges_the_tracker_to_what_learned_from_it(copied):
-    assert "TSAL: teacher" in words_of(figures.draw_summary(copied))
+    assert "TSAL teacher: " in words_of(figures.draw_summary(copied))
     settings = load_method("mean-teacher").settings
     other = dataclasses.replace(copied, config=copied.config.override({"method": "mean-teacher"} | settings))
-    assert "Mean Teacher: teacher" in words_of(figures.draw_summary(other))
+    assert "Mean Teacher teacher: " in words_of(figures.draw_summary(other))
     assert (figures.table(other).tracker_seconds == 0).all()  # it learns from no track
 
 

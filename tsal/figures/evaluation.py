@@ -235,5 +235,5 @@ def _headline(run: Run, name: str) -> str:
     return "\n".join(
         f"{label}: {row.NME:.2f} % NME, {row.init_steps:.0f} + {row.semi_steps:.0f} steps, "
         f"{row.init_seconds:.0f} + {row.semi_seconds:.0f} s"
-        for label, row in (("supervised only", rows.loc["supervised"]), (f"{method}: teacher", rows.loc["teacher"]))
+        for label, row in (("supervised only", rows.loc["supervised"]), (f"{method} teacher", rows.loc["teacher"]))
     )

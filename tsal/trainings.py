@@ -215,6 +215,12 @@ def find_rival(config: Config) -> Method | None:
     return method
 
 
+def rival_config(config: Config) -> Config | None:
+    """The settings of the method that :func:`find_rival` finds, on the same data; None where it finds none."""
+    rival = find_rival(config)
+    return config.override({"method": rival.name} | rival.settings) if rival else None
+
+
 def parts_that_track(config: Config) -> list[str]:
     """The settings, with their values, by which a run's method or its rival learns from faces that are followed from
     frame to frame. ``tsal.agreement_weight`` is none of them: of a frame without neighbours it asks nothing.
@@ -222,20 +228,19 @@ def parts_that_track(config: Config) -> list[str]:
     Raises:
         ConfigError: see :func:`find_rival` and :class:`~tsal.pseudo.PseudoLabeller`.
     """
-    rival, found = find_rival(config), []
+    rival, found = rival_config(config), []
     if load_method(config.method).result != "supervised":
         labeller = PseudoLabeller(config)
         found += [f"tsal.sources={','.join(config.tsal.sources)}"] if set(labeller.names) & set(TRACKING) else []
         found += ["tsal.teacher_consistency=true"] if labeller.consistency else []
-    if rival and parts_that_track(config.override({"method": rival.name} | rival.settings)):
-        found.append(f"semi.rival={rival.name}")
+    if rival and parts_that_track(rival):
+        found.append(f"semi.rival={rival.method}")
     return found
 
 
 def train_rival(run: Run, inits: list[Path], steps: int) -> None:
     """The method that the run's own is compared with, where there is one; kept in ``<run>/rival/model.pt``."""
-    if rival := find_rival(run.config):
-        config = run.config.override({"method": rival.name} | rival.settings)
+    if config := rival_config(run.config):
         train_semi(dataclasses.replace(run, config=config), inits, steps, "rival")
 
 

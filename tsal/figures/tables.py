@@ -16,7 +16,7 @@ from tsal.figures.style import NORMALISERS, open_audit, run_file, unit
 from tsal.pseudo import PseudoLabeller
 from tsal.run import Run
 from tsal.schemes import get_scheme
-from tsal.trainings import find_rival
+from tsal.trainings import rival_config
 from tsal.utils import ConfigError, InputError, markdown_table, read_arrays, write_text
 
 TAU = 0.08  # of AUC and FR, a share of the normaliser
@@ -81,10 +81,9 @@ def table(run: Run, scheme: str = "") -> pd.DataFrame:
 
 def _models_that_track(run: Run) -> set[str]:
     """The models of the run that learned from the tracker."""
-    rival = find_rival(run.config)
-    configs = [(run.config, ("teacher", "student"))]
-    configs += [(run.config.override({"method": rival.name} | rival.settings), (rival.name,))] if rival else []
-    return {name for config, names in configs if PseudoLabeller(config).needs_flow for name in names}
+    rival = rival_config(run.config)
+    found = {"teacher", "student"} if PseudoLabeller(run.config).needs_flow else set()
+    return found | ({rival.method} if rival and PseudoLabeller(rival).needs_flow else set())
 
 
 def _rows_of_part(run: Run, name: str) -> list[dict]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -217,9 +217,10 @@ def list_names(run: Run) -> tuple[str, ...]:
     return (*data.labelled, *data.unlabelled, *data.evaluate, *run.truth_lists)
 
 
-def list_hashes(run: Run) -> dict[str, str]:
-    """Content hash of every list of the run."""
-    return {name: hashlib.sha256(find_list(run.root, name).read_bytes()).hexdigest() for name in list_names(run)}
+def list_hashes(run: Run, names: Sequence[str] | None = None) -> dict[str, str]:
+    """Content hash of every list of the run, or of those named."""
+    names = list_names(run) if names is None else names
+    return {name: hashlib.sha256(find_list(run.root, name).read_bytes()).hexdigest() for name in names}
 
 
 def data_folders(run: Run) -> list[Path]:

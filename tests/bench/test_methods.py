@@ -10,11 +10,19 @@ from results import result
 
 from tsal import stages
 from tsal.bench import launch
-from tsal.bench.methods import all_labels, comparable, deciding, prepare_base, run_method, same_runs
+from tsal.bench.methods import (
+    all_labels,
+    comparable,
+    deciding,
+    learned_and_measured,
+    prepare_base,
+    run_method,
+    same_runs,
+)
 from tsal.bench.table import read_results
 from tsal.cli.commands import main
 from tsal.config import Config, TsalConfig, load_method, names_of, resolve
-from tsal.run import Run
+from tsal.run import Run, list_hashes
 from tsal.trainings import schedule_steps
 from tsal.utils.checkpoints import load_checkpoint
 from tsal.utils.errors import ConfigError, DataError
@@ -177,7 +185,8 @@ def test_results_go_to_the_outputs_and_leave_the_published_ones_alone(tmp_path, 
     monkeypatch.setattr("tsal.cli.bench.OUTPUTS", tmp_path)
     monkeypatch.setattr("tsal.bench.bench_methods", lambda *words: asked.append(words))
     monkeypatch.setattr("tsal.bench.draw", lambda *_: None)
-    command = ["bench-methods", "--data", "mine", "--budget", "300w-50"]
+    monkeypatch.chdir(tmp_path)
+    command = ["bench-methods", "--data", "mine", "--root", "faces", "--budget", "300w-50"]
     configure = configured("faces", "300w-50", **{"data.name": "mine"})
     full = configured("faces", "300w-1057", **{"data.name": "mine"})
 
@@ -193,6 +202,7 @@ def test_results_go_to_the_outputs_and_leave_the_published_ones_alone(tmp_path, 
         put(out, configure, 6.0)
         assert main([*command, *more]) == 0
         assert asked[-1][4] == out and (out / "table.md").exists() and (out / "table.csv").exists()
+        assert asked[-1][0][-2:] == ["--root", str(tmp_path / "faces")]  # runs are started in another folder
         assert f"run the method supervised with --budget 300w-1057 too: none in {beside}" in capsys.readouterr().err
         put(beside, full, 5.0)
         assert main([*command, *more]) == 0 and "gap closed" not in capsys.readouterr().err
@@ -250,3 +260,33 @@ def test_what_is_measured_with_decides_nothing_and_what_labels_see_decides_all()
     plain, measured = configured(), configured(**{"data.audit_labels": ["unlabelled.txt"]})
     assert deciding(plain("tsal")) == deciding(measured("tsal"))
     assert deciding(plain("supervised")) != deciding(configured(**{"augment.scale": 0.5})("supervised"))
+
+
+def test_results_of_a_list_that_has_changed_since_are_made_anew(tmp_path):
+    """Supervised-only does not learn from unlabelled faces; a list that is not here counts as unchanged."""
+    lists = {"labelled.txt": "a", "unlabelled.txt": "b", "val.txt": "c"}
+    for name, text in lists.items():
+        (tmp_path / name).write_text(text)
+    configure = configured(
+        **{
+            "data.root": str(tmp_path),
+            "data.labelled": ["labelled.txt"],
+            "data.unlabelled": ["unlabelled.txt"],
+            "data.evaluate": ["val.txt"],
+        }
+    )
+
+    def made(method):
+        config = configure(method)
+        hashes = list_hashes(Run(tmp_path, config), learned_and_measured(config))
+        return result(method, 0, [1.0]) | {"settings": deciding(config), "list_hashes": hashes}
+
+    found = [made("supervised"), made("tsal")]
+    assert comparable(found, configure) == found
+    (tmp_path / "unlabelled.txt").write_text("other faces")
+    assert comparable(found, configure) == found[:1]
+    (tmp_path / "val.txt").write_text("other faces")
+    assert comparable(found, configure) == []
+    for name in lists:
+        (tmp_path / name).unlink()
+    assert comparable(found, configure) == found

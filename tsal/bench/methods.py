@@ -25,7 +25,7 @@ from tsal.evaluation import STEADINESS, metrics_rows, predictions_table, read_gr
 from tsal.loop import is_done
 from tsal.model_files import load_model
 from tsal.pseudo import PseudoLabeller
-from tsal.run import Run
+from tsal.run import Run, list_hashes
 from tsal.trainings import (
     init_settings,
     measuring_tracker,
@@ -35,7 +35,15 @@ from tsal.trainings import (
     train_semi,
     train_supervised_only,
 )
-from tsal.utils import allowed_cores, describe_environment, lock_folder, remove_unfinished, write_text
+from tsal.utils import (
+    ConfigError,
+    DataError,
+    allowed_cores,
+    describe_environment,
+    lock_folder,
+    remove_unfinished,
+    write_text,
+)
 
 SHARED = ("init", "init-2", "tracker")  # made once a seed
 TRACKED = {  # settings without effect where nothing is tracked
@@ -69,6 +77,12 @@ def deciding(config: Config) -> dict:
         ignored |= settings_of("unlabelled") | {name for name in values if name.startswith("tsal.")}
     kept = {name: value for name, value in values.items() if name not in ignored}
     return kept | {"result": method.result, "steps_times": method.steps_times}
+
+
+def learned_and_measured(config: Config) -> list[str]:
+    """The lists that decide a run's numbers, as :func:`deciding` has them."""
+    kept = deciding(config)
+    return [name for part in ("labelled", "unlabelled", "evaluate") for name in kept.get(f"data.{part}", ())]
 
 
 # --- one run ---
@@ -153,6 +167,7 @@ def run_method(folder: Path, config: Config, out: Path) -> dict:
         "commit": environment["commit"],
         "machine": {name: environment[name] for name in ("platform", "cpu", "gpu", "packages")},
         "settings": deciding(config),
+        "list_hashes": list_hashes(run, learned_and_measured(config)),
         "lists": lists,
     }
     write_text(out / f"{method.name}-s{config.seed}.json", json.dumps(found) + "\n")
@@ -203,9 +218,11 @@ def bench_methods(
 
 
 def comparable(results: Sequence[dict], configure: Configure) -> list[dict]:
-    """Those that were made with these settings, the seed apart, and with their method's as it is now.
+    """Those that were made with these settings, the seed apart, with their method's as it is now, and with the lists as
+    they are now.
 
-    A result that was made before there was a setting was made with its default, or with what ``BEFORE`` says.
+    A result that was made before there was a setting was made with its default, or with what ``BEFORE`` says; one that
+    does not say what its lists held counts as made with these.
     """
     defaults, known = Config().flat() | BEFORE, names_of("methods")
 
@@ -216,7 +233,19 @@ def comparable(results: Sequence[dict], configure: Configure) -> list[dict]:
             wanted = {n: v for n, v in wanted.items() if not n.startswith("tracker.") and n not in TRACKED}
         return isinstance(made, dict) and all(made.get(n, defaults.get(n)) == value for n, value in wanted.items())
 
-    return [result for result in results if result["method"] in known and same(result)]
+    def same_lists(result: dict) -> bool:
+        run = Run(Path(), seeded(configure, result["method"], result["seed"]))
+        return all(_hash_now(run, name) in (None, made) for name, made in result.get("list_hashes", {}).items())
+
+    return [result for result in results if result["method"] in known and same(result) and same_lists(result)]
+
+
+def _hash_now(run: Run, name: str) -> str | None:
+    """A list's content hash, or None where it is not here (yet): a run says so itself."""
+    try:
+        return list_hashes(run, [name])[name]
+    except (ConfigError, DataError):
+        return None
 
 
 def same_runs(methods: Sequence[str], configure: Configure) -> list[str]:

@@ -137,9 +137,10 @@ def run_bench_methods(arguments: argparse.Namespace) -> None:
         return
     _print_notes(same_runs(arguments.methods, configure))
     wanted = (arguments.methods, arguments.seeds, arguments.jobs, arguments.launcher)
-    bench_methods(
-        settings_alone(arguments.argv), configure, read_results(out), folder.resolve(), out.resolve(), *wanted
-    )
+    settings = settings_alone(arguments.argv)
+    if arguments.root:  # the runs' processes are started in another folder
+        settings += ["--root", str(Path(arguments.root).expanduser().resolve())]
+    bench_methods(settings, configure, read_results(out), folder.resolve(), out.resolve(), *wanted)
     results = comparable(read_results(out), configure)
     reference = all_labels_budget(budget) if budget else ""
     other = f"{data}-{reference}"

@@ -168,9 +168,16 @@ roots = $(words) $(addprefix data/prepared/,$(words))
 places = $(addsuffix /$(1),$(roots)) $(addsuffix /lists/$(1),$(roots)) data/prepared/$(subst :,/lists/,$(1))
 list_files = $(wildcard $(foreach l,$(words),$(call places,$(l))))
 
-$(S)/data: notebooks/01_data.ipynb $(S)/settings $(data_code) $(wildcard configs/*/*.yaml $(PROFILE)) $(list_files) | .venv/.done
+# also where notebook 01 or 'tsal data' has given the run other settings since; and 'make data' looks at the files themselves:
+# what was made of them goes on unless one has changed
+checked = $(call quote,$(RUN))/manifest.json
+$(S)/data: notebooks/01_data.ipynb $(S)/settings $(data_code) $(wildcard configs/*/*.yaml $(PROFILE)) $(list_files) \
+		$(wildcard $(RUN)/config.json) $(if $(filter data,$(MAKECMDGOALS)),FORCE) | .venv/.done
+	@mkdir -p $(S) && rm -f $@.*
+	@$(if $(filter-out FORCE,$?),,cp $(checked) $@.checked && mv $@ $@.former || true)
 	$(run_notebook) $(names) $(lists)
-	$(stamp)
+	@cmp -s $(checked) $@.checked && mv $@.former $@ || touch $@
+	@rm -f $@.*
 
 $(S)/tracker: notebooks/02_tracker.ipynb $(S)/data $(tracker_code) $(wildcard tsal/weights/*.pt) | .venv/.done
 	$(run_notebook)

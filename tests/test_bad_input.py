@@ -293,3 +293,16 @@ def test_a_wrong_setting_is_reported_in_one_line_with_the_nearest_right_one(root
     assert data(root, *options)[0] == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and said in lines[0]
+
+
+def test_an_annotation_that_is_edited_since_is_checked_by_the_next_stage(root, capsys):
+    status, run = data(root)
+    text = (root / "a.pts").read_text()
+    write_annotation(root / "a.pts", ["1 1"] * 67)
+    assert status == 0 and main(["tracker", "--run", str(run)]) == 2
+    assert "labelled.txt:1" in capsys.readouterr().err
+    (root / "a.pts").write_text(text)
+    assert main(["tracker", "--run", str(run)]) == 0
+    written = (run / "manifest.json").stat().st_mtime_ns
+    assert main(["tracker", "--run", str(run)]) == 0
+    assert (run / "manifest.json").stat().st_mtime_ns == written  # nothing is newer: not checked again

@@ -101,7 +101,10 @@ def make(tmp_path):
     if not shutil.which("make"):
         pytest.skip("make is not installed")
     log, python = tmp_path / "log", tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nprintf "%s|" "$@" >> "{log}"; echo >> "{log}"\n[ ! -e "{tmp_path}/fail" ]\n')
+    python.write_text(
+        f'#!/bin/sh\nprintf "%s|" "$@" >> "{log}"; echo >> "{log}"\n[ ! -e "{tmp_path}/fail" ] || exit 1\n'
+        f'[ ! -e "{tmp_path}/then" ] || sh "{tmp_path}/then"\n'
+    )
     python.chmod(0o755)
 
     def run(*arguments: str, status: int = 0) -> tuple[list[str], str]:
@@ -160,6 +163,27 @@ def test_changed_settings_begin_again_with_the_data(make):
     assert make("evaluate", "SET=supervised.steps=5")[0] == ALL[:3] + ALL[4:5]
     assert make("evaluate", "SET=supervised.steps=5")[0] == []
     assert make("data", "SET=supervised.steps=5", "SEED=1")[0] == ALL[:1]
+
+
+def test_settings_that_a_run_was_given_without_make_since_begin_again_with_the_data(make):
+    make("reproduce")
+    (make.folder / "run" / "config.json").write_text("{}")  # as notebook 01 does
+    assert make("reproduce")[0] == [*ALL, "report"] and make("reproduce")[0] == []
+
+
+def test_make_data_looks_at_the_files_again_and_what_follows_waits_for_a_change(make):
+    manifest = make.folder / "run" / "manifest.json"
+    (make.folder / "then").write_text(f'cp "{make.folder / "found"}" "{manifest}"\n')
+    (make.folder / "found").write_text("images and labels")
+    make("reproduce")
+    assert make("data")[0] == ALL[:1] and make("reproduce")[0] == []
+    (make.folder / "found").write_text("a label is another")
+    assert make("data")[0] == ALL[:1] and make("reproduce")[0] == [*ALL[1:], "report"]
+    (make.folder / "fail").touch()
+    make("data", status=2)
+    (make.folder / "fail").unlink()
+    assert make("reproduce")[0] == [*ALL, "report"]  # not complete: the data were not found right
+    assert make("reproduce")[0] == []
 
 
 def test_a_run_that_is_named_alone_keeps_the_options_that_it_was_made_with(make):

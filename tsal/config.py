@@ -31,7 +31,7 @@ from tsal.settings import (
     TsalConfig,
     setting,
 )
-from tsal.utils import CONFIG_FOLDER, ConfigError, first_line, load_yaml, nearest, read_bytes, write_text
+from tsal.utils import CONFIG_FOLDER, REPOSITORY, ConfigError, first_line, load_yaml, nearest, read_bytes, write_text
 
 Overrides = Iterable[str] | Mapping[str, Any]
 LABELS = ("profile", "budget", "method")  # names of files: only the settings that these bring count
@@ -91,8 +91,10 @@ class Config:
         return flatten("", self.to_dict())
 
     def save(self, path: Path) -> None:
-        """Write as JSON, whole or not at all."""
-        write_text(path, json.dumps(self.to_dict(), indent=2) + "\n")
+        """Write as JSON, whole or not at all; a file that says the same is left alone, since make goes by its time."""
+        text = json.dumps(self.to_dict(), indent=2) + "\n"
+        if not path.is_file() or path.read_bytes() != text.encode():
+            write_text(path, text)
 
 
 def flatten(prefix: str, value: Any) -> dict[str, Any]:
@@ -207,7 +209,7 @@ def _read_source(source: str | Path) -> dict[str, Any]:
     """The nested values of a profile, by name, or of a YAML or JSON file; the profile's name is the file's where it
     says none.
     """
-    path = Path(source)
+    path = next(filter(Path.is_file, (Path(source), REPOSITORY / source)), Path(source))
     values = read_yaml(path) if path.suffix in (".yaml", ".yml", ".json") else _read("profiles", str(source))
     return {"profile": path.stem} | values
 

@@ -7,6 +7,7 @@ import shutil
 import cv2
 import matplotlib.style
 import numpy as np
+import pandas as pd
 import pytest
 from drawn_run import of_tracks
 from matplotlib.patches import Rectangle
@@ -146,6 +147,18 @@ def test_frames_are_measured_by_the_mean_over_landmarks(explorer):
     # x is 0, 1, 4 over the first clip: a second difference of 2; the last one does not move
     assert table.jitter[1] == pytest.approx(2, abs=1e-4) and np.allclose(table.jitter[[5, 6]], 0, atol=1e-4)
     assert np.isnan(table.jitter[[0, 2, 3, 4, 7]]).all()
+
+
+def test_frames_that_do_not_follow_one_another_have_no_jitter(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "gap")
+    frames = pd.read_csv(copy / "audit" / "frames.csv")
+    frames["image"] = frames.image.replace("talk/3.jpg", "talk/9.jpg")
+    frames.to_csv(copy / "audit" / "frames.csv", index=False)
+    table = Explorer(copy).table
+    assert np.isfinite(table.jitter[[1, 5]]).all() and np.isnan(table.jitter[6])
+    run = Run.open(copy)
+    run.config.override(["data.consecutive=false"]).save(copy / "config.json")
+    assert "jitter" not in dict(Explorer(copy).order.options).values()
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,11 @@ def test_nothing_is_cut_off_at_a_figure_s_edges(run):
 
 @pytest.mark.filterwarnings("error")  # a layout that does not fit is a warning
 def test_draw_all_writes_what_it_promises_and_the_same_bytes_in_another_process(run):
+    (run.folder / "figures").mkdir(exist_ok=True)
+    for name in ("pseudo-of-another-method.png", "pseudo-of-another-method.pdf", "my-own.png"):
+        (run.folder / "figures" / name).touch()
     paths = figures.draw_all(run)
+    (run.folder / "figures" / "my-own.png").unlink()  # is left alone
     tables = ["tables.md", "tables.tex"]
     assert sorted(p.name for p in paths) == sorted(
         [f"{n}.{kind}" for n in PROMISED for kind in ("png", "pdf")] + tables

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tsal.config import Config
 from tsal.utils import checkpoints
 from tsal.utils.checkpoints import load_checkpoint, save_checkpoint
 from tsal.utils.errors import InputError
 from tsal.utils.files import read_arrays, remove_unfinished, replacing, write_arrays, write_text
+from tsal.utils.paths import REPOSITORY, from_repository
 
 
 def left(folder) -> list[str]:
@@ -124,3 +127,10 @@ def test_what_killed_processes_left_is_removed_and_what_others_write_is_not(tmp_
         (tmp_path / name).mkdir() if name.startswith(".audit") else (tmp_path / name).write_text("x")
     remove_unfinished(tmp_path, "a*")  # no process has the number 4194305, one has the number 1
     assert left(tmp_path) == [".a.txt.1.tmp.txt", ".b.txt.4194305.tmp.txt", "a.txt"]
+
+
+def test_a_path_of_a_notebook_starts_at_the_repository_wherever_its_kernel_was_started(tmp_path, monkeypatch):
+    monkeypatch.chdir(REPOSITORY / "notebooks")
+    assert from_repository("data/x.mp4") == REPOSITORY / "data" / "x.mp4"
+    assert from_repository(tmp_path) == tmp_path and from_repository("~/x") == Path.home() / "x"
+    assert Config.resolve("configs/profiles/smoke.yaml") == Config.resolve("smoke")

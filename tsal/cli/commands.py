@@ -127,9 +127,9 @@ def create_run(arguments: argparse.Namespace) -> Run:
 
 
 def open_run(arguments: argparse.Namespace) -> Run:
-    """A later stage's run: the one there is, if the options agree with it (changed lists are checked), or a new one."""
+    """A later stage's run: the one there is, if the options agree with it (changed data are checked), or a new one."""
     from tsal import stages
-    from tsal.run import Run, list_hashes
+    from tsal.run import Run
 
     folder = run_folder(arguments)
     if not (folder / "config.json").exists():
@@ -140,7 +140,7 @@ def open_run(arguments: argparse.Namespace) -> Run:
             f"{folder}: the run was made with {apart}; give these options to 'python -m tsal data', which fixes the "
             "settings of a run, or name another --run"
         )
-    if not (folder / "manifest.json").exists() or run.manifest().get("lists") != list_hashes(run):
+    if stages.is_unchecked(run):
         print(describe_manifest(stages.prepare_data(run)))
     return run
 

@@ -10,5 +10,5 @@ __getattr__, __dir__, __all__ = exports(
         "BATCH DETECTION_SOURCES GroundTruth metrics_rows predict predictions_table read_ground_truth table_errors "
         "table_of_part"
     ),
-    steadiness="STEADINESS follows steady_numbers table_jitters",
+    steadiness="STEADINESS follows inner_frames steady_numbers table_jitters",
 )

@@ -16,7 +16,7 @@ from matplotlib.artist import Artist
 from matplotlib.patches import Rectangle
 
 from tsal.audit import AUDITED, Audit, known_mean
-from tsal.evaluation import jitter
+from tsal.evaluation import follows, inner_frames, jitter
 from tsal.figures import MODELS, SOURCE_DASHES, SOURCES, NamedFigure, styled
 from tsal.schemes import Scheme
 
@@ -68,8 +68,8 @@ def frame_table(audit: Audit, model: str, step: int, landmarks: Sequence[int]) -
     """A row for each frame (its number is the index) that the model was audited on, with means over ``landmarks``.
 
     Columns: clip, place, view; ``error`` (fused, %), ``disagreement``, ``flow_error`` (px), ``gate``, and ``jitter``:
-    length of the second difference of the fused points (px), for frames between two others. NaN where there is nothing
-    to measure.
+    length of the second difference of the fused points (px), for frames whose image is numbered next to those before
+    and after it. NaN where there is nothing to measure.
     """
     labels, rows = audit.labels(model, step)
     landmarks = list(landmarks)
@@ -85,7 +85,8 @@ def frame_table(audit: Audit, model: str, step: int, landmarks: Sequence[int]) -
     points = labels.points[AUDITED.index("fused")][:, landmarks] * audit.frames.zoom.to_numpy()[rows, None, None]
     for place in table.reset_index(drop=True).groupby("view").indices.values():
         shaking[place[1:-1]] = jitter(points[place], 1.0)
-    return table.assign(jitter=shaking)
+    after = follows({"path": audit.frames.image.to_numpy()[rows], "list": table["view"].to_numpy()})
+    return table.assign(jitter=np.where(inner_frames(after), shaking, np.nan))
 
 
 def clip_table(frames: pd.DataFrame, by: str = "") -> pd.DataFrame:

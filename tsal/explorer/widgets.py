@@ -194,7 +194,8 @@ class Explorer:
             [("all", EVERY), *((name, number) for number, (name, _, _) in enumerate(self.scheme.lines))],
             EVERY,
         )
-        orders = {name: by for name, by in ORDERS.items() if self.unit or by != "error"}
+        known = {"": True, "disagreement": True, "error": bool(self.unit), "jitter": run.config.data.consecutive}
+        orders = {name: by for name, by in ORDERS.items() if known[by]}
         _offer(self.order, list(orders.items()), "")
         self.shown[TRUTH_NAME].disabled = not self.unit
 

@@ -60,6 +60,8 @@ __all__ = [
     "table",
 ]
 
+KINDS = ("samples", "tracker", "history", "pseudo", "evaluation", "summary")  # figures' names begin with one
+
 
 # --- data ---
 
@@ -274,11 +276,14 @@ def draw_history(run: Run) -> list[NamedFigure]:
 
 def draw_all(run: Run) -> list[Path]:
     """Every figure as .png and .pdf, the tables as ``tables.md`` and ``tables.tex``, in ``<run>/figures``; returns
-    their paths.
+    their paths. Figures of an earlier state of the run that it has no more are deleted there.
     """
     draws = (draw_samples, draw_tracker, draw_history, draw_pseudo_labels, draw_breakdown, draw_evaluation)
     folder = run.folder / "figures"
     paths = [path for draw in draws for figure in draw(run) for path in save(figure, folder)] + save(
         draw_summary(run), folder
     )
+    for path in {*folder.glob("*.png"), *folder.glob("*.pdf")} - set(paths):
+        if path.stem.split("-")[0] in KINDS:
+            path.unlink()
     return [*paths, *write_tables(run_tables(run), folder, "tables")]

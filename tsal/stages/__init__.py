@@ -4,7 +4,7 @@ from tsal.utils.lazy import exports
 
 __getattr__, __dir__, __all__ = exports(
     __name__,
-    data="prepare_data",
+    data="is_unchecked prepare_data",
     evaluate="evaluate_models",
     figures="draw_figures",
     notebook="NotebookError execute notebook_parameters",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -86,6 +88,21 @@ def prepare_data(run: Run, *, progress: bool = True) -> dict:
     }
     write_text(run.folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
     return manifest
+
+
+def is_unchecked(run: Run) -> bool:
+    """Whether the data must be checked: never before, another list since, or a file of a list that is newer than the
+    check.
+    """
+    path = run.folder / "manifest.json"
+    if not path.exists() or run.manifest().get("lists") != list_hashes(run):
+        return True
+    faces = [*run.lists.labelled, *run.lists.unlabelled, *itertools.chain(*run.lists.evaluate.values())]
+    named = {name for face in faces for name in (face.image, face.annotation) if name} | set(run.lists.truth.values())
+    try:
+        return max(os.stat(run.root / name).st_mtime_ns for name in named) > path.stat().st_mtime_ns
+    except OSError:  # one that is gone
+        return True
 
 
 def rows_fingerprint(run: Run, faces: list[Face], facts: dict[str, dict]) -> str:

@@ -18,6 +18,11 @@ PREPARED = REPOSITORY / "data" / "prepared"
 OUTPUTS = REPOSITORY / "outputs"
 
 
+def from_repository(path: str | Path) -> Path:
+    """A path as notebooks take it: a relative one starts at the repository, wherever the kernel was started."""
+    return REPOSITORY / Path(path).expanduser()
+
+
 def leads_out(root: Path, name: str) -> bool:
     """Whether a path, as it is written, leads out of the root that it is relative to.
 

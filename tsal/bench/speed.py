@@ -70,7 +70,7 @@ def machine(facts: dict) -> str:
     """The machine in a sentence."""
     threads, load = facts["threads"], facts["load when started"]
     commit = (facts["commit"] or "unknown")[:12].rstrip("+")
-    busy = " Other programs were running: these numbers are too low." if load > 0.5 else ""
+    busy = " Other programs were running: alone it is faster." if load > 0.5 else ""
     return (
         f"{facts['cpus']} cores ({facts['cpu']}), {threads} thread{'s' * (threads != 1)} where no number is named, "
         f"torch {torch.__version__}, commit {commit}; load when started {load:.1f}.{busy}"

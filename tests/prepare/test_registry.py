@@ -131,6 +131,8 @@ WRONG = {
     "a name with a slash": (["300w", "RELEASE", "--name", "a/b"], "want one word"),
     "the embedded faces' name": (["300w", "RELEASE", "--name", "rendered-2"], "does not begin with 'rendered'"),
     "a file for a folder": (["300w", "RELEASE/ibug/image_003_1.jpg"], "holds none of afw"),
+    "no workers": (["300w", "RELEASE", "--workers", "0"], "--workers 0: want 1 or more"),
+    "fewer workers than none": (["youtube", "RELEASE", "--workers=-2"], "--workers -2: want 1 or more"),
     "another dataset's name": (["youtube", "RELEASE", "--name", "taken"], "holds what 300w made"),
 }
 

@@ -48,6 +48,9 @@ def build(builder: str, source: str | Path, *, name: str = "", **options: Any) -
     Args:
         builder: a key of ``BUILDERS``. ``options``: of its function.
         name: by default the release's; videos and photographs need one.
+
+    Raises:
+        ConfigError: no such builder or option, a name that is no folder's, or fewer than one worker.
     """
     if builder not in BUILDERS:
         raise ConfigError(f"no builder {builder!r}{nearest(builder, BUILDERS)}; builders: {', '.join(BUILDERS)}")
@@ -63,6 +66,8 @@ def build(builder: str, source: str | Path, *, name: str = "", **options: Any) -
     for option in options:
         if option not in known:
             raise ConfigError(f"{builder}: no option {option!r}{nearest(option, known)}; it has {', '.join(known)}")
+    if "workers" in options and options["workers"] < 1:
+        raise ConfigError(f"--workers {options['workers']}: want 1 or more")
     folder = PREPARED / name
     return folder, prepare(Path(source), folder, **options)
 

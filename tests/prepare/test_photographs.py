@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from releases import coco, landmarks, tight, write_image, write_pts
 
 from tsal.data import lists
+from tsal.data.leaks import check_files
 from tsal.data.lists import group_clips, read_list
 from tsal.data.points import read_points
 from tsal.prepare import builder as building
@@ -95,6 +97,43 @@ def test_faces_of_one_image_stay_in_one_split(tmp_path):
     prepare(table(tmp_path / "faces.csv", rows), tmp_path / "out", points=2, val=0.5, seed=3)
     images = [{row.image for row in read_list(tmp_path / "out" / "lists" / name)} for name in ("train.txt", "val.txt")]
     assert [len(found) for found in images] == [4, 4] and not images[0] & images[1]
+
+
+def test_faces_without_labels_of_held_images_and_of_their_copies_are_left_out(tmp_path):
+    more = [f"box_{name}" for name in BOX]
+    for name in ("a", "b", "other"):
+        write_image(tmp_path / f"{name}.png", ord(name[0]))
+        (tmp_path / f"{name}-copy.png").write_bytes((tmp_path / f"{name}.png").read_bytes())
+    labelled = [(f"{name}.png", 10, 20, 30, 40, "", "", "", "") for name in ("a", "b")]
+    images = ("a.png", "b.png", "a-copy.png", "b-copy.png", "other.png")
+    bare = [(image, "", "", "", "", 35, 35, 60, 60) for image in images]
+    out = tmp_path / "out"
+    manifest = prepare(table(tmp_path / "faces.csv", labelled + bare, more=more), out, points=2, val=0.5)
+    [row] = read_list(out / "lists" / "val.txt")
+    held = row.image.rpartition("/")[2][0]
+    kept = [row.image.rpartition("/")[2] for row in read_list(out / "lists" / "unlabelled.txt")]
+    assert kept == [image for image in images if image[0] != held]
+    assert manifest["rejected"] == 2 and [item["found"] for item in manifest["counts"][:2]] == [5, 7]  # images, faces
+    same, copy = [why for _, why in building.read_rejected(out)]
+    assert same == f"{held}.png: no landmarks, and the image is held out for val.txt"
+    assert copy == f"{held}-copy.png: no landmarks, and the image is a copy of {held}.png, held out for val.txt"
+    run = lists.load_lists(out, ["train.txt"], ["unlabelled.txt"], ["val.txt"], points=2)
+    check_files(run, 2, workers=1, progress=False)
+
+
+@pytest.mark.parametrize("different, held, seed", [(2, 2, 0), (2, 2, 1), (2, 2, 2), (1, 0, 0)])
+def test_copies_are_not_parted_where_all_images_are_of_one_scene(tmp_path, different, held, seed):
+    write_image(tmp_path / "a.png", 1)
+    image = cv2.imread(str(tmp_path / "a.png"))
+    for number in range(4):  # pairs of copies
+        name = f"{number}.png"
+        cv2.imwrite(str(tmp_path / name), cv2.convertScaleAbs(image, beta=4 * (number % different)))
+    rows = [(f"{number}.png", 10, 20, 30, 40) for number in range(4)]
+    manifest = prepare(table(tmp_path / "faces.csv", rows), tmp_path / "out", points=2, val=0.5, seed=seed)
+    assert manifest["lists"].get("val.txt", {"rows": 0})["rows"] == held and len(manifest["notes"]) == bool(held)
+    if held:
+        pairs = [{int(Path(image).stem[-1]) % 2 for image in images} for images in split(tmp_path / "out").values()]
+        assert sorted(pairs, key=min) == [{0}, {1}]
 
 
 BROKEN_TABLES = {

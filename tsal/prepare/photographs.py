@@ -5,7 +5,7 @@ of WFLW.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -52,7 +52,8 @@ def prepare_photographs(
         images: folder that the images' names are relative to; by default the source's own.
         one_based: pixels of the .csv or .json count from 1, not from 0 (.pts files always count from 1).
         val: share of the labelled images whose faces go to ``val.txt``, drawn by ``seed``; at least one of several.
-            Images that look alike, and frames of one video, stay together.
+            Images that look alike, and frames of one video, stay together. Faces without labels of these images, and
+            of copies of their files, are left out.
     """
     source = Path(source).expanduser().resolve()
     root = Path(images).expanduser().resolve() if images else source if source.is_dir() else _images_of(source)
@@ -73,13 +74,17 @@ def prepare_photographs(
             faces.append(face)
         else:
             made.reject(face.where, f"the image {face.image[:200]} does not exist in {root}")
+    made.count("images", len({face.image for face in faces}))
+    made.count("faces", len(faces))
     states = _look_at(root, sorted({face.image for face in faces}), workers, progress)
     looks = {image: look for image, look in states.items() if isinstance(look, dict)}
     labelled = sorted({face.image for face in faces if _is_labelled(face)})
     held = _held_out(group_images(labelled, looks), val, seed)
     if val and len(labelled) > 1 and not held:
-        held = _held_out([[image] for image in labelled], val, seed)
-        made.notes.append("all labelled images look like one scene or video: val.txt holds images of it too")
+        held = _held_out(list(_copies(labelled, looks).values()), val, seed)
+        if held:
+            made.notes.append("all labelled images look like one scene or video: val.txt holds images of it too")
+    faces = _without_held(made, faces, held, looks)
     bare = [root / face.image for face in faces if face.box is None and not _is_labelled(face)]
     with ThreadPoolExecutor(workers) as pool:
         seen = dict(
@@ -112,8 +117,6 @@ def prepare_photographs(
         write_points(made.folder / annotation, np.where(visible[:, None], found, 0), visible)
         box = box or landmark_box(found, visible)
         made.add("val.txt" if image in held else "train.txt", name, annotation, box, where, size)
-    made.count("images", len({face.image for face in faces}))
-    made.count("faces", len(faces))
     if hidden := sum(int((~face.visible).sum()) for face in faces if _is_labelled(face)):
         made.count(HIDDEN, hidden)
     if bare:
@@ -170,6 +173,31 @@ def _held_out(groups: Sequence[Sequence[str]], val: float, seed: int) -> set[str
         if len(held) + len(groups[index]) <= wanted:
             held |= set(groups[index])
     return held or set(min((groups[index] for index in order), key=len))
+
+
+def _copies(images: Iterable[str], looks: Mapping[str, dict]) -> dict[str, list[str]]:
+    """Content, or the name of an image that cannot be read -> the images of it, in their order."""
+    found: dict[str, list[str]] = {}
+    for image in images:
+        found.setdefault(looks[image]["sha256"] if image in looks else image, []).append(image)
+    return found
+
+
+def _without_held(
+    made: DatasetBuilder, faces: Sequence[Photograph], held: set[str], looks: Mapping[str, dict]
+) -> list[Photograph]:
+    """The faces without those that have no labels and whose image, or a copy of it, is held out: what is measured on is
+    not learned from, and a run refuses such lists.
+    """
+    contents, kept = _copies(sorted(held), looks), []
+    for face in faces:
+        content = looks[face.image]["sha256"] if face.image in looks else face.image
+        if content not in contents or _is_labelled(face):
+            kept.append(face)
+        else:
+            copy = "" if face.image in held else f"a copy of {contents[content][0]}, "
+            made.reject(face.where, f"{face.image}: no landmarks, and the image is {copy}held out for val.txt")
+    return kept
 
 
 def _named(made: DatasetBuilder, image: str) -> str:

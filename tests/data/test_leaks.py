@@ -110,6 +110,51 @@ def test_labels_of_an_evaluated_image_are_refused_even_then(root):
         check(root, transductive=True)
 
 
+# --- images of several faces ---
+
+LEFT, RIGHT = (0, 0, 40, 40), (50, 0, 90, 40)
+
+
+@pytest.mark.parametrize("train", ["v.png", "copy.png"])
+def test_another_face_of_an_evaluated_image_is_one_warning_a_list(root, train):
+    (root / "copy.png").write_bytes((root / "v.png").read_bytes())
+    (root / "b-copy.png").write_bytes((root / "a.png").read_bytes())
+    write_list(root / "labelled.txt", [("a.png", "a.pts", LEFT), (train, "v.pts", LEFT)])
+    write_list(root / "val.txt", [(name, "v.pts", RIGHT) for name in ("two/1.png", "v.png", "v.png", "b-copy.png")])
+    [line] = check(root)[1]  # nothing of images that look alike: they are the same
+    assert line == (
+        "val.txt: 2 of its images are also in a training list, with another face (val.txt:2: v.png, labelled.txt:2)"
+    )
+
+
+@pytest.mark.parametrize("train", ["v.png", "copy.png"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_all_faces_that_training_has_in_an_image_none_may_be_evaluated(root, train, order):
+    (root / "copy.png").write_bytes((root / "v.png").read_bytes())
+    rows = [(train, "v.pts", LEFT), (train, None, (52, 2, 91, 41))][::order]  # the same face by another finder's box
+    write_list(root / "labelled.txt", [("a.png", "a.pts", LEFT), *rows])
+    write_list(root / "val.txt", [("v.png", "v.pts", RIGHT)])
+    number = 3 if order == 1 else 2
+    with pytest.raises(DataError, match=rf"val.txt:1: v.png .* (\(|of )labelled.txt:{number}.*transductive=true$"):
+        check(root)
+    [line] = check(root, transductive=True)[1]
+    assert "with another face (val.txt:1: v.png, labelled.txt:" in line
+
+
+def test_an_image_shared_with_another_face_may_look_like_a_third_image(root):
+    cv2.imwrite(str(root / "anew.jpg"), scene(5)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 30])
+    write_list(root / "labelled.txt", [("v.png", "v.pts", LEFT), ("anew.jpg", "v.pts", LEFT)])
+    write_list(root / "val.txt", [("v.png", "v.pts", RIGHT)])
+    shared, alike = check(root)[1]
+    assert "with another face" in shared and alike.startswith("val.txt:1: v.png looks like anew.jpg of labelled.txt:2")
+
+
+def test_boxes_too_small_to_have_an_area_are_of_no_common_face(root):
+    (root / "labelled.txt").write_text("a.png a.pts 0 0 40 40\nv.png v.pts 0 0 1e-200 1e-200\n")
+    (root / "val.txt").write_text("v.png v.pts 0 0 1e-200 1e-200\n")
+    assert "with another face" in check(root)[1][0]
+
+
 @pytest.mark.parametrize(
     "how, said", [("the file", "are also in"), ("a copy", "are the same as"), ("saved anew", "look like")]
 )

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from releases import landmarks, release_aflw
 
-from tsal.data.lists import read_list
+from tsal.data.leaks import check_files
+from tsal.data.lists import load_lists, read_list
 from tsal.data.points import read_points
 from tsal.prepare import aflw
 from tsal.utils.errors import DataError
@@ -107,3 +108,25 @@ def test_frontal_faces_that_leave_their_box_are_counted_apart(tmp_path, monkeypa
         (i["found"], i["expected"]) for i in manifest["counts"] if "all points visible" in i["what"]
     ]
     assert (number, expected) == (1, 1314)
+
+
+@pytest.mark.parametrize("boxes, shared", [([[34, 64, 8, 58], [4, 31, 8, 58]], False), ([[10, 60, 8, 58]] * 2, True)])
+def test_an_image_with_faces_of_both_splits_serves_a_run_where_they_are_different_faces(
+    tmp_path, monkeypatch, boxes, shared
+):
+    """The official splits are of faces: the 24386 lie in at most 21997 images."""
+    monkeypatch.setattr(aflw, "TRAIN", 4)
+    names = np.array([[f"0/image0000{n}.jpg"] for n in (0, 1, 2, 3, 4, 0)], object)  # face 1 tests, face 6 trains
+    every = np.stack([boxes[0], *[[10, 60, 8, 58]] * 4, boxes[1]]).astype(float)
+    aflw.prepare_aflw(release_aflw(tmp_path / "release", nameList=names, bbox=every), tmp_path / "AFLW", progress=False)
+
+    def load():
+        lists = load_lists(tmp_path / "AFLW", ["AFLW.train.GTB"], [], ["AFLW.test.GTB"], points=19)
+        return check_files(lists, 19, workers=1, progress=False)[1]
+
+    if shared:
+        with pytest.raises(DataError, match=r"image00000.jpg is also in a training list \(AFLW.train.GTB:1\)"):
+            load()
+    else:
+        [line] = load()
+        assert line.startswith("AFLW.test.GTB: 1 of its images are also in a training list, with another face")

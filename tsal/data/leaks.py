@@ -1,4 +1,5 @@
-"""What training must not share with evaluation: images, by name and by content, and clips; and what looks the same.
+"""What training must not share with evaluation: faces of an image, by name and by content, and clips; and what is told
+only: other faces of an image, subjects, and what looks the same.
 
 A perceptual hash finds images that were saved anew or resized. On 300 photographs of 300-W, copies (JPEG quality 30,
 a quarter of the size, brighter, 1.7 times larger) differ in at most 6 of its 63 bits, distinct photographs in more than
@@ -21,6 +22,7 @@ from tsal.data.lists import (
     first_lines,
     group_clips,
     is_number,
+    same_face,
     same_file,
 )
 from tsal.data.origins import Origin
@@ -72,8 +74,8 @@ def clip_names(faces: Iterable[Face], origins: Mapping[str, Origin]) -> dict[str
 def find_leaks(
     lists: FaceLists, facts: Mapping[str, dict | str], origins: Mapping[str, Origin], transductive: bool
 ) -> tuple[list[str], list[str]]:
-    """Problems (images by content, and clips, that are in training and in evaluation lists) and warnings (subjects,
-    look-alikes).
+    """Problems (faces of images of one content, and clips, that are in training and in evaluation lists) and warnings
+    (other faces of one image, subjects, look-alikes).
 
     Args:
         facts: of each image: ``sha256`` and ``look``, its perceptual hash; text for an image that cannot be read.
@@ -82,20 +84,29 @@ def find_leaks(
     problems, warnings = [], []
     known = {image: fact for image, fact in facts.items() if isinstance(fact, dict)}
     forbidden = lists.labelled + ([] if transductive else lists.unlabelled)
-    contents: dict[str, Face] = {}
+    contents: dict[str, list[Face]] = {}
     for face in forbidden:
         if face.image in known:
-            contents.setdefault(known[face.image]["sha256"], face)
+            contents.setdefault(known[face.image]["sha256"], []).append(face)
     clips = clip_names(lists.labelled, origins) | ({} if transductive else clip_names(lists.unlabelled, origins))
     for name, faces in lists.evaluate.items():
-        copies = []
+        copies, beside = [], {}
         for face in faces:
-            other = contents.get(known[face.image]["sha256"]) if face.image in known else None
+            content = known[face.image]["sha256"] if face.image in known else None
+            rows = contents.get(content, ())
+            other = same_face(face, rows)
             if other and not same_file(lists.root, other, face):  # the same file: reported by load_lists
                 copies.append(
                     f"{face.where}: {face.image} is the same image as {other.image} of {other.where}; "
                     f"remove one of them{_hint(other)}"
                 )
+            elif rows and not other:
+                beside.setdefault(content, f"{face.where}: {face.image}, {rows[0].where}")
+        if beside:
+            warnings.append(
+                f"{name}: {len(beside)} of its images are also in a training list, with another face "
+                f"({next(iter(beside.values()))})"
+            )
         problems += first_lines(copies, f"{name}: {{}} more of its images are the same as images of a training list")
         shared = [
             f"{face.where}: clip {clip} is also in a training list ({clips[clip].where}); "
@@ -147,7 +158,7 @@ def _shared_subjects(lists: FaceLists, origins: Mapping[str, Origin]) -> list[st
 
 
 def _look_alikes(lists: FaceLists, known: Mapping[str, dict], transductive: bool) -> list[str]:
-    """A line for each evaluation image that looks like a training image: the nearest one."""
+    """A line for each evaluation image that looks like a training image of other content: the nearest one."""
     train = {
         face.image: face
         for face in (lists.labelled if transductive else lists.labelled + lists.unlabelled)
@@ -157,6 +168,9 @@ def _look_alikes(lists: FaceLists, known: Mapping[str, dict], transductive: bool
         return []
     images = list(train)
     hashes = np.array([known[image]["look"] for image in images], np.uint64)
+    copies: dict[str, list[int]] = {}  # content -> places of the training images that have it
+    for place, image in enumerate(images):
+        copies.setdefault(known[image]["sha256"], []).append(place)
     warnings: list[str] = []
     compared: set[str] = set()  # images: a list may be a part of another
     for name, faces in lists.evaluate.items():
@@ -166,6 +180,7 @@ def _look_alikes(lists: FaceLists, known: Mapping[str, dict], transductive: bool
         }.items():
             compared.add(image)
             bits = np.bitwise_count(hashes ^ np.uint64(known[image]["look"]))
+            bits[copies.get(known[image]["sha256"], [])] = 64  # another face of one image, which is told already
             nearest = int(bits.argmin())
             if bits[nearest] <= LOOK_ALIKE:
                 other = train[images[nearest]]

@@ -201,8 +201,8 @@ def load_lists(
     """Read every list of a run; all problems of all lists are raised together.
 
     With ``points`` (of an annotation; or ``also_read``), where a list is wrong, the files that its other rows name are
-    checked too: nothing is left to be found in a second try. ``transductive``: unlabelled rows may also be in an
-    evaluation list.
+    checked too: nothing is left to be found in a second try. A face may not be in a training and in an evaluation
+    list; ``transductive``: unlabelled ones may.
     """
     problems: list[str] = []
 
@@ -236,13 +236,13 @@ def load_lists(
         problems.append("data.labelled: no training list is named")
     if not evaluate:
         problems.append("data.evaluate: no evaluation list is named")
-    seen = {}
+    seen: dict[str, list[Face]] = {}
     for face in labelled_rows if transductive else train + rest:
-        seen.setdefault(_file(root, face), face)
+        seen.setdefault(_file(root, face), []).append(face)
     for name, faces in sets["evaluate"].items():
         leaks = []
         for face in faces:
-            if other := seen.get(_file(root, face)):
+            if other := same_face(face, seen.get(_file(root, face), ())):
                 hint = "" if other.annotation else TRANSDUCTIVE
                 leaks.append(
                     f"{face.where}: {face.image} is also in a training list ({other.where}); remove one of them{hint}"
@@ -260,18 +260,21 @@ def load_lists(
 
 
 def _truth_of(faces: Iterable[Face], labelled: Iterable[Face]) -> dict[tuple[str, Box], str]:
-    """Image and box of each face -> the annotation of that image's row whose box is most like it. An image may show
-    several faces: without a box in common there is none.
-    """
+    """Image and box of each face -> the annotation of that image's row of the same face, where there is one."""
     rows: dict[str, list[Face]] = {}
     for row in labelled:
         rows.setdefault(row.image, []).append(row)
     found = {}
     for face in faces:
-        best = max(rows.get(face.image, ()), key=lambda row: iou(row.box, face.box), default=None)
-        if best and iou(best.box, face.box) >= SAME_FACE:
-            found[face.image, face.box] = best.annotation
+        if row := same_face(face, rows.get(face.image, ())):
+            found[face.image, face.box] = row.annotation
     return found
+
+
+def same_face(face: Face, rows: Iterable[Face]) -> Face | None:
+    """Of rows of a face's image, the one whose box is most like its own; None where all are of other faces."""
+    best = max(rows, key=lambda row: iou(row.box, face.box), default=None)
+    return best if best and iou(best.box, face.box) >= SAME_FACE else None
 
 
 def first_lines(lines: Sequence[str], more: str) -> list[str]:

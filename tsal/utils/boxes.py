@@ -14,7 +14,7 @@ def _areas(one, other) -> tuple[float, float, float]:
 def iou(one: Sequence[float], other: Sequence[float]) -> float:
     """Intersection over union of two boxes."""
     both, first, second = _areas(one, other)
-    return both / (first + second - both)
+    return both / (first + second - both) if both else 0.0  # the areas of the smallest boxes round to 0
 
 
 def shared(one: Sequence[float], other: Sequence[float]) -> float:

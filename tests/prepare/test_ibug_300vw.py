@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from releases import landmarks, release_300vw, tight, write_pts, write_video
 
-from tsal.data.lists import group_clips, read_list
+from tsal.data.leaks import check_files
+from tsal.data.lists import group_clips, load_lists, read_list, write_list
 from tsal.data.origins import read_origins
 from tsal.data.points import read_points
 from tsal.faces.follow import Followed, Track
@@ -124,6 +125,61 @@ def test_boxes_of_lists_without_labels_come_from_the_finder(release, monkeypatch
     assert "the face finder" in manifest["boxes"]
 
 
+def follow(monkeypatch, *tracks):
+    """The finder sees faces in frames first ... last, counted from 0, of every video."""
+    tracks = [
+        Track(first, boxes=[(place, 2, 30 + place, 42)] * (last - first + 1), detected=[True] * (last - first + 1))
+        for place, (first, last) in enumerate(tracks)
+    ]
+    monkeypatch.setattr(videos, "follow_video", lambda video, **_: Followed(96, 64, [0.0] * 7, [], tracks, 0, []))
+
+
+@pytest.mark.parametrize(
+    "every, clips", [(1, [[(0, 1)], [(1, 3)], [(2, 4), (2, 5), (2, 6)]]), (2, [[(0, 1)], [(1, 3)], [(2, 5)]])]
+)
+def test_a_clip_without_labels_is_one_face_in_a_folder_of_its_own(release, monkeypatch, every, clips):
+    """No step from one face to another, and none over frames without a face, is taken for motion."""
+    follow(monkeypatch, (0, 0), (2, 3), (3, 5))  # nobody in frame 2; two faces in frame 4: the one followed longer
+    folder, manifest = prepare(release, labels=False, every=every)
+    found = group_clips(rows(folder, "300VW.train.DET"))
+    assert [[(face.box[0], int(face.image[-10:-4])) for face in clip.faces] for clip in found] == clips
+    assert [clip.faces[0].image[:-10] for clip in found] == [f"tracks/001-f0{i}/" for i in range(3)]
+    last = found[-1].faces[-1].image
+    frame = folder / "frames" / "001" / last[-10:]
+    assert (folder / last).resolve() == frame and read_origins(folder)[last] == videos.Origin(
+        "001", "001", int(frame.stem)
+    )
+    number = len(list((folder / "frames" / "001").iterdir()))
+    assert counts(manifest)["001, frames with a found face"] == (sum(map(len, clips)), number)
+    assert (folder / "rejected.csv").read_text().count("no face is found") == 4 * (number - sum(map(len, clips)))
+
+
+def test_frames_that_every_n_leaves_out_are_no_gap_of_a_face(release, monkeypatch):
+    follow(monkeypatch, (0, 6))
+    folder, _ = prepare(release, labels=False, every=3)
+    [clip] = group_clips(rows(folder, "300VW.train.DET"))
+    assert [face.image[-10:] for face in clip.faces] == ["000001.jpg", "000004.jpg", "000007.jpg"]
+    assert prepare(release, labels=False, every=3)[1]["pictures"] == 12  # again, from what work/ keeps
+
+
+def test_a_face_without_labels_is_known_as_the_labelled_one(release, monkeypatch):
+    """By its clip, so that it is never measured on; by its frame and box, to measure pseudo-labels by its labels."""
+    follow(monkeypatch, (0, 2), (4, 6))
+    folder, _ = prepare(release, found_boxes=True)
+    names = (["300VW.test-B.GTB"], ["300VW.train.DET"])
+    truth = load_lists(folder, *names, ["300VW.test-C.GTB"], ["300VW.train.GTB"], points=68).truth
+    assert sorted(annotation[-10:-4] for annotation in truth.values()) == [f"{i:06d}" for i in (1, 2, 3, 5, 6, 7)]
+    write_list(folder / "lists" / "ends.txt", [(f"frames/001/00000{i}.jpg", None, (80, 2, 95, 42)) for i in (1, 7)])
+    with pytest.raises(DataError, match="ends.txt:1: clip 001 is also in a training list"):
+        check_files(
+            load_lists(folder, *names, ["ends.txt"], points=68),
+            68,
+            origins=read_origins(folder),
+            workers=1,
+            progress=False,
+        )
+
+
 def test_what_cannot_be_read_is_reported_and_the_rest_goes_on(release):
     (release / "203" / "vid.avi").write_bytes(b"no video")
     write_video(release / "999" / "vid.avi", [np.zeros((64, 96, 3), np.uint8)] * 2)
@@ -150,15 +206,15 @@ def test_a_folder_that_is_no_release_and_a_bad_step_are_refused(tmp_path, releas
 
 def test_lists_with_and_without_labels_are_side_by_side(release, monkeypatch):
     """To learn from the training clips without labels and to measure on the test clips takes one extraction."""
-    track = Track(first=0, boxes=[(1, 2, 31, 42)] * 7, detected=[True] * 7)
-    monkeypatch.setattr(videos, "follow_video", lambda video, **_: Followed(96, 64, [0.0] * 7, [], [track], 0, []))
+    follow(monkeypatch, (0, 6))
     folder, manifest = prepare(release, found_boxes=True)
     assert sorted(manifest["lists"]) == sorted(
         f"300VW.{split}.{kind}" for split in ("train", "test-A", "test-B", "test-C") for kind in ("DET", "GTB")
     )
-    assert [row.image for row in rows(folder, "300VW.train.DET")] == [
-        row.image for row in rows(folder, "300VW.train.GTB")
-    ]
+    found, labelled = (
+        [(folder / row.image).resolve() for row in rows(folder, f"300VW.train.{kind}")] for kind in ("DET", "GTB")
+    )
+    assert found == labelled
     assert not any(row.annotation for row in rows(folder, "300VW.train.DET")) and all(
         row.annotation for row in rows(folder, "300VW.train.GTB")
     )

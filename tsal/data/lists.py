@@ -250,7 +250,7 @@ def load_lists(
         problems += first_lines(leaks, f"{name}: {{}} more of its images are also in a training list")
     # a labelled list may hold frames without labels (a clip labelled in part): they are unlabelled data
     rest = rest + [face for face in train if not face.annotation]
-    truths = _truth_of(rest, [face for faces in sets["truth"].values() for face in faces if face.annotation])
+    truths = _truth_of(root, rest, [face for faces in sets["truth"].values() for face in faces if face.annotation])
     lists = FaceLists(Path(root), labelled_rows, rest, sets["evaluate"], truths)
     if problems and points is not None:
         problems += find_problems(lists, points, also_read)[1]
@@ -259,14 +259,14 @@ def load_lists(
     return lists
 
 
-def _truth_of(faces: Iterable[Face], labelled: Iterable[Face]) -> dict[tuple[str, Box], str]:
+def _truth_of(root: Path, faces: Iterable[Face], labelled: Iterable[Face]) -> dict[tuple[str, Box], str]:
     """Image and box of each face -> the annotation of that image's row of the same face, where there is one."""
     rows: dict[str, list[Face]] = {}
     for row in labelled:
-        rows.setdefault(row.image, []).append(row)
+        rows.setdefault(_file(root, row), []).append(row)
     found = {}
-    for face in faces:
-        if row := same_face(face, rows.get(face.image, ())):
+    for face in faces if rows else ():
+        if row := same_face(face, rows.get(_file(root, face), ())):
             found[face.image, face.box] = row.annotation
     return found
 

@@ -29,7 +29,7 @@ from tsal.utils import DataError, is_utf8, printable, replacing, tqdm, write_tex
 
 RELEASE = "release"  # the link to the source, in the prepared folder
 # what a stopped build leaves: it goes on from there
-UNFINISHED = ("work", "annotations", "clips", "frames", "renamed", RELEASE)
+UNFINISHED = ("work", "annotations", "clips", "frames", "tracks", "renamed", RELEASE)
 IMAGE_COLUMNS = ("image", "subject", "clip", "frame", "sha256", "width", "height")
 
 
@@ -199,7 +199,7 @@ class DatasetBuilder:
             "boxes": self.boxes,
             "options": self.options,
             "lists": lists,
-            "pictures": len(images),
+            "pictures": len({os.path.realpath(self.folder / p["image"]) for p in images}),  # a link is no other picture
             "counts": self.counts,
             "rejected": len(self.rejected),
             "notes": self.notes,

@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -21,7 +22,7 @@ import cv2
 from tsal.data import Origin, describe_image, read_points
 from tsal.faces import follow_video, read_frames
 from tsal.prepare.builder import DatasetBuilder, landmark_box
-from tsal.utils import DataError, tqdm, write_text
+from tsal.utils import DataError, replacing, tqdm, write_text
 
 POINTS = 68
 SPLITS = {
@@ -35,7 +36,7 @@ SPLITS = {
 LISTS = {"train": "300VW.train", "A": "300VW.test-A", "B": "300VW.test-B", "C": "300VW.test-C"}
 LABELLED_BOXES = "tight around the labelled landmarks (.GTB)"
 FOUND_BOXES = "of the face finder, followed over time (.DET); none comes from a label"
-FINDER = 1  # of what work/*-faces.json holds: raise it when the finder changes
+FINDER = 2  # of what work/*-faces.json holds: raise it when the finder changes
 JPEG_QUALITY = 95
 
 
@@ -55,7 +56,8 @@ def prepare_300vw(
     Args:
         every: take each n-th frame, from the first one; nothing is padded or dropped at a clip's end.
         labels: ``300VW.{train,test-A,test-B,test-C}.GTB`` with landmarks; else only the lists of ``found_boxes``.
-        found_boxes: also ``.DET`` lists without labels, whose boxes are found in the pixels.
+        found_boxes: also ``.DET`` lists without labels, whose boxes are found in the pixels. A clip of them is one face
+            that is followed; each has a folder of its own, ``tracks/<clip>-f<face>``, a link to the frames.
     """
     if every < 1:
         raise DataError(f"--every {every}: want 1 or more")
@@ -82,13 +84,13 @@ def prepare_300vw(
         workers,
         progress,
     )
-    boxes = {}
+    faces = {}
     if found_boxes:
-        boxes = _each(
+        faces = _each(
             made,
             "finding faces",
             list(facts),
-            lambda name, stop: find_boxes(there[name], made, name),
+            lambda name, stop: find_faces(there[name], made, name),
             workers,
             progress,
         )
@@ -98,8 +100,8 @@ def prepare_300vw(
         for name in found:
             if labels:
                 _add_labelled(made, f"{LISTS[split]}.GTB", there[name], facts[name])
-            if name in boxes:
-                _add_found(made, f"{LISTS[split]}.DET", there[name], facts[name], boxes[name])
+            if name in faces:
+                _add_found(made, f"{LISTS[split]}.DET", there[name], facts[name], faces[name])
     return made.write(workers=workers, progress=progress)
 
 
@@ -172,8 +174,8 @@ def _recorded(record: Path, key: list) -> dict | None:
         return None
 
 
-def _take(made: DatasetBuilder, clip: str, number: str, fact: dict) -> str:
-    image = f"frames/{clip}/{number}.jpg"
+def _take(made: DatasetBuilder, clip: str, number: str, fact: dict, folder: str = "") -> str:
+    image = f"{folder or f'frames/{clip}'}/{number}.jpg"
     made.origins[image] = Origin(clip, clip, int(number))  # the release names no subjects: each clip counts as one
     made.facts[image] = fact
     return image
@@ -210,10 +212,10 @@ def _add_labelled(made: DatasetBuilder, name: str, video: Path, facts: dict) -> 
         )
 
 
-def _add_found(made: DatasetBuilder, name: str, video: Path, facts: dict, boxes: dict[str, list[float]]) -> None:
-    """The frames of a clip in which its face was found."""
+def _add_found(made: DatasetBuilder, name: str, video: Path, facts: dict, found: dict[str, list]) -> None:
+    """The frames of a clip in which a face was found: a clip for each face, as :func:`find_faces` says."""
     clip = video.parent.name
-    missing = [number for number in facts["frames"] if number not in boxes]
+    missing = [number for number in facts["frames"] if number not in found]
     made.count(
         f"{clip}, frames with a found face",
         len(facts["frames"]) - len(missing),
@@ -222,22 +224,29 @@ def _add_found(made: DatasetBuilder, name: str, video: Path, facts: dict, boxes:
     )
     for number in missing:
         made.reject(f"{name} {video} frame {number}", "no face is found")
-    for number, fact in facts["frames"].items():
-        if number in boxes:
-            made.add(name, _take(made, clip, number, fact), None, boxes[number], f"{video} frame {number}")
+    runs = groupby(facts["frames"], lambda number: found[number][0] if number in found else None)
+    for place, numbers in enumerate([list(numbers) for face, numbers in runs if face is not None]):
+        # frames of one folder are one clip: two faces, or what lies around a gap, must not share one
+        folder = f"tracks/{clip}-f{place:02d}"
+        with replacing(made.folder / folder) as temporary:
+            os.symlink(f"../frames/{clip}", temporary)
+        for number in numbers:
+            image = _take(made, clip, number, facts["frames"][number], folder)
+            made.add(name, image, None, found[number][1], f"{video} frame {number}")
 
 
-def find_boxes(video: Path, made: DatasetBuilder, clip: str) -> dict[str, list[float]]:
-    """{frame's number: box} of the face that is followed longest, and of the next longest where that one is not there;
-    kept in work/.
+def find_faces(video: Path, made: DatasetBuilder, clip: str) -> dict[str, list]:
+    """{frame's number: [face, box]} of the face that is followed longest, and of the next longest where that one is not
+    there; faces are numbers. Kept in work/.
     """
     record, state = made.folder / "work" / f"{clip}-faces.json", video.stat()
     key = [FINDER, state.st_size, state.st_mtime_ns]
     if former := _recorded(record, key):
-        return former["boxes"]
-    boxes: dict[str, list[float]] = {}
-    for track in sorted(follow_video(video, workers=1, progress=False).tracks, key=lambda track: -len(track.boxes)):
+        return former["found"]
+    found: dict[str, list] = {}
+    tracks = sorted(follow_video(video, workers=1, progress=False).tracks, key=lambda track: -len(track.boxes))
+    for face, track in enumerate(tracks):
         for number, box in enumerate(track.boxes, track.first + 1):
-            boxes.setdefault(f"{number:06d}", [round(float(v), 2) for v in box])
-    write_text(record, json.dumps({"key": key, "boxes": boxes}) + "\n")
-    return boxes
+            found.setdefault(f"{number:06d}", [face, [round(float(v), 2) for v in box]])
+    write_text(record, json.dumps({"key": key, "found": found}) + "\n")
+    return found

@@ -11,6 +11,7 @@ import pytest
 
 from tsal.cli.commands import main
 from tsal.run import Run
+from tsal.utils.paths import REPOSITORY
 
 BOX = "10 10 50 50"
 
@@ -226,6 +227,22 @@ def test_without_clips_every_stage_runs_and_the_tracker_stays_as_it_was(root):
     rows = json.loads((run / "metrics.json").read_text())["rows"]
     assert {row["model"] for row in rows} == {"init", "supervised", "teacher", "student"}
     assert all(np.isfinite(row["NME"]) for row in rows)
+
+
+def test_without_unlabelled_faces_every_stage_runs_and_there_is_nothing_to_audit(root, capsys):
+    few = ["supervised.steps=2", "semi.steps=2", "semi.rival=", "tracker.synthetic_steps=3"]
+    status, run = data(root, "--method", "supervised", "--set", "data.unlabelled=", *few)
+    (run / "audit").mkdir()
+    (run / "audit" / "labels.parquet").write_text("of other lists")
+    assert status == 0 and main(["figures", "--run", str(run)]) == 0
+    assert "nothing to audit: data.unlabelled names no faces\n" in capsys.readouterr().out
+    assert not (run / "audit").exists()
+    assert "Nothing to show: the run has no unlabelled faces." in (run / "figures" / "tables.md").read_text()
+    assert (run / "figures" / "pseudo-error.png").exists() and (run / "figures" / "summary.png").exists()
+    assert main(["notebook", str(REPOSITORY / "notebooks" / "04_pseudo_labels.ipynb"), "--run", str(run)]) == 0
+    assert main(["notebook", str(REPOSITORY / "notebooks" / "00_one_step.ipynb"), "--run", str(run)]) == 2
+    assert "error: data.unlabelled names no faces: there is no step to show" in capsys.readouterr().err
+    assert main(["report", "--run", str(run)]) == 0 and "supervised only" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

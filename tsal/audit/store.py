@@ -257,6 +257,11 @@ class Audit:
         """Models by name, each once."""
         return list(dict.fromkeys(name for name, _ in self.models))
 
+    def describe(self) -> str:
+        """How much was audited, in one line."""
+        models, sources = ", ".join(self.names), ", ".join(self.sources)
+        return f"{len(self.frames)} frames, models {models}, sources {sources}: {self.folder}"
+
     def steps(self, model: str) -> list[int]:
         return sorted(step for name, step in self.models if name == model)
 

@@ -236,8 +236,7 @@ def pseudo(run: Run) -> None:
     from tsal import stages
 
     found = stages.audit_pseudo_labels(run)
-    models, sources = ", ".join(found.names), ", ".join(found.sources)
-    print(f"{len(found.frames)} frames, models {models}, sources {sources}: {found.folder}")
+    print(found.describe() if found else "nothing to audit: data.unlabelled names no faces")
 
 
 def evaluate(run: Run) -> None:

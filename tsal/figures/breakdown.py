@@ -50,8 +50,12 @@ SHOWN = 6  # faces a row
 
 @styled
 def draw_breakdown(run: Run) -> list[NamedFigure]:
-    """The error of the heatmap source by landmark, pose and face; without labels, the disagreement of the sources."""
+    """The error of the heatmap source by landmark, pose and face; without labels, the disagreement of the sources.
+    Nothing where no face is unlabelled.
+    """
     audit = open_audit(run)
+    if audit is None:
+        return []
     return [_draw_landmarks(run, audit), _draw_poses(run, audit), *_draw_changes(run, audit)]
 
 

@@ -39,6 +39,10 @@ from tsal.run import Run
 def draw_pseudo_labels(run: Run) -> list[NamedFigure]:
     """How right the sources of the audit are, and what predicts their error; without labels, how far they agree."""
     audit = open_audit(run)
+    if audit is None:
+        figure = NamedFigure("pseudo-error", COLUMN, 1.2)
+        empty(figure.subplots(), "nothing to show: the run has no unlabelled faces")
+        return [figure]
     always = [_draw_steps(run, audit), _draw_examples(run, audit)]
     if not is_measured(audit):
         return [_draw_disagreement(audit), *always]

@@ -258,8 +258,11 @@ def draw_history(run: Run) -> list[NamedFigure]:
     weights.set(title="weights", ylim=(0, None))
     axes[0, 0].legend(loc="upper right")
     for place in (unlabelled, structure, disagreement, weights):
-        headroom(place, 0.45)
-        place.legend(loc="upper left")
+        if place.lines:
+            headroom(place, 0.45)
+            place.legend(loc="upper left")
+        else:  # without unlabelled faces
+            empty(place, "nothing to show")
     for place in axes.flat[:4]:
         place.axvline(offset, color="#b0b0b0", linewidth=0.6)
     for place in axes.flat[4:]:

@@ -287,7 +287,10 @@ def run_file(run: Run, name: str) -> Path:
     return path
 
 
-def open_audit(run: Run) -> Audit:
+def open_audit(run: Run) -> Audit | None:
+    """The run's audit; None where it has no unlabelled faces to audit."""
+    if not run.lists.unlabelled:
+        return None
     return Audit.open(run_file(run, "audit/labels.parquet").parent)
 
 

@@ -194,7 +194,9 @@ def _steadiness(run: Run) -> pd.DataFrame | str:
     return shown.assign(**{"% of": numbers.jitter_d.map({"normaliser": run.config.data.normaliser, "box": "box"})})
 
 
-def _pseudo_labels(audit: Audit) -> dict[str, pd.DataFrame | str]:
+def _pseudo_labels(audit: Audit | None) -> dict[str, pd.DataFrame | str]:
+    if audit is None:
+        return {"Pseudo-labels": "Nothing to show: the run has no unlabelled faces."}
     steps = step_table(audit)
     known = steps.dropna(axis=1, how="all").rename(
         columns={"disagreement": "disagreement px", "flow_error": "forward-backward px"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -35,18 +36,21 @@ def audited_files(run: Run) -> list[tuple[str, int, Path, str | None]]:
 
 
 @alone
-def audit_pseudo_labels(run: Run, *, clips: int = 64, frames: int = 24, early_frames: int = 200) -> Audit:
+def audit_pseudo_labels(run: Run, *, clips: int = 64, frames: int = 24, early_frames: int = 200) -> Audit | None:
     """Every source of each model of :func:`audited_files` on unlabelled frames; kept in ``audit/``, see
     :mod:`tsal.audit`.
 
     Where ``data.audit_labels`` has labels, they are added for measuring. An audit that was made from the same is read
-    instead.
+    instead. None, and no ``audit/``, where the run has no unlabelled faces.
 
     Args:
         clips: at most so many clips, and as many photographs, evenly spread; ``frames``: of a clip, from its middle.
         early_frames: frames at most, evenly spread clips, of the models before the end.
     """
     config = run.config
+    if not run.lists.unlabelled:
+        shutil.rmtree(run.folder / "audit", ignore_errors=True)  # of other lists
+        return None
     made_from = _audit_hash(run, clips, frames, early_frames)
     if kept := Audit.kept(run.folder / "audit", made_from):
         return kept

@@ -239,9 +239,11 @@ def parts_that_track(config: Config) -> list[str]:
 
 
 def train_rival(run: Run, inits: list[Path], steps: int) -> None:
-    """The method that the run's own is compared with, where there is one; kept in ``<run>/rival/model.pt``."""
+    """The method that the run's own is compared with, where there is one, from as many of the inits as it has alone;
+    kept in ``<run>/rival/model.pt``.
+    """
     if config := rival_config(run.config):
-        train_semi(dataclasses.replace(run, config=config), inits, steps, "rival")
+        train_semi(dataclasses.replace(run, config=config), inits[: config.tsal.inits], steps, "rival")
 
 
 def _finish(folder: Path, models: dict[str, Detector], config: Config, fingerprint: dict, steps: int, seconds: float):
@@ -317,10 +319,11 @@ def snapshot_name(step: int | str) -> str:
 
 def train(run: Run) -> dict[str, dict]:
     """Init(s), supervised only, the rival and the method for the same steps; returns steps and seconds of each."""
-    inits, steps, rival = train_inits(run), schedule_steps(run)[1], find_rival(run.config)
+    own, rival = run.config.tsal.inits, rival_config(run.config)
+    inits, steps = train_inits(run, max(own, rival.tsal.inits if rival else 1)), schedule_steps(run)[1]
     train_supervised_only(run)
     train_rival(run, inits, steps)
-    train_semi(run, inits, steps)
+    train_semi(run, inits[:own], steps)
     names = [*(path.parent.name for path in inits), "supervised", *(["rival"] if rival else []), "semi"]
     return {name: json.loads((run.folder / name / "time.json").read_text()) for name in names}
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from results import result
 
-from tsal import stages
+from tsal import stages, trainings
 from tsal.bench import launch
 from tsal.bench.methods import (
     all_labels,
@@ -162,6 +162,33 @@ def test_longer_training_is_longer_where_epochs_count_the_steps_too(tmp_path, mo
         found[method] = schedule_steps(Run.open(tmp_path / f"{method}-s0"))
     init, steps = found["supervised"]
     assert found["supervised-3x"] == (init, 3 * steps)
+
+
+def train_by_no_step(folder, monkeypatch, method, **settings):
+    """A run with all its trainings, none of which takes a step -> what makes the batches of each."""
+    makers = {}
+    monkeypatch.setattr(
+        "tsal.trainings.fit", lambda *_, label, make_batch, **__: (makers.update({label: make_batch}), 1.0)
+    )
+    untrained = {"tracker.synthetic_steps": 0, "tracker.video_steps": 0}
+    run = Run.create(folder, configured(**untrained | settings)(method))
+    stages.prepare_data(run, progress=False)
+    stages.train_tracker(run)
+    trainings.train(run)
+    return makers
+
+
+@pytest.mark.parametrize(
+    "method, rival, inits",
+    [
+        ("tsal", "tsal-paper", {"semi": 1, "rival": 2}),
+        ("tsal-paper", "mean-teacher-corrected", {"semi": 2, "rival": 1}),
+    ],
+)
+def test_a_method_and_its_rival_each_start_from_as_many_inits_as_alone(tmp_path, monkeypatch, method, rival, inits):
+    train_by_no_step(tmp_path, monkeypatch, method, **{"semi.rival": rival})
+    made = {name: load_checkpoint(tmp_path / name / "model.pt")["fingerprint"]["init"] for name in inits}
+    assert {name: len({one["training seed"] for one in found}) for name, found in made.items()} == inits
 
 
 def test_budgets_with_the_same_labelled_faces_share_an_init(tmp_path, monkeypatch):

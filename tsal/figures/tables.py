@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tsal.audit import Audit, calibrations, changes, is_measured, one_a_clip, source_table, step_table
+from tsal.config import Config
 from tsal.data import group_clips
 from tsal.evaluation import STEADINESS, metrics_rows, table_errors, table_jitters, table_of_part
 from tsal.figures.style import NORMALISERS, open_audit, run_file, unit
@@ -59,17 +60,16 @@ def table(run: Run, scheme: str = "") -> pd.DataFrame:
     def of(names, what: str) -> float:
         return sum(times.get(name, {}).get(what, np.nan) for name in names)
 
-    rows, tracked = [], _models_that_track(run)
+    rows, methods = [], _methods(run)
     for row in _rows_of_part(run, scheme) if scheme else report["rows"]:
-        semi = row["model"] in ("teacher", "student")
-        inits = [name for name in times if name.startswith("init-")] if semi else []
-        after = AFTER_INIT.get(row["model"], ["rival"])
+        method, after = methods.get(row["model"]), AFTER_INIT.get(row["model"], ["rival"])
+        inits = ["init", "init-2"][: method.tsal.inits if method else 1]
         parts = {
             "init_steps": of(["init"], "steps"),
             "semi_steps": of(after, "steps"),
-            "init_seconds": of(["init", *inits], "seconds"),
+            "init_seconds": of(inits, "seconds"),
             "semi_seconds": of(after, "seconds"),
-            "tracker_seconds": of(["tracker"], "seconds") if row["model"] in tracked else 0.0,
+            "tracker_seconds": of(["tracker"], "seconds") if method and PseudoLabeller(method).needs_flow else 0.0,
         }
         steps = parts["init_steps"] + parts["semi_steps"]
         seconds = np.nansum([value for name, value in parts.items() if name.endswith("seconds")])
@@ -79,11 +79,10 @@ def table(run: Run, scheme: str = "") -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _models_that_track(run: Run) -> set[str]:
-    """The models of the run that learned from the tracker."""
+def _methods(run: Run) -> dict[str, Config]:
+    """The settings that each model of the run was made with, but for those made from labels alone."""
     rival = rival_config(run.config)
-    found = {"teacher", "student"} if PseudoLabeller(run.config).needs_flow else set()
-    return found | ({rival.method} if rival and PseudoLabeller(rival).needs_flow else set())
+    return {"teacher": run.config, "student": run.config} | ({rival.method: rival} if rival else {})
 
 
 def _rows_of_part(run: Run, name: str) -> list[dict]:

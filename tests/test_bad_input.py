@@ -218,7 +218,7 @@ def test_photographs_are_enough_where_nothing_is_tracked(root, capsys, options):
 def test_without_clips_every_stage_runs_and_the_tracker_stays_as_it_was(root):
     write_rows(root, "unlabelled.txt", f"clip/0.png None {BOX}")
     few = ["supervised.steps=2", "semi.steps=2", "tracker.tune_steps=3", "semi.rival="]
-    status, run = data(root, "--method", "mean-teacher", "--set", *few, "tracker.synthetic_steps=3")
+    status, run = data(root, "--set", "tsal.sources=heatmap", *few, "tracker.synthetic_steps=3")
     assert status == 0
     (run / "semi" / "tracker-teacher").mkdir(parents=True)  # of a training with clips
     assert main(["evaluate", "--run", str(run)]) == 0

@@ -202,7 +202,8 @@ class TrackerConfig:
     apart: int = setting(8, "frames that the two of a rendered pair are apart, at most", least=1)
     video_steps: int = setting(50, "steps on pairs of real frames, without labels")
     tune_steps: int = setting(
-        0, "steps on pairs of real frames with the loss of detection consistency, by the init's detector"
+        0,
+        "steps on real pairs with detection consistency by the init's detector; where a method uses the network's flow",
     )
     batch: int = setting(8, "pairs a step", least=1)
     lr: float = setting(1e-3, "learning rate on pairs with exact flow")

@@ -267,7 +267,8 @@ def _first_detectors(run: Run, inits: list[Path]) -> list[Detector]:
 def _tuned_trackers(run: Run, detectors: list[Detector], folder: Path, fingerprint: dict) -> dict[str, FrozenTracker]:
     """The tracker of each learner: the run's, tuned with its detector where ``tracker.tune_steps`` says so."""
     config = run.config
-    tunes = config.tracker.tune_steps > 0 and len(run.clips) > 0  # without clips nothing is tracked
+    learns = config.tracker.flow == "learned" and PseudoLabeller(config).needs_flow
+    tunes = config.tracker.tune_steps > 0 and learns and len(run.clips) > 0  # without clips nothing is tracked
     own = tunes and config.tsal.trackers == "own"
     names, trackers = ("teacher", "student") if own else ("teacher",), {}
     for name in {"teacher", "student"} - set(names if tunes else ()):  # of other settings: the audit must not take it

@@ -165,7 +165,7 @@ def test_longer_training_is_longer_where_epochs_count_the_steps_too(tmp_path, mo
 
 
 def train_by_no_step(folder, monkeypatch, method, **settings):
-    """A run with all its trainings, none of which takes a step -> what makes the batches of each."""
+    """A run with all its trainings, of which those of detectors take no step -> what makes the batches of each."""
     makers = {}
     monkeypatch.setattr(
         "tsal.trainings.fit", lambda *_, label, make_batch, **__: (makers.update({label: make_batch}), 1.0)
@@ -189,6 +189,12 @@ def test_a_method_and_its_rival_each_start_from_as_many_inits_as_alone(tmp_path,
     train_by_no_step(tmp_path, monkeypatch, method, **{"semi.rival": rival})
     made = {name: load_checkpoint(tmp_path / name / "model.pt")["fingerprint"]["init"] for name in inits}
     assert {name: len({one["training seed"] for one in found}) for name, found in made.items()} == inits
+
+
+@pytest.mark.parametrize("method, tuned", [("sbr", True), ("sbr-lk", False), ("mean-teacher", False)])
+def test_a_tracker_is_tuned_where_a_method_takes_its_flow_from_the_network(tmp_path, monkeypatch, method, tuned):
+    train_by_no_step(tmp_path, monkeypatch, method, **{"tracker.tune_steps": 1, "semi.rival": ""})
+    assert (tmp_path / "semi" / "tracker-teacher" / "model.pt").exists() == tuned
 
 
 def test_budgets_with_the_same_labelled_faces_share_an_init(tmp_path, monkeypatch):

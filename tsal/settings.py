@@ -148,7 +148,7 @@ class SemiConfig:
 class TrainConfig:
     """Optimiser and losses of every training of a detector."""
 
-    epochs: int = setting(0, "if positive, init and semi-supervised steps are epochs x batches of the labelled rows")
+    epochs: int = setting(0, "if positive, init and further steps are epochs x their batches of the labelled rows")
     optimiser: Literal["adamw", "sgd"] = setting("adamw", "SGD has Nesterov momentum")
     schedule: Literal["cosine", "steps", "constant"] = setting(
         "cosine", "fall of the learning rate: to 0 along a cosine; halved at 90, 110 and 130 of 150 parts; none"

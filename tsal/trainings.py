@@ -69,9 +69,9 @@ def images_a_step(run: Run) -> int:
 def schedule_steps(run: Run) -> tuple[int, int]:
     """Steps of the init, and of what every method gets after it."""
     config = run.config
-    if config.train.epochs:
-        epoch = max(1, -(-len(run.lists.labelled) // config.supervised.batch))
-        return config.train.epochs * epoch, config.train.epochs * epoch
+    if epochs := config.train.epochs:
+        batches = [max(1, math.ceil(len(run.lists.labelled) / part.batch)) for part in (config.supervised, config.semi)]
+        return epochs * batches[0], epochs * batches[1]
     return config.supervised.steps, config.semi.steps
 
 

@@ -160,8 +160,8 @@ def test_longer_training_is_longer_where_epochs_count_the_steps_too(tmp_path, mo
         with pytest.raises(pytest.fail.Exception, match="far enough"):
             run_method(tmp_path, configured(**{"train.epochs": 2})(method), tmp_path)
         found[method] = schedule_steps(Run.open(tmp_path / f"{method}-s0"))
-    init, steps = found["supervised"]
-    assert found["supervised-3x"] == (init, 3 * steps)
+    assert found["supervised"] == (2 * 2, 2 * 3)  # batches of 8 and of 4 make up the 12 labelled faces
+    assert found["supervised-3x"] == (2 * 2, 3 * 2 * 3)
 
 
 def train_by_no_step(folder, monkeypatch, method, **settings):

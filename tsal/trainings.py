@@ -26,6 +26,7 @@ from tsal.utils import ConfigError, InputError, load_checkpoint, processes, rank
 
 SECOND_SEED = 1_000_003  # between the seeds of two inits
 BATCHES = 31  # added to the seed of weights: the same labelled rows in the same steps for every method
+AFTER_INIT = 500_009  # added to it after an init of as many labelled faces a step
 
 
 def batch_maker(
@@ -75,6 +76,12 @@ def schedule_steps(run: Run) -> tuple[int, int]:
     return config.supervised.steps, config.semi.steps
 
 
+def batches_after_init(config: Config) -> int:
+    """What is added to the seed of weights, as ``BATCHES`` for the init, by every training that goes on from it."""
+    # of the init's size, its batches would come again, view for view; of another, all but the first hold other faces
+    return BATCHES + (AFTER_INIT if config.semi.batch == config.supervised.batch else 0)
+
+
 # --- labels alone ---
 
 
@@ -98,7 +105,7 @@ def train_supervised(
             folder,
             label=name,
             steps=steps,
-            make_batch=batch_maker(run, seed + BATCHES, labelled=batch),
+            make_batch=batch_maker(run, seed + (batches_after_init(config) if init else BATCHES), labelled=batch),
             step_function=lambda batch, fraction: supervised_step(learner, batch, context, fraction),
             state={"detector": detector, "optimiser": learner.optimiser},
             fingerprint=fingerprint,
@@ -171,7 +178,7 @@ def train_semi(run: Run, inits: list[Path], steps: int, name: str = "semi") -> N
             steps=steps,
             make_batch=batch_maker(
                 run,
-                config.seed + BATCHES,
+                config.seed + batches_after_init(config),
                 labelled=semi.batch,
                 clips=semi.clips,
                 images=images_a_step(run),
@@ -239,9 +246,7 @@ def parts_that_track(config: Config) -> list[str]:
 
 
 def train_rival(run: Run, inits: list[Path], steps: int) -> None:
-    """The method that the run's own is compared with, where there is one, from as many of the inits as it has alone;
-    kept in ``<run>/rival/model.pt``.
-    """
+    """The method that the run's own is compared with, where there is one; kept in ``<run>/rival/model.pt``."""
     if config := rival_config(run.config):
         train_semi(dataclasses.replace(run, config=config), inits[: config.tsal.inits], steps, "rival")
 

@@ -197,6 +197,18 @@ def test_a_tracker_is_tuned_where_a_method_takes_its_flow_from_the_network(tmp_p
     assert (tmp_path / "semi" / "tracker-teacher" / "model.pt").exists() == tuned
 
 
+@pytest.mark.parametrize("size", [8, 4])
+def test_every_training_after_the_init_has_the_same_labelled_views_which_are_not_the_init_s(
+    tmp_path, monkeypatch, size
+):
+    makers = train_by_no_step(tmp_path, monkeypatch, "mean-teacher", **{"supervised.batch": 8, "semi.batch": size})
+    batches = {name: makers[name](0) for name in ("init", "supervised", "rival", "semi")}
+    first, *further = (batch.labelled[:size] for batch in batches.values())
+    assert all(torch.equal(views, further[0]) for views in further)
+    assert torch.equal(first, further[0]) == (size != 8)  # of another size: later steps take other faces
+    assert (makers["semi"].seed == makers["init"].seed) == (size != 8)
+
+
 def test_budgets_with_the_same_labelled_faces_share_an_init(tmp_path, monkeypatch):
     few = {"supervised.steps": 2, "tracker.synthetic_steps": 2, "tracker.video_steps": 2}
     folder = tmp_path / "one"

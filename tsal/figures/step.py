@@ -56,7 +56,7 @@ from tsal.trainer import (
     teacher_half,
     teacher_terms,
 )
-from tsal.trainings import BATCHES, batch_maker, final_tracker, images_a_step
+from tsal.trainings import batch_maker, batches_after_init, final_tracker, images_a_step
 from tsal.utils import InputError
 
 HALFWAY = 0.5  # of the training: the unlabelled losses have their full weight there
@@ -113,7 +113,8 @@ def training_batch(run: Run, step: int) -> Batch:
     semi = run.config.semi
     sizes = {"labelled": semi.batch, "clips": semi.clips, "images": images_a_step(run), "frames": semi.frames}
     window = PseudoLabeller(run.config).window
-    return batch_maker(run, run.config.seed + BATCHES, **sizes, window=window, pairs=True)(step)
+    seed = run.config.seed + batches_after_init(run.config)
+    return batch_maker(run, seed, **sizes, window=window, pairs=True)(step)
 
 
 def one_step(run: Run, step: int = 0) -> Step:

@@ -287,6 +287,23 @@ def test_results_of_other_settings_are_not_put_beside_one_another():
 
 
 @pytest.mark.parametrize(
+    "name, value, consecutive, same",
+    [
+        ("tracker.video_steps", 9, True, False),  # the numbers of a window are made with the run's tracker
+        ("tracker.video_steps", 9, False, True),
+        ("tsal.vote_error", 9.0, True, True),
+        ("tsal.agreement_weight", 9.0, True, False),  # it is what would need the flow
+        ("tsal.agreement_weight", 9.0, False, True),
+    ],
+)
+def test_the_tracker_decides_a_method_without_flow_where_frames_are_consecutive(name, value, consecutive, same):
+    configure = configured(**{"data.consecutive": consecutive})
+    made = configured(**{"data.consecutive": consecutive, name: value})
+    found = [result("mean-teacher", 0, [1.0]) | {"settings": deciding(made("mean-teacher"))}]
+    assert bool(comparable(found, configure)) == same
+
+
+@pytest.mark.parametrize(
     "settings",
     [
         {"semi.unlabelled_weight": 9},

@@ -230,7 +230,10 @@ def comparable(results: Sequence[dict], configure: Configure) -> list[dict]:
         config = seeded(configure, result["method"], result["seed"])
         wanted, made = deciding(config), result.get("settings")
         if not PseudoLabeller(config).needs_flow:  # what is asked of tracks, and what makes them, decides nothing
-            wanted = {n: v for n, v in wanted.items() if not n.startswith("tracker.") and n not in TRACKED}
+            ignored = TRACKED | {name for name in wanted if name.startswith("tracker.")}
+            if config.data.consecutive:  # the tracker makes the numbers of a window, and with these a method needs it
+                ignored = TRACKED - {"tsal.agreement_weight", "tsal.teacher_consistency"}
+            wanted = {n: v for n, v in wanted.items() if n not in ignored}
         return isinstance(made, dict) and all(made.get(n, defaults.get(n)) == value for n, value in wanted.items())
 
     def same_lists(result: dict) -> bool:

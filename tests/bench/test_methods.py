@@ -131,6 +131,7 @@ def test_methods_share_their_init_and_nothing_is_computed_twice(tmp_path, capfd,
         found = json.loads((tmp_path / "results" / f"{method}-s0.json").read_text())
         run = Config.load(runs / f"{method}-s0" / "config.json")
         assert found["steps"] == {"init": 20, "semi": 4} and run.semi.steps == 4
+        assert found["code"] == init["fingerprint"]["code"]
         faces, clips = (found["lists"]["val.txt"][key] for key in ("faces", "clips"))
         frames = run.render.frames
         assert len(faces) > 0 and clips == [face // frames for face in range(len(faces))]

@@ -12,7 +12,7 @@ from drawn_run import overhang, words_of
 from matplotlib.colors import to_hex
 from results import result
 
-from tsal.bench.table import compare, draw, markdown, other_inits, parts, read_results
+from tsal.bench.table import compare, draw, markdown, other_code, other_inits, parts, read_results
 from tsal.figures.colours import MODELS
 from tsal.figures.parts import draw_parts
 from tsal.utils import DataError
@@ -96,6 +96,15 @@ def test_runs_from_different_inits_of_one_seed_are_not_paired():
     assert [line.partition(" has ")[0] for line in other_inits(found)] == ["tsal of seed 1"] and other_inits(
         found[:3]
     ) == []
+
+
+def test_runs_of_different_code_are_named_and_older_results_that_say_nothing_of_it_are_not():
+    old = result("mean-teacher", 0, [5.0])
+    found = [result("supervised", seed, [6.0]) | {"code": "1" * 64} for seed in (0, 1)]
+    assert other_code([old, *found]) == []
+    (line,) = other_code([old, *found, result("tsal", 0, [5.0]) | {"code": "2" * 64}])
+    assert "supervised of seed 0, supervised of seed 1 (11111111); tsal of seed 0 (22222222)" in line
+    assert "mean-teacher" not in line
 
 
 def test_the_share_of_the_gap_to_all_labels_that_is_closed():

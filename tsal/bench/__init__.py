@@ -8,5 +8,5 @@ __getattr__, __dir__, __all__ = exports(
     methods="all_labels bench_methods comparable prepare_base run_method same_runs",
     report="rows_table",
     speed="NOTES bench",
-    table="compare draw markdown other_inits parts read_results write_csv",
+    table="compare draw markdown other_code other_inits parts read_results write_csv",
 )

@@ -25,7 +25,7 @@ from tsal.evaluation import STEADINESS, metrics_rows, predictions_table, read_gr
 from tsal.loop import is_done
 from tsal.model_files import load_model
 from tsal.pseudo import PseudoLabeller
-from tsal.run import Run, list_hashes
+from tsal.run import Run, code_fingerprint, list_hashes
 from tsal.trainings import (
     init_settings,
     measuring_tracker,
@@ -118,7 +118,7 @@ def run_method(folder: Path, config: Config, out: Path) -> dict:
     """Train a method from its seed's init, measure its models on the evaluation lists, and keep
     ``<method>-s<seed>.json``.
     """
-    method = load_method(config.method)
+    method, code = load_method(config.method), code_fingerprint()  # before files may change: trainings are long
     base, path = base_folder(folder, config.seed), folder / f"{method.name}-s{config.seed}"
     init, further = schedule_steps(Run(path, config))  # which train.epochs may decide
     longer = {"supervised.steps": init, "semi.steps": method.steps_times * further, "train.epochs": 0}
@@ -165,6 +165,7 @@ def run_method(folder: Path, config: Config, out: Path) -> dict:
         "transductive": config.data.transductive,
         "normaliser": config.data.normaliser,
         "commit": environment["commit"],
+        "code": code,
         "machine": {name: environment[name] for name in ("platform", "cpu", "gpu", "packages")},
         "settings": deciding(config),
         "list_hashes": list_hashes(run, learned_and_measured(config)),

@@ -175,6 +175,20 @@ def other_inits(results: Sequence[dict]) -> list[str]:
     ]
 
 
+def other_code(results: Sequence[dict]) -> list[str]:
+    """A line where results are of different code (:func:`tsal.run.code_fingerprint`), with the runs of each; older
+    results do not say of which they are.
+    """
+    by: dict[str, list[str]] = {}
+    for r in results:
+        if "code" in r:
+            by.setdefault(r["code"], []).append(f"{r['method']} of seed {r['seed']}")
+    if len(by) < 2:
+        return []
+    groups = "; ".join(f"{', '.join(runs)} ({code[:8]})" for code, runs in by.items())
+    return [f"runs of different code are in one table: {groups}; what they differ by may be the code's"]
+
+
 STEADY = ("error_jitter", "jitter", "flow_jitter", "window NME", "window error_jitter", "window flow_jitter")
 HEAD = (  # a column that is empty in a whole table is left out
     "method",

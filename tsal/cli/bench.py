@@ -109,6 +109,7 @@ def run_bench_methods(arguments: argparse.Namespace) -> None:
         compare,
         draw,
         markdown,
+        other_code,
         other_inits,
         prepare_base,
         read_results,
@@ -154,7 +155,7 @@ def run_bench_methods(arguments: argparse.Namespace) -> None:
     write_csv(out / "table.csv", rows)
     draw(results, out)
     print(f"{markdown(rows)}\nalso in {out / 'table.md'}")
-    _print_notes(other_inits(results))
+    _print_notes(other_inits(results) + other_code(results))
     if reference and not full:
         _print_notes([f"for 'gap closed', run the method supervised with --budget {reference} too: none in {beside}"])
 

@@ -14,6 +14,7 @@ from results import result
 
 from tsal.bench.table import compare, draw, markdown, other_code, other_inits, parts, read_results
 from tsal.figures.colours import MODELS
+from tsal.figures.compare import method_table
 from tsal.figures.parts import draw_parts
 from tsal.utils import DataError
 
@@ -89,13 +90,32 @@ def test_runs_from_different_inits_of_one_seed_are_not_paired():
         result("tsal", 0, [5.0, 7.0]),
         result("tsal", 1, [1.0, 2.0]),
     ]
-    row = {row["method"]: row for row in compare(found, {"val": 4.5})}["tsal"]
+    rows = {row["method"]: row for row in compare(found, {"val": 4.5})}
+    row = rows["tsal"]
     assert (
         row["NME"] == pytest.approx(3.75) and row["difference"] == pytest.approx(-1) and row["gap"] == pytest.approx(40)
-    )  # of seed 0 alone
+    )  # of seed 0 alone, and so it is told
+    assert row["paired"] == rows["supervised"]["ahead paired"] == 1
+    lines = markdown(list(rows.values())).splitlines()
+    assert "| -1.000 (-14.3 %), 1 seed |" in lines[4] and "| -1.000 (-1.000 ... -1.000), 1 seed |" in lines[5]
     assert [line.partition(" has ")[0] for line in other_inits(found)] == ["tsal of seed 1"] and other_inits(
         found[:3]
     ) == []
+
+
+def test_the_figure_pairs_the_runs_that_the_table_pairs(tmp_path, monkeypatch):
+    found = [
+        result("mean-teacher", 0, [6.0, 8.0]),
+        result("mean-teacher", 1, [5.0, 9.0], init=8.1),
+        result("tsal", 0, [5.0, 7.0]),
+        result("tsal", 1, [1.0, 2.0]),
+    ]
+    drawn = []
+    monkeypatch.setattr("tsal.figures.draw_comparison", lambda comparison: drawn.append(comparison) or [])
+    draw(found, tmp_path)
+    row = {row["method"]: row for row in compare(found)}["mean-teacher"]
+    figure = method_table(drawn[0]).set_index("method").loc["mean-teacher"]
+    assert figure.difference == -row["ahead"] == 1 and figure.pairs == row["ahead paired"] == 1
 
 
 def test_runs_of_different_code_are_named_and_older_results_that_say_nothing_of_it_are_not():

@@ -209,8 +209,26 @@ def test_runs_without_a_seed_in_common_are_not_subtracted(tmp_path):
     found = read_runs(
         [make(tmp_path / "a", ["seed=0"]), make(tmp_path / "b", ["seed=1"], method="tsal-no-teacher-learning")]
     )
-    assert "no run of another method has a seed and a budget" in comparison_tables(found)["No ablation"]
+    assert "no run of another method has a seed, a budget and an init" in comparison_tables(found)["No ablation"]
     assert "nothing to show" in words_of(named(draw_comparison(found), "compare-ablation"))
+
+
+def test_runs_that_should_share_an_init_and_do_not_are_not_subtracted(tmp_path):
+    """Another CPU type makes another init of the same seed; one that other settings make is another method's own."""
+    runs = [make(tmp_path / f"full-{seed}", [f"seed={seed}"], teacher=7.0) for seed in (0, 1)]
+    for seed, teacher, init in ((0, 7.5, 9.0), (1, 6.0, 9.1)):
+        options = {"method": "tsal-no-teacher-learning", "teacher": teacher, "init": init}
+        runs.append(make(tmp_path / f"without-{seed}", [f"seed={seed}"], **options))
+    runs.append(make(tmp_path / "wider", ["model.width=2.0"], teacher=6.8, init=8.0))
+    found = read_runs(runs)
+    table = method_table(found).set_index("method")
+    without, wider = table.loc["tsal-no-teacher-learning"], table.loc["TSAL, model.width=2.0"]
+    assert (without.seeds, without.pairs, without.difference) == (2, 1, pytest.approx(0.5))
+    assert (wider.pairs, wider.difference) == (1, pytest.approx(-0.2))
+    axes = named(draw_comparison(found), "compare-ablation").axes[0]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    bars = {name: container[0].get_width() for name, container in zip(names, axes.containers)}
+    assert bars["tsal-no-teacher-learning"] == pytest.approx(0.5)
 
 
 def test_what_is_measured_in_other_ways_is_not_compared(tmp_path):

@@ -38,7 +38,8 @@ def compare(results: Sequence[dict], full: dict[str, float] | None = None, draws
     clips, are drawn anew.
     ``full``: NME by list of supervised-only on all labels of the domain, for ``gap``, the share (%) of the way there
     that a method goes. ``ahead``, ``ahead low`` and ``ahead high`` say by how much ``ours`` (see ``OURS``; "" if none
-    of them was run) is below the method, in the same way.
+    of them was run) is below the method, in the same way. ``paired`` and ``ahead paired``: how many seeds these two are
+    of, where that is fewer than ``seeds``.
     """
     rows, ours = [], _ours(results)
     for name in dict.fromkeys(name for result in results for name in result["lists"]):
@@ -74,6 +75,9 @@ def compare(results: Sequence[dict], full: dict[str, float] | None = None, draws
             steady = _means([one.get("window", {}) for one in own], ("NME", *STEADINESS))
             if steady.keys() & set(STEADINESS):  # not of photographs, which have no neighbours to be averaged with
                 row |= {f"window {key}": value for key, value in steady.items()}
+            for key, other in (("paired", REFERENCE), ("ahead paired", ours)):
+                if method != other and 0 < (count := len(_shared_seeds(by, method, other))) < len(mine):
+                    row[key] = count
             rows.append(row)
     return rows
 
@@ -215,6 +219,9 @@ def _cells(row: dict) -> tuple[str, ...]:
     def known(value: float, text: str) -> str:
         return "" if np.isnan(value) else text
 
+    def of_seeds(key: str) -> str:
+        return f", {row[key]} seed{'s' * (row[key] > 1)}" if key in row else ""
+
     return (
         row["method"],
         str(row["seeds"]),
@@ -222,10 +229,13 @@ def _cells(row: dict) -> tuple[str, ...]:
         known(row["NME"], f"{row['AUC@0.08']:.3f}"),
         known(row["NME"], f"{row['FR@0.08']:.3f}"),
         *(f"{row[key]:.3f}" if key in row else "" for key in STEADY),
-        known(row["difference"], f"{row['difference']:+.3f} ({row['relative']:+.1f} %)"),
+        known(row["difference"], f"{row['difference']:+.3f} ({row['relative']:+.1f} %){of_seeds('paired')}"),
         known(row["low"], f"{row['low']:+.3f} ... {row['high']:+.3f}"),
         known(row["gap"], f"{row['gap']:.0f} %"),
-        known(row["ahead"], f"{row['ahead']:+.3f} ({row['ahead low']:+.3f} ... {row['ahead high']:+.3f})"),
+        known(
+            row["ahead"],
+            f"{row['ahead']:+.3f} ({row['ahead low']:+.3f} ... {row['ahead high']:+.3f}){of_seeds('ahead paired')}",
+        ),
         str(row["steps"]),
         f"{row['semi seconds']:.0f}",
     )
@@ -268,6 +278,7 @@ def draw(results: Sequence[dict], out: Path) -> None:
             "seed": r["seed"],
             "NME": scores[r["result"]]["NME"],
             "error_jitter": scores[r["result"]].get("error_jitter", np.nan),
+            "init": scores["init"]["NME"],
             "runs": "",
         }
         for r in results

@@ -30,13 +30,13 @@ def compare_runs(folders: Sequence[Path], out: Path) -> list[Path]:
 
 def method_table(found: Comparison) -> pd.DataFrame:
     """A row for each list, number of labelled faces and method: seeds, mean, standard deviation over seeds (NaN for
-    one), mean error jitter, and the ``difference`` from the full method, paired over the seeds that both have.
+    one), mean error jitter, and the mean ``difference`` from the full method of ``pairs`` seeds, see
+    :meth:`Comparison.paired`.
     """
-    scores, rows = found.scores, []
-    for (name, labelled), mine in scores.groupby(["list", "labelled"], sort=False):
-        full = mine[mine.method == found.full].set_index("seed").NME
+    rows = []
+    for (name, labelled), mine in found.paired().groupby(["list", "labelled"], sort=False):
         for method, one in mine.groupby("method", sort=False):
-            paired = (one.set_index("seed").NME - full).dropna()
+            paired = one.difference.dropna()
             row = {
                 "list": name,
                 "labelled": labelled,
@@ -66,7 +66,7 @@ def comparison_tables(found: Comparison) -> dict[str, pd.DataFrame | str]:
         columns={"mean": "NME %", "std": "deviation over seeds", "difference": "difference from the full method"}
     )
     shaken = found.scores.error_jitter.map(text("{:.3f}"))
-    runs = found.scores.assign(NME=found.scores.NME.map("{:.2f}".format), error_jitter=shaken)
+    runs = found.scores.drop(columns="init").assign(NME=found.scores.NME.map("{:.2f}".format), error_jitter=shaken)
     runs = runs.rename(columns={"NME": "NME %"})
     if found.scores.error_jitter.isna().all():
         shown, runs = shown.drop(columns="error_jitter"), runs.drop(columns="error_jitter")
@@ -102,7 +102,7 @@ def _no_ablation(found: Comparison) -> str:
         return f"all runs have one method, {found.full}."
     table = method_table(found)
     paired = table[table.method.isin(others)].pairs.any()
-    return "" if paired else f"no run of another method has a seed and a budget of a run of {found.full}."
+    return "" if paired else f"no run of another method has a seed, a budget and an init of a run of {found.full}."
 
 
 # --- drawn ---
@@ -231,13 +231,12 @@ def _draw_budgets(found: Comparison) -> NamedFigure:
 
 def _draw_ablation(found: Comparison) -> NamedFigure:
     """How much worse (right) or better (left) than the full method, seed by seed and over all budgets."""
-    scores, colours = found.scores, _colours(found)
-    methods = [method for method in colours if method in set(scores.method) and method not in (INIT, found.full)]
+    scores, colours = found.paired().dropna(subset="difference"), _colours(found)
+    methods = [method for method in colours if method in set(found.scores.method) and method not in (INIT, found.full)]
     figure = NamedFigure("compare-ablation", _width(found), max(1.3, 0.65 + 0.3 * len(methods)), layout="constrained")
     for name, axes in _panels(figure, found).items():
-        table = scores[scores.list == name].pivot(index=["labelled", "seed"], columns="method", values="NME")
-        changes = table.sub(table[found.full], axis=0) if found.full in table else table * np.nan
-        known = [method for method in methods if method in changes and changes[method].notna().any()]
+        changes = scores[scores.list == name].set_index("method").difference
+        known = [method for method in methods if method in changes]
         axes.set_title(name)
         if _no_ablation(found) or not known:
             empty(
@@ -247,7 +246,7 @@ def _draw_ablation(found: Comparison) -> NamedFigure:
             )
             continue
         for place, method in enumerate(known):
-            one = changes[method].dropna()
+            one = changes[[method]]
             axes.barh(place, one.mean(), height=0.55, color=colours[method], alpha=0.75)
             axes.plot(one, np.full(len(one), place), marker="o", markersize=2.5, linestyle="", color="#222222")
         axes.axvline(0, color="#222222", linewidth=0.7)

@@ -2,10 +2,10 @@
 
 Runs are distinguished by their configs. A seed is ``seed``; a budget is the number of labelled faces (of the manifest);
 every other setting that decides a result and is not the same in all runs makes a method of its own, and so do other
-lists of as many labelled faces. A method is called
-by its name in configs/methods, and by the settings in which it differs from that file or from the profile of the first
-run. The first run's method is the full one, against which ablations are measured, seed by seed. What was trained on
-labels alone is distinguished by the settings that such a training sees.
+lists of as many labelled faces. A method is called by its name in configs/methods, and by the settings in which it
+differs from that file or from the profile of the first run. The first run's method is the full one, against which
+ablations are measured, seed by seed, where both runs share an init. What was trained on labels alone is distinguished
+by the settings that such a training sees.
 """
 
 from __future__ import annotations
@@ -26,15 +26,29 @@ LISTS = ("data.labelled", "data.unlabelled")
 BUDGET = (*LISTS, "render.labelled")  # the settings that make a budget of labels
 SAME = {"seed", *settings_of("machine", "measuring"), *BUDGET} - {"data.transductive", "data.normaliser"}
 FURTHER = ("semi.steps", "semi.batch", "semi.lr")  # of what comes after the init
+SAME_INIT = 1e-3  # % of NME, below which two inits are one, as for the tables of the bench
 INIT, SUPERVISED, TSAL = "supervised init", "supervised only", "TSAL"
 
 
 class Comparison(NamedTuple):
     """What the runs say: ``scores`` has a row for each evaluation list, method, number of labelled faces and seed."""
 
-    scores: pd.DataFrame  # list, method, labelled, seed, NME, error_jitter (or NaN), runs (names of the folders)
+    # list, method, labelled, seed, NME, error_jitter (or NaN), runs (names of the folders), and init: NME % of the init
+    # that a run went on from, NaN where its settings make it another one than the full method's
+    scores: pd.DataFrame
     full: str  # the first run's method
     unit: str
+
+    def paired(self) -> pd.DataFrame:
+        """``scores`` with ``difference``: NME less that of the full method's run on the same list, with the same budget
+        and seed, NaN where there is none. Of runs that should have one init and have not, there is none either: another
+        CPU type makes another init of the same seed.
+        """
+        keys, scores = ["list", "labelled", "seed"], self.scores
+        full = scores[scores.method == self.full].set_index(keys)[["NME", "init"]]
+        there = full.reindex(pd.MultiIndex.from_frame(scores[keys])).set_axis(scores.index)
+        apart = (scores.init - there.init).abs() >= SAME_INIT
+        return scores.assign(difference=(scores.NME - there.NME).mask(apart))
 
 
 def read_runs(folders: Sequence[Path]) -> Comparison:
@@ -67,15 +81,17 @@ def read_runs(folders: Sequence[Path]) -> Comparison:
     rows = []
     for (folder, (config, manifest, report)), names in zip(runs.items(), methods):
         found = {(row["list"], row["model"]): row for row in report["rows"] if row["source"] == "heatmap"}
+        same_init = next(iter(names)) == next(iter(methods[0]))  # by its settings
         for list_name in dict.fromkeys(name for name, _ in found):
+            init = found.get((list_name, "init"), {}).get("NME", np.nan) if same_init else np.nan
             for method, model in names.items():
                 row = found.get((list_name, model), {})
                 nme, shaken = row.get("NME", np.nan), row.get("error_jitter", np.nan)
                 if nme is not None and np.isfinite(nme):
-                    rows.append((list_name, method, manifest["labelled"], config.seed, nme, shaken, folder.name))
+                    rows.append((list_name, method, manifest["labelled"], config.seed, nme, shaken, init, folder.name))
     if not rows:
         raise InputError("no run has a number to compare: their evaluation lists have no labels")
-    scores = pd.DataFrame(rows, columns=["list", "method", "labelled", "seed", "NME", "error_jitter", "runs"])
+    scores = pd.DataFrame(rows, columns=["list", "method", "labelled", "seed", "NME", "error_jitter", "init", "runs"])
     # runs of one seed share what was trained on labels alone: it counts once
     keys = ["list", "method", "labelled", "seed"]
     scores["list"], scores["method"] = (
@@ -84,6 +100,7 @@ def read_runs(folders: Sequence[Path]) -> Comparison:
     scores = scores.groupby(keys, observed=True).agg(
         NME=("NME", "mean"),
         error_jitter=("error_jitter", "mean"),
+        init=("init", "mean"),
         runs=("runs", lambda names: ", ".join(dict.fromkeys(names))),
     )
     first = next(iter(runs.values()))[0]

@@ -172,6 +172,17 @@ def test_frames_of_a_clip_are_drawn_together():
     assert (row["difference"], row["low"], row["high"]) == (-0.5, -1, 1)
 
 
+def test_one_clip_of_one_seed_has_no_interval():
+    one = [result("supervised", 0, [6.0]), result("tsal", 0, [5.0])]
+    rows = {row["method"]: row for row in compare(one)}
+    assert rows["tsal"]["difference"] == -1 and np.isnan(rows["tsal"]["low"]) and np.isnan(rows["tsal"]["high"])
+    text = markdown(list(rows.values()))
+    assert "95 % interval" not in text and "| -1.000 (-16.7 %) |" in text and "| -1.000 |" in text and "nan" not in text
+    two = compare([*one, result("supervised", 1, [6.0]), result("tsal", 1, [3.0])])
+    row = next(row for row in two if row["method"] == "tsal")
+    assert (row["low"], row["high"]) == (-3, -1)
+
+
 def test_a_result_that_does_not_say_which_clips_its_frames_are_of_is_named(tmp_path):
     old = result("tsal", 0, [5.0])
     del old["lists"]["val"]["clips"]
@@ -203,22 +214,24 @@ def test_parts_are_drawn_beside_the_table_only_where_there_are_some(tmp_path):
 
 
 @pytest.mark.filterwarnings("error")  # a layout that does not fit is a warning
-def test_a_marker_is_filled_where_the_interval_leaves_zero_out():
+def test_a_marker_is_filled_where_the_interval_of_several_seeds_leaves_zero_out():
     rows = [
         {"list": "val", "part": "window", "measure": "NME", "seeds": [0.1, 0.3], "mean": 0.2, "low": 0.1, "high": 0.3},
         {"list": "val", "part": "trust", "measure": "NME", "seeds": [0.1], "mean": 0.1, "low": -0.1, "high": 0.3},
+        {"list": "val", "part": "sic", "measure": "NME", "seeds": [0.05], "mean": 0.05, "low": 0.01, "high": 0.1},
     ]
     jitter = {"measure": "flow_jitter", "seeds": [0.1], "mean": 0.1, "low": np.nan, "high": np.nan}
     rows += [{"list": name, "part": "window"} | jitter for name in ("val", "video")]
     figure = draw_parts(pd.DataFrame(rows), "% of d")
     nme, flow, unlabelled, _ = figure.axes
     markers = {int(line.get_ydata()[0]): line for line in nme.get_lines() if line.get_marker() == "D"}
-    assert [label.get_text() for label in nme.get_yticklabels()] == ["no window", "no trust"]
+    assert [label.get_text() for label in nme.get_yticklabels()] == ["no window", "no trust", "no sic"]
     fills = {place: to_hex(line.get_markerfacecolor()) for place, line in markers.items()}
-    assert fills == {0: MODELS["teacher"], 1: "#ffffff"}
-    assert [line.get_xdata()[0] for line in markers.values()] == [0.2, 0.1]
+    assert fills == {0: MODELS["teacher"], 1: "#ffffff", 2: "#ffffff"}
+    assert [line.get_xdata()[0] for line in markers.values()] == [0.2, 0.1, 0.05]
     dots = [line for line in nme.get_lines() if line.get_marker() == "o"]
     assert [line.get_xdata().tolist() for line in dots] == [[0.1, 0.3]]  # a single seed is its mean
     assert len(flow.get_lines()) == 2  # the zero and a marker, without a whisker
     words = words_of(figure)
+    assert "one seed: over clips alone" in words
     assert "not measured" in unlabelled.texts[0].get_text() and "too few seeds" in words and overhang(figure) < 0.01

@@ -35,7 +35,7 @@ def compare(results: Sequence[dict], full: dict[str, float] | None = None, draws
     seeds.
 
     ``low`` and ``high`` bound 95 % of the bootstrap of that difference (in NME points): seeds, and photographs and
-    clips, are drawn anew.
+    clips, are drawn anew; NaN where there is one of each.
     ``full``: NME by list of supervised-only on all labels of the domain, for ``gap``, the share (%) of the way there
     that a method goes. ``ahead``, ``ahead low`` and ``ahead high`` say by how much ``ours`` (see ``OURS``; "" if none
     of them was run) is below the method, in the same way. ``paired`` and ``ahead paired``: how many seeds these two are
@@ -98,7 +98,7 @@ def _paired(
 ) -> tuple[float, float, float]:
     """Mean over the seeds that the two share, and over faces, of a method's error less another's, and its 95 %
     bootstrap interval: seeds, and photographs and clips, are drawn anew. Frames of a clip err alike, so a clip is drawn
-    whole.
+    whole. NaN for the interval of one seed and one clip, which would be a point.
     """
     seeds = _shared_seeds(by, method, other)
     if method == other or not seeds or not (first := by[method, seeds[0]]["lists"][name])["faces"]:
@@ -108,6 +108,8 @@ def _paired(
     )
     _, clip = np.unique(first["clips"], return_inverse=True)  # (N,)
     faces, sums = np.bincount(clip), np.array([np.bincount(clip, row) for row in gains])
+    if sums.size == 1:
+        return gains.mean(), np.nan, np.nan
     rng = np.random.default_rng(0)
     drawn_seeds = rng.integers(len(seeds), size=(draws, len(seeds)))
     drawn_clips = rng.integers(len(faces), size=(draws, len(faces)))
@@ -119,9 +121,9 @@ def parts(results: Sequence[dict], draws: int = 2000) -> list[dict]:
     """What the parts of TSAL add: a row for each list, method ``tsal-no-*`` and measure that it and ``tsal`` both have.
 
     ``seeds``: differences from ``tsal`` of the seeds with which the two share an init (above 0: the part helps), their
-    ``mean``, and its 95 % interval ``low`` to ``high``. Of NME that is :func:`compare`'s; of ``error_jitter`` and
-    ``flow_jitter``, of which results keep no frames, Student's t over the seeds, and NaN where there are fewer than
-    three.
+    ``mean``, and its 95 % interval ``low`` to ``high``. Of NME that is :func:`compare`'s, of one seed over its clips
+    alone; of ``error_jitter`` and ``flow_jitter``, of which results keep no frames, Student's t over the seeds, and NaN
+    where there are fewer than three.
     """
     rows = []
     for name in dict.fromkeys(name for result in results for name in result["lists"]):
@@ -234,7 +236,9 @@ def _cells(row: dict) -> tuple[str, ...]:
         known(row["gap"], f"{row['gap']:.0f} %"),
         known(
             row["ahead"],
-            f"{row['ahead']:+.3f} ({row['ahead low']:+.3f} ... {row['ahead high']:+.3f}){of_seeds('ahead paired')}",
+            f"{row['ahead']:+.3f}"
+            + known(row["ahead low"], f" ({row['ahead low']:+.3f} ... {row['ahead high']:+.3f})")
+            + of_seeds("ahead paired"),
         ),
         str(row["steps"]),
         f"{row['semi seconds']:.0f}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 import numpy as np
 import pandas as pd
 
@@ -16,7 +18,8 @@ def draw_parts(table: pd.DataFrame, unit: str) -> NamedFigure:
     """``compare-parts``: a row for each part left out, a panel for each list and measure.
 
     A marker is the mean difference from ``tsal``, dots are the seeds, a whisker is the 95 % interval where there is
-    one. A marker is filled where the interval leaves 0 out. Right of 0 the part helps.
+    one. A marker is filled where the interval leaves 0 out, but not that of a single seed, which does not say how much
+    seeds differ. Right of 0 the part helps.
 
     Args:
         table: rows with ``list``, ``part`` (a name), ``measure`` (of ``MEASURES``), ``mean``, ``low``, ``high`` (%; NaN
@@ -27,7 +30,7 @@ def draw_parts(table: pd.DataFrame, unit: str) -> NamedFigure:
     measures = [name for name in MEASURES if name in set(table.measure)]
     first = table[(table.list == lists[0]) & (table.measure == measures[0])].sort_values("mean", ascending=False)
     parts = list(dict.fromkeys([*first.part, *table.part]))  # what adds most comes first
-    height = len(lists) * (0.75 + 0.19 * len(parts)) + 0.25
+    height = len(lists) * (0.75 + 0.19 * len(parts)) + 0.35
     width = COLUMN if len(measures) == 1 else TEXT
     figure = NamedFigure("compare-parts", width, height, layout="constrained")
     panels = figure.subplots(len(lists), len(measures), squeeze=False, sharey=True)
@@ -47,16 +50,19 @@ def draw_parts(table: pd.DataFrame, unit: str) -> NamedFigure:
             axes.set_xlabel(f"without the part, less TSAL\n({unit if measure == 'NME' else '%'})")
             axes.margins(x=0.1)
         row[0].set_ylabel(name)
-    key = ["right of 0 the part helps; whisker: 95 % interval; filled: it leaves 0 out"]
-    if table.low.isna().any():
-        key.append("no whisker: too few seeds for one")
-    figure.supxlabel(("\n" if width == COLUMN else "; ").join(key), fontsize=6.5)
+    alone = " (one seed: over clips alone)" * bool((table.seeds.map(len) == 1).any())
+    bare = "; no whisker: too few seeds" * bool(table.low.isna().any())
+    key = (
+        f"right of 0 the part helps; whisker: 95 % interval over seeds, and of NME over clips{alone}",
+        f"filled: it leaves 0 out, of several seeds{bare}",
+    )
+    figure.supxlabel("\n".join(fill(line, 75 if width == COLUMN else 150) for line in key), fontsize=6.5)
     return figure
 
 
 def _draw_part(axes, place: int, one) -> None:
     """A row of :func:`draw_parts`."""
-    sure = one.low > 0 or one.high < 0
+    sure = len(one.seeds) > 1 and (one.low > 0 or one.high < 0)
     colour = MODELS["teacher"] if sure else "#707070"
     if len(one.seeds) > 1:
         axes.plot(one.seeds, np.full(len(one.seeds), place), "o", markersize=2, color=colour, alpha=0.6)

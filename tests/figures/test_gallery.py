@@ -54,5 +54,14 @@ def test_the_command_says_what_it_wrote_or_what_is_missing(smoke_run, tmp_path, 
     (tmp_path / "config.json").write_bytes((smoke_run / "config.json").read_bytes())
     with pytest.raises(InputError, match="no executed notebook"):
         gallery.write_pages(Run.open(tmp_path), tmp_path / "pages")
-    with pytest.raises(InputError, match="no samples-views.png, .* yet; run 'python -m tsal figures"):
+    with pytest.raises(InputError, match="none drawn yet; run 'python -m tsal figures"):
         gallery.write_figures(Run.open(tmp_path), tmp_path / "chosen")
+
+
+def test_a_run_without_labels_to_measure_by_publishes_the_other_figures(tmp_path, smoke_run):
+    (tmp_path / "config.json").write_bytes((smoke_run / "config.json").read_bytes())
+    (tmp_path / "figures").mkdir()
+    for name in ("history", "summary"):
+        cv2.imwrite(str(tmp_path / "figures" / f"{name}.png"), np.zeros((8, 8, 3), np.uint8))
+    paths = gallery.write_figures(Run.open(tmp_path), tmp_path / "chosen")
+    assert [path.name for path in paths] == ["history.png", "summary.png"]

@@ -95,7 +95,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_run(made)
     add_settings(made)
     made = command("gallery", "write a run's executed notebooks as HTML to outputs/gallery", run_gallery)
-    made.add_argument("--publish", type=Path, metavar="DIR", help="write six of the run's figures, those that it has, to DIR too")
+    made.add_argument("--publish", type=Path, metavar="DIR", help="write up to six of the run's figures to DIR too")
     add_which(made)
     add_which(command("run-folder", "print the folder that a run of these options has", print_run_folder))
     return parser

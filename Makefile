@@ -81,7 +81,7 @@ help:
 	@echo "make report      the table of a run again"
 	@echo "make explore     JupyterLab on notebook 04, which opens with the explorer of pseudo-labels of every run in outputs/"
 	@echo "make one-step    notebook 00 on a trained run: one step of the method by hand"
-	@echo "make gallery     a run's executed notebooks as HTML in outputs/gallery; PUBLISH=<folder>: six of its figures there"
+	@echo "make gallery     a run's executed notebooks as HTML in outputs/gallery; PUBLISH=<folder>: up to six of its figures there"
 	@echo "make test        every test"
 	@echo "make faults      25 runs (KILLS=), and 25 of two processes, each killed at a seeded moment, started again and compared with one left alone: an hour"
 	@echo "make fuzz        10000 broken and generated files for every reader (FUZZ=), on every core: an hour or more"
@@ -173,11 +173,10 @@ list_files = $(wildcard $(foreach l,$(words),$(call places,$(l))))
 checked = $(call quote,$(RUN))/manifest.json
 $(S)/data: notebooks/01_data.ipynb $(S)/settings $(data_code) $(wildcard configs/*/*.yaml $(PROFILE)) $(list_files) \
 		$(wildcard $(RUN)/config.json) $(if $(filter data,$(MAKECMDGOALS)),FORCE) | .venv/.done
-	@mkdir -p $(S) && rm -f $@.*
-	@$(if $(filter-out FORCE,$?),,cp $(checked) $@.checked && mv $@ $@.former || true)
+	@mkdir -p $(S) && rm -f $@.former && $(if $(filter-out FORCE,$?),rm -f $@.checked,mv $@ $@.former)
 	$(run_notebook) $(names) $(lists)
 	@cmp -s $(checked) $@.checked && mv $@.former $@ || touch $@
-	@rm -f $@.*
+	@cp $(checked) $@.checked 2>/dev/null || true; rm -f $@.former
 
 $(S)/tracker: notebooks/02_tracker.ipynb $(S)/data $(tracker_code) $(wildcard tsal/weights/*.pt) | .venv/.done
 	$(run_notebook)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -320,6 +321,14 @@ def test_an_annotation_that_is_edited_since_is_checked_by_the_next_stage(root, c
     assert "labelled.txt:1" in capsys.readouterr().err
     (root / "a.pts").write_text(text)
     assert main(["tracker", "--run", str(run)]) == 0
+    before = json.loads((run / "manifest.json").read_text())["fingerprint"]
+    os.utime(root / "b.pts", (4e9, 4e9))  # a time to come
+    assert main(["tracker", "--run", str(run)]) == 0
     written = (run / "manifest.json").stat().st_mtime_ns
     assert main(["tracker", "--run", str(run)]) == 0
-    assert (run / "manifest.json").stat().st_mtime_ns == written  # nothing is newer: not checked again
+    assert (run / "manifest.json").stat().st_mtime_ns == written  # nothing is another: not checked again
+    write_annotation(root / "other.pts", ["2 2"] * 68)
+    os.utime(root / "other.pts", (1, 1))
+    os.replace(root / "other.pts", root / "a.pts")  # with a time of before the check
+    assert main(["tracker", "--run", str(run)]) == 0
+    assert json.loads((run / "manifest.json").read_text())["fingerprint"] != before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 
 import pytest
 import torch
@@ -187,6 +188,11 @@ def test_a_saved_config_loads_as_an_equal_one(name, tmp_path):
     config.save(tmp_path / "config.json")
     assert Config.load(tmp_path / "config.json") == config
     assert json.loads((tmp_path / "config.json").read_text()) == config.to_dict()
+    os.utime(tmp_path / "config.json", (1, 1))
+    config.save(tmp_path / "config.json")
+    assert (tmp_path / "config.json").stat().st_mtime == 1  # make goes by it
+    config.override(["supervised.lr=1"]).save(tmp_path / "config.json")
+    assert Config.load(tmp_path / "config.json").supervised.lr == 1
 
 
 def test_an_override_also_holds_over_a_file(tmp_path):

@@ -173,11 +173,16 @@ def test_settings_that_a_run_was_given_without_make_since_begin_again_with_the_d
 
 def test_make_data_looks_at_the_files_again_and_what_follows_waits_for_a_change(make):
     manifest = make.folder / "run" / "manifest.json"
-    (make.folder / "then").write_text(f'cp "{make.folder / "found"}" "{manifest}"\n')
+    config = manifest.with_name("config.json")
+    lines = [f'cp "{make.folder / "found"}" "{manifest}"', f'[ -e "{config}" ] || touch "{config}"']
+    (make.folder / "then").write_text("\n".join(lines) + "\n")
     (make.folder / "found").write_text("images and labels")
     make("reproduce")
     assert make("data")[0] == ALL[:1] and make("reproduce")[0] == []
     (make.folder / "found").write_text("a label is another")
+    assert make("data")[0] == ALL[:1] and make("reproduce")[0] == [*ALL[1:], "report"]
+    (make.folder / "found").write_text("another again")
+    shutil.copy(make.folder / "found", manifest)  # as a stage by 'python -m tsal' does, which checks them too
     assert make("data")[0] == ALL[:1] and make("reproduce")[0] == [*ALL[1:], "report"]
     (make.folder / "fail").touch()
     make("data", status=2)

@@ -22,7 +22,7 @@ from tsal.bench.methods import (
 from tsal.bench.table import read_results
 from tsal.cli.commands import main
 from tsal.config import Config, TsalConfig, load_method, names_of, resolve
-from tsal.run import Run, list_hashes
+from tsal.run import Run, code_fingerprint, list_hashes
 from tsal.trainings import schedule_steps
 from tsal.utils.checkpoints import load_checkpoint
 from tsal.utils.errors import ConfigError, DataError
@@ -131,7 +131,7 @@ def test_methods_share_their_init_and_nothing_is_computed_twice(tmp_path, capfd,
         found = json.loads((tmp_path / "results" / f"{method}-s0.json").read_text())
         run = Config.load(runs / f"{method}-s0" / "config.json")
         assert found["steps"] == {"init": 20, "semi": 4} and run.semi.steps == 4
-        assert found["code"] == init["fingerprint"]["code"]
+        assert found["code"] == code_fingerprint("evaluation") and init["fingerprint"]["code"] == code_fingerprint()
         faces, clips = (found["lists"]["val.txt"][key] for key in ("faces", "clips"))
         frames = run.render.frames
         assert len(faces) > 0 and clips == [face // frames for face in range(len(faces))]
@@ -295,6 +295,7 @@ def test_results_of_other_settings_are_not_put_beside_one_another():
         ("tsal.vote_error", 9.0, True, True),
         ("tsal.agreement_weight", 9.0, True, False),  # it is what would need the flow
         ("tsal.agreement_weight", 9.0, False, True),
+        ("tracker.tune_steps", 7, True, True),
     ],
 )
 def test_the_tracker_decides_a_method_without_flow_where_frames_are_consecutive(name, value, consecutive, same):

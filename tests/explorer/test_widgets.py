@@ -158,7 +158,8 @@ def test_frames_that_do_not_follow_one_another_have_no_jitter(folder, tmp_path):
     assert np.isfinite(table.jitter[[1, 5]]).all() and np.isnan(table.jitter[6])
     run = Run.open(copy)
     run.config.override(["data.consecutive=false"]).save(copy / "config.json")
-    assert "jitter" not in dict(Explorer(copy).order.options).values()
+    spread = Explorer(copy)
+    assert "jitter" not in dict(spread.order.options).values() and spread.clips.jitter.isna().all()
 
 
 @pytest.mark.parametrize(

@@ -225,6 +225,7 @@ def test_runs_that_should_share_an_init_and_do_not_are_not_subtracted(tmp_path):
     without, wider = table.loc["tsal-no-teacher-learning"], table.loc["TSAL, model.width=2.0"]
     assert (without.seeds, without.pairs, without.difference) == (2, 1, pytest.approx(0.5))
     assert (wider.pairs, wider.difference) == (1, pytest.approx(-0.2))
+    assert table.loc["supervised only"].pairs == 2  # with that of its own init, though seed 1 has another one too
     axes = named(draw_comparison(found), "compare-ablation").axes[0]
     names = [label.get_text() for label in axes.get_yticklabels()]
     bars = {name: container[0].get_width() for name, container in zip(names, axes.containers)}

@@ -50,6 +50,11 @@ TRACKED = {  # settings without effect where nothing is tracked
     f"tsal.{name}"
     for name in ("max_fb_error", "window", "vote_error", "trust", "agreement_weight", "teacher_consistency")
 }
+UNTUNED = {
+    "tracker.flow",
+    "tracker.tune_steps",
+    "tracker.consistency_weight",
+}  # no tracker to measure with is made by them
 BEFORE = {  # results that do not name these settings are of before there were any
     "tsal.window": 1,
     "tsal.vote_error": 0,
@@ -118,7 +123,10 @@ def run_method(folder: Path, config: Config, out: Path) -> dict:
     """Train a method from its seed's init, measure its models on the evaluation lists, and keep
     ``<method>-s<seed>.json``.
     """
-    method, code = load_method(config.method), code_fingerprint()  # before files may change: trainings are long
+    method, code = (
+        load_method(config.method),
+        code_fingerprint("evaluation"),
+    )  # before files may change: trainings are long
     base, path = base_folder(folder, config.seed), folder / f"{method.name}-s{config.seed}"
     init, further = schedule_steps(Run(path, config))  # which train.epochs may decide
     longer = {"supervised.steps": init, "semi.steps": method.steps_times * further, "train.epochs": 0}
@@ -233,7 +241,7 @@ def comparable(results: Sequence[dict], configure: Configure) -> list[dict]:
         if not PseudoLabeller(config).needs_flow:  # what is asked of tracks, and what makes them, decides nothing
             ignored = TRACKED | {name for name in wanted if name.startswith("tracker.")}
             if config.data.consecutive:  # the tracker makes the numbers of a window, and with these a method needs it
-                ignored = TRACKED - {"tsal.agreement_weight", "tsal.teacher_consistency"}
+                ignored = UNTUNED | TRACKED - {"tsal.agreement_weight", "tsal.teacher_consistency"}
             wanted = {n: v for n, v in wanted.items() if n not in ignored}
         return isinstance(made, dict) and all(made.get(n, defaults.get(n)) == value for n, value in wanted.items())
 

@@ -139,8 +139,11 @@ def run_bench_methods(arguments: argparse.Namespace) -> None:
     _print_notes(same_runs(arguments.methods, configure))
     wanted = (arguments.methods, arguments.seeds, arguments.jobs, arguments.launcher)
     settings = settings_alone(arguments.argv)
-    if arguments.root:  # the runs' processes are started in another folder
+    # the runs' processes are started in another folder
+    if arguments.root:
         settings += ["--root", str(Path(arguments.root).expanduser().resolve())]
+    if arguments.profile and Path(arguments.profile).is_file():
+        settings += ["--profile", str(Path(arguments.profile).resolve())]
     bench_methods(settings, configure, read_results(out), folder.resolve(), out.resolve(), *wanted)
     results = comparable(read_results(out), configure)
     reference = all_labels_budget(budget) if budget else ""

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -236,13 +237,13 @@ def load_lists(
         problems.append("data.labelled: no training list is named")
     if not evaluate:
         problems.append("data.evaluate: no evaluation list is named")
-    seen: dict[str, list[Face]] = {}
+    seen, real = {}, cache(lambda image: os.path.realpath(Path(root) / image))  # slow: once each
     for face in labelled_rows if transductive else train + rest:
-        seen.setdefault(_file(root, face), []).append(face)
+        seen.setdefault(real(face.image), []).append(face)
     for name, faces in sets["evaluate"].items():
         leaks = []
         for face in faces:
-            if other := same_face(face, seen.get(_file(root, face), ())):
+            if other := same_face(face, seen.get(real(face.image), ())):
                 hint = "" if other.annotation else TRANSDUCTIVE
                 leaks.append(
                     f"{face.where}: {face.image} is also in a training list ({other.where}); remove one of them{hint}"
@@ -250,7 +251,7 @@ def load_lists(
         problems += first_lines(leaks, f"{name}: {{}} more of its images are also in a training list")
     # a labelled list may hold frames without labels (a clip labelled in part): they are unlabelled data
     rest = rest + [face for face in train if not face.annotation]
-    truths = _truth_of(root, rest, [face for faces in sets["truth"].values() for face in faces if face.annotation])
+    truths = _truth_of(real, rest, [face for faces in sets["truth"].values() for face in faces if face.annotation])
     lists = FaceLists(Path(root), labelled_rows, rest, sets["evaluate"], truths)
     if problems and points is not None:
         problems += find_problems(lists, points, also_read)[1]
@@ -259,14 +260,16 @@ def load_lists(
     return lists
 
 
-def _truth_of(root: Path, faces: Iterable[Face], labelled: Iterable[Face]) -> dict[tuple[str, Box], str]:
+def _truth_of(
+    real: Callable[[str], str], faces: Iterable[Face], labelled: Iterable[Face]
+) -> dict[tuple[str, Box], str]:
     """Image and box of each face -> the annotation of that image's row of the same face, where there is one."""
     rows: dict[str, list[Face]] = {}
     for row in labelled:
-        rows.setdefault(_file(root, row), []).append(row)
+        rows.setdefault(real(row.image), []).append(row)
     found = {}
     for face in faces if rows else ():
-        if row := same_face(face, rows.get(_file(root, face), ())):
+        if row := same_face(face, rows.get(real(face.image), ())):
             found[face.image, face.box] = row.annotation
     return found
 
@@ -299,13 +302,10 @@ def _from(root: Path, other: Path, face: Face) -> Face:
     return replace(face, image=from_root(root, other, face.image), annotation=annotation)
 
 
-def _file(root: Path, face: Face) -> str:
-    return os.path.realpath(Path(root) / face.image)  # Path.resolve raises where a name is too long
-
-
 def same_file(root: Path, one: Face, other: Face) -> bool:
     """Whether two rows name one file, by whatever way."""
-    return _file(root, one) == _file(root, other)
+    first, second = (os.path.realpath(Path(root) / face.image) for face in (one, other))
+    return first == second
 
 
 def find_problems(

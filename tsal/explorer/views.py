@@ -64,12 +64,14 @@ def landmark_name(scheme: Scheme, landmark: int) -> str:
 # --- lists ---
 
 
-def frame_table(audit: Audit, model: str, step: int, landmarks: Sequence[int]) -> pd.DataFrame:
+def frame_table(
+    audit: Audit, model: str, step: int, landmarks: Sequence[int], consecutive: bool = True
+) -> pd.DataFrame:
     """A row for each frame (its number is the index) that the model was audited on, with means over ``landmarks``.
 
     Columns: clip, place, view; ``error`` (fused, %), ``disagreement``, ``flow_error`` (px), ``gate``, and ``jitter``:
     length of the second difference of the fused points (px), for frames whose image is numbered next to those before
-    and after it. NaN where there is nothing to measure.
+    and after it, if frames are ``consecutive`` (``data.consecutive``). NaN where there is nothing to measure.
     """
     labels, rows = audit.labels(model, step)
     landmarks = list(landmarks)
@@ -86,7 +88,7 @@ def frame_table(audit: Audit, model: str, step: int, landmarks: Sequence[int]) -
     for place in table.reset_index(drop=True).groupby("view").indices.values():
         shaking[place[1:-1]] = jitter(points[place], 1.0)
     after = follows({"path": audit.frames.image.to_numpy()[rows], "list": table["view"].to_numpy()})
-    return table.assign(jitter=np.where(inner_frames(after), shaking, np.nan))
+    return table.assign(jitter=np.where(inner_frames(after) & consecutive, shaking, np.nan))
 
 
 def clip_table(frames: pd.DataFrame, by: str = "") -> pd.DataFrame:

@@ -161,7 +161,8 @@ class Explorer:
         if "group" in changed:
             landmarks = views.group_landmarks(self.scheme, self.group.value)
             _offer(self.landmark, [(views.landmark_name(self.scheme, i), i) for i in landmarks], landmarks[0])
-            self.table = views.frame_table(self.audit, self.model.value, self.step.value, landmarks)
+            at = (self.model.value, self.step.value, landmarks)
+            self.table = views.frame_table(self.audit, *at, consecutive=self._consecutive)
             self._offer_ranges()
         if "order" in changed:
             by = self.order.value
@@ -194,7 +195,8 @@ class Explorer:
             [("all", EVERY), *((name, number) for number, (name, _, _) in enumerate(self.scheme.lines))],
             EVERY,
         )
-        known = {"": True, "disagreement": True, "error": bool(self.unit), "jitter": run.config.data.consecutive}
+        self._consecutive = run.config.data.consecutive
+        known = {"": True, "disagreement": True, "error": bool(self.unit), "jitter": self._consecutive}
         orders = {name: by for name, by in ORDERS.items() if known[by]}
         _offer(self.order, list(orders.items()), "")
         self.shown[TRUTH_NAME].disabled = not self.unit

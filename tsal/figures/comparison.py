@@ -48,6 +48,7 @@ class Comparison(NamedTuple):
         full = scores[scores.method == self.full].set_index(keys)[["NME", "init"]]
         there = full.reindex(pd.MultiIndex.from_frame(scores[keys])).set_axis(scores.index)
         apart = (scores.init - there.init).abs() >= SAME_INIT
+        apart = apart.groupby([scores[key] for key in ("method", "labelled", "seed")]).transform("any")  # on any list
         return scores.assign(difference=(scores.NME - there.NME).mask(apart))
 
 
@@ -92,8 +93,9 @@ def read_runs(folders: Sequence[Path]) -> Comparison:
     if not rows:
         raise InputError("no run has a number to compare: their evaluation lists have no labels")
     scores = pd.DataFrame(rows, columns=["list", "method", "labelled", "seed", "NME", "error_jitter", "init", "runs"])
+    full, keys = list(methods[0])[-1], ["list", "method", "labelled", "seed"]
+    scores = _of_the_full_method_s_init(scores, full)
     # runs of one seed share what was trained on labels alone: it counts once
-    keys = ["list", "method", "labelled", "seed"]
     scores["list"], scores["method"] = (
         pd.Categorical(scores[name], scores[name].unique()) for name in ("list", "method")
     )
@@ -107,7 +109,17 @@ def read_runs(folders: Sequence[Path]) -> Comparison:
     unit = f"% of {NORMALISERS[first.data.normaliser]}" + ", transductive" * any(
         config.data.transductive for config, _, _ in runs.values()
     )
-    return Comparison(scores.reset_index().astype({"list": str, "method": str}), list(methods[0])[-1], unit)
+    return Comparison(scores.reset_index().astype({"list": str, "method": str}), full, unit)
+
+
+def _of_the_full_method_s_init(scores: pd.DataFrame, full: str) -> pd.DataFrame:
+    """Where runs of one seed have several inits (of several machines), what was trained on labels alone is there
+    several times: that of the full method's init is kept.
+    """
+    keys = ["list", "labelled", "seed"]
+    wanted = scores[scores.method == full].groupby(keys).init.mean().reindex(pd.MultiIndex.from_frame(scores[keys]))
+    same = (scores.init - wanted.to_numpy()).abs() < SAME_INIT
+    return scores[same | ~same.groupby([scores[key] for key in (*keys, "method")]).transform("any")]
 
 
 def _check_alike(runs: dict) -> None:

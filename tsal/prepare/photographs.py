@@ -82,8 +82,8 @@ def prepare_photographs(
     held = _held_out(group_images(labelled, looks), val, seed)
     if val and len(labelled) > 1 and not held:
         held = _held_out(list(_copies(labelled, looks).values()), val, seed)
-        if held:
-            made.notes.append("all labelled images look like one scene or video: val.txt holds images of it too")
+        looks_alike = "all labelled images look like one scene or video: val.txt holds images of it too"
+        made.notes.append(looks_alike if held else "all labelled images are copies of one: there is no val.txt")
     faces = _without_held(made, faces, held, looks)
     bare = [root / face.image for face in faces if face.box is None and not _is_labelled(face)]
     with ThreadPoolExecutor(workers) as pool:

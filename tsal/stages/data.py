@@ -9,14 +9,16 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from tsal.data import Face, Origin, check_files, from_root, group_clips, read_origins, read_prepared
+from tsal.data import Face, Origin, check_files, find_list, from_root, group_clips, read_origins, read_prepared
 from tsal.pseudo import check_sources
-from tsal.run import Run, data_folders, list_hashes
+from tsal.run import Run, data_folders, list_hashes, list_names
 from tsal.stages.alone import alone
 from tsal.stages.settings_check import check_settings
 from tsal.synthetic import render_dataset
 from tsal.trainings import parts_that_track
 from tsal.utils import ConfigError, DataError, write_text
+
+CHECKED = ".checked"  # in a run's folder: what its data's files were when they were checked
 
 
 @alone
@@ -37,7 +39,10 @@ def prepare_data(run: Run, *, progress: bool = True) -> dict:
                     f"{found['points']}; set data.scheme={found['points']}"
                 )
         origins |= {from_root(run.root, folder, image): origin for image, origin in read_origins(folder).items()}
-    lists = run.lists
+    lists, state = (
+        run.lists,
+        _files_state(run),
+    )  # before the files are read: one that changes meanwhile is seen next time
     facts, warnings = check_files(
         lists,
         run.scheme.points,
@@ -87,22 +92,34 @@ def prepare_data(run: Run, *, progress: bool = True) -> dict:
         "images": {image: fact | vars(origins.get(image, Origin())) for image, fact in sorted(facts.items())},
     }
     write_text(run.folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+    write_text(run.folder / CHECKED, state)
     return manifest
 
 
 def is_unchecked(run: Run) -> bool:
-    """Whether the data must be checked: never before, another list since, or a file of a list that is newer than the
-    check.
+    """Whether the data must be checked: never before, or a list, image or annotation is another since, by size and
+    time.
     """
-    path = run.folder / "manifest.json"
-    if not path.exists() or run.manifest().get("lists") != list_hashes(run):
-        return True
+    record = run.folder / CHECKED
+    there = (run.folder / "manifest.json").exists() and record.exists()
+    return not there or record.read_text() != _files_state(run)
+
+
+def _files_state(run: Run) -> str:
+    """Hash of the sizes and times of all files that the run's lists name, and of the lists."""
     faces = [*run.lists.labelled, *run.lists.unlabelled, *itertools.chain(*run.lists.evaluate.values())]
     named = {name for face in faces for name in (face.image, face.annotation) if name} | set(run.lists.truth.values())
-    try:
-        return max(os.stat(run.root / name).st_mtime_ns for name in named) > path.stat().st_mtime_ns
-    except OSError:  # one that is gone
-        return True
+    digest = hashlib.sha256()
+    for path in [
+        *(find_list(run.root, name) for name in list_names(run)),
+        *(run.root / name for name in sorted(named)),
+    ]:
+        try:
+            state = os.stat(path)
+            digest.update(f"{state.st_size} {state.st_mtime_ns} {path.name}\n".encode())
+        except OSError:  # the check says what is wrong with it
+            digest.update(b"gone\n")
+    return digest.hexdigest()
 
 
 def rows_fingerprint(run: Run, faces: list[Face], facts: dict[str, dict]) -> str:

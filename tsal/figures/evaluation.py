@@ -54,19 +54,20 @@ def draw_evaluation(run: Run) -> list[NamedFigure]:
     return [*charts, _draw_jitter(run), _draw_faces(run, predictions, errors)]
 
 
-def _plot_ced(axes, run: Run, predictions: dict, errors: np.ndarray, name: str, legend: bool = True) -> None:
+def _plot_ced(axes, run: Run, predictions: dict, errors: np.ndarray, name: str) -> None:
     numbers = table(run).set_index(["list", "model", "source"])
     mine = predictions["list"] == name
     found = {m: e[np.isfinite(e)] for m, e in zip(predictions["models"].tolist(), errors[:, mine])}
     slowest = max(np.median(e) for e in found.values())
     largest = 10.0 if slowest < 7 else 10 * np.ceil(max(np.quantile(e, 0.95) for e in found.values()) / 10)
     for model, values in found.items():
-        label = f"{_numbers(numbers.loc[(name, model, 'heatmap')])}  {model}" if legend else model
+        label = f"{_numbers(numbers.loc[(name, model, 'heatmap')])}  {model}"
         axes.step(*cumulative(values), where="post", color=MODELS[model], linestyle=MODEL_DASHES[model], label=label)
     axes.axvline(100 * TAU, color="#b0b0b0", linewidth=0.6)
     axes.set(xlim=(0, largest), ylim=(0, 1), xlabel=f"NME ({unit(run)})", ylabel="share of faces")
-    title = f"NME % / AUC@{TAU:.2f} / FR@{TAU:.2f} %" if legend else None
-    axes.legend(title=title, loc="best", alignment="left")
+    axes.set_yticks(np.linspace(0, 1, 6))
+    headroom(axes, 0.07 + 0.055 * len(found))
+    axes.legend(title=f"NME % / AUC@{TAU:.2f} / FR@{TAU:.2f} %", loc="upper left", alignment="left")
 
 
 def _draw_ced(run: Run, predictions: dict, errors: np.ndarray, lists: list[str]) -> NamedFigure:

@@ -49,7 +49,7 @@ def differences(first: Path, second: Path) -> list[str]:
     """Where two runs differ: in a weight's bit, a row of a history, a prediction, a number; and what was left lying."""
     names = {path.relative_to(folder) for folder in (first, second) for path in folder.rglob("*") if path.is_file()}
     apart = [f"left: {name}" for name in names if ".tmp" in name.name or name.name == "last.pt"]
-    for name in sorted(names - {Path(".lock"), Path("environment.json")}):
+    for name in sorted(names - {Path(".lock"), Path(".checked"), Path("environment.json")}):  # .checked: files' times
         if not ((first / name).exists() and (second / name).exists()):
             apart.append(f"in one alone: {name}")
         elif content(first / name) != content(second / name):

@@ -50,11 +50,8 @@ TRACKED = {  # settings without effect where nothing is tracked
     f"tsal.{name}"
     for name in ("max_fb_error", "window", "vote_error", "trust", "agreement_weight", "teacher_consistency")
 }
-UNTUNED = {
-    "tracker.flow",
-    "tracker.tune_steps",
-    "tracker.consistency_weight",
-}  # no tracker to measure with is made by them
+# they do not make the tracker that a window is measured with
+UNTUNED = {"tracker.flow", "tracker.tune_steps", "tracker.consistency_weight"}
 BEFORE = {  # results that do not name these settings are of before there were any
     "tsal.window": 1,
     "tsal.vote_error": 0,
@@ -123,10 +120,8 @@ def run_method(folder: Path, config: Config, out: Path) -> dict:
     """Train a method from its seed's init, measure its models on the evaluation lists, and keep
     ``<method>-s<seed>.json``.
     """
-    method, code = (
-        load_method(config.method),
-        code_fingerprint("evaluation"),
-    )  # before files may change: trainings are long
+    method = load_method(config.method)
+    code = code_fingerprint("evaluation")  # before files may change: trainings are long
     base, path = base_folder(folder, config.seed), folder / f"{method.name}-s{config.seed}"
     init, further = schedule_steps(Run(path, config))  # which train.epochs may decide
     longer = {"supervised.steps": init, "semi.steps": method.steps_times * further, "train.epochs": 0}

@@ -39,10 +39,8 @@ def prepare_data(run: Run, *, progress: bool = True) -> dict:
                     f"{found['points']}; set data.scheme={found['points']}"
                 )
         origins |= {from_root(run.root, folder, image): origin for image, origin in read_origins(folder).items()}
-    lists, state = (
-        run.lists,
-        _files_state(run),
-    )  # before the files are read: one that changes meanwhile is seen next time
+    lists = run.lists
+    state = _files_state(run)  # before the files are read: one that changes meanwhile is seen next time
     facts, warnings = check_files(
         lists,
         run.scheme.points,
@@ -110,10 +108,8 @@ def _files_state(run: Run) -> str:
     faces = [*run.lists.labelled, *run.lists.unlabelled, *itertools.chain(*run.lists.evaluate.values())]
     named = {name for face in faces for name in (face.image, face.annotation) if name} | set(run.lists.truth.values())
     digest = hashlib.sha256()
-    for path in [
-        *(find_list(run.root, name) for name in list_names(run)),
-        *(run.root / name for name in sorted(named)),
-    ]:
+    lists = [find_list(run.root, name) for name in list_names(run)]
+    for path in [*lists, *(run.root / name for name in sorted(named))]:
         try:
             state = os.stat(path)
             digest.update(f"{state.st_size} {state.st_mtime_ns} {path.name}\n".encode())

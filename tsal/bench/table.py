@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tsal.evaluation import STEADINESS
+from tsal.evaluation import SAME_INIT, STEADINESS
 from tsal.utils import DataError, markdown_table, write_text
 
 REFERENCE = "supervised"
@@ -167,7 +167,7 @@ def _same_init(first: dict, second: dict) -> bool:
     """Whether two runs share an init, by its NME (%) on their lists that have labels."""
     names = first["lists"].keys() & second["lists"].keys()
     apart = [abs(first["lists"][name]["init"]["NME"] - second["lists"][name]["init"]["NME"]) for name in names]
-    return all(np.isnan(nme) or nme < 1e-3 for nme in apart)
+    return all(np.isnan(nme) or nme < SAME_INIT for nme in apart)
 
 
 def other_inits(results: Sequence[dict]) -> list[str]:

@@ -8,6 +8,7 @@ from tsal.schemes import Scheme
 from tsal.utils import InputError
 
 DEGENERATE_SHARE = 0.05  # of the box; a shorter normaliser (eye corners of a profile face) says nothing
+SAME_INIT = 1e-3  # % of NME, below which two inits of one seed are the same: other CPUs make others
 
 
 def normaliser(

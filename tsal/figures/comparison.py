@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from tsal.config import Config, load_method, settings_of
+from tsal.evaluation import SAME_INIT
 from tsal.figures.style import NORMALISERS
 from tsal.utils import ConfigError, InputError
 
@@ -26,7 +27,6 @@ LISTS = ("data.labelled", "data.unlabelled")
 BUDGET = (*LISTS, "render.labelled")  # the settings that make a budget of labels
 SAME = {"seed", *settings_of("machine", "measuring"), *BUDGET} - {"data.transductive", "data.normaliser"}
 FURTHER = ("semi.steps", "semi.batch", "semi.lr")  # of what comes after the init
-SAME_INIT = 1e-3  # % of NME, below which two inits are one, as for the tables of the bench
 INIT, SUPERVISED, TSAL = "supervised init", "supervised only", "TSAL"
 
 

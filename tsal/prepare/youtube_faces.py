@@ -1,8 +1,8 @@
 """YouTube Faces with 68 keypoints, as the public repository udacity/P1_Facial_Keypoints releases them.
 
 ``training`` and ``test`` hold images named ``<subject>_<clip><frame>.jpg``; ``*_frames_keypoints.csv`` gives 136
-numbers per image, x then y, counted from 1. Faces: Wolf, Hassner, Maoz, CVPR 2011. The release's own two folders are
-pooled and split by subject.
+numbers per image, x then y, counted from 1. Faces: Wolf, Hassner, Maoz, CVPR 2011. The landmarks come from a
+face-alignment network, not from people. The release's own two folders are pooled and split by subject.
 """
 
 from __future__ import annotations

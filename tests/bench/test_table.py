@@ -46,7 +46,7 @@ def test_the_table_is_headed_by_the_method_that_all_are_compared_with_and_has_no
         return markdown(compare(results)).splitlines()[2]
 
     alone, corrected = result("supervised", 0, [6.0]), result("mean-teacher-corrected", 0, [5.0])
-    assert "| mean-teacher-corrected against it |" in head(alone, corrected)
+    assert "| mean-teacher-corrected against it | mean-teacher-corrected better in |" in head(alone, corrected)
     assert "| tsal against it |" in head(alone, corrected, result("tsal", 0, [4.0]))
     assert head(alone) == "| method | seeds | NME % | AUC@0.08 | FR@0.08 | further steps | seconds |"
 
@@ -170,6 +170,33 @@ def test_frames_of_a_clip_are_drawn_together():
         one["lists"]["val"]["clips"] = [4, 4, 4, 7]
     row = {row["method"]: row for row in compare(found)}["tsal"]
     assert (row["difference"], row["low"], row["high"]) == (-0.5, -1, 1)
+
+
+def test_the_share_of_photographs_and_clips_that_gain_tells_a_few_large_gains_from_many():
+    found = [
+        result("supervised", 0, [6.0, 6.0, 8.0, 5.0, 9.0]),
+        result("supervised", 1, [6.0, 6.0, 8.0, 5.0, 9.0]),
+        result("tsal", 0, [5.0, 7.5, 8.1, 5.0, 3.0]),  # the clip and a photograph lose, one ties: 1.5 / 4
+        result("tsal", 1, [5.0, 6.5, 8.1, 4.0, 3.0]),  # a photograph loses: 3 / 4
+        result("tsal", 2, [9.0, 9.0, 9.0, 9.0, 9.0]),  # supervised has no such seed
+        result("stld", 0, [9.0, 9.0, 9.0, 9.0, 9.0], init=8.1),  # of another init
+    ]
+    for one in found:
+        one["lists"]["val"]["clips"] = [3, 3, 5, 6, 8]
+    rows = {row["method"]: row for row in compare(found)}
+    assert rows["supervised"]["better"] == 100 * (1.5 + 3) / 8
+    assert np.isnan(rows["tsal"]["better"]) and np.isnan(rows["stld"]["better"])
+    head, _, *lines = (line.split(" | ") for line in markdown(list(rows.values())).splitlines()[2:] if line)
+    column = head.index("tsal better in")
+    assert head[column - 1] == "tsal against it"
+    assert {line[0]: line[column] for line in lines} == {"| supervised": "56 %", "| tsal": "", "| stld": ""}
+
+
+def test_frames_of_a_clip_that_make_up_for_each_other_are_a_tie():
+    found = [result("supervised", 0, [5.1, 5.3]), result("tsal", 0, [5.3, 5.1])]
+    for one in found:
+        one["lists"]["val"]["clips"] = [0, 0]
+    assert {row["method"]: row for row in compare(found)}["supervised"]["better"] == 50
 
 
 def test_one_clip_of_one_seed_has_no_interval():

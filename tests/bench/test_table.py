@@ -153,6 +153,38 @@ def test_a_part_is_what_the_method_loses_without_it_seed_by_seed():
     assert rows["window", "flow_jitter"]["mean"] == pytest.approx(0.4)
 
 
+def order(results: list[dict]) -> list[str]:
+    return [row["method"] for row in compare(results)]
+
+
+def test_methods_are_listed_by_what_their_own_seeds_say():
+    """Seed 1 is easy: what has it alone is below the mean of tsal's seeds, and worse than tsal of that seed."""
+    found = [
+        result("supervised", 1, [5.0]),
+        result("tsal", 0, [8.0]),
+        result("tsal", 1, [4.0]),
+        result("tsal-no-fusion", 1, [4.5]),
+        result("tsal-no-sic", 1, [3.9]),
+    ]
+    assert order(found) == ["tsal-no-sic", "tsal", "tsal-no-fusion", "supervised"]
+    note = "Rows are in the order of NME less that of tsal, seed by seed."
+    assert markdown(compare(found)).splitlines()[-1] == note
+    # where means have the same order, nothing is to be explained
+    assert note not in markdown(compare([one for one in found if one["seed"] == 1]))
+
+
+def test_a_method_without_a_shared_seed_is_listed_by_its_mean():
+    found = [result("supervised", 0, [6.0]), result("tsal", 0, [4.0]), result("tsal", 1, [5.0])]
+    others = [result("sbr", 1, [5.5], init=8.1), result("stld", 2, [4.2])]  # 1.0 above tsal's mean, 0.3 below it
+    assert order([*found, *others]) == ["stld", "tsal", "sbr", "supervised"]
+
+
+def test_without_tsal_methods_are_listed_by_their_difference_from_supervised_only():
+    found = [result("supervised", 0, [6.0]), result("supervised", 1, [9.0])]
+    assert order([*found, result("stld", 0, [6.5]), result("sbr", 1, [8.0])]) == ["sbr", "supervised", "stld"]
+    assert order([result("stld", 0, [6.5]), result("sbr", 1, [6.0])]) == ["sbr", "stld"]  # and without that by NME
+
+
 def test_the_window_has_columns_where_frames_are_consecutive_alone():
     run = result("tsal", 0, [5.0, 7.0], 1.0)
     run["lists"]["val"]["teacher"]["window"] = {"NME": 5.5, "error_jitter": 0.5, "lag": 0.0}

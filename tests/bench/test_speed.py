@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
+from types import SimpleNamespace
 
+import cv2
 import pytest
 import torch
 
 from tsal.bench.clock import Condition, Task, measure, rows_of
-from tsal.bench.cores import matrix_tasks, pass_tasks, precisions
+from tsal.bench.cores import matrix_tasks, pass_tasks, precisions, tracker_tasks
 from tsal.bench.loader import CACHES
 from tsal.bench.report import COLUMNS, text
 from tsal.cli.commands import main
@@ -78,6 +80,14 @@ def test_counted_operations_are_those_of_the_networks():
     assert 2.9 * forward < both < 3 * forward  # two more products a layer, but one for the first
 
 
+def test_the_tracker_is_compared_with_dis_on_one_thread_each():
+    frames = SimpleNamespace(weak=torch.zeros((2, 3, 64, 64), dtype=torch.uint8), previous=[0], following=[1])
+    run = SimpleNamespace(config=Config.load("smoke"))
+    tracker, dis = tracker_tasks(SimpleNamespace(maker=lambda *_: lambda _: frames, run=run))
+    assert tracker.condition == dis.condition == Condition(threads=1) and cv2.getNumThreads() == 1
+    assert tracker.notes == {"{more:.2f} x DIS": dis.key} and tracker.setting == dis.setting
+
+
 def names(data: str) -> set[tuple[str, str]]:
     workers = {1: "1 worker"} | {count: f"{count} workers" for count in {2, os.cpu_count()} - {1}}
     found = {(f"predict, {data}", f"batch {n}, {kind}") for n in (1, 8, 64) for kind in ("cold", "crops in memory")}
@@ -103,7 +113,7 @@ def others() -> set[tuple[str, str]]:
     ]
     base = "68 landmarks, 2 frames of a clip, 16 labelled faces, 96 px of an image's side"
     found |= {("TSAL step, random images", size) for size in (base, *sizes)}
-    found |= {("tracker", "both directions"), ("OpenCV DIS", "both directions, 1 thread")}
+    found |= {(name, "both directions, 1 thread") for name in ("tracker", "OpenCV DIS")}
     memory = ("rendered, supervised step", "rendered, TSAL step", "all of it")
     return found | {("peak memory", setting) for setting in memory}
 

@@ -168,7 +168,9 @@ def predict_tasks(data: str, run: Run, quick: bool) -> Iterator[Task]:
 
 
 def tracker_tasks(loader: Loader) -> Iterator[Task]:
-    """Flow in both directions of a step's pairs, by the tracker and by OpenCV's DIS."""
+    """Flow in both directions of a step's pairs, by the tracker and by OpenCV's DIS, on one thread each: OpenCV has no
+    more (:mod:`tsal.data.views`).
+    """
     batch, tracker = loader.maker("TSAL", "cold")(0), make_tracker(loader.run.config).eval()
     first, second = batch.weak[batch.previous], batch.weak[batch.following]
 
@@ -182,6 +184,7 @@ def tracker_tasks(loader: Loader) -> Iterator[Task]:
         dis_flow(first, second), dis_flow(second, first)
         return len(first)
 
-    dense = ("OpenCV DIS", "both directions, 1 thread")
-    yield Task("tracker", "both directions", "pairs", track, notes={"{more:.2f} x DIS": dense})
-    yield Task(*dense, "pairs", search)
+    setting = "both directions, 1 thread"
+    dense = ("OpenCV DIS", setting)
+    yield Task("tracker", setting, "pairs", track, ONE, notes={"{more:.2f} x DIS": dense})
+    yield Task(*dense, "pairs", search, ONE)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from tsal.evaluation import SAME_INIT, STEADINESS
+from tsal.bench.paired import measure_of, number, paired_difference, rank_of, same_init, share_better, shared_seeds
+from tsal.evaluation import STEADINESS
 from tsal.utils import DataError, markdown_table, write_text
 
 REFERENCE = "supervised"
@@ -51,7 +52,7 @@ def compare(results: Sequence[dict], full: dict[str, float] | None = None, draws
     for name in dict.fromkeys(name for result in results for name in result["lists"]):
         by = {(r["method"], r["seed"]): r for r in results if name in r["lists"]}
         methods = dict.fromkeys(method for method, _ in by)
-        for method in sorted(methods, key=lambda method: _rank(by, name, method, ours or REFERENCE)):
+        for method in sorted(methods, key=lambda method: rank_of(by, name, method, ours or REFERENCE)):
             mine = {seed: r for (m, seed), r in by.items() if m == method}
             scores = np.array([r["lists"][name][r["result"]]["NME"] for r in mine.values()])
             row = {
@@ -63,16 +64,16 @@ def compare(results: Sequence[dict], full: dict[str, float] | None = None, draws
             }
             for key in ("AUC@0.08", "FR@0.08"):
                 row[key] = np.mean([r["lists"][name][r["result"]][key] for r in mine.values()])
-            row["difference"], row["low"], row["high"] = _paired(by, name, method, REFERENCE, draws)
+            row["difference"], row["low"], row["high"] = paired_difference(by, name, method, REFERENCE, draws)
             labels_alone = [
-                by[REFERENCE, s]["lists"][name][REFERENCE]["NME"] for s in _shared_seeds(by, method, REFERENCE)
+                by[REFERENCE, s]["lists"][name][REFERENCE]["NME"] for s in shared_seeds(by, method, REFERENCE)
             ]
             reference = np.mean(labels_alone) if labels_alone else np.nan
             row["relative"] = 100 * row["difference"] / reference
             row["gap"] = 100 * -row["difference"] / (reference - full[name]) if full and name in full else np.nan
             row["ours"] = ours
-            row["ahead"], row["ahead low"], row["ahead high"] = _paired(by, name, ours, method, draws)
-            row["better"] = _better(by, name, ours, method)
+            row["ahead"], row["ahead low"], row["ahead high"] = paired_difference(by, name, ours, method, draws)
+            row["better"] = share_better(by, name, ours, method)
             row["semi seconds"] = np.mean(
                 [r["seconds"].get("semi", r["seconds"].get("supervised", np.nan)) for r in mine.values()]
             )
@@ -84,7 +85,7 @@ def compare(results: Sequence[dict], full: dict[str, float] | None = None, draws
             if steady.keys() & set(STEADINESS):  # not of photographs, which have no neighbours to be averaged with
                 row |= {f"window {key}": value for key, value in steady.items()}
             for key, other in (("paired", REFERENCE), ("ahead paired", ours)):
-                if method != other and 0 < (count := len(_shared_seeds(by, method, other))) < len(mine):
+                if method != other and 0 < (count := len(shared_seeds(by, method, other))) < len(mine):
                     row[key] = count
             rows.append(row)
     return rows
@@ -101,65 +102,6 @@ def _ours(results: Sequence[dict]) -> str:
     return next((method for method in OURS if method in methods), "")
 
 
-def _paired(
-    by: dict[tuple[str, int], dict], name: str, method: str, other: str, draws: int
-) -> tuple[float, float, float]:
-    """Mean over the seeds that the two share, and over faces, of a method's error less another's, and its 95 %
-    bootstrap interval: seeds, and photographs and clips, are drawn anew. Frames of a clip err alike, so a clip is drawn
-    whole. NaN for the interval of one seed and one clip, which would be a point.
-    """
-    sums, frames = _gains(by, name, method, other)
-    if not sums.size:
-        return np.nan, np.nan, np.nan
-    mean = sums.sum() / (len(sums) * frames.sum())
-    if sums.size == 1:
-        return mean, np.nan, np.nan
-    rng = np.random.default_rng(0)
-    drawn_seeds = rng.integers(len(sums), size=(draws, len(sums)))
-    drawn_clips = rng.integers(len(frames), size=(draws, len(frames)))
-    drawn = [sums[s][:, c].mean(0).sum() / frames[c].sum() for s, c in zip(drawn_seeds, drawn_clips)]
-    return mean, np.quantile(drawn, 0.025), np.quantile(drawn, 0.975)
-
-
-def _better(by: dict[tuple[str, int], dict], name: str, method: str, other: str) -> float:
-    """Share (%) of photographs and clips where a method is better than another, ties counted half, in the mean over the
-    seeds that the two share; NaN where they share none.
-    """
-    signs = np.sign(_gains(by, name, method, other)[0].round(4))  # results keep errors to four decimals
-    return 100 * float(np.mean((1 - signs) / 2)) if signs.size else np.nan
-
-
-def _gains(by: dict[tuple[str, int], dict], name: str, method: str, other: str) -> tuple[np.ndarray, np.ndarray]:
-    """A method's errors less another's of each seed that the two share, summed over each photograph or clip (S, C), and
-    how many frames each has (C,); empty where there is nothing to compare.
-    """
-    seeds = _shared_seeds(by, method, other) if method != other else []
-    pairs = [[by[m, seed]["lists"][name] for m in (method, other)] for seed in seeds]
-    if not pairs or not pairs[0][0]["faces"]:
-        return np.empty((0, 0)), np.empty(0)
-    _, clip = np.unique(pairs[0][0]["clips"], return_inverse=True)  # (N,)
-    sums = [np.bincount(clip, np.subtract(mine["faces"], its["faces"])) for mine, its in pairs]
-    return np.array(sums), np.bincount(clip)
-
-
-def _rank(by: dict[tuple[str, int], dict], name: str, method: str, other: str) -> float:
-    """What methods are listed by, see :func:`compare`: a number of this one less that of another."""
-    shared = _shared_seeds(by, method, other)
-
-    def mean(wanted: str) -> float:
-        found = [r for (m, seed), r in by.items() if m == wanted and (seed in shared or not shared)]
-        measure = _measure(_number(r, name, "NME") for r in found)
-        return float(np.mean([_number(r, name, measure) for r in found])) if found else 0.0
-
-    rank = mean(method) - mean(other)
-    return rank if math.isfinite(rank) else math.inf
-
-
-def _measure(nmes: Iterable[float]) -> str:
-    """What methods are compared by on a list: NME, or without labels flow jitter."""
-    return "flow_jitter" if all(map(math.isnan, nmes)) else "NME"
-
-
 def parts(results: Sequence[dict], draws: int = 2000) -> list[dict]:
     """What the parts of TSAL add: a row for each list, method ``tsal-no-*`` and measure that it and ``tsal`` both have.
 
@@ -172,20 +114,18 @@ def parts(results: Sequence[dict], draws: int = 2000) -> list[dict]:
     for name in dict.fromkeys(name for result in results for name in result["lists"]):
         by = {(r["method"], r["seed"]): r for r in results if name in r["lists"]}
         for method in dict.fromkeys(method for method, _ in by if method.startswith(WITHOUT)):
-            shared = _shared_seeds(by, method, "tsal")
+            shared = shared_seeds(by, method, "tsal")
             for measure in ("NME", "error_jitter", "flow_jitter"):
-                pairs = [[_number(by[m, seed], name, measure) for m in (method, "tsal")] for seed in shared]
+                pairs = [[number(by[m, seed], name, measure) for m in (method, "tsal")] for seed in shared]
                 apart = [without - whole for without, whole in pairs if math.isfinite(without - whole)]
                 if not apart:
                     continue
-                mean, low, high = _paired(by, name, method, "tsal", draws) if measure == "NME" else _student(apart)
+                mean, low, high = (
+                    paired_difference(by, name, method, "tsal", draws) if measure == "NME" else _student(apart)
+                )
                 part = {"list": name, "part": method.removeprefix(WITHOUT).replace("-", " "), "measure": measure}
                 rows.append(part | {"seeds": apart, "mean": mean, "low": low, "high": high})
     return rows
-
-
-def _number(result: dict, name: str, measure: str) -> float:
-    return result["lists"][name][result["result"]].get(measure, math.nan)
 
 
 def _student(values: Sequence[float]) -> tuple[float, float, float]:
@@ -199,20 +139,6 @@ def _student(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def _shared_seeds(by: dict[tuple[str, int], dict], method: str, other: str) -> list[int]:
-    """The seeds with which two methods share an init. Another CPU type makes another init of the same seed."""
-    return [
-        seed for m, seed in by if m == method and (other, seed) in by and _same_init(by[method, seed], by[other, seed])
-    ]
-
-
-def _same_init(first: dict, second: dict) -> bool:
-    """Whether two runs share an init, by its NME (%) on their lists that have labels."""
-    names = first["lists"].keys() & second["lists"].keys()
-    apart = [abs(first["lists"][name]["init"]["NME"] - second["lists"][name]["init"]["NME"]) for name in names]
-    return all(np.isnan(nme) or nme < SAME_INIT for nme in apart)
-
-
 def other_inits(results: Sequence[dict]) -> list[str]:
     """A line for each run whose init is not that of supervised-only of its seed: the two are not paired."""
     reference = {r["seed"]: r for r in results if r["method"] == REFERENCE}
@@ -220,7 +146,7 @@ def other_inits(results: Sequence[dict]) -> list[str]:
         f"{r['method']} of seed {r['seed']} has another init than {REFERENCE} (made on another CPU type?) "
         "and is not paired with it: run one of them again"
         for r in results
-        if r["seed"] in reference and not _same_init(r, reference[r["seed"]])
+        if r["seed"] in reference and not same_init(r, reference[r["seed"]])
     ]
 
 
@@ -302,7 +228,7 @@ def markdown(rows: Sequence[dict]) -> str:
         ]
         head, *lines = zip(*columns)
         parts += [f"### {name}", "", markdown_table(head, lines), ""]
-        measure = _measure(row["NME"] for row in mine)
+        measure = measure_of(row["NME"] for row in mine)
         means = [row.get(measure, np.inf) for row in mine]
         if means != sorted(means):
             other = mine[0]["ours"] or REFERENCE

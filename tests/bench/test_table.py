@@ -185,6 +185,18 @@ def test_without_tsal_methods_are_listed_by_their_difference_from_supervised_onl
     assert order([result("stld", 0, [6.5]), result("sbr", 1, [6.0])]) == ["sbr", "stld"]  # and without that by NME
 
 
+def test_runs_of_one_row_on_different_machines_have_no_mean_time():
+    cpu, other, gpu = {"cpu": "AVX512", "gpu": None}, {"cpu": "AVX2", "gpu": None}, {"cpu": "AVX512", "gpu": "H200"}
+    machines = {"supervised": (cpu, cpu), "tsal": (cpu, gpu), "stld": (cpu, other), "sbr": (None, None)}
+    found = [
+        result(method, seed, [5.0]) | {"machine": machine, "seconds": {"semi": 100.0 + 50 * seed}}
+        for method, pair in machines.items()
+        for seed, machine in enumerate(pair)
+    ]
+    shown = {line.split(" | ")[0]: line.split(" | ")[-1] for line in markdown(compare(found)).splitlines()[4:]}
+    assert shown == {"| supervised": "125 |", "| tsal": " |", "| stld": " |", "| sbr": "125 |"}
+
+
 def test_the_window_has_columns_where_frames_are_consecutive_alone():
     run = result("tsal", 0, [5.0, 7.0], 1.0)
     run["lists"]["val"]["teacher"]["window"] = {"NME": 5.5, "error_jitter": 0.5, "lag": 0.0}

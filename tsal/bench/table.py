@@ -42,7 +42,8 @@ def compare(results: Sequence[dict], full: dict[str, float] | None = None, draws
     of them was run) is below the method, in the same way. ``paired`` and ``ahead paired``: how many seeds these two are
     of, where that is fewer than ``seeds``. ``better``: the share (%) of photographs and clips where ``ours`` is better
     than the method, the mean over the same seeds as ``ahead``. The error of a clip is the mean over its frames; a tie
-    counts half. A mean that a few hard clips decide stands beside a share of about 50 %.
+    counts half. A mean that a few hard clips decide stands beside a share of about 50 %. ``semi seconds``: mean time of
+    training after the init; NaN where runs have different CPU types or GPUs, whose mean would be the time of neither.
 
     Rows of a list are in the order of NME (of flow jitter, where it has no labels) less that of ``ours`` over the seeds
     that the two share, so that a method of one seed stands where that seed puts it. Of a method that shares none with
@@ -74,9 +75,8 @@ def compare(results: Sequence[dict], full: dict[str, float] | None = None, draws
             row["ours"] = ours
             row["ahead"], row["ahead low"], row["ahead high"] = paired_difference(by, name, ours, method, draws)
             row["better"] = share_better(by, name, ours, method)
-            row["semi seconds"] = np.mean(
-                [r["seconds"].get("semi", r["seconds"].get("supervised", np.nan)) for r in mine.values()]
-            )
+            seconds = [r["seconds"].get("semi", r["seconds"].get("supervised", np.nan)) for r in mine.values()]
+            row["semi seconds"] = np.mean(seconds) if len(set(map(_machine, mine.values()))) == 1 else np.nan
             row["steps"] = next(iter(mine.values()))["steps"]["semi"]
             # a column only where it is known: results of before there was one stay as they are
             own = [r["lists"][name][r["result"]] for r in mine.values()]
@@ -95,6 +95,12 @@ def _means(numbers: Sequence[dict], keys: Sequence[str]) -> dict[str, float]:
     """Means over runs of what any of them knows."""
     values = {key: [one.get(key, np.nan) for one in numbers] for key in keys}
     return {key: float(np.nanmean(one)) for key, one in values.items() if np.isfinite(one).any()}
+
+
+def _machine(result: dict) -> tuple[str | None, str | None]:
+    """CPU type and GPU of a run; older results name none."""
+    machine = result.get("machine") or {}
+    return machine.get("cpu"), machine.get("gpu")
 
 
 def _ours(results: Sequence[dict]) -> str:
@@ -212,7 +218,7 @@ def _cells(row: dict) -> tuple[str, ...]:
         ),
         known(row["better"], f"{row['better']:.0f} %"),
         str(row["steps"]),
-        f"{row['semi seconds']:.0f}",
+        known(row["semi seconds"], f"{row['semi seconds']:.0f}"),
     )
 
 

@@ -8,13 +8,16 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from drawn_run import named, overhang, words_of
 
 from tsal.cli.commands import main
 from tsal.config import Config
-from tsal.figures.compare import compare_runs, comparison_tables, draw_comparison, method_table
-from tsal.figures.comparison import read_runs
+from tsal.figures.colours import MODELS
+from tsal.figures.compare import _colours, _looks, compare_runs, comparison_tables, draw_comparison, method_table
+from tsal.figures.comparison import Comparison, read_runs
+from tsal.figures.dataset import COLOURS
 from tsal.utils.errors import InputError
 from tsal.utils.files import write_text
 from tsal.utils.paths import REPOSITORY
@@ -265,6 +268,50 @@ def test_the_same_runs_give_the_same_bytes_in_another_process(study, tmp_path):
         for path in paths
         if path.suffix == ".pdf"
     )
+
+
+def many(methods: list[str], labelled: tuple[int, ...] = (40,), lists: tuple[str, ...] = ("val",)) -> Comparison:
+    """A run of seed 0 of each method at each number of labels."""
+    rows = [
+        {"list": name, "method": method, "labelled": count, "seed": 0, "NME": 5.0 + place, "error_jitter": 1.0 + place}
+        for name in lists
+        for count in labelled
+        for place, method in enumerate(methods)
+    ]
+    return Comparison(pd.DataFrame(rows).assign(init=9.0, runs=""), "tsal", "% of d")
+
+
+def test_what_is_trained_on_labels_alone_has_its_own_colour_by_either_name_and_no_colour_is_kept_from_others():
+    colours = [colour for colour in COLOURS if colour not in (MODELS["supervised"], MODELS["teacher"])]
+    others = [f"method-{place}" for place in range(len(colours))]
+    for name in ("supervised", "supervised only"):
+        found = _colours(many([*others, "tsal", name]))
+        assert (found[name], found["tsal"]) == (MODELS["supervised"], MODELS["teacher"])
+        assert [found[method] for method in others] == colours  # that of the init, too, which is not shown
+    alone = Comparison(many(["supervised", "stld"]).scores, "supervised", "% of d")
+    assert _colours(alone)["supervised"] == MODELS["supervised"]
+
+
+LONG = [f"mean-teacher-corrected-batch-statistics-{number:02d}" for number in range(20)]
+
+
+def test_twenty_methods_are_told_apart_by_colour_shape_and_fill():
+    looks = _looks(many(["tsal", "supervised", *LONG]))
+    assert len({tuple(one.values()) for one in looks.values()}) == 22
+    first, again = looks[LONG[0]], looks[LONG[6]]  # six colours are free
+    assert first["color"] == again["color"] == first["markerfacecolor"] and again["markerfacecolor"] == "white"
+
+
+@pytest.mark.filterwarnings("error")  # a layout that does not fit is a warning
+@pytest.mark.parametrize("lists", [("val",), ("val", "video")], ids=["one column", "two columns"])
+def test_a_legend_of_twenty_long_names_is_inside_of_the_figure_and_leaves_room_to_draw(lists):
+    for name, labelled in (("steadiness", (40,)), ("budgets", (10, 40))):
+        figure = named(draw_comparison(many(["tsal", *LONG], labelled, lists)), f"compare-{name}")
+        assert overhang(figure) < 0.01
+        assert len(figure.legends) == 1 and len(figure.legends[0].get_texts()) == 21
+        assert min(axes.get_window_extent().height for axes in figure.axes) > 0.8 * figure.dpi
+    short = named(draw_comparison(many(["tsal", "sbr", "stld", "a"])), "compare-steadiness").legends[0]
+    assert short._ncols == 4
 
 
 def test_error_jitter_is_drawn_against_nme_with_a_marker_a_method(tmp_path):

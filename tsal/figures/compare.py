@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -16,6 +16,8 @@ from tsal.figures.dataset import COLOURS
 from tsal.figures.pseudo_labels import empty
 from tsal.figures.style import COLUMN, MODELS, TEXT, NamedFigure, save, styled
 from tsal.figures.tables import write_tables
+
+MARKS = "osD^vPX*<>"  # of methods, one after the other
 
 
 def compare_runs(folders: Sequence[Path], out: Path) -> list[Path]:
@@ -118,11 +120,39 @@ def draw_comparison(found: Comparison) -> list[NamedFigure]:
 
 
 def _colours(found: Comparison) -> dict[str, str]:
-    """The models' own colours for what they are, others for others."""
-    own = {INIT: MODELS["init"], SUPERVISED: MODELS["supervised"], found.full: MODELS["teacher"]}
+    """The models' own colours for what they are, others for others, which come again where methods are many."""
+    methods = list(dict.fromkeys(found.scores.method))
+    # the bench calls what is trained on labels alone by its method's name
+    own = {INIT: MODELS["init"], SUPERVISED: MODELS["supervised"], "supervised": MODELS["supervised"]}
+    own.setdefault(found.full, MODELS["teacher"])
+    own = {method: colour for method, colour in own.items() if method in methods}
     free = [colour for colour in COLOURS if colour not in own.values()]
-    others = [method for method in dict.fromkeys(found.scores.method) if method not in own]
+    others = [method for method in methods if method not in own]
     return own | {method: free[i % len(free)] for i, method in enumerate(others)}
+
+
+def _looks(found: Comparison) -> dict[str, dict[str, Any]]:
+    """Colour, shape and fill of each method's marker, as matplotlib's options; of two in one colour one is hollow."""
+    colours, looks = _colours(found), {}
+    for place, (method, colour) in enumerate(colours.items()):
+        hollow = [*colours.values()][:place].count(colour) % 2
+        fill_and_edge = ("white", colour, 1.0) if hollow else (colour, "black", 0.4)
+        names = ("markerfacecolor", "markeredgecolor", "markeredgewidth")
+        looks[method] = {"color": colour, "marker": MARKS[place % len(MARKS)]} | dict(zip(names, fill_and_edge))
+    return looks
+
+
+def _legend_below(figure: NamedFigure, handles: Iterable, labels: Iterable[str], **options) -> None:
+    """A legend below what is drawn, of at most four columns and no more than fit; the figure grows by its height."""
+    options |= {"loc": "outside lower center", "columnspacing": 1}
+    handles, labels = list(handles), [fill(_short(label).replace("\n", ": "), 50) for label in labels]
+    for columns in range(4, 0, -1):
+        legend = figure.legend(handles, labels, ncols=columns, **options)
+        box = legend.get_window_extent()
+        if box.width < figure.bbox.width or columns == 1:
+            break
+        legend.remove()
+    figure.set_figheight(figure.get_figheight() + box.height / figure.dpi)
 
 
 def _short(method: str) -> str:
@@ -191,9 +221,8 @@ def _draw_methods(found: Comparison) -> NamedFigure:
 
 
 def _draw_budgets(found: Comparison) -> NamedFigure:
-    numbers, colours = method_table(found), _colours(found)
-    figure = NamedFigure("compare-budgets", _width(found), 2.2 + 0.08 * len(colours), layout="constrained")
-    marks = dict(zip(colours, "osD^vPX*<>" * (1 + len(colours) // 10)))
+    numbers, looks = method_table(found), _looks(found)
+    figure = NamedFigure("compare-budgets", _width(found), 2.2, layout="constrained")
     for name, axes in _panels(figure, found).items():
         mine = numbers[numbers.list == name].sort_values("labelled", kind="stable")
         budgets = mine.labelled.unique()
@@ -207,25 +236,18 @@ def _draw_budgets(found: Comparison) -> NamedFigure:
                 rows.labelled,
                 rows["mean"] - spread,
                 rows["mean"] + spread,
-                color=colours[method],
+                color=looks[method]["color"],
                 alpha=0.15,
                 linewidth=0,
             )
-            options = {"color": colours[method], "marker": marks[method], "label": _short(method).replace("\n", ": ")}
-            axes.plot(rows.labelled, rows["mean"], markersize=3.5, **options)
+            axes.plot(rows.labelled, rows["mean"], markersize=3.5, label=method, **looks[method])
         axes.set(xscale="log", xlabel="labelled faces", ylabel=f"NME\n({found.unit})")
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xticks(budgets, [str(count) for count in budgets])
     shown = [axes for axes in figure.axes if axes.lines]
     if shown:
         spread = ", band of one standard deviation each way" * bool(numbers["std"].notna().any())
-        columns = 2 if len(figure.axes) == 1 else 4
-        figure.legend(
-            *shown[0].get_legend_handles_labels(),
-            title=f"means of the seeds{spread}",
-            loc="outside lower center",
-            ncols=columns,
-        )
+        _legend_below(figure, *shown[0].get_legend_handles_labels(), title=f"means of the seeds{spread}")
     return figure
 
 
@@ -261,26 +283,23 @@ def _draw_steadiness(found: Comparison) -> NamedFigure:
     """Error jitter against NME: a marker a method, the mean of its seeds, which are dots. Lower and further left is
     better; a method that only smooths goes down and to the right.
     """
-    scores, colours = found.scores.dropna(subset="error_jitter"), _colours(found)
+    scores, looks = found.scores.dropna(subset="error_jitter"), _looks(found)
     panels = list(dict.fromkeys(zip(scores.list, scores.labelled)))
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
-    height = 2.4 * rows + 0.08 * len(colours)
-    figure = NamedFigure("compare-steadiness", COLUMN if columns == 1 else TEXT, height, layout="constrained")
-    marks = dict(zip(colours, "osD^vPX*<>" * (1 + len(colours) // 10)))
+    width = COLUMN if columns == 1 else TEXT
+    figure = NamedFigure("compare-steadiness", width, 2.4 * rows, layout="constrained")
     drawn = {}
     for axes, (name, labelled) in zip(figure.subplots(rows, columns, squeeze=False).flat, panels):
         mine = scores[(scores.list == name) & (scores.labelled == labelled)]
-        for method in (method for method in colours if method in set(mine.method)):
-            one, looks = mine[mine.method == method], {"color": colours[method], "marker": marks[method]}
+        for method in (method for method in looks if method in set(mine.method)):
+            one, options = mine[mine.method == method], looks[method] | {"linestyle": ""}
             if len(one) > 1:
-                axes.plot(one.NME, one.error_jitter, markersize=2, linestyle="", alpha=0.5, **looks)
-            edge = {"markeredgecolor": "black", "markeredgewidth": 0.4, "linestyle": "", "markersize": 5}
-            (drawn[method],) = axes.plot(one.NME.mean(), one.error_jitter.mean(), **looks, **edge)
+                axes.plot(one.NME, one.error_jitter, markersize=2, alpha=0.5, **options)
+            (drawn[method],) = axes.plot(one.NME.mean(), one.error_jitter.mean(), markersize=5, **options)
         axes.set(xlabel=f"NME\n({found.unit})", ylabel="error jitter (%)", title=f"{name}: {labelled} labelled faces")
         axes.margins(0.12)
     for axes in figure.axes[len(panels) :]:
         axes.set_axis_off()
-    labels = [_short(method).replace("\n", ": ") for method in drawn]
-    figure.legend(drawn.values(), labels, loc="outside lower center", ncols=2 if columns == 1 else 4)
+    _legend_below(figure, drawn.values(), drawn, handlelength=1)
     return figure

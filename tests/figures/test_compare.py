@@ -140,9 +140,10 @@ def test_methods_show_every_seed_and_their_mean(study):
     figure = named(draw_comparison(read_runs(study)), "compare-methods")
     axes = next(axes for axes in figure.axes if "40 labelled" in axes.get_title())
     place = [label.get_text() for label in axes.get_yticklabels()].index("TSAL")
-    shown = [line for line in axes.get_lines() if len(line.get_ydata()) and set(line.get_ydata()) == {place}]
-    assert sorted(shown[0].get_xdata()) == pytest.approx([7.0, 7.2, 7.4])
-    assert "2 to 3 seeds" in axes.get_title()
+    digits = {one.get_marker(): one.get_xdata()[0] for one in axes.get_lines() if [*one.get_ydata()] == [place - 0.3]}
+    assert digits == pytest.approx({"$0$": 7.0, "$1$": 7.2, "$2$": 7.4})
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert "TSAL" in names and "tsal-no-teacher-learning (seeds 0, 1)" in names and "2 to 3 seeds" in axes.get_title()
 
 
 def test_settings_without_a_name_are_written_out_and_what_all_share_is_not(tmp_path):
@@ -292,6 +293,21 @@ def test_what_is_trained_on_labels_alone_has_its_own_colour_by_either_name_and_n
     assert _colours(alone)["supervised"] == MODELS["supervised"]
 
 
+def test_methods_without_a_common_seed_and_init_are_drawn_at_the_means_of_their_own():
+    scores = many(["tsal", "stld"]).scores
+    further = scores.assign(seed=1, NME=9.0)
+    other_init = further.assign(init=further.init.where(further.method == "tsal", 9.1))
+    for rows, seeds, nme in (
+        ([scores, further], "seeds 0, 1", 7.0),
+        ([scores, other_init], "seed 0", 5.0),
+        ([further[further.method == "tsal"], scores[scores.method == "stld"]], "all seeds of each, which differ", 9.0),
+    ):
+        found = Comparison(pd.concat(rows, ignore_index=True), "tsal", "% of d")
+        axes = named(draw_comparison(found), "compare-steadiness").axes[0]
+        assert f"markers: {seeds}" in axes.get_title()
+        assert [line.get_xdata()[0] for line in axes.get_lines() if "$" not in line.get_marker()][0] == nme
+
+
 LONG = [f"mean-teacher-corrected-batch-statistics-{number:02d}" for number in range(20)]
 
 
@@ -310,6 +326,8 @@ def test_a_legend_of_twenty_long_names_is_inside_of_the_figure_and_leaves_room_t
         assert overhang(figure) < 0.01
         assert len(figure.legends) == 1 and len(figure.legends[0].get_texts()) == 21
         assert min(axes.get_window_extent().height for axes in figure.axes) > 0.8 * figure.dpi
+    methods = named(draw_comparison(many(["tsal", *LONG], lists=lists)), "compare-methods")
+    assert overhang(methods) < 0.01
     short = named(draw_comparison(many(["tsal", "sbr", "stld", "a"])), "compare-steadiness").legends[0]
     assert short._ncols == 4
 
@@ -323,13 +341,18 @@ def test_error_jitter_is_drawn_against_nme_with_a_marker_a_method(tmp_path):
     figure = named(draw_comparison(found), "compare-steadiness")
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     axes = figure.axes[0]
-    means = [line.get_xydata()[0].tolist() for line in axes.get_lines() if len(line.get_xdata()) == 1]
-    assert dict(zip(legend, means)) == {
-        "TSAL": pytest.approx([7.5, 0.75]),
+    means = [line.get_xydata()[0].tolist() for line in axes.get_lines() if "$" not in line.get_marker()]
+    assert dict(zip(legend, means)) == {  # of seed 0, the only one of stld
+        "TSAL": pytest.approx([7.0, 0.7]),
         "stld": pytest.approx([6.0, 1.2]),
-        "supervised only": pytest.approx([8.0, 1.0]),  # of seed 0: the mean of 0.8 and 1.6; of seed 1: 0.8
-        "supervised init": pytest.approx([9.0, 1.125]),
+        "supervised only": pytest.approx([8.0, 1.2]),  # the mean of 0.8 and 1.6
+        "supervised init": pytest.approx([9.0, 1.35]),
     }
+    assert axes.get_title() == "val.txt: 40 labelled faces\nmarkers: seed 0; digits: single seeds"
+    digits = [
+        (line.get_marker(), line.get_xydata()[0].tolist()) for line in axes.get_lines() if "$" in line.get_marker()
+    ]
+    assert {marker for marker, _ in digits} == {"$0$", "$1$"} and ("$1$", pytest.approx([8.0, 0.8])) in digits
     assert overhang(figure) < 0.01
     methods = comparison_tables(found)[next(iter(comparison_tables(found)))].set_index("method")
     assert methods["error jitter %"]["stld"] == "1.200"

@@ -142,6 +142,18 @@ def _looks(found: Comparison) -> dict[str, dict[str, Any]]:
     return looks
 
 
+def _common_seeds(scores: pd.DataFrame) -> list[int]:
+    """Seeds of which all methods of a panel have a run with one init; ``scores``: of :meth:`Comparison.paired`."""
+    paired = scores[scores.difference.notna()]
+    seeds = [set(paired[paired.method == method].seed) for method in scores.method.unique()]
+    return sorted(set.intersection(*seeds))
+
+
+def _seeds_in_words(seeds: Iterable[int]) -> str:
+    seeds = sorted(seeds)
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+
+
 def _legend_below(figure: NamedFigure, handles: Iterable, labels: Iterable[str], **options) -> None:
     """A legend below what is drawn, of at most four columns and no more than fit; the figure grows by its height."""
     options |= {"loc": "outside lower center", "columnspacing": 1}
@@ -162,6 +174,18 @@ def _short(method: str) -> str:
     return f"{name}\n{words[0].removeprefix('tsal.')}{more}" if words else name
 
 
+def _lacking(scores: pd.DataFrame, method: str) -> str:
+    """The seeds of a method, to be written after its name, where it has not all of a panel."""
+    own = set(scores[scores.method == method].seed)
+    return f" ({_seeds_in_words(own)})" if own and own != set(scores.seed) else ""
+
+
+def _draw_seeds(axes, seeds: Iterable[int], xs: Iterable[float], ys: Iterable[float], colour: str) -> None:
+    """Each seed's number at its place."""
+    for seed, x, y in zip(seeds, xs, ys):
+        axes.plot(x, y, marker=f"${seed}$", markersize=3.5, markeredgewidth=0.2, linestyle="", color=colour)
+
+
 def _panels(figure: NamedFigure, found: Comparison) -> dict[str, Any]:
     lists = list(dict.fromkeys(found.scores.list))
     return dict(zip(lists, figure.subplots(1, len(lists), squeeze=False)[0]))
@@ -172,32 +196,29 @@ def _width(found: Comparison) -> float:
 
 
 def _draw_methods(found: Comparison) -> NamedFigure:
-    """A dot a seed, their mean, and a whisker of one standard deviation each way."""
+    """A digit a seed, their mean, and a whisker of one standard deviation each way. A method that lacks seeds of others
+    says which it has: it is compared with those digits, not with the means.
+    """
     numbers, colours = method_table(found), _colours(found)
     panels = list(dict.fromkeys(zip(numbers.list, numbers.labelled)))
     methods = [method for method in colours if method in set(numbers.method)]
-    columns = min(2, len(panels))
+    scores = [found.scores[(found.scores.list == name) & (found.scores.labelled == count)] for name, count in panels]
+    names = [[_short(method) + _lacking(every, method) for method in methods] for every in scores]
+    wide = max(len(line) for labels in names for label in labels for line in label.split("\n")) > 30
+    columns = 1 if wide else min(2, len(panels))
     rows = -(-len(panels) // columns)
     height = 0.5 + sum(0.12 + 0.11 * (1 + _short(method).count("\n")) for method in methods)
-    figure = NamedFigure(
-        "compare-methods", COLUMN if columns == 1 else TEXT, max(1.3, height) * rows, layout="constrained"
-    )
-    for axes, (name, labelled) in zip(figure.subplots(rows, columns, squeeze=False).flat, panels):
+    width = TEXT if wide or columns == 2 else COLUMN
+    figure = NamedFigure("compare-methods", width, max(1.3, height) * rows, layout="constrained")
+    places = figure.subplots(rows, columns, squeeze=False).flat
+    for axes, (name, labelled), every, labels in zip(places, panels, scores, names):
         mine = numbers[(numbers.list == name) & (numbers.labelled == labelled)].set_index("method")
-        every = found.scores[(found.scores.list == name) & (found.scores.labelled == labelled)]
         for place, method in enumerate(methods):
             if method not in mine.index:
                 continue
-            row, seeds = mine.loc[method], every[every.method == method].NME
-            axes.plot(
-                seeds,
-                np.full(len(seeds), place),
-                marker="o",
-                markersize=2.5,
-                linestyle="",
-                color=colours[method],
-                alpha=0.6,
-            )
+            row, one = mine.loc[method], every[every.method == method]
+            if len(one) > 1:
+                _draw_seeds(axes, one.seed, one.NME, np.full(len(one), place - 0.3), colours[method])
             looks = {
                 "color": colours[method],
                 "marker": "D",
@@ -206,7 +227,7 @@ def _draw_methods(found: Comparison) -> NamedFigure:
                 "markeredgewidth": 0.4,
             }
             axes.errorbar(row["mean"], place, xerr=np.nan_to_num(row["std"]), capsize=2.5, elinewidth=1, **looks)
-        axes.set_yticks(range(len(methods)), map(_short, methods))
+        axes.set_yticks(range(len(methods)), labels)
         axes.set(ylim=(len(methods) - 0.5, -0.5), xlabel=f"NME ({found.unit})")
         counts = sorted(set(mine.seeds))
         axes.set_title(
@@ -280,10 +301,11 @@ def _draw_ablation(found: Comparison) -> NamedFigure:
 
 
 def _draw_steadiness(found: Comparison) -> NamedFigure:
-    """Error jitter against NME: a marker a method, the mean of its seeds, which are dots. Lower and further left is
-    better; a method that only smooths goes down and to the right.
+    """Error jitter against NME: a marker a method, of the seeds that all methods have, as seeds differ by more than
+    methods do; digits are single seeds. Lower and further left is better; a method that only smooths goes down and to
+    the right.
     """
-    scores, looks = found.scores.dropna(subset="error_jitter"), _looks(found)
+    scores, looks = found.paired().dropna(subset="error_jitter"), _looks(found)
     panels = list(dict.fromkeys(zip(scores.list, scores.labelled)))
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
@@ -292,12 +314,18 @@ def _draw_steadiness(found: Comparison) -> NamedFigure:
     drawn = {}
     for axes, (name, labelled) in zip(figure.subplots(rows, columns, squeeze=False).flat, panels):
         mine = scores[(scores.list == name) & (scores.labelled == labelled)]
+        common = _common_seeds(mine)
         for method in (method for method in looks if method in set(mine.method)):
-            one, options = mine[mine.method == method], looks[method] | {"linestyle": ""}
-            if len(one) > 1:
-                axes.plot(one.NME, one.error_jitter, markersize=2, alpha=0.5, **options)
-            (drawn[method],) = axes.plot(one.NME.mean(), one.error_jitter.mean(), markersize=5, **options)
-        axes.set(xlabel=f"NME\n({found.unit})", ylabel="error jitter (%)", title=f"{name}: {labelled} labelled faces")
+            one = mine[mine.method == method]
+            if len(one) > 1 or not common:
+                _draw_seeds(axes, one.seed, one.NME, one.error_jitter, looks[method]["color"])
+            shown = one[one.seed.isin(common or one.seed)]
+            options = looks[method] | {"linestyle": "", "markersize": 5}
+            (drawn[method],) = axes.plot(shown.NME.mean(), shown.error_jitter.mean(), **options)
+        seeds = _seeds_in_words(common) if common else "all seeds of each, which differ"
+        digits = "; digits: single seeds" * bool(not common or mine.method.duplicated().any())
+        axes.set_title(f"{name}: {labelled} labelled faces\nmarkers: {seeds}{digits}")
+        axes.set(xlabel=f"NME\n({found.unit})", ylabel="error jitter (%)")
         axes.margins(0.12)
     for axes in figure.axes[len(panels) :]:
         axes.set_axis_off()

@@ -142,6 +142,7 @@ def test_methods_show_every_seed_and_their_mean(study):
     place = [label.get_text() for label in axes.get_yticklabels()].index("TSAL")
     digits = {one.get_marker(): one.get_xdata()[0] for one in axes.get_lines() if [*one.get_ydata()] == [place - 0.3]}
     assert digits == pytest.approx({"$0$": 7.0, "$1$": 7.2, "$2$": 7.4})
+    assert "whisker: one standard deviation over seeds" in words_of(figure)
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert "TSAL" in names and "tsal-no-teacher-learning (seeds 0, 1)" in names and "2 to 3 seeds" in axes.get_title()
 
@@ -200,6 +201,7 @@ def test_as_many_labels_with_other_unlabelled_faces_are_methods_of_their_own(tmp
 def test_one_run_is_shown_and_what_it_cannot_tell_is_said(tmp_path):
     found = read_runs([make(tmp_path / "only")])
     words = "\n".join(map(words_of, draw_comparison(found)))
+    assert "whisker" not in words
     assert "all runs have 40 labelled faces" in words and "all runs have one method, TSAL" in words
     tables = comparison_tables(found)
     assert (
@@ -271,11 +273,10 @@ def test_the_same_runs_give_the_same_bytes_in_another_process(study, tmp_path):
     )
 
 
-def many(methods: list[str], labelled: tuple[int, ...] = (40,), lists: tuple[str, ...] = ("val",)) -> Comparison:
+def many(methods: list[str], labelled: tuple[int, ...] = (40,)) -> Comparison:
     """A run of seed 0 of each method at each number of labels."""
     rows = [
-        {"list": name, "method": method, "labelled": count, "seed": 0, "NME": 5.0 + place, "error_jitter": 1.0 + place}
-        for name in lists
+        {"list": "val", "method": method, "labelled": count, "seed": 0, "NME": 5.0 + place, "error_jitter": 1.0 + place}
         for count in labelled
         for place, method in enumerate(methods)
     ]
@@ -319,17 +320,15 @@ def test_twenty_methods_are_told_apart_by_colour_shape_and_fill():
 
 
 @pytest.mark.filterwarnings("error")  # a layout that does not fit is a warning
-@pytest.mark.parametrize("lists", [("val",), ("val", "video")], ids=["one column", "two columns"])
-def test_a_legend_of_twenty_long_names_is_inside_of_the_figure_and_leaves_room_to_draw(lists):
-    for name, labelled in (("steadiness", (40,)), ("budgets", (10, 40))):
-        figure = named(draw_comparison(many(["tsal", *LONG], labelled, lists)), f"compare-{name}")
+def test_twenty_long_names_are_inside_of_their_figures_and_leave_room_to_draw():
+    one, several = (draw_comparison(many(["tsal", *LONG], labelled)) for labelled in ((40,), (10, 40)))
+    steadiness = [named(drawn, "compare-steadiness") for drawn in (one, several)]
+    for figure in (*steadiness, named(several, "compare-budgets"), named(several, "compare-methods")):
         assert overhang(figure) < 0.01
-        assert len(figure.legends) == 1 and len(figure.legends[0].get_texts()) == 21
         assert min(axes.get_window_extent().height for axes in figure.axes) > 0.8 * figure.dpi
-    methods = named(draw_comparison(many(["tsal", *LONG], lists=lists)), "compare-methods")
-    assert overhang(methods) < 0.01
-    short = named(draw_comparison(many(["tsal", "sbr", "stld", "a"])), "compare-steadiness").legends[0]
-    assert short._ncols == 4
+    assert [[len(legend.get_texts()) for legend in figure.legends] for figure in steadiness] == [[21], [21]]
+    few = named(draw_comparison(many(["tsal", "sbr", "stld", "a"])), "compare-steadiness").legends[0]
+    assert [figure.legends[0]._ncols for figure in steadiness] == [1, 3] and few._ncols == 4
 
 
 def test_error_jitter_is_drawn_against_nme_with_a_marker_a_method(tmp_path):

@@ -17,6 +17,10 @@ from tsal.figures.pseudo_labels import empty
 from tsal.figures.style import COLUMN, MODELS, TEXT, NamedFigure, save, styled
 from tsal.figures.tables import write_tables
 
+WHISKER = (
+    "digit: a seed; whisker: one standard deviation over seeds; "
+    "methods of a seed share an init: their differences are in the table"
+)
 MARKS = "osD^vPX*<>"  # of methods, one after the other
 
 
@@ -209,7 +213,7 @@ def _draw_methods(found: Comparison) -> NamedFigure:
     rows = -(-len(panels) // columns)
     height = 0.5 + sum(0.12 + 0.11 * (1 + _short(method).count("\n")) for method in methods)
     width = TEXT if wide or columns == 2 else COLUMN
-    figure = NamedFigure("compare-methods", width, max(1.3, height) * rows, layout="constrained")
+    figure = NamedFigure("compare-methods", width, max(1.3, height) * rows + 0.2, layout="constrained")
     places = figure.subplots(rows, columns, squeeze=False).flat
     for axes, (name, labelled), every, labels in zip(places, panels, scores, names):
         mine = numbers[(numbers.list == name) & (numbers.labelled == labelled)].set_index("method")
@@ -238,6 +242,8 @@ def _draw_methods(found: Comparison) -> NamedFigure:
         axes.grid(False, axis="y")
     for axes in figure.axes[len(panels) :]:
         axes.set_axis_off()
+    if numbers["std"].notna().any():
+        figure.supxlabel(fill(WHISKER, 65 if width == COLUMN else 140), fontsize=6.5)
     return figure
 
 

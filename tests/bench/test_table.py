@@ -305,4 +305,31 @@ def test_a_marker_is_filled_where_the_interval_of_several_seeds_leaves_zero_out(
     assert len(flow.get_lines()) == 2  # the zero and a marker, without a whisker
     words = words_of(figure)
     assert "one seed: over clips alone" in words
+    assert "arrow" not in words  # the largest effect is not far from the others
     assert "not measured" in unlabelled.texts[0].get_text() and "too few seeds" in words and overhang(figure) < 0.01
+
+
+@pytest.mark.filterwarnings("error")  # a layout that does not fit is a warning
+def test_one_huge_effect_is_cut_off_and_its_numbers_are_written():
+    rows = [
+        {"part": "ema", "seeds": [2.0], "mean": 2.0, "low": 0.8, "high": 3.5},
+        {"part": "tracking", "seeds": [0.3], "mean": 0.3, "low": 0.1, "high": 0.7},
+        {"part": "window", "seeds": [-0.1], "mean": -0.1, "low": -0.2, "high": 0.1},
+    ]
+    table = pd.DataFrame(rows).assign(list="val", measure="NME")
+    figure = draw_parts(table, "% of d")
+    (axes,) = figure.axes
+    assert max(axes.get_xlim()) < 1.6  # twice the 0.7 of tracking, and a margin
+    lines = [(line.get_marker(), line.get_xdata().tolist(), line.get_ydata()[0]) for line in axes.get_lines()[1:]]
+    of_ema = [(marker, xs) for marker, xs, place in lines if place == 0]
+    assert of_ema == [("None", pytest.approx([0.8, 1.4])), (">", pytest.approx([1.4]))]
+    assert [(xs, place) for marker, xs, place in lines if marker == "D"] == [([0.3], 1), ([-0.1], 2)]
+    assert [text.get_text() for text in axes.texts] == ["2.00 (0.80 to 3.50)"]
+    assert "arrow: the axis ends before these numbers" in words_of(figure) and overhang(figure) < 0.01
+    seeds = [[-seed for seed in seeds] for seeds in table.seeds]
+    mirrored = table.assign(mean=-table["mean"], low=-table.high, high=-table.low, seeds=seeds)
+    (axes,) = draw_parts(mirrored, "% of d").axes
+    assert [line.get_xdata()[0] for line in axes.get_lines() if line.get_marker() == "<"] == pytest.approx([-1.4])
+    assert not [line for line in axes.get_lines() if line.get_marker() == ">"]
+    (axes,) = draw_parts(table[:1], "% of d").axes  # nothing to be hidden
+    assert [line.get_xdata()[0] for line in axes.get_lines() if line.get_marker() == "D"] == [2.0] and not axes.texts

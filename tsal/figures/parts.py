@@ -10,6 +10,7 @@ import pandas as pd
 from tsal.figures.colours import MODELS
 from tsal.figures.style import COLUMN, TEXT, NamedFigure, styled
 
+CUT = 2  # an axis ends at so many times its second largest effect at most: one huge one would hide all others
 MEASURES = {"NME": "NME", "error_jitter": "error jitter", "flow_jitter": "flow jitter"}
 
 
@@ -19,7 +20,8 @@ def draw_parts(table: pd.DataFrame, unit: str) -> NamedFigure:
 
     A marker is the mean difference from ``tsal``, dots are the seeds, a whisker is the 95 % interval where there is
     one. A marker is filled where the interval leaves 0 out, but not that of a single seed, which does not say how much
-    seeds differ. Right of 0 the part helps.
+    seeds differ. Right of 0 the part helps. Where one part's numbers reach ``CUT`` times as far as any other's, the
+    axis ends there, and an arrow has the numbers beside it.
 
     Args:
         table: rows with ``list``, ``part`` (a name), ``measure`` (of ``MEASURES``), ``mean``, ``low``, ``high`` (%; NaN
@@ -33,6 +35,7 @@ def draw_parts(table: pd.DataFrame, unit: str) -> NamedFigure:
     height = len(lists) * (0.75 + 0.19 * len(parts)) + 0.35
     width = COLUMN if len(measures) == 1 else TEXT
     figure = NamedFigure("compare-parts", width, height, layout="constrained")
+    cut = False
     panels = figure.subplots(len(lists), len(measures), squeeze=False, sharey=True)
     for name, row in zip(lists, panels):
         for measure, axes in zip(measures, row):
@@ -45,8 +48,10 @@ def draw_parts(table: pd.DataFrame, unit: str) -> NamedFigure:
                 axes.set_xticks([])
                 continue
             axes.axvline(0, color="#222222", linewidth=0.7)
+            end = _end(mine)
+            cut |= np.isfinite(end)
             for one in mine.itertuples():
-                _draw_part(axes, parts.index(one.part), one)
+                _draw_part(axes, parts.index(one.part), one, end)
             axes.set_xlabel(f"without the part, less TSAL\n({unit if measure == 'NME' else '%'})")
             axes.margins(x=0.1)
         row[0].set_ylabel(name)
@@ -54,19 +59,40 @@ def draw_parts(table: pd.DataFrame, unit: str) -> NamedFigure:
     bare = "; no whisker: too few seeds" * bool(table.low.isna().any())
     key = (
         f"right of 0 the part helps; whisker: 95 % interval over seeds, and of NME over clips{alone}",
-        f"filled: it leaves 0 out, of several seeds{bare}",
+        f"filled: it leaves 0 out, of several seeds{bare}" + "; arrow: the axis ends before these numbers" * bool(cut),
     )
     figure.supxlabel("\n".join(fill(line, 75 if width == COLUMN else 150) for line in key), fontsize=6.5)
     return figure
 
 
-def _draw_part(axes, place: int, one) -> None:
-    """A row of :func:`draw_parts`."""
+def _numbers(one) -> list[float]:
+    """All that is drawn of a part."""
+    return [number for number in (one.mean, one.low, one.high, *one.seeds) if np.isfinite(number)]
+
+
+def _end(mine: pd.DataFrame) -> float:
+    """Where a panel's axis ends, left and right; inf where nothing is cut."""
+    *_, second, largest = sorted([0.0, *(max(map(abs, _numbers(one))) for one in mine.itertuples())])
+    return CUT * second if 0 < CUT * second < largest else np.inf
+
+
+def _draw_part(axes, place: int, one, end: float) -> None:
+    """A row of :func:`draw_parts`; beyond ``end`` there are arrows."""
     sure = len(one.seeds) > 1 and (one.low > 0 or one.high < 0)
     colour = MODELS["teacher"] if sure else "#707070"
     if len(one.seeds) > 1:
-        axes.plot(one.seeds, np.full(len(one.seeds), place), "o", markersize=2, color=colour, alpha=0.6)
+        seeds = [seed for seed in one.seeds if abs(seed) <= end]
+        axes.plot(seeds, np.full(len(seeds), place), "o", markersize=1.5, color=colour, alpha=0.6)
     if np.isfinite(one.low):
-        axes.plot((one.low, one.high), (place, place), "-", linewidth=1, color=colour)
-    looks = {"color": colour, "markersize": 4.5, "markerfacecolor": colour if sure else "white"}
-    axes.plot(one.mean, place, "D", markeredgewidth=0.8, **looks)
+        axes.plot(np.clip((one.low, one.high), -end, end), (place, place), "-", linewidth=1, color=colour)
+    looks = {"color": colour, "markersize": 3, "markerfacecolor": colour if sure else "white", "markeredgewidth": 0.7}
+    if abs(one.mean) <= end:
+        axes.plot(one.mean, place, "D", **looks)
+    beyond = [side for side in (-1, 1) if max(side * number for number in _numbers(one)) > end]
+    for side in beyond:
+        axes.plot(side * end, place, "<>"[side > 0], **looks)
+    if beyond:
+        side = beyond[-1]
+        interval = f" ({one.low:.2f} to {one.high:.2f})" * bool(np.isfinite(one.low))
+        options = {"textcoords": "offset points", "fontsize": 6, "ha": "right" if side > 0 else "left"}
+        axes.annotate(f"{one.mean:.2f}{interval}", (side * end, place), (0, 2.5), **options)

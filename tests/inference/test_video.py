@@ -58,11 +58,14 @@ def test_boxes_are_tight_after_one_reading_by_landmarks_and_three_by_flow(clip, 
     assert (track.first, track.last) == (0, 23) and np.allclose(track.boxes, FACE, atol=0.3)
 
 
-def test_given_boxes_are_followed_as_they_are(clip):
+@pytest.mark.parametrize("track", ["a", None])
+def test_given_boxes_are_taken_as_they_are(clip, track):
+    """Whether or not the file links them: they shake, and are not smoothed."""
     detector = Knows()
-    given = {n: [faces.GivenBox(tuple(FOUND), "a", "row")] for n in range(24)}
+    boxes = FOUND + np.random.default_rng(0).uniform(-3, 3, (24, 4))
+    given = {n: [faces.GivenBox(tuple(box), track, "row")] for n, box in enumerate(boxes)}
     followed = follow_faces(clip, detector, given=given, progress=False)
-    assert np.allclose(followed.tracks[0].boxes, FOUND) and not detector.calls
+    assert np.allclose(followed.tracks[0].boxes, boxes) and not detector.calls
 
 
 def test_all_faces_of_a_frame_are_looked_at_in_one_pass(clip, monkeypatch):

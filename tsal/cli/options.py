@@ -68,7 +68,10 @@ def add_settings(parser: argparse.ArgumentParser, one_method: bool = True) -> No
 def add_finder(parser: argparse.ArgumentParser) -> None:
     """Options of how faces are found in videos."""
     parser.add_argument(
-        "--boxes-file", type=Path, metavar="CSV", help="boxes of another finder: [video,]frame,x1,y1,x2,y2[,track]"
+        "--boxes-file",
+        type=Path,
+        metavar="CSV",
+        help="boxes of another finder, used as they are: [video,]frame,x1,y1,x2,y2[,track]",
     )
     parser.add_argument(
         "--min-face",

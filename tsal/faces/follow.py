@@ -81,7 +81,8 @@ def follow_video(
     Args:
         min_face: smallest face over the image's shorter side. The landmark box of such a face is a little smaller
             (0.88).
-        given: boxes of another finder, see :func:`tsal.faces.read_boxes`; used as they are.
+        given: boxes of another finder, see :func:`tsal.faces.read_boxes`; used as they are, neither smoothed nor
+            checked by landmarks. Frames between them get propagated or interpolated boxes.
         find: another finder, such as :class:`tsal.faces.YuNet`: (RGB image, min_face) -> boxes (n, 4) px as tight as a
             landmark box; called by ``workers`` threads at once.
         look: detects landmarks, see :data:`tsal.faces.Look`; then a face is followed by them, and by flow only where
@@ -156,7 +157,7 @@ def follow_video(
         tracks = _given_tracks(given, times, cuts)
     kept = [track for track in tracks if given is not None or is_face(track, surest)]
     interval = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
-    for track in kept:
+    for track in kept if given is None else ():
         track.boxes = smooth_boxes(np.array(track.boxes), interval)
     notes = []
     if total and total != len(times):

@@ -42,7 +42,7 @@ def follow_faces(
     another.
 
     Args:
-        given: boxes to follow instead, as they are, see :func:`tsal.faces.read_boxes`.
+        given: boxes to take instead, as they are, see :func:`tsal.faces.read_boxes`.
         find, min_face, workers: see :func:`tsal.faces.follow_video`.
         by_landmarks: in one reading; False: faces are followed by flow alone, and their boxes made tight in further
             readings, which takes longer (docs/finders.md).

@@ -41,11 +41,11 @@ SUFFIXES = (
     ".m2ts",
 )
 POINTS = 0  # no row has labels
-VERSION = 3  # of what work/ holds: raise it when the finder or the cuts change
+VERSION = 4  # of what work/ holds: raise it when the finder or the cuts change
 FOUND = (
     "of the face finder (OpenCV's Haar cascades), followed by median flow, smoothed; made as tight as a landmark box"
 )
-GIVEN = "given as a file; propagated by median flow or interpolated between rows, smoothed"
+GIVEN = "given as a file; propagated by median flow or interpolated between rows"
 TRACK_COLUMNS = ("clip", "video", "shot", "first", "last", "frames", "interval_ms", "x1", "y1", "x2", "y2", "detected")
 FRAME_COLUMNS = ("clip", "image", "frame", "time_ms", "x1", "y1", "x2", "y2", "state")
 

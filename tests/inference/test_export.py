@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -68,7 +69,8 @@ def test_opencv_gives_the_detector_s_points(onnx_file, crops, expected, count):
     np.testing.assert_allclose(scores, expected[1][:count], atol=1e-5)
 
 
-def test_a_file_says_how_crops_are_cut(onnx_file):
+def test_a_file_says_how_crops_are_cut_and_may_be_written_again(onnx_file):
+    assert export.is_export(onnx_file)
     facts = onnxruntime.InferenceSession(onnx_file).get_modelmeta().custom_metadata_map
     assert facts == {"input": str(SIDE), "box_scale": "1.35", "scheme": "68", "landmarks": "68"}
 
@@ -82,13 +84,15 @@ def test_a_program_gives_the_detector_s_points_and_says_how_crops_are_cut(weight
             points, _ = program(torch.from_numpy(crops[:count]))
         np.testing.assert_allclose(points.numpy(), expected[0][:count], atol=1e-4)
     assert json.loads(facts["tsal.json"])["box_scale"] == 1.35
+    assert export.is_export(tmp_path / "student.pt2")  # the same command may write it again
 
 
 def test_a_file_of_weights_holds_one_model_in_half_the_size_and_gives_its_points(weights, crops, expected, tmp_path):
     export_model(weights, tmp_path / "student.pt", "student")
     content = torch.load(tmp_path / "student.pt", weights_only=True)
     assert list(content["models"]) == ["student"] and content["config"]["data"]["root"] == ""
-    export_model(weights, tmp_path / "again.pt", "student")
+    for _ in range(2):
+        export_model(weights, tmp_path / "again.pt", "student")
     assert (tmp_path / "again.pt").read_bytes() == (tmp_path / "student.pt").read_bytes()
     assert (tmp_path / "student.pt").stat().st_size < 0.27 * weights.stat().st_size  # of two models
     detector = export.load_model(tmp_path / "student.pt")[0]
@@ -132,3 +136,12 @@ def test_other_outputs_and_missing_packages_are_one_line(weights, tmp_path, caps
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "onnxscript" else find(name, *a))
     assert "ONNX needs onnxscript: pip install" in stopped(tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["training.pt", "notes.pt", "other.onnx", "other.pt2"])
+def test_a_file_that_is_no_export_is_kept(weights, tmp_path, name):
+    shutil.copy(weights, tmp_path / name) if name == "training.pt" else (tmp_path / name).write_bytes(b"my own")
+    own = (tmp_path / name).read_bytes()
+    with pytest.raises(ValueError, match=f"{name}: is there and was not written by this command"):
+        export_model(weights, tmp_path / name)
+    assert (tmp_path / name).read_bytes() == own

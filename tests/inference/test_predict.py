@@ -15,6 +15,7 @@ from toys import save_image, scenery
 
 from tsal.cli.commands import main
 from tsal.inference import landmarker as landmarker_module
+from tsal.inference import predict as module
 from tsal.inference.predict import predict_images
 from tsal.inference.tables import drawing_paths
 from tsal.model import Detector
@@ -66,6 +67,18 @@ def test_a_folder_s_faces_are_in_the_table_in_each_of_its_forms(photos, weights,
         assert [float(row[f"score{k}"]) for k in range(68)] == pytest.approx(scores, abs=6e-4)
         assert face["scores"] == pytest.approx(scores, abs=6e-4) and face["box"] == pytest.approx(box, abs=0.006)
         assert float(row["score"]) == pytest.approx(scores.mean(), abs=6e-4) == pytest.approx(face["score"], abs=6e-4)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".npz"])
+def test_a_table_replaces_a_former_table_and_no_other_file(photos, weights, tmp_path, capsys, suffix):
+    out = tmp_path / f"out{suffix}"
+    for _ in range(2):
+        assert run(photos / "a.png", "--weights", weights, "--out", out) == 0
+    np.savez(out, labels=np.arange(3)) if suffix == ".npz" else out.write_text("my,own,labels\n")
+    own = out.read_bytes()
+    assert run(photos / "a.png", "--weights", weights, "--out", out) == 2
+    assert f"{out}: is there and was not written by this command" in capsys.readouterr().err
+    assert out.read_bytes() == own
 
 
 def test_drawings_show_the_points_and_lie_as_the_images_do(photos, weights, tmp_path, monkeypatch):
@@ -147,6 +160,9 @@ WRONG = {
     "no such": (["none", "--out", "o.csv"], "none: no such image or folder"),
     "empty": (["empty", "--out", "o.csv"], "empty: holds no image"),
     "video": (["v.mp4", "--out", "o.csv"], "v.mp4: is a video; use: python -m tsal track v.mp4"),
+    "table in a file": (["photos", "--out", "photos/a.png/o.csv"], "photos/a.png: is no folder; name another output"),
+    "unwritable": (["photos", "--out", "/proc/o.csv"], "no file can be written there"),
+    "drawings in a file": (["photos", "--draw", "photos/a.png"], "photos/a.png: is no folder; name another output"),
     "size": (["photos", "--out", "o.csv", "--min-face", "7"], "min_face = 7: want a share"),
     "all broken": (["junk", "--out", "o.csv"], "x.jpg: the image cannot be read or decoded"),
 }
@@ -163,3 +179,12 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(photos, weights, tmp_p
     assert run(*arguments, "--weights", weights) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and said in lines[0] and not list(tmp_path.glob("o.*"))
+
+
+@pytest.mark.parametrize("option", ["--out", "--draw"])
+def test_an_output_that_cannot_be_written_is_said_before_the_model_is_loaded(
+    photos, weights, tmp_path, monkeypatch, capsys, option
+):
+    monkeypatch.setattr(module, "Landmarker", lambda *_, **__: pytest.fail("the model was loaded"))
+    assert run(photos, "--weights", weights, option, photos / "a.png" / "o.csv") == 2
+    assert "a.png: is no folder; name another output" in capsys.readouterr().err

@@ -347,6 +347,7 @@ WRONG = {
     "no video": (["none.mp4"], "none.mp4: no such video"),
     "broken": (["broken.mp4"], "broken.mp4: cannot be read as a video"),
     "no face": (["in.mp4"], "in.mp4: no face is found"),
+    "file for a folder": (["in.mp4", "--csv", "model.pt/out.csv"], "model.pt: is no folder; name another output"),
     "suffix": (["in.mp4", "--out", "out.avi"], "out.avi: the output must be named .mp4"),
     "csv suffix": (["in.mp4", "--csv", "out.txt"], "out.txt: the output must be named .csv"),
     "folder": (["in.mp4", "--out", "none/out.mp4"], "there is no folder"),

@@ -26,7 +26,8 @@ PREDICT_NOTES = (
     "Faces of images are found; those of a list are where its boxes are. The suffix of OUT says the form: .csv (a row "
     "for each face: path,face,left,top,right,bottom,score,x0,y0,...,score0,...), .json (which also names the images "
     "without a face) or .npz (paths (N,), faces (N,), boxes (N,4), points (N,K,2), scores (N,K)). Points and boxes are "
-    "px of the original images, 0-based (.pts files count from 1); a list's rows stay in their order."
+    "px of the original images, 0-based (.pts files count from 1); a list's rows stay in their order. An existing OUT "
+    "is replaced only where this command wrote it, and so is a drawing."
 )
 DEMO_NOTES = (
     "Without INPUT: a photograph that matplotlib ships (Grace Hopper by James S. Davis, US Navy: public domain) and a "
@@ -130,7 +131,7 @@ def run_export(arguments: argparse.Namespace) -> None:
     side, landmarks = facts["input"], facts["landmarks"]
     box_scale = f"{facts['box_scale']:g} x the longer side of a face's box"
     print(f"{arguments.out}: {landmarks} landmarks of square crops of {side} px, {box_scale}")
-    if arguments.out.suffix != ".pt":
+    if arguments.out.suffix.lower() != ".pt":
         print(f"crops (N, 3, {side}, {side}) RGB in [0, 1] -> points (N, {landmarks}, 2) px, scores (N, {landmarks})")
 
 

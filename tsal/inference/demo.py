@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from tsal.data import IMAGE_SUFFIXES
+from tsal.inference.outputs import check_folder
 from tsal.inference.predict import predict_images
 from tsal.inference.track import track_video
 from tsal.synthetic import render_clip
@@ -24,6 +25,7 @@ def run_demo(out: Path, weights: Path, given: Path | None = None, *, device: str
 
     Without ``given``: those of :func:`photograph` and of a rendered clip.
     """
+    check_folder(out)
     if given is None:
         yield from _of_images(photograph(), out, weights, device)
         clip = out / "rendered" / "clip.mp4"

@@ -20,13 +20,13 @@ import numpy as np
 
 from tsal.faces import Followed, read_frames
 from tsal.figures import MODELS
+from tsal.inference.outputs import MARK
 from tsal.schemes import Scheme
 from tsal.utils import DataError, replacing, tqdm
 
 COLUMNS = ("frame", "time_ms", "face", "model", "left", "top", "right", "bottom", "score")
 LOW = 0.75  # of a model's median score in the video or image: a landmark with less is drawn hollow
 SHIFT = 4  # bits of OpenCV's sub-pixel coordinates
-MARK = b"tsal: landmarks drawn"  # in every picture and video that is drawn: such a file may be replaced
 
 
 # --- the CSV ---
@@ -88,14 +88,6 @@ def read_csv(path: Path) -> Iterator[tuple[int, list[dict]]]:
 
 
 # --- drawing ---
-
-
-def is_drawn(path: Path) -> bool:
-    """Whether a picture or video was written by :func:`write_picture` or :func:`draw_csv`."""
-    with path.open("rb") as file:
-        start, size = file.read(64), path.stat().st_size
-        file.seek(max(0, size - 64))
-        return MARK in start or MARK in file.read()
 
 
 def write_picture(path: Path, image: np.ndarray) -> None:

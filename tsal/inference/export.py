@@ -8,6 +8,7 @@ import importlib.util
 import json
 import logging
 import warnings
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tsal.config import Config
+from tsal.inference.outputs import check_output
 from tsal.model import Detector
 from tsal.model_files import default_model, load_model
 from tsal.schemes import Scheme
@@ -54,17 +56,14 @@ def export_model(weights: Path | Sequence[Path], out: Path, model: str | None = 
         What the file says.
 
     Raises:
-        ConfigError: another suffix, no such folder, an output that is an input, or a package that is missing.
+        ConfigError: another suffix, no such folder, an output that is an input or was written by another command, or a
+            package that is missing.
         InputError: the weights cannot be read, or are of different networks.
     """
     out = Path(out)
-    if out.suffix not in FORMATS:
-        raise ConfigError(f"{out}: the output must be named {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
-    if not out.parent.is_dir():
-        raise ConfigError(f"{out}: there is no folder {out.parent}")
     files = [Path(weights)] if isinstance(weights, (str, Path)) else [Path(path) for path in weights]
-    if out.exists() and any(path.exists() and out.samefile(path) for path in files):
-        raise ConfigError(f"{out}: is an input too; name another output")
+    check_output(out, FORMATS, is_export, files)
+    form = out.suffix.lower()
     detector, config, scheme = _mean_model(files, model)
     facts = {
         "input": config.model.input,
@@ -77,14 +76,31 @@ def export_model(weights: Path | Sequence[Path], out: Path, model: str | None = 
     module, batch = ExportedDetector(detector).eval(), torch.export.Dim("crops", min=1)
     with warnings.catch_warnings(), replacing(out) as temporary:
         warnings.simplefilter("ignore")  # of deprecations inside the exporter
-        if out.suffix == ".pt":
+        if form == ".pt":
             _write_weights([load_checkpoint(path) for path in files], model, detector, temporary)
-        elif out.suffix == ".pt2":
+        elif form == ".pt2":
             program = torch.export.export(module, example, dynamic_shapes=({0: batch},))
             torch.export.save(program, temporary, extra_files={"tsal.json": json.dumps(facts)})
         else:
             _write_onnx(module, example, batch, temporary, facts)
     return facts
+
+
+def is_export(path: Path) -> bool:
+    """Whether a file was written by :func:`export_model`: it says how crops are cut, or has weights in half precision,
+    which no training writes.
+    """
+    if path.suffix.lower() == ".onnx":
+        return all(name in path.read_bytes()[-1000:] for name in (b"box_scale", b"landmarks"))
+    if path.suffix.lower() == ".pt2":
+        return zipfile.is_zipfile(path) and any(Path(n).name == "tsal.json" for n in zipfile.ZipFile(path).namelist())
+    try:
+        models = load_checkpoint(path).get("models")
+    except InputError:
+        return False
+    states = models.values() if isinstance(models, dict) else ()
+    values = (value for state in states if isinstance(state, dict) for value in state.values())
+    return any(isinstance(value, Tensor) and value.dtype == torch.half for value in values)
 
 
 def _mean_model(files: Sequence[Path], model: str | None) -> tuple[Detector, Config, Scheme]:

@@ -15,7 +15,7 @@ from tsal.data import IMAGE_SUFFIXES, Face, FaceLists, check_files, find_list, r
 from tsal.evaluation import DETECTION_SOURCES, predict
 from tsal.faces import MIN_FACE
 from tsal.inference.landmarker import Finder, Landmarker
-from tsal.inference.tables import LandmarkTable, check_name, draw_table, drawing_paths, write_table
+from tsal.inference.tables import LandmarkTable, check_table, draw_table, drawing_paths, write_table
 from tsal.model_files import load_model
 from tsal.run import Run
 from tsal.utils import ConfigError, DataError, tqdm
@@ -50,7 +50,7 @@ def predict_list(
         model: ``teacher`` or ``student`` of a TSAL training; by default the teacher, or the only model there is.
         source: ``heatmap``, ``centre`` or ``fused``.
     """
-    check_name(out)
+    check_table(out)
     if source not in DETECTION_SOURCES:
         raise ConfigError(f"source {source!r} is none of {', '.join(DETECTION_SOURCES)}")
     detector, config, scheme = load_model(weights, model)
@@ -93,11 +93,11 @@ def predict_images(
         DataError: an input that is not there, a named image that cannot be read, no image at all.
     """
     if out is not None:
-        check_name(out)
-    landmarker = Landmarker(weights, model, device=device, min_face=min_face, finder=finder)
+        check_table(out)
     images = find_images(inputs)
     base = next((folder for folder in inputs if folder.is_dir()), None)
     places = {} if drawings is None else drawing_paths([str(path) for path in images], drawings, base)
+    landmarker = Landmarker(weights, model, device=device, min_face=min_face, finder=finder)
     read, notes, faces = [], [], []
     paths = list(images)
     with tqdm(total=len(paths), desc="predict", unit="image", disable=not progress, mininterval=1) as bar:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,14 @@ import cv2
 import numpy as np
 
 from tsal.data import read_image
-from tsal.inference.drawing import LOW, draw_face, is_drawn, write_picture
+from tsal.inference.drawing import LOW, draw_face, write_picture
+from tsal.inference.outputs import check_folder, check_output, is_drawn
 from tsal.schemes import Scheme
 from tsal.utils import ConfigError, replacing, write_arrays, write_text
 
 SUFFIXES = (".csv", ".json", ".npz")
+COLUMNS = ("path", "face", "left", "top", "right", "bottom", "score")  # before those of the landmarks
+ARRAYS = ("paths", "faces", "boxes", "points", "scores")
 
 
 @dataclass(frozen=True)
@@ -41,30 +45,39 @@ class LandmarkTable:
         return np.flatnonzero(self.paths == name)
 
 
-def check_name(out: Path) -> None:
-    """Raise where an output cannot be written under this name."""
-    if out.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"{out}: the output must be named {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
-    if out.is_dir():
-        raise ConfigError(f"{out}: is a folder")
+def check_table(out: Path) -> None:
+    """Raise where no table can be written under this name, or it is another file's."""
+    check_output(out, SUFFIXES, is_table, make_folder=True)
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file is such as :func:`write_table` writes, by its beginning or the names of its arrays."""
+    if path.suffix.lower() == ".npz":
+        try:
+            with zipfile.ZipFile(path) as archive:
+                return archive.namelist() == [f"{name}.npy" for name in ARRAYS]
+        except zipfile.BadZipFile:
+            return False
+    start = ",".join((*COLUMNS, "x0", "y0")) if path.suffix.lower() == ".csv" else '{"scheme": '
+    with path.open("rb") as file:
+        return file.read(len(start)) == start.encode()
 
 
 def write_table(out: Path, table: LandmarkTable, scheme: Scheme) -> None:
     """Write the table in the form that the suffix of ``out`` names, whole or not at all."""
-    check_name(out)
+    check_table(out)
     if out.suffix.lower() == ".csv":
         _write_csv(out, table)
     elif out.suffix.lower() == ".json":
         _write_json(out, table, scheme)
     else:
-        names = ("paths", "faces", "boxes", "points", "scores")
-        write_arrays(out, **{name: getattr(table, name) for name in names})
+        write_arrays(out, **{name: getattr(table, name) for name in ARRAYS})
 
 
 def _write_csv(out: Path, table: LandmarkTable) -> None:
     count = table.points.shape[1]
     axes = [f"{axis}{k}" for k in range(count) for axis in "xy"]
-    columns = ["path", "face", "left", "top", "right", "bottom", "score", *axes, *(f"score{k}" for k in range(count))]
+    columns = [*COLUMNS, *axes, *(f"score{k}" for k in range(count))]
     how = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}  # a name may be in another coding
     with replacing(out) as temporary, temporary.open("w", **how) as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -99,7 +112,7 @@ def drawing_paths(images: Sequence[str], folder: Path, base: Path | None = None)
     """Where the drawing of each image goes: below ``folder``, as the image lies below ``base``, or by its name alone.
 
     Raises:
-        ConfigError: a drawing would replace one of the images, or a file that is no such drawing.
+        ConfigError: a drawing would replace one of the images, or a file that is no such drawing, or cannot be written.
     """
     places: dict[str, Path] = {}
     taken: set[Path] = set()
@@ -120,6 +133,8 @@ def drawing_paths(images: Sequence[str], folder: Path, base: Path | None = None)
         raise ConfigError(
             f"{wrong[0]}: is there and was not written by this command; remove it, or name another folder"
         )
+    for each in {folder, *(place.parent for place in places.values())}:
+        check_folder(each)
     return places
 
 

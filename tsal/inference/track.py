@@ -19,7 +19,8 @@ import torch
 from tsal.evaluation import DEGENERATE_SHARE, jitter
 from tsal.faces import MIN_FACE, Followed, gaussian_lines, read_boxes, read_frames
 from tsal.inference.crop_detector import CropDetector
-from tsal.inference.drawing import LOW, draw_csv, is_drawn, is_ours, write_csv
+from tsal.inference.drawing import LOW, draw_csv, is_ours, write_csv
+from tsal.inference.outputs import check_output, is_drawn
 from tsal.inference.steadying import steady_tracks
 from tsal.inference.video import detect_tracks, follow_faces
 from tsal.model_files import default_model
@@ -57,7 +58,7 @@ def track_video(
         smooth: sigma of a Gaussian in time over the points, seconds; symmetric, so it has no lag. 0: points as
             detected.
         csv_path: by default ``out`` with the suffix .csv.
-        boxes_file: boxes of another finder, see :func:`tsal.data.boxes_file.read_boxes`.
+        boxes_file: boxes of another finder, see :func:`tsal.faces.read_boxes`; used as they are.
         find: another finder than the Haar cascades, such as :class:`tsal.faces.YuNet`.
         min_face: smallest face that is looked for, over the image's shorter side.
 
@@ -76,7 +77,10 @@ def track_video(
     """
     video, weights, out = Path(video), Path(weights), Path(out)
     csv_path = out.with_suffix(".csv") if csv_path is None else Path(csv_path)
-    _check_paths(video, weights, out, csv_path)
+    if not video.is_file():
+        raise DataError(f"{video}: no such video")
+    check_output(out, (".mp4",), is_drawn, (video, weights))
+    check_output(csv_path, (".csv",), is_ours, (video, weights))
     if not (math.isfinite(smooth) and 0 <= smooth <= 10):
         raise ConfigError(f"smooth = {smooth:g}: want seconds, from 0 (off) to 10")
     if not 0.02 <= min_face <= 1:
@@ -140,25 +144,6 @@ def _repeats_note(video: Path, followed: Followed) -> list[str]:
 
 
 # --- what is given ---
-
-
-def _check_paths(video: Path, weights: Path, out: Path, csv_path: Path) -> None:
-    """Inputs are there, outputs can be written and are nobody else's."""
-    if not video.is_file():
-        raise DataError(f"{video}: no such video")
-    for path, suffix in ((out, ".mp4"), (csv_path, ".csv")):
-        if path.suffix.lower() != suffix:
-            raise ConfigError(f"{path}: the output must be named {suffix}")
-        if not path.parent.is_dir():
-            raise ConfigError(f"{path}: there is no folder {path.parent}")
-        if path.is_dir():
-            raise ConfigError(f"{path}: is a folder")
-        if any(path.exists() and other.exists() and path.samefile(other) for other in (video, weights)):
-            raise ConfigError(f"{path}: is an input too; name another output")
-    if csv_path.exists() and not is_ours(csv_path):
-        raise ConfigError(f"{csv_path}: is there and was not written by this command; remove it or name another")
-    if out.exists() and not is_drawn(out):
-        raise ConfigError(f"{out}: is there and was not written by this command; remove it or name another")
 
 
 def _load(weights: Path, model: str | None, device: str) -> dict[str, CropDetector]:

@@ -1,0 +1,59 @@
+"""Outputs of a command: whether they can be written, and are nobody else's. Asked before any other work is done."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from tsal.utils import ConfigError
+
+MARK = b"tsal: landmarks drawn"  # in every picture and video that is drawn: such a file may be replaced
+
+
+def check_output(
+    out: Path,
+    suffixes: Sequence[str],
+    is_ours: Callable[[Path], bool],
+    inputs: Iterable[Path] = (),
+    *,
+    make_folder: bool = False,
+) -> None:
+    """Raise where a file cannot be written under this name, is an input, or is there and not ``is_ours``.
+
+    ``make_folder``: its folder need not be there yet.
+    """
+    if out.suffix.lower() not in suffixes:
+        *others, last = suffixes
+        raise ConfigError(f"{out}: the output must be named {', '.join(others)}{' or ' * bool(others)}{last}")
+    if out.is_dir():
+        raise ConfigError(f"{out}: is a folder")
+    if not (make_folder or out.parent.exists()):
+        raise ConfigError(f"{out}: there is no folder {out.parent}")
+    if out.exists() and any(path.exists() and out.samefile(path) for path in inputs):
+        raise ConfigError(f"{out}: is an input too; name another output")
+    if out.exists() and not is_ours(out):
+        raise ConfigError(f"{out}: is there and was not written by this command; remove it or name another")
+    check_folder(out.parent)
+
+
+def is_drawn(path: Path) -> bool:
+    """Whether a picture or video was drawn by this package; reads 128 bytes."""
+    try:
+        with path.open("rb") as file:
+            start, size = file.read(64), path.stat().st_size
+            file.seek(max(0, size - 64))
+            return MARK in start or MARK in file.read()
+    except OSError:  # a file that cannot be read is another's
+        return False
+
+
+def check_folder(folder: Path) -> None:
+    """Raise where no file can be written in a folder, which need not be there yet."""
+    place = next((place for place in (folder, *folder.parents) if place.exists()), folder)
+    if not place.is_dir():
+        raise ConfigError(f"{place}: is no folder; name another output")
+    try:
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        raise ConfigError(f"{place}: no file can be written there ({error.strerror}); name another output") from None

@@ -24,6 +24,7 @@ from tsal.data.lists import Face, find_problems, group_clips, load_lists, read_l
 from tsal.data.points import read_points
 from tsal.faces import shots
 from tsal.faces.detect import find_boxes
+from tsal.inference.inputs import read_photograph
 from tsal.model_files import load_model
 from tsal.prepare.matlab import read_mat
 from tsal.schemes import get_scheme
@@ -67,6 +68,12 @@ def test_a_png_that_declares_hundreds_of_megapixels(tmp_path, side):
     with pytest.raises(DataError, match="the image cannot be read or decoded"):
         read_image(tmp_path / "0.png")
     assert look_at_image(tmp_path / "0.png", "0.png") == "the image 0.png cannot be decoded"
+
+
+def test_an_image_of_too_many_pixels_is_told_the_bound(tmp_path):
+    (tmp_path / "0.png").write_bytes(png_head(60_000, 60_000))
+    with pytest.raises(DataError, match="cannot be read or decoded: it has over 134 megapixels; shrink it"):
+        read_photograph(tmp_path / "0.png")
 
 
 def test_strips_of_images_are_searched_for_faces_in_bounded_memory():

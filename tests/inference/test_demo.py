@@ -32,6 +32,9 @@ def test_an_input_of_one_s_own_is_told_by_what_it_is(weights, tmp_path, monkeypa
     module.write_rendered_clip(tmp_path / "v.mp4")
     list(module.run_demo(tmp_path / "out", weights, module.photograph()))
     assert (tmp_path / "out/grace_hopper-drawn/grace_hopper.jpg").is_file()
+    (tmp_path / "x.heic").touch()
+    with pytest.raises(ValueError, match="x.heic: the image cannot be read or decoded; convert it to JPEG"):
+        list(module.run_demo(tmp_path / "out", weights, tmp_path / "x.heic"))
     with pytest.raises(ValueError, match="none.jpg: no such image, video or folder"):
         list(module.run_demo(tmp_path / "out", weights, tmp_path / "none.jpg"))
 

@@ -118,6 +118,17 @@ def test_a_drawing_replaces_a_former_drawing_and_no_other_file(photos, weights, 
     assert twin.read_bytes() == b"the camera's own"
 
 
+def test_former_drawings_of_a_folder_are_left_out_and_counted(photos, weights, tmp_path, capsys):
+    for _ in range(2):
+        assert run(photos, "--weights", weights, "--draw", photos / "drawn") == 0
+    assert capsys.readouterr().err.count(f"note: {photos}: left out: 3 drawings of this command\n") == 1
+    assert len(predict_images([photos], weights, progress=False)[0].images) == 3
+    assert run(photos / "drawn/a.jpg", "--weights", weights, "--draw", photos / "drawn") == 2
+    assert "a.jpg: is an input too" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="drawn: holds no image .*; left out: 3 drawings of this command"):
+        predict_images([photos / "drawn"], weights, progress=False)
+
+
 def test_what_the_detector_saw_is_drawn_whatever_the_file_s_name_and_depth(photos, weights, tmp_path):
     """A name that is not UTF-8, and a picture of 12 bits in 16."""
     plain = cv2.imread(str(photos / "a.png"))
@@ -141,6 +152,16 @@ def test_a_named_image_must_be_readable_and_one_of_a_folder_is_left_out_with_a_n
     assert run(photos, photos / "broken.jpg", "--weights", weights, "--out", tmp_path / "out.csv") == 2
     assert "broken.jpg: the image cannot be read or decoded" in capsys.readouterr().err
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_heic_images_are_told_to_be_converted(photos, weights, tmp_path, capsys):
+    for name in ("x.HEIC", "y.heif"):
+        (photos / name).write_bytes(b"\0\0\0\x18ftypheic")
+    assert run(photos, "--weights", weights, "--out", tmp_path / "out.csv") == 0
+    note = f"note: {photos}: left out: 2 HEIC images (.heic, .heif): convert to JPEG\n"
+    assert note in capsys.readouterr().err
+    assert run(photos / "x.HEIC", "--weights", weights, "--out", tmp_path / "out.csv") == 2
+    assert "x.HEIC: the image cannot be read or decoded; convert it to JPEG" in capsys.readouterr().err
 
 
 WRONG = {

@@ -53,7 +53,7 @@ def add_predict(made: argparse.ArgumentParser) -> None:
         nargs="*",
         type=Path,
         metavar="IMAGE_OR_FOLDER",
-        help="image files, and folders with all that is below them",
+        help="image files, and folders with all that is below them but former drawings",
     )
     made.add_argument("--out", type=Path, metavar="OUT", help="gets the landmarks: a .csv, .json or .npz")
     made.add_argument("--draw", type=Path, metavar="DIR", help="gets every image with its landmarks drawn on it")

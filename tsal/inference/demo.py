@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from tsal.data import IMAGE_SUFFIXES
+from tsal.inference.inputs import HEIC_SUFFIXES
 from tsal.inference.outputs import check_folder
 from tsal.inference.predict import predict_images
 from tsal.inference.track import track_video
@@ -33,7 +34,7 @@ def run_demo(out: Path, weights: Path, given: Path | None = None, *, device: str
         yield from _of_video(clip, out, weights, device)
     elif not given.exists():
         raise DataError(f"{given}: no such image, video or folder")
-    elif given.is_dir() or given.suffix.lower() in IMAGE_SUFFIXES:
+    elif given.is_dir() or given.suffix.lower() in (*IMAGE_SUFFIXES, *HEIC_SUFFIXES):
         yield from _of_images(given, out, weights, device)
     else:
         yield from _of_video(given, out, weights, device)

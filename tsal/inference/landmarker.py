@@ -13,8 +13,8 @@ from typing import NamedTuple, TypeAlias, overload
 
 import numpy as np
 
-from tsal.data import read_image
 from tsal.faces import MIN_FACE, YuNet, find_boxes
+from tsal.inference.inputs import read_photograph
 from tsal.inference.tighten import PASSES, tightened
 from tsal.inference.weights import find_weights
 from tsal.utils import ConfigError, DataError
@@ -191,7 +191,7 @@ class Landmarker:
 def _rgb(image: Image, name: str) -> np.ndarray:
     """RGB uint8 (H, W, 3), of an array checked or a file read."""
     if isinstance(image, (str, Path)):
-        return read_image(Path(image))
+        return read_photograph(Path(image))
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3):
         wanted = "want RGB uint8 (H, W, 3), grey uint8 (H, W), or a path; several images are given as a list"

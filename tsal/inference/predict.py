@@ -11,16 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from tsal.data import IMAGE_SUFFIXES, Face, FaceLists, check_files, find_list, read_image, read_list
+from tsal.data import Face, FaceLists, check_files, find_list, read_list
 from tsal.evaluation import DETECTION_SOURCES, predict
 from tsal.faces import MIN_FACE
+from tsal.inference.inputs import find_images, read_photograph
 from tsal.inference.landmarker import Finder, Landmarker
 from tsal.inference.tables import LandmarkTable, check_table, draw_table, drawing_paths, write_table
 from tsal.model_files import load_model
 from tsal.run import Run
 from tsal.utils import ConfigError, DataError, tqdm
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 AT_ONCE = 8  # decoded images held
 
 
@@ -80,32 +80,32 @@ def predict_images(
     """Find the faces of images and their landmarks; write a table, drawings, or both.
 
     Args:
-        inputs: image files, and folders, with all that is below them.
+        inputs: image files, and folders, with all that is below them but former drawings.
         out: gets the table (.csv, .json or .npz).
         drawings: folder that gets every image with its landmarks drawn on it.
         min_face: smallest face that is looked for, over the image's shorter side.
         finder: another finder than the Haar cascades, such as :class:`tsal.faces.YuNet`.
 
     Returns:
-        The table, and one line for each image of a folder that cannot be read: it is left out.
+        The table, and lines on what of a folder is left out.
 
     Raises:
         DataError: an input that is not there, a named image that cannot be read, no image at all.
     """
     if out is not None:
         check_table(out)
-    images = find_images(inputs)
+    images, notes = find_images(inputs)
     base = next((folder for folder in inputs if folder.is_dir()), None)
     places = {} if drawings is None else drawing_paths([str(path) for path in images], drawings, base)
     landmarker = Landmarker(weights, model, device=device, min_face=min_face, finder=finder)
-    read, notes, faces = [], [], []
+    read, faces = [], []
     paths = list(images)
     with tqdm(total=len(paths), desc="predict", unit="image", disable=not progress, mininterval=1) as bar:
         for start in range(0, len(paths), AT_ONCE):
             pixels = []
             for path in paths[start : start + AT_ONCE]:
                 try:
-                    pixels.append(read_image(path))
+                    pixels.append(read_photograph(path))
                     read.append(str(path))
                 except DataError as error:
                     if images[path]:
@@ -128,24 +128,6 @@ def predict_images(
         write_table(out, table, landmarker.scheme)
     draw_table(table, landmarker.scheme, {name: places[name] for name in read if name in places}, model or "teacher")
     return table, notes
-
-
-def find_images(inputs: Sequence[Path]) -> dict[Path, bool]:
-    """Image files in the order of the inputs, each once, and whether it was named itself; a folder's are sorted."""
-    images: dict[Path, bool] = {}
-    for path in inputs:
-        if path.is_dir():
-            found = sorted(each for each in path.rglob("*") if each.suffix.lower() in IMAGE_SUFFIXES and each.is_file())
-            if not found:
-                raise DataError(f"{path}: holds no image ({', '.join(IMAGE_SUFFIXES)})")
-            images |= {each: images.get(each, False) for each in found}
-        elif not path.exists():
-            raise DataError(f"{path}: no such image or folder")
-        elif path.suffix.lower() in VIDEO_SUFFIXES:
-            raise DataError(f"{path}: is a video; use: python -m tsal track {path} --out OUT.mp4")
-        else:
-            images[path] = True
-    return images
 
 
 def _table(images: Sequence[str], paths: Sequence[str], boxes, points: np.ndarray, scores: np.ndarray) -> LandmarkTable:

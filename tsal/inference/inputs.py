@@ -1,0 +1,80 @@
+"""Image files as people have them: which of a folder are taken, and why one cannot be read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from tsal.data import IMAGE_SUFFIXES, read_image
+from tsal.inference.outputs import is_drawn
+from tsal.utils import DataError, counted, read_bytes
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
+HEIC_SUFFIXES = (".heic", ".heif")  # OpenCV has no decoder for them
+MOVING = (".gif", ".webp", ".avif")  # images that FFmpeg reads as videos where they hold several
+
+
+def is_still(path: Path) -> bool:
+    """Whether a file is an image and no video, by its name."""
+    return path.suffix.lower() in {*IMAGE_SUFFIXES, *HEIC_SUFFIXES}.difference(MOVING)
+
+
+def read_photograph(path: Path) -> np.ndarray:
+    """:func:`tsal.data.read_image`, with the reason where it is one that can be mended."""
+    try:
+        return read_image(path)
+    except DataError as error:
+        raise DataError(f"{error}{_reason(path)}") from None
+
+
+def _reason(path: Path) -> str:
+    try:
+        content = read_bytes(path)
+    except OSError:  # the error says so
+        return ""
+    if path.suffix.lower() in HEIC_SUFFIXES:
+        return "; convert it to JPEG"
+    try:
+        cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        if "CV_IO_MAX_IMAGE_PIXELS" in str(error):
+            return ": it has over 134 megapixels; shrink it, or set OPENCV_IO_MAX_IMAGE_PIXELS to more"
+    return ""
+
+
+def find_images(inputs: Sequence[Path]) -> tuple[dict[Path, bool], list[str]]:
+    """Image files in the order of the inputs, each once, and whether it was named itself; a folder's are sorted. And a
+    line for each kind of image that is left out of a folder: former drawings, and what cannot be read by its kind.
+    """
+    images: dict[Path, bool] = {}
+    notes = []
+    for path in inputs:
+        if path.is_dir():
+            taken, left_out = _of_folder(path)
+            if not taken:
+                but = "".join(f"; left out: {each}" for each in left_out)
+                raise DataError(f"{path}: holds no image ({', '.join(IMAGE_SUFFIXES)}){but}")
+            images |= {each: images.get(each, False) for each in taken}
+            notes += [f"{path}: left out: {each}" for each in left_out]
+        elif not path.exists():
+            raise DataError(f"{path}: no such image or folder")
+        elif path.suffix.lower() in VIDEO_SUFFIXES:
+            raise DataError(f"{path}: is a video; use: python -m tsal track {path} --out OUT.mp4")
+        else:
+            images[path] = True
+    return images, notes
+
+
+def _of_folder(folder: Path) -> tuple[list[Path], list[str]]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    found = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    taken = [path for path in found if not is_drawn(path)]
+    left_out = []
+    if drawn := len(found) - len(taken):
+        left_out.append(f"{counted(drawn, 'drawing')} of this command")
+    if heic := sum(path.suffix.lower() in HEIC_SUFFIXES for path in files):
+        left_out.append(f"{counted(heic, 'HEIC image')} ({', '.join(HEIC_SUFFIXES)}): convert to JPEG")
+    return taken, left_out

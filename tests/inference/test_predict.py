@@ -129,6 +129,20 @@ def test_former_drawings_of_a_folder_are_left_out_and_counted(photos, weights, t
         predict_images([photos / "drawn"], weights, progress=False)
 
 
+def test_an_image_too_long_for_a_drawing_is_noted_in_a_folder_and_an_error_where_it_is_named(
+    photos, weights, tmp_path, capsys
+):
+    save_image(photos / "strip.png", np.full((40, 70_000, 3), 20, np.uint8))
+    options = ["--weights", weights, "--draw", tmp_path / "drawn", "--out", tmp_path / "out.json"]
+    assert run(photos, *options) == 0
+    [note] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert note.startswith(f"note: {photos / 'strip.png'}: is not drawn: 70000 x 40 pixels") and "65500" in note
+    assert "strip.png" in (tmp_path / "out.json").read_text()
+    assert len(list((tmp_path / "drawn").rglob("*.jpg"))) == 3
+    assert run(photos / "strip.png", *options) == 2
+    assert "strip.png: cannot be drawn: 70000 x 40 pixels" in capsys.readouterr().err
+
+
 def test_what_the_detector_saw_is_drawn_whatever_the_file_s_name_and_depth(photos, weights, tmp_path):
     """A name that is not UTF-8, and a picture of 12 bits in 16."""
     plain = cv2.imread(str(photos / "a.png"))

@@ -27,6 +27,7 @@ from tsal.utils import DataError, replacing, tqdm
 COLUMNS = ("frame", "time_ms", "face", "model", "left", "top", "right", "bottom", "score")
 LOW = 0.75  # of a model's median score in the video or image: a landmark with less is drawn hollow
 SHIFT = 4  # bits of OpenCV's sub-pixel coordinates
+LONGEST_JPEG = 65500  # px a side
 
 
 # --- the CSV ---
@@ -91,13 +92,26 @@ def read_csv(path: Path) -> Iterator[tuple[int, list[dict]]]:
 
 
 def write_picture(path: Path, image: np.ndarray) -> None:
-    """A BGR image as JPEG, with the mark as its comment; whole or not at all."""
+    """A BGR image as JPEG, with the mark as its comment; whole or not at all.
+
+    Raises:
+        DataError: the image is longer than ``LONGEST_JPEG``.
+    """
+    if why := too_long(image):
+        raise DataError(f"{path}: {why}")
     _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])
     content = encoded.tobytes()
     head = 4 + int.from_bytes(content[4:6])  # the start and JFIF's own segment, which must follow it
     comment = b"\xff\xfe" + (2 + len(MARK)).to_bytes(2) + MARK
     with replacing(path) as temporary:
         temporary.write_bytes(content[:head] + comment + content[head:])
+
+
+def too_long(image: np.ndarray) -> str:
+    """Why an image cannot be drawn; nothing where it can."""
+    height, width = image.shape[:2]
+    longest = f"{width} x {height} pixels, and the JPEG of a drawing holds at most {LONGEST_JPEG} a side"
+    return longest if max(height, width) > LONGEST_JPEG else ""
 
 
 def draw_csv(

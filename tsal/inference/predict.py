@@ -14,6 +14,7 @@ import numpy as np
 from tsal.data import Face, FaceLists, check_files, find_list, read_list
 from tsal.evaluation import DETECTION_SOURCES, predict
 from tsal.faces import MIN_FACE
+from tsal.inference.drawing import too_long
 from tsal.inference.inputs import find_images, read_photograph
 from tsal.inference.landmarker import Finder, Landmarker
 from tsal.inference.tables import LandmarkTable, check_table, draw_table, drawing_paths, write_table
@@ -87,10 +88,10 @@ def predict_images(
         finder: another finder than the Haar cascades, such as :class:`tsal.faces.YuNet`.
 
     Returns:
-        The table, and lines on what of a folder is left out.
+        The table, and lines on what of a folder is left out, or not drawn.
 
     Raises:
-        DataError: an input that is not there, a named image that cannot be read, no image at all.
+        DataError: an input that is not there, a named image that cannot be read or drawn, no image at all.
     """
     if out is not None:
         check_table(out)
@@ -111,6 +112,12 @@ def predict_images(
                     if images[path]:
                         raise
                     notes.append(f"{error}; it is left out")
+                    continue
+                if str(path) in places and (why := too_long(pixels[-1])):
+                    if images[path]:
+                        raise DataError(f"{path}: cannot be drawn: {why}")
+                    notes.append(f"{path}: is not drawn: {why}")
+                    del places[str(path)]
             faces += landmarker(pixels)
             bar.update(min(AT_ONCE, len(paths) - start))
     if not read:

@@ -25,6 +25,7 @@ from tsal.inference.drawing import draw_face, read_csv
 from tsal.inference.track import smooth_points, track_video
 from tsal.model import Detector
 from tsal.schemes import Scheme, generic_scheme, get_scheme
+from tsal.utils import DataError
 
 FRAMES, WIDTH, HEIGHT, FPS = 12, 160, 120, 20
 ONE, TWO = (20, 30, 70, 80), (90, 30, 140, 90)
@@ -288,6 +289,14 @@ def test_odd_sizes_gain_a_column_and_a_row(video, weights, monkeypatch):
     assert np.abs(shown[90:113, :151].astype(float) - plain[90:113, :151]).mean() < 4
 
 
+def test_frames_that_mpeg_4_cannot_hold_are_drawn_smaller_and_the_numbers_stay(video, weights, monkeypatch):
+    plain = table(tracked(video, weights, model="both"))
+    monkeypatch.setattr(overlay, "LONGEST_VIDEO", WIDTH)
+    found = tracked(video, weights, model="both")  # side by side: twice as wide
+    assert {image.shape for image in frames_of(found["out"])} == {(HEIGHT // 2, WIDTH, 3)} and table(found) == plain
+    assert any(note.startswith("out.mp4: is shrunk to") for note in found["notes"])
+
+
 def test_a_video_without_faces_in_some_frames_keeps_all_of_them(video, weights):
     found = tracked(video, weights, [(n, *ONE, "a") for n in range(3, 6)])
     assert [int(row["frame"]) for row in table(found)] == [3, 4, 5] and len(frames_of(found["out"])) == FRAMES
@@ -330,17 +339,25 @@ def test_a_face_of_repeated_frames_has_no_jitter_and_the_rest_counts(video, weig
     assert np.isnan(found["jitter"]["teacher"]["raw"])
 
 
-def test_a_failure_leaves_nothing_behind_and_keeps_what_was_there(video, weights, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error, said", [(KeyboardInterrupt(), None), (DataError("x"), "x; the numbers are in .*out.csv")]
+)
+def test_where_drawing_fails_the_numbers_are_kept_and_the_former_drawing_too(
+    video, weights, tmp_path, monkeypatch, error, said
+):
     found = tracked(video, weights)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
 
     def fails(*_):
-        raise KeyboardInterrupt
+        raise error
 
     monkeypatch.setattr(overlay, "draw_face", fails)
-    with pytest.raises(KeyboardInterrupt):
-        tracked(video, weights, smooth=0.2)
-    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before and found["out"] in map(str, before)
+    with pytest.raises(type(error), match=said):
+        tracked(video, weights, model="student")
+    assert {row["model"] for row in table(found)} == {"student"}
+    csv_path = Path(found["csv"])
+    after = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert after.pop(csv_path) != before.pop(csv_path) and after == before
 
 
 WRONG = {

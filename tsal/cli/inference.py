@@ -17,8 +17,9 @@ TRACK_NOTES = (
     "-pix_fmt yuv420p WEB.mp4. What is drawn is read back from the CSV: "
     "frame,time_ms,face,model,left,top,right,bottom,score,x0,y0,...,score0,... in px of the upright video; a "
     "face that was lost, or comes after a cut, gets a new number. A dot is hollow where its score is low: "
-    "under three quarters of the model's median in the video. An existing OUT.mp4 is replaced only where this "
-    "command wrote it, and so is its CSV."
+    "under three quarters of the model's median in the video. Frames over 8190 px a side (both: side by side) are "
+    "drawn smaller, as MPEG-4 part 2 holds no more. An existing OUT.mp4 is replaced only where this command wrote it, "
+    "and so is its CSV."
 )
 
 

@@ -28,6 +28,7 @@ COLUMNS = ("frame", "time_ms", "face", "model", "left", "top", "right", "bottom"
 LOW = 0.75  # of a model's median score in the video or image: a landmark with less is drawn hollow
 SHIFT = 4  # bits of OpenCV's sub-pixel coordinates
 LONGEST_JPEG = 65500  # px a side
+LONGEST_VIDEO = 8190  # px a side of MPEG-4 part 2, even
 
 
 # --- the CSV ---
@@ -114,6 +115,11 @@ def too_long(image: np.ndarray) -> str:
     return longest if max(height, width) > LONGEST_JPEG else ""
 
 
+def video_zoom(width: int, height: int) -> float:
+    """Size of the drawn video over that of the frames, or of frames side by side: 1 where MPEG-4 holds them."""
+    return min(1.0, LONGEST_VIDEO / max(width, height))
+
+
 def draw_csv(
     video: Path,
     csv_path: Path,
@@ -128,8 +134,8 @@ def draw_csv(
     """The video with what the CSV says on it: a panel for each model of ``low``, side by side, named where there are
     several.
 
-    Encoded as MPEG-4 part 2 (mp4v), without sound; an odd width or height, which that cannot hold, gains a copy of the
-    last column or row.
+    Encoded as MPEG-4 part 2 (mp4v), without sound; what is longer than that holds is shrunk (:func:`video_zoom`), and
+    an odd width or height, which it cannot hold, gains a copy of the last column or row.
     """
     faces = read_csv(csv_path)
     ahead = next(faces, None)
@@ -153,6 +159,8 @@ def draw_csv(
                     _write_text(panel, name, (0.02 * panel.shape[1], 0.07 * panel.shape[0]), panel.shape[0] / 500)
                 panels.append(panel)
             whole = np.hstack(panels)
+            if (zoom := video_zoom(*whole.shape[:2])) < 1:
+                whole = cv2.resize(whole, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
             height, width = whole.shape[:2]
             whole = cv2.copyMakeBorder(whole, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
             if writer is None:

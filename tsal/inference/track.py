@@ -19,7 +19,7 @@ import torch
 from tsal.evaluation import DEGENERATE_SHARE, jitter
 from tsal.faces import MIN_FACE, Followed, gaussian_lines, read_boxes, read_frames
 from tsal.inference.crop_detector import CropDetector
-from tsal.inference.drawing import LOW, draw_csv, is_ours, write_csv
+from tsal.inference.drawing import LONGEST_VIDEO, LOW, draw_csv, is_ours, video_zoom, write_csv
 from tsal.inference.outputs import check_output, is_drawn
 from tsal.inference.steadying import steady_tracks
 from tsal.inference.video import detect_tracks, follow_faces
@@ -47,7 +47,7 @@ def track_video(
     device: str = "auto",
     progress: bool = True,
 ) -> dict:
-    """Write the overlay (``out``, .mp4 without sound) and the CSV; both whole or not at all.
+    """Write the CSV and then the overlay (``out``, .mp4 without sound); each whole or not at all.
 
     Args:
         model: ``teacher``, ``student`` or another of the file, or ``both``: teacher and student side by side; by
@@ -110,9 +110,13 @@ def track_video(
     scores = np.concatenate([one[..., 2].reshape(len(detectors), -1) for one in found], 1)
     low = {name: LOW * float(np.median(mine)) for name, mine in zip(detectors, scores)}
     fps = 1000 * (len(followed.times) - 1) / (followed.times[-1] - followed.times[0]) if interval > 0 else 25.0
-    with replacing(csv_path) as numbers, replacing(out) as overlay:
+    with replacing(csv_path) as numbers:
         write_csv(numbers, followed, list(detectors), shown)
-        draw_csv(video, numbers, overlay, first.scheme, low, len(followed.times), fps, progress=progress)
+    try:
+        with replacing(out) as overlay:
+            draw_csv(video, csv_path, overlay, first.scheme, low, len(followed.times), fps, progress=progress)
+    except DataError as error:
+        raise DataError(f"{error}; the numbers are in {csv_path}") from None
     seconds = time.perf_counter() - start
     kinds = {"raw": found} | ({"steady": fused} if steady else {}) | ({"smoothed": shown} if smooth else {})
     return {
@@ -132,15 +136,18 @@ def track_video(
         "jitter_d": "eyes' outer distance" if first.scheme.ocular else "face's size",
         "low": low,
         "lag_ms": (lag or 0) * interval,
-        "notes": followed.notes + _repeats_note(video, followed),
+        "notes": followed.notes + _more_notes(video, out, followed, len(detectors)),
     }
 
 
-def _repeats_note(video: Path, followed: Followed) -> list[str]:
-    if not followed.repeats:
-        return []
-    share = f"{len(followed.repeats)} of {len(followed.times)} frames"
-    return [f"{video.name}: {share} repeat the frame before; they are left out of the jitter"]
+def _more_notes(video: Path, out: Path, followed: Followed, panels: int) -> list[str]:
+    notes = []
+    if followed.repeats:
+        share = f"{len(followed.repeats)} of {len(followed.times)} frames"
+        notes.append(f"{video.name}: {share} repeat the frame before; they are left out of the jitter")
+    if video_zoom(panels * followed.width, followed.height) < 1:
+        notes.append(f"{out.name}: is shrunk to {LONGEST_VIDEO} px on its longer side, the most that MPEG-4 holds")
+    return notes
 
 
 # --- what is given ---

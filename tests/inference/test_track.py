@@ -297,6 +297,14 @@ def test_frames_that_mpeg_4_cannot_hold_are_drawn_smaller_and_the_numbers_stay(v
     assert any(note.startswith("out.mp4: is shrunk to") for note in found["notes"])
 
 
+def test_a_clip_too_short_for_a_face_to_count_is_said_so(tmp_path, weights, monkeypatch):
+    monkeypatch.setattr(faces, "find_faces", lambda *_: np.array([ONE], float))
+    video = write_video(tmp_path / "in.mp4", count=2)
+    with pytest.raises(ValueError, match="no face is found; faces left out: 1, each seen in too few searches") as error:
+        track_video(video, weights, tmp_path / "out.mp4", progress=False)
+    assert "--min-face" not in str(error.value)
+
+
 def test_a_video_without_faces_in_some_frames_keeps_all_of_them(video, weights):
     found = tracked(video, weights, [(n, *ONE, "a") for n in range(3, 6)])
     assert [int(row["frame"]) for row in table(found)] == [3, 4, 5] and len(frames_of(found["out"])) == FRAMES
@@ -364,6 +372,7 @@ WRONG = {
     "no video": (["none.mp4"], "none.mp4: no such video"),
     "broken": (["broken.mp4"], "broken.mp4: cannot be read as a video"),
     "no face": (["in.mp4"], "in.mp4: no face is found"),
+    "image": (["photo.jpg"], "photo.jpg: is an image; use: python -m tsal predict photo.jpg"),
     "file for a folder": (["in.mp4", "--csv", "model.pt/out.csv"], "model.pt: is no folder; name another output"),
     "suffix": (["in.mp4", "--out", "out.avi"], "out.avi: the output must be named .mp4"),
     "csv suffix": (["in.mp4", "--csv", "out.txt"], "out.txt: the output must be named .csv"),
@@ -386,6 +395,7 @@ def test_what_is_wrong_is_one_line_and_status_2_and_nothing_is_written(
 ):
     arguments, said = WRONG[case]
     (tmp_path / "broken.mp4").write_bytes(b"no video at all")
+    (tmp_path / "photo.jpg").touch()
     (tmp_path / "other.csv").write_text("video,frame,x1,y1,x2,y2\nother.mp4,0,1,1,9,9\n")
     shutil.copy(weights, tmp_path / "model.pt")
     before = sorted(tmp_path.iterdir())

@@ -68,6 +68,19 @@ def test_given_boxes_are_taken_as_they_are(clip, track):
     assert np.allclose(followed.tracks[0].boxes, boxes) and not detector.calls
 
 
+def test_a_face_seen_too_seldom_is_left_out_and_noted(clip, monkeypatch):
+    searches = []
+
+    def find(*_):
+        searches.append(1)
+        return np.stack([FOUND, FOUND + [70, 30, 70, 30]][: 3 - min(2, len(searches))])
+
+    monkeypatch.setattr(faces, "find_faces", find)
+    followed = follow_faces(clip, Knows(), min_face=0.3, progress=False)
+    assert len(followed.tracks) == 1
+    assert [note for note in followed.notes if note.startswith("v.avi: faces left out: 1, each seen in too few")]
+
+
 def test_all_faces_of_a_frame_are_looked_at_in_one_pass(clip, monkeypatch):
     monkeypatch.setattr(faces, "find_faces", lambda *_: np.stack([FOUND, FOUND + [70, 30, 70, 30]]))
     detector = Knows()

@@ -20,9 +20,10 @@ from tsal.evaluation import DEGENERATE_SHARE, jitter
 from tsal.faces import MIN_FACE, Followed, gaussian_lines, read_boxes, read_frames
 from tsal.inference.crop_detector import CropDetector
 from tsal.inference.drawing import LONGEST_VIDEO, LOW, draw_csv, is_ours, video_zoom, write_csv
+from tsal.inference.inputs import is_still
 from tsal.inference.outputs import check_output, is_drawn
 from tsal.inference.steadying import steady_tracks
-from tsal.inference.video import detect_tracks, follow_faces
+from tsal.inference.video import detect_tracks, follow_faces, too_seldom
 from tsal.model_files import default_model
 from tsal.schemes import Scheme
 from tsal.utils import ConfigError, DataError, load_checkpoint, replacing, tqdm
@@ -79,6 +80,8 @@ def track_video(
     csv_path = out.with_suffix(".csv") if csv_path is None else Path(csv_path)
     if not video.is_file():
         raise DataError(f"{video}: no such video")
+    if is_still(video):
+        raise DataError(f"{video}: is an image; use: python -m tsal predict {video} --draw DIR")
     check_output(out, (".mp4",), is_drawn, (video, weights))
     check_output(csv_path, (".csv",), is_ours, (video, weights))
     if not (math.isfinite(smooth) and 0 <= smooth <= 10):
@@ -95,9 +98,9 @@ def track_video(
     with _light_threads(first):
         followed = follow_faces(video, first, given=given, find=find, min_face=min_face, progress=progress)
         if not followed.tracks:
+            advice = f"try a smaller --min-face than {min_face:g}, or boxes of your own (--boxes-file)"
             raise DataError(
-                f"{video}: no face is found; try a smaller --min-face than {min_face:g}, "
-                "or boxes of your own (--boxes-file)"
+                f"{video}: no face is found; {too_seldom(followed.dropped) if followed.dropped else advice}"
             )
         found = detect_tracks(video, followed, list(detectors.values()), progress=progress)
     interval = float(np.median(np.diff(followed.times))) if len(followed.times) > 1 else 0.0

@@ -12,7 +12,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tsal.faces import MIN_FACE, SETTLED, Followed, follow_video, read_frames
+from tsal.faces import (
+    MIN_FACE,
+    MIN_SEARCHES,
+    SEARCHES_A_SECOND,
+    SETTLED,
+    SURE_SEARCHES,
+    Followed,
+    follow_video,
+    read_frames,
+)
 from tsal.inference.crop_detector import CropDetector
 from tsal.inference.tighten import PASSES, landmark_look, sure_tracks, tighten_tracks
 from tsal.utils import DataError, tqdm
@@ -55,6 +64,8 @@ def follow_faces(
         return follow_video(path, given=given, **options)
     look = landmark_look(detector) if by_landmarks else None
     followed = follow_video(path, find=find, look=look, **options)
+    if followed.dropped:
+        followed.notes.append(f"{path.name}: {too_seldom(followed.dropped)}")
     if by_landmarks:
         return sure_tracks(followed, [track.scores for track in followed.tracks], path.name)[0]
     found = detect_tracks(path, followed, [detector], progress=progress)
@@ -64,6 +75,12 @@ def follow_faces(
         found = detect_tracks(path, followed, [detector], progress=progress)
         followed = tighten_tracks(followed, [one[0, ..., :2] for one in found])
     return followed
+
+
+def too_seldom(count: int) -> str:
+    """That so many faces do not count, and why: a video of a few frames is too short for any."""
+    wanted = f"want {SURE_SEARCHES}, {SURE_SEARCHES / SEARCHES_A_SECOND:g} s of video, or {MIN_SEARCHES} where its"
+    return f"faces left out: {count}, each seen in too few searches ({wanted} landmarks are not sure)"
 
 
 def detect_frames(

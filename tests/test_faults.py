@@ -68,10 +68,17 @@ def test_a_stopped_training_keeps_its_step_and_says_how_to_go_on(smoke_run, untr
         assert all(torch.equal(value, resumed[model][name]) for name, value in weights.items())
 
 
-def test_a_signal_between_trainings_ends_the_command_at_once(capsys, monkeypatch):
-    monkeypatch.setattr("tsal.cli.commands.print_run_folder", lambda _: os.kill(os.getpid(), signal.SIGTERM))
-    assert main(["run-folder"]) == 143
-    assert capsys.readouterr().err == "\nstopped: the same command goes on from the last checkpoint\n"
+@pytest.mark.parametrize(
+    "command, action, said",
+    [
+        ("train", "run_stage", "the same command goes on from the last checkpoint"),
+        ("run-folder", "print_run_folder", "files that were finished are kept"),
+    ],
+)
+def test_a_signal_between_trainings_ends_the_command_at_once(capsys, monkeypatch, command, action, said):
+    monkeypatch.setattr(f"tsal.cli.commands.{action}", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    assert main([command]) == 143
+    assert capsys.readouterr().err == f"\nstopped: {said}\n"
 
 
 def test_renderers_end_with_the_process_that_started_them(tmp_path):

@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # torch takes seconds to import: --help does without
 # threads wait by spinning for a tenth of a millisecond: right where cores are free, bearable where they are shared
 os.environ.setdefault("GOMP_SPINCOUNT", "100000")
 COMPUTING = ("predict", "track", "demo", "bench", "bench-gpu")  # the stages see to their threads themselves
+RESUMED = (*(stage.name for stage in STAGES.values() if stage.needs), "notebook", "bench-methods")  # from checkpoints
 SETTINGS_ARE_FIXED = (
     "Only 'data' changes the settings of a run: an option given here that differs from the run's config.json is an "
     "error. Stages that this one needs are done first where they are missing or older than what they were made from; "
@@ -343,7 +344,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"failed: {describe_os_error(error) if isinstance(error, OSError) else error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
-        kept = "the same command goes on from the last checkpoint" * (arguments.command not in COMPUTING)
-        print(f"\nstopped: {str(stop) or kept or 'nothing is kept'}", file=sys.stderr)
+        whole, resumed = "files that were finished are kept", "the same command goes on from the last checkpoint"
+        print(f"\nstopped: {str(stop) or (resumed if arguments.command in RESUMED else whole)}", file=sys.stderr)
         return getattr(stop, "status", 130)
     return 0

@@ -133,7 +133,8 @@ def predict_images(
     )
     if out is not None:
         write_table(out, table, landmarker.scheme)
-    draw_table(table, landmarker.scheme, {name: places[name] for name in read if name in places}, model or "teacher")
+    places = {name: places[name] for name in read if name in places}
+    draw_table(table, landmarker.scheme, places, model or "teacher", progress=progress and bool(places))
     return table, notes
 
 

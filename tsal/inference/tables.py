@@ -22,7 +22,7 @@ from tsal.data import read_image
 from tsal.inference.drawing import LOW, draw_face, write_picture
 from tsal.inference.outputs import check_folder, check_output, is_drawn
 from tsal.schemes import Scheme
-from tsal.utils import ConfigError, replacing, write_arrays, write_text
+from tsal.utils import ConfigError, replacing, tqdm, write_arrays, write_text
 
 SUFFIXES = (".csv", ".json", ".npz")
 COLUMNS = ("path", "face", "left", "top", "right", "bottom", "score")  # before those of the landmarks
@@ -138,12 +138,19 @@ def drawing_paths(images: Sequence[str], folder: Path, base: Path | None = None)
     return places
 
 
-def draw_table(table: LandmarkTable, scheme: Scheme, places: Mapping[str, Path], model: str = "teacher") -> None:
+def draw_table(
+    table: LandmarkTable,
+    scheme: Scheme,
+    places: Mapping[str, Path],
+    model: str = "teacher",
+    *,
+    progress: bool = False,
+) -> None:
     """Draw every image with its landmarks into the file that ``places`` names (JPEG, as large as the image).
 
     A dot is hollow where its score is under three quarters of the median of its image.
     """
-    for name, place in places.items():
+    for name, place in tqdm(places.items(), desc="drawing", unit="image", disable=not progress, mininterval=1):
         image = cv2.cvtColor(read_image(Path(name)), cv2.COLOR_RGB2BGR)
         rows = table.of_image(name)
         low = LOW * float(np.median(table.scores[rows])) if len(rows) else 0.0

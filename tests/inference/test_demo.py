@@ -14,8 +14,9 @@ from tsal.inference import weights as weights_module
 
 def test_without_input_it_shows_a_photograph_and_a_rendered_clip(weights, tmp_path, capsys):
     assert main(["demo", "--weights", str(weights), "--out", str(tmp_path)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines == [
+    said = capsys.readouterr()
+    assert "landmarks: 100%" not in said.err
+    assert said.out.splitlines() == [
         f"1 face in 1 image: {tmp_path / 'grace_hopper-drawn'}",
         f"their landmarks: {tmp_path / 'grace_hopper.csv'}",
         f"1 face in 50 frames: {tmp_path / 'clip-drawn.mp4'}",
@@ -27,11 +28,11 @@ def test_without_input_it_shows_a_photograph_and_a_rendered_clip(weights, tmp_pa
         assert [int(row["frame"]) for row in csv.DictReader(file)] == list(range(50))
 
 
-def test_an_input_of_one_s_own_is_told_by_what_it_is(weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "CLIP", (3, 12, 128))
-    module.write_rendered_clip(tmp_path / "v.mp4")
+def test_an_input_of_one_s_own_is_told_by_what_it_is_and_has_progress_bars(weights, tmp_path, capsys):
     list(module.run_demo(tmp_path / "out", weights, module.photograph()))
     assert (tmp_path / "out/grace_hopper-drawn/grace_hopper.jpg").is_file()
+    bars = capsys.readouterr().err
+    assert "predict: 100%" in bars and "drawing: 100%" in bars
     (tmp_path / "x.heic").touch()
     with pytest.raises(ValueError, match="x.heic: the image cannot be read or decoded; convert it to JPEG"):
         list(module.run_demo(tmp_path / "out", weights, tmp_path / "x.heic"))

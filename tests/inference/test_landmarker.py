@@ -302,7 +302,8 @@ def test_a_face_far_less_sure_than_another_is_left_out_of_a_video(video, weights
         return np.array(points, np.float32).reshape(-1, 68, 2), scores
 
     monkeypatch.setattr(CropDetector, "__call__", detect)
-    frames = list(Landmarker(weights, finder=lambda _: [BOX, false]).track(video))
+    with pytest.warns(UserWarning, match="in.mp4: faces left out: 1, whose landmarks have scores under"):
+        frames = list(Landmarker(weights, finder=lambda _: [BOX, false]).track(video))
     assert [len(frame.faces) for frame in frames] == [1] * 40
     assert all(frame.faces[0].box[0] < 60 for frame in frames)
 
@@ -310,6 +311,12 @@ def test_a_face_far_less_sure_than_another_is_left_out_of_a_video(video, weights
 def test_a_video_without_faces_has_frames_without_faces(video, weights):
     frames = list(Landmarker(weights, finder=lambda _: np.empty((0, 4))).track(video))
     assert [frame.faces for frame in frames] == [[]] * 40
+
+
+def test_what_is_odd_in_a_video_is_warned_of(video, weights):
+    found = iter([[BOX]])
+    with pytest.warns(UserWarning, match="in.mp4: faces left out: 1, each seen in too few searches"):
+        list(Landmarker(weights, finder=lambda _: next(found, [])).track(video))
 
 
 def test_a_video_that_is_not_there_is_said_at_once(weights, tmp_path):

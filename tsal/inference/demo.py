@@ -27,17 +27,18 @@ def run_demo(out: Path, weights: Path, given: Path | None = None, *, device: str
     Without ``given``: those of :func:`photograph` and of a rendered clip.
     """
     check_folder(out)
+    options = {"device": device, "progress": given is not None}
     if given is None:
-        yield from _of_images(photograph(), out, weights, device)
+        yield from _of_images(photograph(), out, weights, **options)
         clip = out / "rendered" / "clip.mp4"
         write_rendered_clip(clip)
-        yield from _of_video(clip, out, weights, device)
+        yield from _of_video(clip, out, weights, **options)
     elif not given.exists():
         raise DataError(f"{given}: no such image, video or folder")
     elif given.is_dir() or given.suffix.lower() in (*IMAGE_SUFFIXES, *HEIC_SUFFIXES):
-        yield from _of_images(given, out, weights, device)
+        yield from _of_images(given, out, weights, **options)
     else:
-        yield from _of_video(given, out, weights, device)
+        yield from _of_video(given, out, weights, **options)
 
 
 def photograph() -> Path:
@@ -69,18 +70,18 @@ def write_rendered_clip(path: Path) -> None:
         writer.release()
 
 
-def _of_images(given: Path, out: Path, weights: Path, device: str) -> Iterator[str]:
+def _of_images(given: Path, out: Path, weights: Path, **options) -> Iterator[str]:
     name = given.resolve().name if given.is_dir() else given.stem
     csv, drawings = out / f"{name}.csv", out / f"{name}-drawn"
-    table, notes = predict_images([given], weights, out=csv, drawings=drawings, device=device, progress=False)
+    table, notes = predict_images([given], weights, out=csv, drawings=drawings, **options)
     yield from (f"note: {line}" for line in notes)
     yield f"{counted(len(table.paths), 'face')} in {counted(len(table.images), 'image')}: {drawings}"
     yield f"their landmarks: {csv}"
 
 
-def _of_video(given: Path, out: Path, weights: Path, device: str) -> Iterator[str]:
+def _of_video(given: Path, out: Path, weights: Path, **options) -> Iterator[str]:
     out.mkdir(parents=True, exist_ok=True)
-    found = track_video(given, weights, out / f"{given.stem}-drawn.mp4", device=device, progress=False)
+    found = track_video(given, weights, out / f"{given.stem}-drawn.mp4", **options)
     yield from (f"note: {line}" for line in found["notes"])
     yield f"{counted(found['faces'], 'face')} in {counted(found['frames'], 'frame')}: {found['out']}"
     yield f"their landmarks: {found['csv']}"

@@ -6,6 +6,7 @@ Importing this module does not import torch, which takes most of the time; makin
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,12 +116,15 @@ class Landmarker:
             raise DataError(f"{len(images)} images, but boxes of {len(boxes)}: want one item of boxes for each image")
         return self._in_images(images, boxes)
 
-    def track(self, video: str | Path) -> Iterator[Frame]:
+    def track(self, video: str | Path, *, progress: bool = False) -> Iterator[Frame]:
         """Every frame of a video with its faces, each with a number that stays with it through its shot.
 
         The video is read twice: faces are found and followed to its end, and landmarks are detected in their boxes,
         smoothed without lag. The first frame comes with the second reading. A face whose landmarks' scores are far
-        lower than another's is left out.
+        lower than another's is left out. What is left out, or odd in the file, is told by :func:`warnings.warn`.
+
+        Args:
+            progress: show bars of the readings (by tqdm, where it is installed).
 
         Raises:
             DataError: it is no video, or cannot be read.
@@ -128,7 +132,7 @@ class Landmarker:
         path = Path(video)
         if not path.is_file():
             raise DataError(f"{path}: no such video")
-        return self._frames(path)
+        return self._frames(path, progress)
 
     # --- images ---
 
@@ -177,12 +181,14 @@ class Landmarker:
 
     # --- video ---
 
-    def _frames(self, path: Path) -> Iterator[Frame]:
+    def _frames(self, path: Path, progress: bool) -> Iterator[Frame]:
         from tsal.inference.video import detect_frames, follow_faces  # imports torch
 
         own = {} if self._finder is None else {"find": lambda image, _: self._find(image), "workers": 1}
-        followed = follow_faces(path, self._detector, min_face=self._min_face, progress=False, **own)
-        for number, tracks, points, scores in detect_frames(path, followed, [self._detector], progress=False):
+        followed = follow_faces(path, self._detector, min_face=self._min_face, progress=progress, **own)
+        for note in followed.notes:
+            warnings.warn(note, stacklevel=2)
+        for number, tracks, points, scores in detect_frames(path, followed, [self._detector], progress=progress):
             boxes = [followed.tracks[track].boxes[number - followed.tracks[track].first] for track in tracks]
             each = zip(points[0], scores[0], np.array(boxes, np.float32), tracks)
             yield Frame(number, followed.times[number], [FaceLandmarks(*face) for face in each])

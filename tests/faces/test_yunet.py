@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 
 from tsal.faces.yunet import YuNet
@@ -36,7 +37,9 @@ def yunet(tmp_path, monkeypatch):
 
     monkeypatch.setattr(cv2.FaceDetectorYN, "create", create)
     (tmp_path / "model.onnx").touch()
-    return YuNet(tmp_path / "model.onnx"), Says
+    find = YuNet(tmp_path / "model.onnx")
+    Says.images.clear(), Says.sizes.clear()  # of the trial
+    return find, Says
 
 
 def row(x, y, width, height, score) -> list[float]:
@@ -92,16 +95,21 @@ def test_each_thread_has_a_detector_of_its_own(yunet):
 def test_what_is_wrong_with_the_model_is_one_line(tmp_path, monkeypatch):
     monkeypatch.delenv("TSAL_FACE_MODEL", raising=False)
     (tmp_path / "broken.onnx").write_bytes(b"no model at all")
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 3, 320, 320])
+    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 3, 320, 320])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "other", [value], [result])
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "other.onnx")
     for model, said in (
         (None, "name its model file"),
         (tmp_path / "none.onnx", "no such model file"),
-        (tmp_path / "broken.onnx", "cannot read it as YuNet"),
+        (tmp_path / "broken.onnx", "cannot run it as YuNet"),
+        (tmp_path / "other.onnx", "cannot run it as YuNet"),
     ):
         with pytest.raises(InputError, match=said) as caught:
             YuNet(model)
         assert len(str(caught.value).splitlines()) == 1
     monkeypatch.setenv("TSAL_FACE_MODEL", str(tmp_path / "none.onnx"))
-    with pytest.raises(InputError, match="none.onnx: no such"):
+    with pytest.raises(InputError, match=r"none.onnx: no such model file \(TSAL_FACE_MODEL\)"):
         YuNet()
 
 

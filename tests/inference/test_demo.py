@@ -12,7 +12,8 @@ from tsal.inference import demo as module
 from tsal.inference import weights as weights_module
 
 
-def test_without_input_it_shows_a_photograph_and_a_rendered_clip(weights, tmp_path, capsys):
+def test_without_input_it_shows_a_photograph_and_a_rendered_clip(weights, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("TSAL_FACE_MODEL", raising=False)
     assert main(["demo", "--weights", str(weights), "--out", str(tmp_path)]) == 0
     said = capsys.readouterr()
     assert "landmarks: 100%" not in said.err
@@ -38,6 +39,12 @@ def test_an_input_of_one_s_own_is_told_by_what_it_is_and_has_progress_bars(weigh
         list(module.run_demo(tmp_path / "out", weights, tmp_path / "x.heic"))
     with pytest.raises(ValueError, match="none.jpg: no such image, video or folder"):
         list(module.run_demo(tmp_path / "out", weights, tmp_path / "none.jpg"))
+
+
+def test_it_takes_the_face_finder_of_the_environment(weights, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TSAL_FACE_MODEL", str(tmp_path / "none.onnx"))
+    assert main(["demo", "--weights", str(weights), "--out", str(tmp_path / "out")]) == 2
+    assert "none.onnx: no such model file (TSAL_FACE_MODEL)" in capsys.readouterr().err
 
 
 def test_without_weights_it_says_so_in_one_line(tmp_path, monkeypatch, capsys):

@@ -407,7 +407,8 @@ def test_what_is_wrong_is_one_line_and_status_2_and_nothing_is_written(
     assert len(lines) == 1 and said in lines[0] and sorted(tmp_path.iterdir()) == before
 
 
-def test_the_command_tells_what_it_wrote_and_the_lag(video, weights, tmp_path, capsys):
+def test_the_command_tells_what_it_wrote_and_the_lag(video, weights, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TSAL_FACE_MODEL", "none.onnx")  # boxes are given: no finder is made
     given, out = boxes(tmp_path / "boxes.csv"), tmp_path / "out.mp4"
     options = ["--weights", weights, "--out", out, "--boxes-file", given, "--smooth", 0.1]
     assert main(["track", str(video), *map(str, options)]) == 0

@@ -146,7 +146,11 @@ WRONG = {
     "negative lag": (["--steady", "--lag", "-1"], "lag = -1: want"),
     "no model": (["--finder", "yunet"], "finder yunet: name its model file"),
     "missing model": (["--finder-model", "none.onnx"], "none.onnx: no such model file"),
-    "broken model": (["--finder-model", "broken.onnx"], "broken.onnx: OpenCV"),
+    "finder beside boxes": (
+        ["--finder", "haar", "--boxes-file", "b.csv"],
+        "--finder, --finder-model would be ignored beside --boxes-file",
+    ),
+    "broken model": (["--finder-model", "broken.onnx"], "broken.onnx (--finder-model): OpenCV"),
     "model of haar": (["--finder", "haar", "--finder-model", "broken.onnx"], "--finder-model is of --finder yunet"),
 }
 

@@ -222,6 +222,7 @@ def add_demo(made: argparse.ArgumentParser) -> None:
     made.add_argument("input", nargs="?", type=Path, metavar="INPUT", help="an image, a video or a folder of images")
     made.add_argument("--weights", type=Path, metavar="W", help=WEIGHTS)
     made.add_argument("--out", type=Path, default=OUTPUTS / "demo", metavar="DIR", help="folder (outputs/demo)")
+    add_face_model(made)
     made.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
 
 
@@ -229,5 +230,6 @@ def run_demo(arguments: argparse.Namespace) -> None:
     from tsal.inference import find_weights
     from tsal.inference import run_demo as demo
 
-    for line in demo(arguments.out, find_weights(arguments.weights), arguments.input, device=arguments.device):
+    weights, finder = find_weights(arguments.weights), make_finder(arguments)
+    for line in demo(arguments.out, weights, arguments.input, device=arguments.device, finder=finder):
         print(line)

@@ -98,15 +98,19 @@ def add_face_model(parser: argparse.ArgumentParser) -> None:
 
 
 def make_finder(arguments: argparse.Namespace) -> YuNet | None:
-    """The finder that :func:`add_face_model` asks for; None: the cascades."""
-    model = arguments.finder_model or os.environ.get("TSAL_FACE_MODEL")
+    """The finder that :func:`add_face_model` asks for; None: the cascades, or none is needed."""
+    if getattr(arguments, "boxes_file", None):
+        if arguments.finder or arguments.finder_model:
+            raise InputError("--finder, --finder-model would be ignored beside --boxes-file: leave it out")
+        return None
     if arguments.finder == "haar" and arguments.finder_model:
         raise InputError("--finder-model is of --finder yunet")
-    if arguments.finder != "yunet" and (arguments.finder == "haar" or not model):
+    named = arguments.finder_model or os.environ.get("TSAL_FACE_MODEL")
+    if arguments.finder == "haar" or not (arguments.finder or named):
         return None
     from tsal.faces import YuNet
 
-    return YuNet(model)
+    return YuNet(arguments.finder_model)  # which takes the environment's, and says so where it is wrong
 
 
 def refuse_beside_run(arguments: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from tsal.faces.detect import LONGEST, MIN_FACE, SAME, shared
-from tsal.utils import InputError
+from tsal.utils import InputError, first_line
 
 MODEL_VARIABLE = "TSAL_FACE_MODEL"  # of the environment: the model file
 SCORE = 0.6  # of a face that is kept
@@ -32,10 +32,11 @@ class YuNet:
             TSAL_FACE_MODEL names.
 
     Raises:
-        InputError: no model is named, or OpenCV cannot read it.
+        InputError: no model is named, or OpenCV cannot run it as YuNet.
     """
 
     def __init__(self, model: Path | None = None):
+        source = "--finder-model" if model else MODEL_VARIABLE
         model = model or os.environ.get(MODEL_VARIABLE)
         if not model:
             raise InputError(
@@ -44,9 +45,13 @@ class YuNet:
             )
         self.model = Path(model)
         if not self.model.is_file():
-            raise InputError(f"{model}: no such model file (--finder-model)")
+            raise InputError(f"{model}: no such model file ({source})")
         self._of_thread = threading.local()
-        self._detector()
+        try:
+            self(np.zeros((SHORTER_SIDE, SHORTER_SIDE, 3), np.uint8))  # OpenCV takes any network, and then it fails
+        except cv2.error as error:
+            reason = f"OpenCV {cv2.__version__} cannot run it as YuNet: {first_line(error)}"
+            raise InputError(f"{model} ({source}): {reason}") from None
 
     def __call__(self, image: np.ndarray, min_face: float = MIN_FACE) -> np.ndarray:
         """Faces in an RGB image (H, W, 3) uint8, best first -> boxes (n, 4) px as tight as a landmark box.
@@ -76,12 +81,8 @@ class YuNet:
 
     def _detector(self):
         if not hasattr(self._of_thread, "detector"):
-            try:
-                made = cv2.FaceDetectorYN.create(str(self.model), "", (320, 320), SCORE, OVERLAP)
-            except cv2.error as error:
-                reason = str(error).strip().splitlines()[0]
-                raise InputError(f"{self.model}: OpenCV {cv2.__version__} cannot read it as YuNet: {reason}") from None
-            self._of_thread.detector = made
+            model = cv2.FaceDetectorYN.create(str(self.model), "", (SHORTER_SIDE, SHORTER_SIDE), SCORE, OVERLAP)
+            self._of_thread.detector = model
         return self._of_thread.detector
 
 

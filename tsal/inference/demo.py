@@ -10,6 +10,7 @@ import numpy as np
 
 from tsal.data import IMAGE_SUFFIXES
 from tsal.inference.inputs import HEIC_SUFFIXES
+from tsal.inference.landmarker import Finder
 from tsal.inference.outputs import check_folder
 from tsal.inference.predict import predict_images
 from tsal.inference.track import track_video
@@ -20,25 +21,30 @@ CLIP = (3, 50, 256)  # seed, frames and side (px) of the rendered clip
 FPS = 25
 
 
-def run_demo(out: Path, weights: Path, given: Path | None = None, *, device: str = "auto") -> Iterator[str]:
+def run_demo(
+    out: Path, weights: Path, given: Path | None = None, *, device: str = "auto", finder: Finder | None = None
+) -> Iterator[str]:
     """Landmarks of an image, a folder of images or a video, drawn and as CSV, in the folder ``out`` -> a line for each
     thing that was made.
 
     Without ``given``: those of :func:`photograph` and of a rendered clip.
+
+    Args:
+        finder: as of :func:`tsal.inference.predict_images`; of videos, it is called with the smallest face too.
     """
     check_folder(out)
     options = {"device": device, "progress": given is not None}
     if given is None:
-        yield from _of_images(photograph(), out, weights, **options)
+        yield from _of_images(photograph(), out, weights, finder=finder, **options)
         clip = out / "rendered" / "clip.mp4"
         write_rendered_clip(clip)
-        yield from _of_video(clip, out, weights, **options)
+        yield from _of_video(clip, out, weights, find=finder, **options)
     elif not given.exists():
         raise DataError(f"{given}: no such image, video or folder")
     elif given.is_dir() or given.suffix.lower() in (*IMAGE_SUFFIXES, *HEIC_SUFFIXES):
-        yield from _of_images(given, out, weights, **options)
+        yield from _of_images(given, out, weights, finder=finder, **options)
     else:
-        yield from _of_video(given, out, weights, **options)
+        yield from _of_video(given, out, weights, find=finder, **options)
 
 
 def photograph() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from pathlib import Path
 
 import torch
@@ -38,6 +39,9 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu", *, what: str
         content = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such {what}") from None
+    except pickle.UnpicklingError as error:  # torch advises to let the file run code
+        kinds = "it is no file of this program, or holds more than tensors and plain types"
+        raise InputError(f"{path}: not a readable {what}: {kinds}") from error
     except Exception as error:  # torch raises many kinds for a damaged file
         raise InputError(f"{path}: not a readable {what} ({first_line(error)})") from error
     if not isinstance(content, dict):

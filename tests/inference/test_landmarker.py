@@ -184,6 +184,7 @@ def test_what_is_wrong_is_one_line(weights, case):
     [
         ({"min_face": 7}, "min_face = 7"),
         ({"batch": 0}, "batch = 0"),
+        ({"batch": 2.5}, "batch = 2.5: want a whole number"),
         ({"device": "abacus"}, "'abacus' is no device"),
         ({"model": "pupil"}, "has no model 'pupil'"),
     ],

@@ -165,6 +165,20 @@ def test_what_is_wrong_with_the_arrays_is_said(frames, points, scores, said):
         steady(points, scores, frames, cuts=(), repeats=())
 
 
+@pytest.mark.parametrize("frame", [GREY[..., 0], GREY / 255.0])
+def test_frames_of_another_kind_are_said_where_cuts_are_looked_for_too(frame):
+    with pytest.raises(DataError, match="frame 1: want RGB"):
+        steady(np.ones((2, 4, 2)), None, [GREY, frame])
+
+
+def test_numpy_s_whole_numbers_and_the_device_auto_are_taken():
+    points = jumps(3, 1)
+    found = steady(points, None, [GREY] * 3, window=np.int64(2), lag=np.int64(1), cuts=(), repeats=(), device="auto")
+    assert np.array_equal(found, steady(points, None, [GREY] * 3, window=2, lag=1, cuts=(), repeats=()))
+    with pytest.raises(ConfigError, match="'abacus' is no device"):
+        Steadier(device="abacus")
+
+
 @pytest.mark.parametrize("options", [{"window": 0}, {"lag": -1}, {"lag": 1.5}])
 def test_a_window_or_lag_that_is_none_is_said(options):
     with pytest.raises(ConfigError, match="want a whole number of frames"):

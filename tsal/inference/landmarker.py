@@ -9,6 +9,7 @@ import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple, TypeAlias, overload
 
@@ -81,8 +82,8 @@ class Landmarker:
 
         if not 0.02 <= min_face <= 1:
             raise ConfigError(f"min_face = {min_face:g}: want a share of the image's shorter side, from 0.02 to 1")
-        if batch < 1:
-            raise ConfigError(f"batch = {batch}: want 1 or more")
+        if not isinstance(batch, Integral) or batch < 1:
+            raise ConfigError(f"batch = {batch}: want a whole number, 1 or more")
         self._detector = CropDetector(find_weights(weights), model, device, batch, flip)
         self._finder = functools.partial(finder, min_face=min_face) if isinstance(finder, YuNet) else finder
         self._min_face = min_face

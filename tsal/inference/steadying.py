@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from tsal.data import FramePairs, cut_crop
 from tsal.faces import Followed, cuts_and_repeats
 from tsal.geometry import crop_affine, invert_affine
 from tsal.pseudo import carried_votes
+from tsal.run import Run
 from tsal.tracker import FrozenTracker, load_tracker
 from tsal.utils import PACKAGE, ConfigError, DataError
 
@@ -64,9 +66,10 @@ class Steadier:
         lag: how many frames the output is late; only so many later frames vote. None: all of the window's, and frames
             come out in groups, as the tracker takes them.
         tracker: on ``device``; the package's own by default.
+        device: auto (CUDA where there is one), cpu, cuda ...
 
     Raises:
-        ConfigError: a window or lag that is no whole number, or a window of 0.
+        ConfigError: a window or lag that is no whole number, a window of 0, or no such device.
     """
 
     def __init__(
@@ -79,14 +82,15 @@ class Steadier:
         device: torch.device | str = "cpu",
     ):
         for name, value, least in (("window", window, 1), ("lag", 0 if lag is None else lag, 0)):
-            if not isinstance(value, int) or value < least:
+            if not isinstance(value, Integral) or value < least:
                 raise ConfigError(f"{name} = {value}: want a whole number of frames, {least} or more")
         settings = Config()
         self.side, self.box_scale = settings.model.input, settings.augment.box_scale
-        self.window, self.lag, self.vote_error, self.device = window, lag, vote_error, torch.device(device)
+        self.window, self.lag, self.vote_error = int(window), lag, vote_error
+        self.device = Run(PACKAGE, settings.override({"train.device": str(device)})).device
         self.tracker = tracker or shipped_tracker(self.device)
         self._count, self._landmarks = 0, 0
-        self._recent: deque[tuple[_Frame, np.ndarray]] = deque(maxlen=window)  # with images, of this shot
+        self._recent: deque[tuple[_Frame, np.ndarray]] = deque(maxlen=self.window)  # with images, of this shot
         self._waiting: deque[_Frame] = deque()
         self._pairs: list[tuple[_Frame, _Frame, float, np.ndarray, np.ndarray, np.ndarray]] = []
         self._latest: np.ndarray | None = None  # that came out
@@ -136,8 +140,7 @@ class Steadier:
         return self._out(self._count)
 
     def _read(self, frame: np.ndarray, points: np.ndarray, scores: np.ndarray | None, repeat: bool) -> _Frame:
-        if getattr(frame, "dtype", None) != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-            raise DataError(f"frame {self._count}: want RGB of shape (height, width, 3) and type uint8")
+        _check_frame(self._count, frame)
         points = np.asarray(points, np.float32)
         scores = np.ones(len(points), np.float32) if scores is None else np.asarray(scores, np.float32)
         self._landmarks = landmarks = self._landmarks or len(points)
@@ -200,6 +203,12 @@ class Steadier:
         return finished
 
 
+def _check_frame(number: int, frame: np.ndarray) -> np.ndarray:
+    if getattr(frame, "dtype", None) != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        raise DataError(f"frame {number}: want RGB of shape (height, width, 3) and type uint8")
+    return frame
+
+
 def carried_with_face(points: Tensor, carried: Tensor, votes: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
     """Points (P, K, 2) px carried by the similarity that fits the landmarks' own carried points best, weighted by votes
     (P, K); and their votes (P, K): what the landmark's own vote is short of ``trust`` (P, K), less where the landmarks
@@ -241,14 +250,14 @@ def steady(
             :class:`tsal.inference.Steadier`. None: all of the window.
         cuts: frames that begin a shot; None: they are looked for.
         repeats: frames that show what the one before shows; None: they are looked for.
-        device: of the tracker.
+        device: of the tracker: auto (CUDA where there is one), cpu, cuda ...
 
     Returns:
         (T, K, 2) float32 px.
 
     Raises:
         DataError: arrays of other shapes, or of different lengths.
-        ConfigError: a window or lag that is none.
+        ConfigError: a window, lag or device that is none.
     """
     count = len(frames)
     if len(points) != count or (scores is not None and len(scores) != count):
@@ -256,7 +265,7 @@ def steady(
         raise DataError(f"{given} for {count} frames: want as many of each")
     steadier = Steadier(window=window, lag=lag, device=device)
     if cuts is None or repeats is None:
-        found = cuts_and_repeats(frames)
+        found = cuts_and_repeats(_check_frame(number, frame) for number, frame in enumerate(frames))
         cuts, repeats = found[0] if cuts is None else cuts, found[1] if repeats is None else repeats
     cuts, repeats, out = set(cuts), set(repeats), []
     for number, frame in enumerate(frames):

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,7 @@ def track_video(
         raise ConfigError(f"smooth = {smooth:g}: want seconds, from 0 (off) to 10")
     if not 0.02 <= min_face <= 1:
         raise ConfigError(f"min_face = {min_face:g}: want a share of the image's shorter side, from 0.02 to 1")
-    if lag is not None and not (steady and isinstance(lag, int) and lag >= 0):
+    if lag is not None and not (steady and isinstance(lag, Integral) and lag >= 0):
         raise ConfigError(f"lag = {lag}: want a whole number of frames, 0 or more, and steady (--steady) with it")
     detectors = _load(weights, model, device)
     first, *_ = detectors.values()

@@ -10,11 +10,15 @@ import cv2
 import numpy as np
 import onnxruntime
 
+if len(sys.argv) < 2:
+    sys.exit(__doc__)
 session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
 facts = session.get_modelmeta().custom_metadata_map
 side, box_scale = int(facts["input"]), float(facts["box_scale"])
 finder = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
 video = cv2.VideoCapture(sys.argv[2] if len(sys.argv) > 2 else 0)
+if not video.isOpened():
+    sys.exit(f"{sys.argv[2] if len(sys.argv) > 2 else 'camera 0'}: cannot be opened")
 while True:
     there, image = video.read()
     if not there or cv2.waitKey(1) == ord("q"):

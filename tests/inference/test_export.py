@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -18,6 +20,7 @@ from tsal.inference import export
 from tsal.inference.export import export_model
 from tsal.model import Detector
 from tsal.model_files import save_models
+from tsal.utils import REPOSITORY
 
 SIDE = 64
 
@@ -145,3 +148,10 @@ def test_a_file_that_is_no_export_is_kept(weights, tmp_path, name):
     with pytest.raises(ValueError, match=f"{name}: is there and was not written by this command"):
         export_model(weights, tmp_path / name)
     assert (tmp_path / name).read_bytes() == own
+
+
+def test_the_example_says_how_it_is_used_and_what_it_cannot_open(onnx_file):
+    script = [sys.executable, str(REPOSITORY / "examples" / "onnx_webcam.py")]
+    for arguments, said in (([], "usage: python onnx_webcam.py"), ([onnx_file, "none.mp4"], "none.mp4: cannot be")):
+        done = subprocess.run([*script, *map(str, arguments)], capture_output=True, text=True)
+        assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr

@@ -264,6 +264,15 @@ def test_another_run_is_picked_and_a_broken_one_is_told(folder, tmp_path):
     assert explorer.status.value == "" and explorer.state.frame == 0
 
 
+def test_a_file_that_the_system_refuses_is_told(explorer, monkeypatch):
+    def refuses(*_):
+        raise PermissionError(13, "Permission denied", "/runs/one")
+
+    monkeypatch.setattr(explorer, "_draw", refuses)
+    explorer.frame.value = 0
+    assert "/runs/one: Permission denied; name a folder" in explorer.status.value
+
+
 # --- data of every kind ---
 
 

@@ -21,7 +21,7 @@ from tsal.explorer import panels, views
 from tsal.explorer.views import EVERY, TRUTH_NAME, State
 from tsal.figures import SOURCES, NamedFigure, unit
 from tsal.run import Run
-from tsal.utils import REPOSITORY, InputError
+from tsal.utils import REPOSITORY, InputError, describe_os_error
 
 OPENS_ON = ("heatmap", "centre", "fused", TRUTH_NAME)
 ORDERS = {"the audit's order": "", "disagreement (px)": "disagreement", "error (%)": "error", "jitter (px)": "jitter"}
@@ -143,8 +143,9 @@ class Explorer:
                 self._go(self.frames.value)
             else:
                 self._change(what)
-        except InputError as error:
-            self.status.value = f'<b style="color: #b00020">{escape(str(error))}</b>'
+        except (InputError, OSError) as error:  # a callback would hide either
+            text = describe_os_error(error) if isinstance(error, OSError) else str(error)
+            self.status.value = f'<b style="color: #b00020">{escape(text)}</b>'
             self.run.value = self._opened
         finally:
             self._busy = False

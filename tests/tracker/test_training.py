@@ -14,7 +14,7 @@ from tsal.stages import tracker as stage
 from tsal.stages.tracker import train_tracker
 from tsal.tracker import training
 from tsal.tracker.training import initial_tracker, make_tracker
-from tsal.utils.checkpoints import save_checkpoint
+from tsal.utils.checkpoints import load_checkpoint, save_checkpoint
 from tsal.utils.errors import ConfigError, InputError
 from tsal.utils.paths import REPOSITORY
 
@@ -80,3 +80,14 @@ def test_a_share_of_the_steps_on_known_flow_is_on_rendered_pairs(opened, monkeyp
     train_tracker(opened(f"tracker.rendered_share={share}", "tracker.synthetic_steps=5", "tracker.video_steps=1"))
     assert len(rendered) == steps and all(step < 5 for step in rendered)
     assert learned.count("point_pairs_loss") == steps and learned.count("synthetic_flow_loss") == 5 - steps
+
+
+@pytest.mark.parametrize("override", ["train.warmup=0.5", "train.amp=bf16"])
+def test_what_the_trackers_steps_take_from_the_detectors_settings_makes_another_tracker(opened, override):
+    found = []
+    for overrides in ([], [override]):
+        run = opened("tracker.video_steps=0", *overrides)
+        train_tracker(run)
+        found.append(load_checkpoint(run.folder / "tracker" / "model.pt")["fingerprint"])
+    name = override.partition("=")[0]
+    assert {key for key in found[0] if found[0][key] != found[1][key]} == {name}

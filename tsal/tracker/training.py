@@ -153,7 +153,8 @@ def train_tracker(run: Run, rendered: Callable[[int], PointPairs] | None = None,
         origin: what decides ``rendered``; a tracker that was made from another one is trained anew.
     """
     config, folder, settings = run.config, run.folder / "tracker", run.config.tracker
-    fingerprint = run.fingerprint("model.input", "augment", "tracker") | {"rendered": origin}
+    parts = "model.input", "augment", "train.warmup", "train.amp", "tracker"  # of train, what its steps look at
+    fingerprint = run.fingerprint(*parts) | {"rendered": origin}
     if path := initial_path(config):
         fingerprint["tracker init"] = load_checkpoint(path, what="tracker (tracker.init)")["fingerprint"]
     if not is_done(folder / "model.pt", fingerprint):

@@ -182,7 +182,7 @@ def tune_tracker(run: Run, tracker: FlowNet, detector: Detector, folder: Path, f
     )
     detector.requires_grad_(True)
     _finish(folder, tracker=tracker.state_dict(), fingerprint=fingerprint, config=config.to_dict())
-    return tracker.eval().requires_grad_(False)
+    return load_tracker(folder / "model.pt", config, run.device)  # of several processes, all have the first one's
 
 
 def _pairs(run: Run) -> BatchMaker:

@@ -260,6 +260,7 @@ def test_without_unlabelled_faces_every_stage_runs_and_there_is_nothing_to_audit
         ("semi.rival=nobody", "no method 'nobody'"),
         ("tsal.sources=propagated data.consecutive=false", "tsal.sources: tracking sources alone"),
         ("tsal.teacher_consistency=true tsal.teacher_lr=0", "with tsal.teacher_lr=0 the teacher learns nothing"),
+        ("tsal.teacher_lr=0", "tsal.bn_stats=own: with tsal.teacher_lr=0"),
     ],
 )
 def test_settings_of_which_nothing_can_be_built_are_told_before_any_training(root, capsys, settings, said):
@@ -270,6 +271,10 @@ def test_settings_of_which_nothing_can_be_built_are_told_before_any_training(roo
 
 def test_the_largest_number_that_a_map_has_is_taken(root):
     assert data(root, "--set", "model.centre_candidates=64", "supervised.batch=1", "semi.batch=1")[0] == 0
+
+
+def test_a_network_without_batch_statistics_needs_no_average_of_them(root):
+    assert data(root, "--set", "model.size=vgg16", "tsal.teacher_lr=0")[0] == 0
 
 
 @pytest.mark.parametrize("scheme, points", [("51", 51), ("49", 49)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import nn
 
 from tsal.evaluation import normaliser
 from tsal.model import Detector
@@ -49,6 +50,12 @@ def _check_detector(run: Run) -> None:
             f"model.input={model.input}"
         )
     detector, image = Detector(run.scheme.points, model), torch.zeros(1, 3, model.input, model.input)
+    if (tsal := run.config.tsal).teacher_lr == 0 and tsal.ema_direction != "none" and tsal.bn_stats == "own":
+        if any(isinstance(module, nn.BatchNorm2d) for module in detector.modules()):
+            raise ConfigError(
+                "tsal.bn_stats=own: with tsal.teacher_lr=0 the teacher's batch statistics stay the init's, while "
+                "its weights are averaged; set tsal.bn_stats=average, or give it a rate, such as tsal.teacher_lr=0.1"
+            )
     if batch == 1:
         try:
             detector.train()(image)

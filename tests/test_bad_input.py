@@ -199,6 +199,26 @@ def test_a_clip_is_needed_to_track_in(root, capsys, options, wanted):
 
 
 @pytest.mark.parametrize(
+    "options, wanted",
+    [
+        (["--set", "semi.frames=1"], "semi.frames=1: a step has no two frames"),
+        (["--set", "semi.clips=0"], "wanted by tsal.sources=heatmap,centre,propagated"),
+        (["--method", "mean-teacher", "--set", "semi.rival=tsal", "semi.clips=0"], "semi.rival=tsal"),
+    ],
+)
+def test_a_step_needs_two_frames_of_a_clip_to_track_between(root, capsys, options, wanted):
+    status, run = data(root, *options)
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert status == 2 and wanted in line and not (run / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("settings", [["semi.frames=1"], ["semi.clips=0"]])
+def test_single_frames_are_enough_where_nothing_is_tracked(root, settings):
+    for options in (["--method", "mean-teacher", "--set"], ["--set", "data.consecutive=false"]):
+        assert data(root, *options, *settings)[0] == 0
+
+
+@pytest.mark.parametrize(
     "options",
     [
         ["--method", "mean-teacher"],

@@ -11,7 +11,7 @@ from tsal.model import Detector
 from tsal.pseudo import PseudoLabeller, detection_sources
 from tsal.run import Run
 from tsal.tracker import initial_tracker
-from tsal.trainings import find_rival
+from tsal.trainings import find_rival, parts_that_track
 from tsal.utils import ConfigError, first_line
 
 
@@ -29,6 +29,12 @@ def check_settings(run: Run) -> None:
         raise ConfigError(
             "tsal.teacher_consistency=true: it is a loss of the teacher, and with tsal.teacher_lr=0 the teacher learns "
             "nothing; give it a rate, such as 0.1, or set tsal.teacher_consistency=false"
+        )
+    if run.clips and (config.semi.clips == 0 or config.semi.frames == 1) and (tracks := parts_that_track(config)):
+        few = "semi.clips=0" if config.semi.clips == 0 else "semi.frames=1"
+        raise ConfigError(
+            f"{few}: a step has no two frames to track between, wanted by {' and '.join(tracks)}; set semi.clips to 1 "
+            "or more and semi.frames to 2 or more, or a method that does not track, such as mean-teacher-corrected"
         )
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         initial_tracker(config)

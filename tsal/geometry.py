@@ -83,7 +83,7 @@ def pixel_grid(height: int, width: int, *, device=None, dtype=torch.float32) -> 
 
 def sample(maps: Tensor, points: Tensor, *, padding: str = "border") -> Tensor:
     """Bilinear samples of maps ``(N, C, H, W)`` at points ``(N, K, 2)`` px -> ``(N, C, K)``."""
-    size = maps.new_tensor([maps.shape[-1] - 1, maps.shape[-2] - 1])
+    size = maps.new_tensor([maps.shape[-1] - 1, maps.shape[-2] - 1]).clamp_min(1)  # of one cell, every point is on it
     grid = points / size * 2 - 1
     return F.grid_sample(maps, grid[:, None], mode="bilinear", padding_mode=padding, align_corners=True)[:, :, 0]
 
@@ -96,7 +96,7 @@ def warp(images: Tensor, flow: Tensor, *, padding: str = "border") -> Tensor:
         flow: (N, 2, H, W) px, from the output's frame to the frame of ``images``.
     """
     height, width = images.shape[-2:]
-    size = flow.new_tensor([width - 1, height - 1]).view(1, 2, 1, 1)
+    size = flow.new_tensor([width - 1, height - 1]).clamp_min(1).view(1, 2, 1, 1)
     grid = (pixel_grid(height, width, device=flow.device, dtype=flow.dtype) + flow) / size * 2 - 1
     return F.grid_sample(images, grid.permute(0, 2, 3, 1).to(images.dtype), padding_mode=padding, align_corners=True)
 

@@ -100,6 +100,15 @@ def test_flows_on_disk_are_of_one_precision(tmp_path, one_by_one, monkeypatch):
         assert net.pairs == asked
 
 
+def test_flows_on_disk_are_of_one_processor(tmp_path, one_by_one, monkeypatch):
+    """Another one rounds otherwise, and may share the folder."""
+    net, disk = Counted(), CropFolder(tmp_path, 10)
+    for has, asked in (("AVX2", 1), ("AVX512", 2), ("AVX2", 2)):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda has=has: has)
+        FrozenTracker(net, disk=disk)(pairs("a"))
+        assert net.pairs == asked
+
+
 def test_a_flow_that_is_cut_short_on_disk_is_computed_anew(tmp_path, one_by_one):
     net, disk = Counted(), CropFolder(tmp_path, 10)
     FrozenTracker(net, disk=disk)(pairs("a"))

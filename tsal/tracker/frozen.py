@@ -15,7 +15,7 @@ from tsal.geometry import apply_affine, inside, invert_affine, move_flow, sample
 from tsal.run import code_fingerprint
 from tsal.tracker.network import track_frames
 from tsal.tracker.points import TrackedPoints
-from tsal.utils import half_precision
+from tsal.utils import half_precision, processor
 
 PAIRS = 32  # computed at once on a GPU
 TOGETHER = 4  # on a CPU, always so many: some of its convolutions round otherwise in batches of another size
@@ -112,7 +112,8 @@ class FrozenTracker:
 
     def _name(self, key: str, device: torch.device) -> str:
         half = isinstance(half_precision(self.amp, device), torch.autocast)
-        made_on = f"{device.type} {'bfloat16' if half else 'float32'} torch {torch.__version__}"  # all of them round
+        precision = "bfloat16" if half else "float32"
+        made_on = f"{device.type} {processor(device)} {precision} torch {torch.__version__}"  # all of them round
         return hashlib.sha256(f"flow {self._made_with} {made_on} {key}".encode()).hexdigest()
 
 

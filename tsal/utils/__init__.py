@@ -10,7 +10,7 @@ __getattr__, __dir__, __all__ = exports(
         "gather_from_processes join_processes leave_processes mean_over_processes processes rank share_gradients "
         "share_statistics sum_over_processes wait_for_all"
     ),
-    environment="describe_environment git_commit half_precision has_bfloat16",
+    environment="describe_environment git_commit half_precision has_bfloat16 processor",
     errors="ConfigError DataError InputError RunError describe_os_error",
     files="first_line read_arrays read_bytes remove_unfinished replacing write_arrays write_text",
     locks="lock_folder",

@@ -26,9 +26,9 @@ def describe_environment() -> dict:
     return {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
-        "cpu": torch.backends.cpu.get_cpu_capability() + (", bfloat16" if has_bfloat16(torch.device("cpu")) else ""),
+        "cpu": processor(torch.device("cpu")),
         "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": processor(torch.device("cuda")) if torch.cuda.is_available() else None,
         "packages": versions,
         "commit": git_commit(),
     }
@@ -54,6 +54,13 @@ def has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
     return bool(torch.cpu.get_capabilities().get("avx512_bf16", False)) if device.type == "cpu" else False
+
+
+def processor(device: torch.device) -> str:
+    """What a result is rounded by: the name of a GPU, the instructions that a CPU has."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return torch.backends.cpu.get_cpu_capability() + (", bfloat16" if has_bfloat16(device) else "")
 
 
 def half_precision(amp: str, device: torch.device) -> AbstractContextManager:

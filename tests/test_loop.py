@@ -166,6 +166,16 @@ def test_skipped_steps_are_kept_once_by_a_run_that_was_killed(tmp_path):
     assert not (tmp_path / "cut" / "alarms.json").exists()
 
 
+def test_alarms_of_steps_that_are_taken_again_are_dropped(tmp_path):
+    """Stopped at step 17, with a checkpoint at 10: of the steps skipped, only the one before it was."""
+    skip = "train.on_nonfinite=skip"
+    with pytest.raises(Interrupted):
+        train_line(tmp_path, skip, break_at=(7, 12), fail_at=17)
+    assert [alarm["step"] for alarm in read_alarms(tmp_path)] == [7, 12]
+    train_line(tmp_path, skip)  # this time step 12 is finite
+    assert [alarm["step"] for alarm in read_alarms(tmp_path)] == [7]
+
+
 def test_a_run_of_which_every_step_is_skipped_ends(tmp_path):
     with pytest.raises(RunError, match="line: 10 steps after one another are not finite"):
         train_line(tmp_path, "train.on_nonfinite=skip", break_at=range(3, 24))

@@ -40,9 +40,10 @@ class Guard:
         tensors = (tensor for module in modules for tensor in (*module.parameters(), *module.buffers()))
         self._weights = [tensor.detach() for tensor in tensors if tensor.is_floating_point()]
         self._unseen: list[tuple[dict, Tensor, Tensor]] = []
-        self._kept = [entry for entry in read_alarms(folder) if entry["step"] <= start]
-        if not self._kept and rank() == 0:
-            self.path.unlink(missing_ok=True)
+        found = read_alarms(folder)
+        self._kept = [entry for entry in found if entry["step"] <= start]
+        if len(self._kept) < len(found) and rank() == 0:
+            self._write()
 
     def step(self, number: int, batch: Batch | PointPairs, take: Callable[[Batch], dict[str, Tensor]]) -> dict:
         """The terms of the step after ``number`` others, which ``take(batch)`` makes; ``skipped`` alone where it was
@@ -119,7 +120,13 @@ class Guard:
     def _keep(self, alarm: str, about: dict) -> None:
         self._kept.append({"alarm": alarm} | about)
         if rank() == 0:
+            self._write()
+
+    def _write(self) -> None:
+        if self._kept:
             write_text(self.path, json.dumps(self._kept, indent=1) + "\n")
+        else:
+            self.path.unlink(missing_ok=True)
 
 
 def read_alarms(folder: Path) -> list[dict]:

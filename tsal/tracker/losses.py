@@ -154,9 +154,10 @@ def supervised_flow_loss(
     mask = valid[:, None].to(truth.dtype)
     total = truth.new_zeros(())
     for flow, weight in _weighted(estimate, weights):
-        size = flow.shape[-2:]
-        share = F.interpolate(mask, size, mode="area")
-        target = F.interpolate(truth * mask, size, mode="area") / share.clamp(min=1e-6)
+        size, stride = flow.shape[-2:], _stride(flow, truth)
+        beyond = (0, size[1] * stride - truth.shape[-1], 0, size[0] * stride - truth.shape[-2])  # of the last cells
+        share = F.interpolate(F.pad(mask, beyond), size, mode="area")
+        target = F.interpolate(F.pad(truth * mask, beyond), size, mode="area") / share.clamp(min=1e-6)
         # The square root of the distance: not the few large errors set the gradient, but the many that a pixel's share
         # mends.
         error = ((flow.float() - target).square().sum(1, keepdim=True) + 1e-4) ** 0.25
@@ -167,6 +168,13 @@ def supervised_flow_loss(
 def _weighted(estimate: FlowEstimate, weights: FlowWeights) -> list[tuple[Tensor, float]]:
     """All flows of an estimate with their weights."""
     return [*zip(estimate.flows, weights.synthetic_levels), *((flow, weights.earlier) for flow in estimate.earlier)]
+
+
+def _stride(flow: Tensor, full: Tensor) -> int:
+    """Of a level, a power of two; its last cells may reach past the image, of which ``full`` (N, C, H, W) has a value a
+    pixel.
+    """
+    return 2 ** math.ceil(math.log2(max(pixels / cells for pixels, cells in zip(full.shape[-2:], flow.shape[-2:]))))
 
 
 def point_loss(
@@ -189,10 +197,10 @@ def point_loss(
     Returns:
         the loss, and its detached terms: ``endpoint_error`` px of the finest flow, and ``seen``, unweighted.
     """
-    both, width = seen_here & seen_there, estimate.flows[0].shape[-1]
+    both = seen_here & seen_there
     total = points.new_zeros(())
     for flow, weight in _weighted(estimate, weights):
-        stride = 2 ** math.ceil(math.log2(width / flow.shape[-1]))  # a level's last cell may reach past the image
+        stride = _stride(flow, estimate.flows[0])
         error = (points + sample(flow, pixel_to_cell(points, stride)).mT - moved).square().sum(-1)
         # less than the root of the distance: at a silhouette, a point's flow may be that of the other side
         total = total + weight * masked_mean((error + 1e-3) ** 0.3, both)

@@ -1,0 +1,178 @@
+"""What a semi-supervised training is made of: first weights, rates, batches, each learner's tracker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from tsal import trainings
+from tsal.config import Config, resolve
+from tsal.data.batches import BatchMaker
+from tsal.model import Detector
+from tsal.model_files import load_model, save_models
+from tsal.schemes import generic_scheme
+from tsal.tracker import training as tracker_training
+from tsal.tracker.training import tune_tracker
+
+
+def a_run(folder: Path, method: str = "tsal", **overrides) -> SimpleNamespace:
+    """A run of the smoke profile without any face: five landmarks, the smallest detector."""
+    small = {"model.width": 0.05, "model.stages": 1, "model.input": 32, "data.scheme": "5"}
+    return SimpleNamespace(
+        config=resolve("smoke", "", method, small | overrides)[0],
+        folder=folder,
+        scheme=generic_scheme(5),
+        device=torch.device("cpu"),
+        store=None,
+        clips=[],
+        single_images=[],
+        lists=SimpleNamespace(labelled=[], truth={}),
+        fingerprint=lambda *parts, **options: {},
+    )
+
+
+def a_detector(config: Config, seed: int) -> Detector:
+    torch.manual_seed(seed)
+    return Detector(5, config.model)
+
+
+def two_inits(run: SimpleNamespace) -> list[Path]:
+    """The files of two untrained inits, which differ."""
+    paths = []
+    for seed, name in enumerate(("init", "init-2")):
+        paths.append(run.folder / name / "model.pt")
+        save_models(paths[-1], {name: a_detector(run.config, seed)}, run.config, {"scheme": run.scheme.to_dict()})
+    return paths
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    there = other.state_dict()
+    return all(torch.equal(value, there[name]) for name, value in one.state_dict().items())
+
+
+@pytest.fixture
+def without_steps(monkeypatch) -> dict:
+    """A training takes no step and keeps nothing; what it gave to the loop, and the rates of its optimisers."""
+    seen: dict = {"rates": []}
+    made = trainings.make_optimiser
+    monkeypatch.setattr(
+        trainings, "make_optimiser", lambda net, train, lr: (seen["rates"].append(lr), made(net, train, lr))[1]
+    )
+    monkeypatch.setattr(trainings, "fit", lambda folder, **given: (seen.update(given), ([], 1.0))[1])
+    monkeypatch.setattr(trainings, "_finish", lambda *_: None)
+    monkeypatch.setattr(trainings, "open_tracker", lambda run: nn.Identity())
+    monkeypatch.setattr(trainings, "freeze_tracker", lambda run, net: net)
+    return seen
+
+
+# --- one training ---
+
+
+@pytest.mark.parametrize("method, window, pairs", [("tsal", 3, True), ("tsal-paper", 1, True), ("stld", 1, False)])
+def test_batches_hold_the_pairs_of_frames_that_a_method_s_window_asks_for(
+    tmp_path, without_steps, method, window, pairs
+):
+    run = a_run(tmp_path, method)
+    trainings.train_semi(run, two_inits(run), 0)
+    maker = without_steps["make_batch"]
+    assert isinstance(maker, BatchMaker) and (maker.window, maker.pairs) == (window, pairs)
+
+
+def test_the_teacher_learns_at_its_share_of_the_student_s_rate(tmp_path, without_steps):
+    run = a_run(tmp_path, **{"semi.lr": 2e-3, "tsal.teacher_lr": 0.1})
+    trainings.train_semi(run, two_inits(run)[:1], 0)
+    assert without_steps["rates"] == pytest.approx([2e-4, 2e-3])
+    found = [without_steps["state"][f"{name} optimiser"].param_groups[0]["base_lr"] for name in ("teacher", "student")]
+    assert found == pytest.approx([2e-4, 2e-3])
+
+
+def test_the_teacher_starts_from_the_first_init_and_the_student_from_the_last(tmp_path, without_steps):
+    run = a_run(tmp_path, "tsal-paper")
+    inits = two_inits(run)
+    first, second = (load_model(path)[0] for path in inits)
+    assert not same(first, second)
+    for given, student in ((inits, second), (inits[:1], first)):
+        trainings.train_semi(run, given, 0)
+        models = without_steps["state"]
+        assert same(models["teacher"], first) and same(models["student"], student)
+
+
+# --- trackers that are tuned ---
+
+
+@pytest.mark.parametrize("trackers, names", [("own", ("teacher", "student")), ("shared", ("teacher",))])
+def test_a_tracker_is_tuned_with_the_detector_of_the_learner_that_uses_it(
+    tmp_path, without_steps, monkeypatch, trackers, names
+):
+    asked = {}
+
+    def tune(run, net, detector, folder, fingerprint):
+        asked[folder.name] = detector
+        return folder.name
+
+    monkeypatch.setattr(trainings, "tune_tracker", tune)
+    run = a_run(tmp_path, **{"tsal.trackers": trackers, "tracker.tune_steps": 1})
+    run.clips = ["a clip"]
+    detectors = [a_detector(run.config, seed) for seed in (0, 1)]
+    found = trainings._tuned_trackers(run, detectors, tmp_path / "semi", {})
+    assert asked == {f"tracker-{name}": detectors[i] for i, name in enumerate(names)}
+    assert found == {"teacher": "tracker-teacher", "student": f"tracker-{names[-1]}"}
+
+
+@pytest.fixture
+def loop_alone(monkeypatch):
+    """The loop around a tracker's steps without its files: five steps on batches of two pairs, noise."""
+
+    def fit(folder, *, steps, step_function, **_):
+        frames = torch.randint(0, 256, (4, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+        batch = SimpleNamespace(weak=frames, previous=torch.tensor([0, 2]), following=torch.tensor([1, 3]))
+        return [step_function(batch, step / steps) for step in range(steps)], 1.0
+
+    monkeypatch.setattr(tracker_training, "fit", fit)
+
+
+class Tracker(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+
+def test_a_tracker_is_tuned_by_a_detector_that_neither_learns_nor_keeps_statistics(tmp_path, loop_alone, monkeypatch):
+    run = a_run(tmp_path, **{"tracker.tune_steps": 2})
+    detector, heatmaps = a_detector(run.config, 0), []
+    detector.train()
+    before = {name: value.clone() for name, value in detector.state_dict().items()}
+
+    def loss(net, first, second, weights, *, use_occlusion, detect):
+        images = first.clone().requires_grad_()
+        heatmaps.append((images, detect(images)))
+        heatmaps[-1][1].square().sum().backward()  # through the detector into the warped frames
+        assert images.grad.abs().sum() > 0 and all(p.grad is None for p in detector.parameters())
+        return net.weight, {}
+
+    monkeypatch.setattr(tracker_training, "video_loss", loss)
+    tune_tracker(run, Tracker().requires_grad_(False), detector, tmp_path / "tuned", {})
+    assert len(heatmaps) == 2 and (tmp_path / "tuned" / "model.pt").exists()
+    assert all(torch.equal(value, before[name]) for name, value in detector.state_dict().items())
+    assert all(p.requires_grad for p in detector.parameters())  # it goes on to learn
+    detector.eval()
+    with torch.no_grad():
+        assert all(torch.equal(found, detector.maps(detector(images))) for images, found in heatmaps)
+
+
+def test_occluded_pixels_are_left_out_once_the_tracker_s_warm_up_is_over(tmp_path, loop_alone, monkeypatch):
+    masked = []
+
+    def loss(net, *_, use_occlusion, detect):
+        assert detect is None
+        masked.append(use_occlusion)
+        return net.weight, {}
+
+    monkeypatch.setattr(tracker_training, "video_loss", loss)
+    run = a_run(tmp_path, **{"tracker.occlusion_after": 0.2})
+    tracker_training._fit_video(run, Tracker(), tmp_path, "tracker", 5, {})
+    assert masked == [False, True, True, True, True]

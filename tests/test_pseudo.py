@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
-from toys import PAIRED, perfect_detection
+from toys import PAIRED, DotDetector, config, perfect_detection
 
 from tsal.config import ModelConfig
 from tsal.data.batches import neighbours
 from tsal.geometry import to_view, weights_to_view
 from tsal.model import Detector
 from tsal.pseudo import (
+    PseudoLabeller,
     Source,
     check_sources,
     detection_sources,
@@ -20,7 +22,7 @@ from tsal.pseudo import (
     propagated_source,
     reconstructed_sources,
 )
-from tsal.schemes import get_scheme
+from tsal.schemes import generic_scheme, get_scheme
 from tsal.synthetic.dataset import render_clip
 from tsal.tracker.frozen import PairFlows
 from tsal.utils.errors import ConfigError
@@ -300,6 +302,68 @@ def test_without_pairs_every_tracking_source_is_silent():
     found = reconstructed_sources(detector(), none, 1, constant(0, 0, 0), constant(0, 0, 0), empty, 0.0)
     found["propagated"] = propagate(POINTS, frames=1)
     assert all(not s.valid.any() and s.points.isfinite().all() and s.flow_error.isnan().all() for s in found.values())
+
+
+# --- a labeller ---
+
+
+def labeller(*overrides: str) -> PseudoLabeller:
+    return PseudoLabeller(config("tsal.sources=heatmap,propagated", *overrides))
+
+
+def flows_of(frames: int, window: int, flow: tuple[float, float], seen: tuple[float, float] = (1.0, 1.0)):
+    """The flows of a clip that moves by ``flow`` a frame, with the chances to be seen in the later and in the earlier
+    frame of a pair -> flows, and the pairs' frames.
+    """
+    previous, following = neighbours(range(frames), window)
+    gaps = (following - previous).view(-1, 1, 1, 1)
+    forward = gaps * constant(*flow, len(previous))
+    ways = [torch.cat([way, torch.full_like(way[:, :1], part)], 1) for way, part in zip((forward, -forward), seen)]
+    return PairFlows(torch.stack(ways, 1), torch.eye(2, 3).expand(len(previous), 2, 3)), previous, following
+
+
+@pytest.mark.parametrize("apart, trust", [((2.0, 2.0), 1 / 3), ((0.0, 2.0), 1 / 2), ((0.0, 0.0), 1.0)])
+def test_trust_falls_with_the_square_of_the_sources_distance(apart, trust):
+    centre = POINTS + torch.tensor(apart)
+    whole = torch.ones(1, 4)
+    found = {name: Source(points, whole, whole > 0) for name, points in (("heatmap", POINTS), ("centre", centre))}
+    assert labeller("tsal.trust=2").trust(found).flatten().tolist() == pytest.approx([trust] * 4, rel=1e-5)
+    assert labeller("tsal.trust=0").trust(found).tolist() == [[1.0] * 4]
+
+
+@pytest.mark.parametrize("width, place", [(2.0, 2.25), (0.0, 1.5)])
+def test_a_frame_s_own_point_has_its_trust_as_its_vote(width, place):
+    """Frame 1's sources lie sqrt(8) px apart: of trust 1/3, at 0; that of frame 0 comes to 3 with a whole vote."""
+    points = torch.tensor([[[43.0, 40.0]], [[40.0, 40.0]]])
+    centre = points + torch.tensor([[[0.0, 0.0]], [[2.0, 2.0]]])
+    detector = SimpleNamespace(
+        heatmap=lambda found: (points, torch.ones(2, 1)), centre=lambda found: (centre[:, None], torch.ones(2, 1))
+    )
+    flows, previous, following = flows_of(2, 1, (0.0, 0.0))
+    found = perfect_detection(Detector(1, ModelConfig(input=96, width=0.05)), points, generic_scheme(1))
+    made = labeller(f"tsal.trust={width}")(detector, torch.zeros(2, 3, 96, 96), found, flows, previous, following)
+    assert made.fused.points[1, 0, 0].item() == pytest.approx(40 + place, abs=1e-4)
+
+
+def test_a_vote_is_weighed_by_what_is_seen_in_the_frame_that_the_point_goes_to():
+    flows, previous, following = flows_of(2, 1, (3.0, 1.0), seen=(0.25, 0.75))
+    start, whole = POINTS.repeat(2, 1, 1), torch.ones(2, 4)
+    found = propagated_source(Source(start, whole, whole > 0), whole, flows, previous, following, 1.0)
+    assert found.votes[1].tolist() == pytest.approx([0.25] * 4)  # the later frame
+    assert found.votes[0].tolist() == pytest.approx([0.75] * 4)
+
+
+def test_frames_are_rebuilt_from_the_one_before_alone_whatever_the_window():
+    images = torch.zeros(3, 3, 96, 96)
+    for frame in range(3):
+        images[frame, :, 20, 20 + 10 * frame] = 1  # flow says that everything moves by 10 px a frame
+    flows, previous, following = flows_of(3, 2, (10.0, 0.0))
+    assert len(following) == 3
+    rebuilt = labeller().rebuild(DotDetector(), images, flows, previous, following)
+    assert rebuilt.rows.tolist() == [1, 2]
+    found = rebuilt.sources["tracked_heatmap"]
+    assert found.valid.tolist() == [[False], [True], [True]]
+    assert torch.allclose(found.points[1:, 0], torch.tensor([[30.0, 20.0], [40.0, 20.0]]), atol=1e-3)
 
 
 # --- views ---

@@ -9,7 +9,7 @@ import torch
 from toys import PAIRED, perfect_detection
 
 from tsal.config import ModelConfig
-from tsal.model import Detector, Vgg16Backbone, load_vgg16
+from tsal.model import IMAGE_MEAN, IMAGE_STD, Detector, Vgg16Backbone, load_vgg16
 from tsal.schemes import generic_scheme
 from tsal.utils.errors import ConfigError, InputError
 
@@ -51,6 +51,16 @@ def test_a_vgg16_detector_has_the_same_outputs():
         found = detector(torch.rand(1, 3, 32, 32))
     assert [tuple(stage.shape) for stage in found.stages] == [(1, 5, 4, 4)] * 2
     assert found.centre.shape == (1, 1, 4, 4) and found.offsets.shape == (1, 8, 4, 4)
+
+
+@pytest.mark.parametrize("deviations", [0.0, 1.0])
+def test_the_backbone_sees_colours_by_their_deviations_from_the_mean(deviations):
+    detector, seen = light(width=0.05), []
+    detector.backbone.register_forward_pre_hook(lambda net, given: seen.append(given[0]))
+    colour = torch.tensor(IMAGE_MEAN) + deviations * torch.tensor(IMAGE_STD)
+    with torch.no_grad():
+        detector(colour.view(1, 3, 1, 1).expand(1, 3, 64, 64))
+    assert torch.allclose(seen[0], torch.full((1, 3, 64, 64), deviations), atol=1e-6)
 
 
 def test_an_input_that_the_network_cannot_halve_is_an_error():

@@ -14,6 +14,7 @@ from toys import PAIRED, Shift, config, perfect_detection, random_batch
 from tsal import trainer
 from tsal.averaging import distance
 from tsal.config import Config, ModelConfig, TrainConfig
+from tsal.losses import point_loss
 from tsal.model import Detection, Detector
 from tsal.optimiser import make_optimiser, rate_at, step_optimiser
 from tsal.pseudo import PseudoLabels
@@ -50,6 +51,16 @@ def test_the_paper_s_rates_biases_twice_and_stages_four_times():
         expected = (4 if name.startswith("stages.") else 1) * (2 if name.endswith("bias") else 1)
         assert rate[id(parameter)] == pytest.approx(expected), name
         assert decay[id(parameter)] == (0 if name.endswith("bias") else 5e-4), name
+
+
+def test_only_weights_of_more_than_one_dimension_decay():
+    """Scales of batch normalisation have none, as biases."""
+    detector = Detector(4, ModelConfig(input=32, width=0.05))
+    built = make_optimiser(detector, TrainConfig(weight_decay=0.1), 1e-3)
+    decay = {id(p): group["weight_decay"] for group in built.param_groups for p in group["params"]}
+    assert all(decay[id(p)] == (0.1 if p.ndim > 1 else 0) for p in detector.parameters())
+    scales = [layer.weight for layer in detector.modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert scales and all(decay[id(scale)] == 0 for scale in scales)
 
 
 def test_the_paper_s_rate_halves_at_90_110_and_130_of_150_epochs():
@@ -133,6 +144,15 @@ def test_perfect_outputs_have_the_least_loss(kind):
     moved = perfect_detection(detector, POINTS + 2, PAIRED, sigma)
     worse, _ = detector_loss(detector, moved, POINTS, torch.ones(2, 4), chosen.train, PAIRED)
     assert worse > loss + 0.01
+
+
+def test_centre_and_offsets_each_have_a_weight_of_their_own():
+    alone = "train.heatmap_weight=0", "train.point_weight=0", "train.centre_weight=5", "train.offset_weight=7"
+    chosen = settings("distribution", *alone)
+    detector = a_detector(chosen)
+    loss, terms = detector_loss(detector, noisy_detection(detector, 2), POINTS, torch.ones(2, 4), chosen.train, PAIRED)
+    assert terms["centre"] > 0 and terms["offset"] > 0 and terms["centre"] != terms["offset"]
+    assert loss.item() == pytest.approx((5 * terms["centre"] + 7 * terms["offset"]).item(), rel=1e-6)
 
 
 @EACH_KIND
@@ -288,6 +308,18 @@ def test_the_consistency_loss_pulls_the_real_frame_towards_the_reconstruction_an
     assert all(g[0].abs().sum() > 0 and (g[1] == 0).all() for g in gradients[:2])  # the second pair is not trusted
     assert all(g is None for g in gradients[2:])
     assert consistency_loss(detector, real, rebuilt, torch.zeros(2, 4), chosen.train).item() == 0
+
+
+def test_without_heatmaps_consistency_is_that_of_the_points_of_every_stage():
+    chosen = settings("distribution", "train.heatmap_weight=0", "train.point_weight=3", "model.stages=2")
+    detector = a_detector(chosen)
+    real, rebuilt, trust = noisy_detection(detector, 2), noisy_detection(detector, 2, seed=2), torch.ones(2, 4)
+    codec = detector.heatmap_codec
+    target = codec.expectation(rebuilt.stages[-1])
+    parts = [point_loss(codec.expectation(stage), target, trust).item() for stage in real.stages]
+    assert min(parts) > 0
+    loss = consistency_loss(detector, real, rebuilt, trust, chosen.train)
+    assert loss.item() == pytest.approx(3 * sum(parts), rel=1e-6)
 
 
 # --- one asynchronous step ---
@@ -696,6 +728,16 @@ def test_changed_faces_make_a_step_and_the_same_one_every_time(labelled, visible
 
 
 # --- supervised training ---
+
+
+def test_a_supervised_step_follows_the_schedule_and_clips_the_gradient():
+    """Half way a cosine is at half its rate: the weights move by lr * 0.5 * the largest norm."""
+    plain = "train.optimiser=sgd", "train.momentum=0", "train.weight_decay=0", "train.schedule=cosine"
+    chosen = small("model.width=0.25", "train.clip_norm=0.01", *plain)
+    model = models(chosen, lr=20.0)[0]
+    before = vector(model.detector)
+    supervised_step(model, random_batch(2, [], 4), Context(chosen, PAIRED, torch.device("cpu")), 0.5)
+    assert (vector(model.detector) - before).norm().item() == pytest.approx(20 * 0.5 * 0.01, rel=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["distribution", "regression"])

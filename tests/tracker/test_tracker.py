@@ -5,9 +5,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from toys import Shift
 
 from tsal.data.batches import PointPairs
 from tsal.geometry import pixel_grid, warp
+from tsal.tracker import training
 from tsal.tracker.losses import (
     FlowWeights,
     census_distance,
@@ -18,6 +20,7 @@ from tsal.tracker.losses import (
     point_loss,
     smoothness,
     supervised_flow_loss,
+    unsupervised_flow_loss,
 )
 from tsal.tracker.lucas_kanade import LucasKanade, refine_lk
 from tsal.tracker.network import (
@@ -281,6 +284,33 @@ def test_detection_consistency_by_hand_and_its_gradient_reaches_the_warped_side_
     loss = detection_consistency(real, warped * torch.tensor([1.0, 3.0]).view(2, 1, 1, 1), torch.tensor([False, True]))
     loss.backward()
     assert loss.item() == 9 and real.grad is None and warped.grad[1].abs().min() > 0 and (warped.grad[0] == 0).all()
+
+
+@pytest.mark.parametrize("hidden, costs", [((), True), (("first",), False), (("second",), True)])
+def test_occluded_pixels_of_a_frame_are_left_out_of_what_the_other_explains_of_it(hidden, costs):
+    """Two equal frames; the flow from the first errs in a block, of which a pixel's patch sees 3 px more."""
+    image, flow = textured(1, 24, 28), torch.zeros(1, 2, 24, 28)
+    wrong = flow.clone()
+    wrong[..., 10:14, 12:16] = 4
+    seen = {name: torch.ones(1, 24, 28, dtype=torch.bool) for name in ("first", "second")}
+    for name in hidden:
+        seen[name][:, 7:17, 9:19] = False
+    weights = FlowWeights(smoothness=0.0)
+    loss, terms = unsupervised_flow_loss(image, image, [wrong], [flow], seen["first"], seen["second"], weights)
+    assert (loss > 1e-3) == costs and (terms["census"] > 1e-3) == costs
+    assert costs or loss.item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("use_occlusion", [True, False])
+def test_each_frame_s_own_pixels_that_leave_it_are_left_out(use_occlusion, monkeypatch):
+    handed = []
+    zero = torch.zeros(())
+    monkeypatch.setattr(training, "unsupervised_flow_loss", lambda *given: (handed.append(given[4:6]), (zero, {}))[1])
+    video_loss(Shift(3.0, 0.0), *torch.rand(2, 1, 3, 12, 16), use_occlusion=use_occlusion)
+    first, second = torch.ones(2, 1, 12, 16, dtype=torch.bool)
+    first[..., 13:] = False  # to the right by 3 px
+    second[..., :3] = False  # and back
+    assert torch.equal(handed[0][0], first) and torch.equal(handed[0][1], second)
 
 
 # --- pairs whose flow is known ---

@@ -172,6 +172,21 @@ def test_half_precision_moves_a_track_by_far_less_than_the_tracker_errs():
     assert 0 < (half - full).norm(dim=1).mean() < 0.2 * error
 
 
+def test_the_tracker_that_comes_with_the_project_follows_rendered_faces():
+    """It errs by less than a tenth of what the landmarks move."""
+    tracker = FrozenTracker(initial_tracker(Config()).eval().requires_grad_(False))
+    errors, moves = [], []
+    for seed in range(2):
+        clip = render_clip([7, seed], 2, 128)
+        plain = crop_affine((*clip.points[0].min(0), *clip.points[0].max(0)), 96, 1.35)
+        before, after = torch.tensor(apply_affine(plain, clip.points), dtype=torch.float32)
+        found = tracker(FramePairs((str(seed),), *crops(clip, plain), STILL[None])).carry(before[None]).points[0]
+        seen = torch.tensor(clip.visible.all(0)) & (before > 0).all(1) & (before < 95).all(1)
+        errors.append((found - after).norm(dim=1)[seen])
+        moves.append((before - after).norm(dim=1)[seen])
+    assert torch.cat(errors).mean() < 0.1 * torch.cat(moves).mean()
+
+
 @pytest.mark.parametrize("share", [0.3, 1.0], ids=["weak geometry", "strong geometry"])
 def test_a_flow_that_is_moved_into_a_view_is_as_right_as_one_computed_there(share):
     rng, net = np.random.default_rng(0), initial_tracker(Config.load("demo")).eval().requires_grad_(False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from tsal.codecs import (
 )
 from tsal.config import Config
 from tsal.model import Detector
+from tsal.pseudo import detection_sources
 
 STRIDE, SIGMA = 8, 6.0
 
@@ -196,7 +198,19 @@ def test_the_nearest_candidate_is_the_one_with_the_least_mean_distance():
     reference = torch.zeros(2, 2, 2)
     near, far = torch.tensor([[3.0, 4.0], [0.0, 1.0]]), torch.tensor([[6.0, 0.0], [0.0, 1.0]])  # mean 3 and 3.5
     candidates = torch.stack([torch.stack([far, near]), torch.stack([near, far])])
-    assert torch.equal(nearest_candidate(candidates, reference), torch.stack([near, near]))
+    assert nearest_candidate(candidates, reference).tolist() == [1, 0]
+
+
+def test_the_centre_source_has_the_points_and_the_score_of_the_nearest_candidate():
+    points = torch.zeros(2, 3, 2)
+    candidates = torch.stack(
+        [torch.stack([points[0] + far, points[0] + near]) for far, near in ((9.0, 1.0), (2.0, 5.0))]
+    )
+    scores = torch.tensor([[0.8, 0.3], [0.6, 0.5]])  # best first, whichever is near
+    detector = SimpleNamespace(heatmap=lambda _: (points, torch.ones(2, 3)), centre=lambda _: (candidates, scores))
+    centre = detection_sources(detector, None)["centre"]
+    assert centre.points[:, 0, 0].tolist() == [1, 2]
+    assert torch.equal(centre.score, torch.tensor([[0.3] * 3, [0.6] * 3]))
 
 
 def test_decoding_changes_nothing_that_it_is_given():

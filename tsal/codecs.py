@@ -147,9 +147,7 @@ def gather_cells(maps: Tensor, index: Tensor) -> Tensor:
 
 
 def nearest_candidate(candidates: Tensor, reference: Tensor) -> Tensor:
-    """Of candidates (N, M, K, 2), the one whose points lie nearest to the reference (N, K, 2), by mean distance -> (N,
-    K, 2).
+    """Index (N,) of the one of candidates (N, M, K, 2) whose points lie nearest to the reference (N, K, 2), by mean
+    distance.
     """
-    distance = (candidates - reference[:, None]).norm(dim=-1).mean(-1)  # (N, M)
-    best = distance.argmin(1)
-    return candidates[torch.arange(len(candidates), device=candidates.device), best]
+    return (candidates - reference[:, None]).norm(dim=-1).mean(-1).argmin(1)

@@ -57,16 +57,16 @@ def check_sources(names: tuple[str, ...]) -> None:
 
 
 def detection_sources(detector: Detector, detection: Detection) -> dict[str, Source]:
-    """Sources ``heatmap`` and ``centre`` of real frames.
-
-    Of the top-N centres, the one whose points lie nearest to the heatmap's.
+    """Sources ``heatmap`` and ``centre`` of real frames; of the top-N centres, the one with points nearest to the
+    heatmap's, and its score.
     """
     points, score = detector.heatmap(detection)
     candidates, centre_score = detector.centre(detection)
-    everywhere = torch.ones_like(score, dtype=torch.bool)
+    rows, nearest = torch.arange(len(points), device=points.device), nearest_candidate(candidates, points)
+    everywhere, of_nearest = torch.ones_like(score, dtype=torch.bool), centre_score[rows, nearest, None]
     return {
         "heatmap": Source(points, score, everywhere),
-        "centre": Source(nearest_candidate(candidates, points), centre_score[:, :1].expand_as(score), everywhere),
+        "centre": Source(candidates[rows, nearest], of_nearest.expand_as(score), everywhere),
     }
 
 

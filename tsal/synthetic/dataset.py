@@ -47,7 +47,7 @@ class RenderedClip:
 
 
 def render_clip(seed, frames: int, side: int, *, flow: bool = True) -> RenderedClip:
-    """Render one clip of its own fingerprint; ``seed`` is anything ``np.random.default_rng`` takes. Same seed, same
+    """Render one clip of its own identity; ``seed`` is anything ``np.random.default_rng`` takes. Same seed, same
     bytes. ``flow``: with the dense flow of neighbouring frames.
     """
     rng = np.random.default_rng(seed)

@@ -1,6 +1,4 @@
-"""Heads of a parametric family: one person's shape and skin (see ``heads_mesh`` and ``heads_skin``), with an
-expression.
-"""
+"""Heads of a parametric family: one person's shape and skin (see ``mesh`` and ``skin``), with an expression."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ import numpy as np
 from tsal.synthetic.mesh import BALL, bump, canonical_mesh, landmarks, smoothstep
 from tsal.synthetic.skin import draw_look, hair_mask, paint
 
-# --- fingerprint -----------------------------------------------------------------------------------------------
+# --- identity ---
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from tsal.synthetic.dataset import load_ground_truth
 class PointPairMaker:
     """Pairs of frames of rendered clips by step, in views as varied as training's and in either direction of time.
 
-    As a :class:`~tsal.data.views.BatchMaker`, a pure function of (clips, settings, seed, step).
+    As a :class:`~tsal.data.batches.BatchMaker`, a pure function of (clips, settings, seed, step).
 
     Args:
         clips: of two frames or more.

@@ -1,4 +1,4 @@
-"""Flow without a network: Lucas and Kanade (1981), alone or to sharpen the flow of a network."""
+"""Flow without a network: Lucas and Kanade (1981)."""
 
 from __future__ import annotations
 
@@ -58,9 +58,6 @@ def refine_lk(
     first: Tensor, second: Tensor, flow: Tensor, steps: int = 3, radius: int = 4, damping: float = 0.01
 ) -> Tensor:
     """Sharpen a flow to a fraction of a pixel: steps of Lucas and Kanade (1981) on locally normalised luma.
-
-    A network trained for minutes at stride 4 errs by a pixel, however still the frames; this takes a third of that
-    away.
 
     Args:
         first, second: (N, 3, H, W) in [0, 1].

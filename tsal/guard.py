@@ -59,7 +59,8 @@ class Guard:
         except torch.OutOfMemoryError as error:
             raise RunError(
                 f"{self.label}: the GPU's memory is full at step {number + 1}; set supervised.batch, semi.batch, "
-                "semi.clips, semi.images or tracker.batch lower, or train.device=cpu; the last checkpoint is kept"
+                "semi.clips, semi.images, tracker.batch or data.cache_mb (flows) lower, or train.device=cpu; the last "
+                "checkpoint is kept"
             ) from error
         loss = terms["loss"].detach()
         about = {"step": number + 1, "seed": batch.seed, "rows": list(batch.faces)}

@@ -49,7 +49,9 @@ class DataConfig:
     normaliser: Literal["ocular", "pupil", "box", "face_size"] = setting(
         "ocular", "length that errors are divided by", "measuring"
     )
-    cache_mb: int = setting(2000, "decoded crops kept in memory, MiB", "machine")
+    cache_mb: int = setting(
+        2000, "decoded crops kept in memory, MiB; and, on the device, as many of the flows of each tracker", "machine"
+    )
     disk_cache_mb: int = setting(4000, "crops kept in data/cache for every run, MiB; 0: none", "machine")
     workers: int = setting(2, "threads that cut crops ahead of training", "machine", least=1)
 

@@ -81,15 +81,15 @@ def pixel_grid(height: int, width: int, *, device=None, dtype=torch.float32) -> 
     return torch.stack([x, y])
 
 
-def sample(maps: Tensor, points: Tensor, *, padding: str = "border") -> Tensor:
-    """Bilinear samples of maps ``(N, C, H, W)`` at points ``(N, K, 2)`` px -> ``(N, C, K)``."""
+def sample(maps: Tensor, points: Tensor) -> Tensor:
+    """Bilinear samples of maps ``(N, C, H, W)`` at points ``(N, K, 2)`` px -> ``(N, C, K)``; outside, of the border."""
     size = maps.new_tensor([maps.shape[-1] - 1, maps.shape[-2] - 1]).clamp_min(1)  # of one cell, every point is on it
     grid = points / size * 2 - 1
-    return F.grid_sample(maps, grid[:, None], mode="bilinear", padding_mode=padding, align_corners=True)[:, :, 0]
+    return F.grid_sample(maps, grid[:, None], mode="bilinear", padding_mode="border", align_corners=True)[:, :, 0]
 
 
-def warp(images: Tensor, flow: Tensor, *, padding: str = "border") -> Tensor:
-    """Backward warp: output(x) = images(x + flow(x)).
+def warp(images: Tensor, flow: Tensor) -> Tensor:
+    """Backward warp: output(x) = images(x + flow(x)), of the border where that lies outside.
 
     Args:
         images: (N, C, H, W).
@@ -98,7 +98,7 @@ def warp(images: Tensor, flow: Tensor, *, padding: str = "border") -> Tensor:
     height, width = images.shape[-2:]
     size = flow.new_tensor([width - 1, height - 1]).clamp_min(1).view(1, 2, 1, 1)
     grid = (pixel_grid(height, width, device=flow.device, dtype=flow.dtype) + flow) / size * 2 - 1
-    return F.grid_sample(images, grid.permute(0, 2, 3, 1).to(images.dtype), padding_mode=padding, align_corners=True)
+    return F.grid_sample(images, grid.permute(0, 2, 3, 1).to(images.dtype), padding_mode="border", align_corners=True)
 
 
 def move_flow(flow: Tensor, affine: Tensor) -> Tensor:
@@ -113,10 +113,10 @@ def move_flow(flow: Tensor, affine: Tensor) -> Tensor:
     return (affine[..., :2] @ moved).unflatten(-1, (height, width))
 
 
-def inside(points: Tensor, height: int, width: int, margin: float = 0.0) -> Tensor:
-    """Whether points ``(..., 2)`` px lie in the image, at least ``margin`` px from its border -> bool ``(...)``."""
+def inside(points: Tensor, height: int, width: int) -> Tensor:
+    """Whether points ``(..., 2)`` px lie in the image -> bool ``(...)``."""
     x, y = points[..., 0], points[..., 1]
-    return (x >= margin) & (y >= margin) & (x <= width - 1 - margin) & (y <= height - 1 - margin)
+    return (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
 
 
 def to_view(points: Tensor, affine: Tensor, flipped: Tensor, flip: Sequence[int]) -> Tensor:

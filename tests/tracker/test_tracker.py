@@ -223,9 +223,7 @@ def test_smoothness_is_zero_for_constant_flow_and_lower_across_an_edge():
     # One of the 15 differences along x is 1, in one of two channels, and the two axes are averaged.
     assert smoothness(step, image).item() == pytest.approx(1 / 15 / 2 / 2, rel=0.01)
     image[..., 8:] = 1.0
-    assert smoothness(step, image, edge=10.0).item() < 1e-4
-    affine = torch.stack([pixel_grid(12, 16)[0], -pixel_grid(12, 16)[1]])[None] * 0.1
-    assert smoothness(affine, image, order=2).item() == pytest.approx(0, abs=1e-6) and smoothness(affine, image) > 0.01
+    assert smoothness(step, image).item() < 1e-4
 
 
 def test_endpoint_error_by_hand():
@@ -281,9 +279,9 @@ def test_earlier_flows_have_the_size_of_their_level_in_an_image_of_any_size():
 
 def test_detection_consistency_by_hand_and_its_gradient_reaches_the_warped_side_only():
     real, warped = torch.zeros(2, 1, 2, 2, requires_grad=True), torch.ones(2, 1, 2, 2, requires_grad=True)
-    loss = detection_consistency(real, warped * torch.tensor([1.0, 3.0]).view(2, 1, 1, 1), torch.tensor([False, True]))
+    loss = detection_consistency(real, warped * torch.tensor([1.0, 3.0]).view(2, 1, 1, 1))
     loss.backward()
-    assert loss.item() == 9 and real.grad is None and warped.grad[1].abs().min() > 0 and (warped.grad[0] == 0).all()
+    assert loss.item() == 5 and real.grad is None and warped.grad.abs().min() > 0  # 1 and 9, of as many cells
 
 
 @pytest.mark.parametrize("hidden, costs", [((), True), (("first",), False), (("second",), True)])

@@ -7,7 +7,7 @@ counts.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,23 +18,21 @@ from tsal.geometry import pixel_to_cell, sample, warp
 from tsal.tracker.network import FlowEstimate
 
 LUMA = (0.299, 0.587, 0.114)
+EDGE = 10.0  # lambda of the edge-aware smoothness
 
 
 @dataclass(frozen=True)
 class FlowWeights:
-    """Weights of the losses; ``levels`` weigh the pyramid finest first, and levels past their end weigh nothing.
+    """Weights of the losses.
 
-    ``edge`` is the lambda of the edge-aware smoothness on images in [0, 1]; ``order`` its derivative, 1 or 2.
-    ``synthetic_levels``, ``earlier`` and ``seen`` are of pairs whose flow is known: of each level's flow, of the flows
-    of earlier iterations, and of the cross-entropy of what is seen, where hidden points count ``hidden`` times.
+    ``synthetic_levels``, ``earlier`` and ``seen`` are of pairs whose flow is known: of each level's flow, finest first,
+    of the flows of earlier iterations, and of the cross-entropy of what is seen, where hidden points count ``hidden``
+    times.
     """
 
     census: float = 1.0
     smoothness: float = 0.5
     consistency: float = 0.0
-    edge: float = 10.0
-    order: int = 1
-    levels: tuple[float, ...] = (1.0,)
     synthetic_levels: tuple[float, ...] = (1.0, 0.5, 0.5, 0.25, 0.25, 0.1)
     earlier: float = 0.3
     seen: float = 0.3
@@ -111,34 +109,25 @@ def census_loss(first: Tensor, warped: Tensor, mask: Tensor | None = None, radiu
     return masked_mean(penalty, valid if mask is None else valid * mask)
 
 
-def smoothness(flow: Tensor, image: Tensor, edge: float = 10.0, order: int = 1) -> Tensor:
-    """Edge-aware smoothness (UFlow eq. 4; ARFlow eq. 5): mean of exp(-edge |dI|) * charbonnier(d^order flow).
+def smoothness(flow: Tensor, image: Tensor) -> Tensor:
+    """Edge-aware smoothness (UFlow eq. 4; ARFlow eq. 5): mean of exp(-EDGE |dI|) * charbonnier(d flow).
 
     Args:
         flow: (N, 2, H, W) px.
         image: (N, C, H, W) in [0, 1]; flow may change where it does.
-        order: 1 charges any change of flow, 2 leaves affine flow free.
     """
     total = flow.new_zeros(())
     for axis in (-1, -2):
         change, contrast = flow.diff(dim=axis), image.diff(dim=axis).abs().mean(1, keepdim=True)
-        if order == 2:
-            # The second difference spans two steps of the image; the larger of the two may excuse it.
-            size = contrast.shape[axis] - 1
-            change = change.diff(dim=axis)
-            contrast = torch.maximum(contrast.narrow(axis, 0, size), contrast.narrow(axis, 1, size))
-        total = total + (torch.exp(-edge * contrast) * (charbonnier(change) - 1e-3)).mean() / 2
+        total = total + (torch.exp(-EDGE * contrast) * (charbonnier(change) - 1e-3)).mean() / 2
     return total
 
 
-def detection_consistency(real: Tensor, warped: Tensor, valid: Tensor | None = None) -> Tensor:
+def detection_consistency(real: Tensor, warped: Tensor) -> Tensor:
     """Mean squared difference of heatmaps (N, K, h, w) on warped frames from those on the real frames, which are
-    detached.
-
-    ``valid`` (N,) selects the pairs that count. The gradient runs through the warped frames into the flow.
+    detached. The gradient runs through the warped frames into the flow.
     """
-    mask = None if valid is None else valid.view(-1, 1, 1, 1)
-    return masked_mean((warped - real.detach()).square(), mask)
+    return (warped - real.detach()).square().mean()
 
 
 def supervised_flow_loss(
@@ -214,18 +203,18 @@ def point_loss(
 def unsupervised_flow_loss(
     first: Tensor,
     second: Tensor,
-    forward_pyramid: Sequence[Tensor],
-    backward_pyramid: Sequence[Tensor],
+    forward: Tensor,
+    backward: Tensor,
     visible_first: Tensor,
     visible_second: Tensor,
     weights: FlowWeights = FlowWeights(),
     detect: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Census + smoothness over the pyramid, and detection consistency at the finest level, in both directions of time.
+    """Census, smoothness and detection consistency, in both directions of time.
 
     Args:
         first, second: frames (N, 3, H, W) in [0, 1].
-        forward_pyramid, backward_pyramid: flows first -> second and second -> first, full-resolution px, finest first.
+        forward, backward: flows first -> second and second -> first, (N, 2, H, W) px.
         visible_first, visible_second: (N, H, W), True where a pixel is also seen in the other frame.
         detect: images (N, 3, H, W) -> heatmaps (N, K, h, w) of a frozen detector in eval mode; needed for consistency
             only.
@@ -236,20 +225,13 @@ def unsupervised_flow_loss(
     images = torch.cat([first, second])
     others = torch.cat([second, first])
     visible = torch.cat([visible_first, visible_second])[:, None].detach().float()
-    census = smooth = consistency = images.new_zeros(())
-    for level, (forward, backward, weight) in enumerate(zip(forward_pyramid, backward_pyramid, weights.levels)):
-        if weight == 0:
-            continue
-        flow = torch.cat([forward, backward]).float()
-        size, stride = flow.shape[-2:], first.shape[-1] / flow.shape[-1]
-        image, other, mask = (F.interpolate(x, size, mode="area") if level else x for x in (images, others, visible))
-        warped = warp(other, flow / stride)
-        census = census + weight * census_loss(image, warped, mask)
-        smooth = smooth + weight * smoothness(flow / stride, image, weights.edge, weights.order)
-        if level == 0 and weights.consistency and detect is not None:
-            with torch.no_grad():
-                real = detect(image)
-            consistency = detection_consistency(real, detect(warped))
+    flow = torch.cat([forward, backward]).float()
+    warped, consistency = warp(others, flow), images.new_zeros(())
+    census, smooth = census_loss(images, warped, visible), smoothness(flow, images)
+    if weights.consistency and detect is not None:
+        with torch.no_grad():
+            real = detect(images)
+        consistency = detection_consistency(real, detect(warped))
     loss = weights.census * census + weights.smoothness * smooth + weights.consistency * consistency
     terms = {"census": census, "smoothness": smooth, "consistency": consistency}
     return loss, {name: term.detach() for name, term in terms.items()}

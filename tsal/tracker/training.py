@@ -71,11 +71,11 @@ def video_loss(
             poor to detect them. Pixels that leave the frame are always left out.
         detect: frozen detector in eval mode, images -> heatmaps (N, K, h, w), for the detection consistency.
     """
-    forward, backward = both_directions(net, first, second)
+    forward, backward = (finest for finest, *_ in both_directions(net, first, second))
     if use_occlusion:
-        hidden_first, hidden_second = occlusion_mask(forward[0], backward[0]), occlusion_mask(backward[0], forward[0])
+        hidden_first, hidden_second = occlusion_mask(forward, backward), occlusion_mask(backward, forward)
     else:
-        hidden_first, hidden_second = leaves_frame(forward[0].detach()), leaves_frame(backward[0].detach())
+        hidden_first, hidden_second = leaves_frame(forward.detach()), leaves_frame(backward.detach())
     loss, terms = unsupervised_flow_loss(
         first, second, forward, backward, ~hidden_first, ~hidden_second, weights, detect
     )

@@ -294,7 +294,7 @@ def test_occluded_pixels_of_a_frame_are_left_out_of_what_the_other_explains_of_i
     for name in hidden:
         seen[name][:, 7:17, 9:19] = False
     weights = FlowWeights(smoothness=0.0)
-    loss, terms = unsupervised_flow_loss(image, image, [wrong], [flow], seen["first"], seen["second"], weights)
+    loss, terms = unsupervised_flow_loss(image, image, wrong, flow, seen["first"], seen["second"], weights)
     assert (loss > 1e-3) == costs and (terms["census"] > 1e-3) == costs
     assert costs or loss.item() == pytest.approx(0, abs=1e-6)
 

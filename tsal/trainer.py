@@ -103,7 +103,7 @@ class Pass:
     """One pass of a learner over labelled and unlabelled images."""
 
     loss: Tensor  # on the labelled ones; zero where it learned nothing
-    detection: Detection  # of the unlabelled ones
+    detection: Detection | None  # of the unlabelled ones; None: nobody looks at it
     terms: dict[str, Tensor]
 
 
@@ -197,11 +197,11 @@ def labelled_pass(learner: Learner, views: Views, unlabelled: Tensor, batch: Bat
 
 
 def teacher_pass(teacher: Learner, views: Views, batch: Batch, context: Context) -> Pass:
-    """The teacher's pass over the weak views: with the labelled ones, where it learns; else as evaluation does."""
-    if context.config.tsal.teacher_lr > 0:
+    """The teacher's pass over the weak views: with labelled ones where it learns; else as evaluation, for targets."""
+    if (tsal := context.config.tsal).teacher_lr > 0:
         return labelled_pass(teacher, views, views.weak, batch, context)
-    zero = torch.zeros((), device=context.device)
-    return Pass(zero, context.labeller.detect(teacher.detector, views.weak), {})
+    found = context.labeller.detect(teacher.detector, views.weak) if tsal.targets_from == "teacher" else None
+    return Pass(torch.zeros((), device=context.device), found, {})
 
 
 def teacher_half(
@@ -209,9 +209,8 @@ def teacher_half(
 ) -> tuple[Pass, LabellerOutput | None]:
     """The teacher's pass, and its pseudo-labels of the weak views where the student learns from them."""
     seen = teacher_pass(pair.teacher, views, batch, context)
-    if context.config.tsal.targets_from != "teacher":
-        return seen, None
-    return seen, pseudo_labels(pair, "teacher", seen.detection, views, batch, context)
+    asked = context.config.tsal.targets_from == "teacher"
+    return seen, pseudo_labels(pair, "teacher", seen.detection, views, batch, context) if asked else None
 
 
 def student_half(

@@ -26,6 +26,12 @@ METHODS = {
     "tsal": [],
     "without tracking": ["data.consecutive=false"],
     "own targets": ["tsal.targets_from=self", "tsal.sources=heatmap"],
+    "own targets, and a teacher at rest": [
+        "tsal.targets_from=self",
+        "tsal.sources=heatmap",
+        "tsal.teacher_lr=0",
+        "tsal.ema_direction=none",
+    ],
     "a window": ["tsal.window=2", "tsal.trust=2", "tsal.agreement_weight=1", "semi.frames=3"],
     "a teacher that only averages": ["tsal.teacher_lr=0", "tsal.bn_stats=average", "tsal.labels_after=0.9"],
 }
@@ -38,6 +44,7 @@ def test_one_step_is_the_step_that_training_makes(smoke_run, overrides):
     context = Context(run.config, run.scheme, torch.device("cpu"))
     report = asynchronous_step(pair, training_batch(run, 3), context, HALFWAY)
     assert made.loss == float(report["loss"]) and made.losses.adds.sum() == pytest.approx(made.loss, rel=1e-5)
+    assert (made.teacher.detection is None) == (overrides == METHODS["own targets, and a teacher at rest"])
     for name in ("teacher", "student"):
         ours, theirs = (getattr(which, name).detector.state_dict() for which in (made.after, pair))
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)

@@ -267,7 +267,8 @@ def draw_sources(step: Step) -> NamedFigure:
     names = ["heatmap head,\nframe t + 1", "centre and offsets,\nframe t + 1"]
     names += ["heatmap head,\nrebuilt t + 1", "centre and offsets,\nrebuilt t + 1"] * tracked
     figure, axes = image_grid("step-sources", max(1, len(frames)), len(names), top=0.32, under=0.16)
-    seen, rebuilt = step.teacher.detection.detach(), step.rebuilt
+    # a teacher that is asked for nothing sees nothing in a step
+    seen, rebuilt = (step.teacher.detection or step.detector.eval()(step.views.weak)).detach(), step.rebuilt
     for number, (frame, row) in enumerate(zip(frames, axes)):
         _draw_heads(row[:2], step, frame, step.views.weak[frame], seen.rows(slice(frame, frame + 1)), "")
         if tracked and pairs:

@@ -243,7 +243,7 @@ def markdown(rows: Sequence[dict]) -> str:
 
 
 def draw(results: Sequence[dict], out: Path) -> None:
-    """The methods with a dot a seed, as ``compare-*.png`` and ``.pdf`` beside the table; ``compare-parts`` only where
+    """The methods with their seeds, as ``compare-*.png`` and ``.pdf`` beside the table; ``compare-parts`` only where
     there are methods ``tsal-no-*`` beside ``tsal``.
     """
     import pandas as pd

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tsal.data.lists import find_list, read_list
+from tsal.data.points import read_points
 from tsal.data.views import FaceStore, plain_affine
 from tsal.geometry import apply_affine
 from tsal.schemes import Scheme, centre_point, generic_scheme, get_scheme, scheme_from_dict, scheme_names
@@ -226,6 +227,28 @@ def test_any_other_number_of_landmarks_is_a_scheme_that_assumes_nothing():
     )
 
 
+def test_a_file_says_where_the_face_s_box_lies(tmp_path):
+    assert get_scheme(write(tmp_path, "points: 2")).box == get_scheme("68").box == (0, 0, 1, 1)
+    own = get_scheme(write(tmp_path, "points: 2\nbox: [-1, -0.5, 2, 1.5]"))
+    assert own.box == (-1, -0.5, 2, 1.5) == scheme_from_dict(own.to_dict(), "own", "").box
+    assert get_scheme(write(tmp_path, "subset_of: '68'\nkeep: 17-67\nbox: [-1, 0, 2, 1]")).box == (-1, 0, 2, 1)
+
+
+FIVE = [[*range(36, 42)], [*range(42, 48)], [30], [48], [54]]  # eyes, nose and mouth corners of the 68
+INNER = [[i] for i in range(17, 68)]
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"), [("5", FIVE), ("51", INNER), ("49", [part for part in INNER if part[0] not in (60, 64)])]
+)
+def test_the_box_of_a_part_is_that_of_real_faces(realdata, name, parts):
+    faces = np.array([read_points(path, 68)[0] for path in sorted((realdata / "300W").rglob("*.pts"))])
+    kept = np.stack([faces[:, part].mean(1) for part in parts], 1)
+    corner, size = kept.min(1), np.ptp(kept, 1)
+    place = np.concatenate([(faces.min(1) - corner) / size, (faces.max(1) - corner) / size], 1)
+    assert len(faces) > 1000 and get_scheme(name).box == pytest.approx(np.median(place, 0), abs=0.006)
+
+
 @pytest.mark.parametrize("name", ["0", "-3", "faces", "68.0", "", "69x", "²"])
 def test_a_scheme_that_does_not_exist_is_an_error(name):
     with pytest.raises(
@@ -335,6 +358,12 @@ MORE = OWN + "centre: 4\n"
         ("points: 3\nalso_read: {3: 0-2}", "also_read: 3: is the number of points itself"),
         ("points: 3\nalso_read: {9: 0-3}", "also_read: 9: '0-3' are 4 landmarks; want 3"),
         ("points: 3\nalso_read: {9: 7-9}", "also_read: 9: 9 is none of the 9 landmarks"),
+        ("points: 3\nbox: 1", "box: 1; want four numbers"),
+        ("points: 3\nbox: [0, 0, 1]", r"box: \[0, 0, 1\]; want four numbers"),
+        ("points: 3\nbox: [0, 0, 1, .inf]", r"box: \[0, 0, 1, inf\]; want four numbers"),
+        ("points: 3\nbox: [1, 0, 1, 2]", r"box: \[1, 0, 1, 2\]; want four numbers, x1 < x2"),
+        ("points: 3\nbox: [0, 3, 1, 2]", r"box: \[0, 3, 1, 2\]; want four numbers, x1 < x2"),
+        ("subset_of: '68'\nkeep: 17-67\nbox: [0, 0, 1]", r"box: \[0, 0, 1\]; want four numbers"),
         ("subset_of: '68'", "keep: missing"),
         ("keep: 0-3", "subset_of: missing"),
         ("subset_of: 68\nkeep: 17-68", "keep: 68 is none of the 68"),

@@ -8,16 +8,19 @@ Keys of a file (indices are 0-based; ``0-16`` is a range, both ends in it):
     centre: 30                      the landmark that is the face's centre; without it: the mean of all
     ocular: [36, 45]                the two outer eye corners
     pupil: [36-41, 42-47]           two groups of landmarks, whose means are taken as the pupils
+    box: [-0.1, 0, 1.1, 1.3]        where the face's box lies, brows to chin: x1, y1, x2, y2 in that tight around the
+                                    landmarks, whose corners are (0, 0) and (1, 1); without it: the tight box itself
     lines: {left eye: 36-41 closed} what a figure joins: a name, its landmarks in order, and whether the line is closed
     names: [chin, ...]              of all landmarks; without it they are made from the lines: "left eye 1"
     also_read: {194: 0-67}          annotation files with 194 points are read too: these of their points, in this order
 
-Only ``points`` is needed. A part of another scheme has two keys alone: ``subset_of: "68"`` and ``keep: 17-67``. It
+Only ``points`` is needed. A part of another scheme has ``subset_of: "68"``, ``keep: 17-67`` and perhaps a ``box``. It
 reads that scheme's annotation files too.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -29,7 +32,8 @@ import yaml
 from tsal.utils import REPOSITORY, SCHEME_FOLDER, ConfigError, PlainLoader, load_yaml, nearest, read_bytes
 
 MOST_POINTS = 10_000  # landmarks of a scheme; dense meshes of faces have some thousands
-KEYS = ("points", "flip", "centre", "ocular", "pupil", "lines", "names", "also_read", "subset_of", "keep")
+KEYS = ("points", "flip", "centre", "ocular", "pupil", "box", "lines", "names", "also_read", "subset_of", "keep")
+TIGHT = (0.0, 0.0, 1.0, 1.0)
 AlsoRead = tuple[tuple[int, tuple[int, ...]], ...]  # numbers of points of annotation files, and which of them are kept
 
 
@@ -38,7 +42,8 @@ class Scheme:
     """What the indices of K landmarks mean (0-based).
 
     ``centre`` is the landmark that the centre source takes as the face's centre, or -1 for the mean of all.
-    ``ocular``: the two outer eye corners. ``pupil``: the index groups whose means are taken as the two pupils.
+    ``ocular``: the two outer eye corners. ``pupil``: the index groups whose means are taken as the two pupils. ``box``:
+    where the face's box lies in the landmarks' tight one, as :func:`tsal.utils.boxes_beside` takes it.
     """
 
     name: str
@@ -50,6 +55,7 @@ class Scheme:
     lines: tuple[tuple[str, tuple[int, ...], bool], ...] = ()  # name, indices, closed line
     names: tuple[str, ...] = ()  # of the landmarks; () where nobody named them
     also_read: AlsoRead = ()  # annotation files of other schemes that hold these landmarks
+    box: tuple[float, float, float, float] = TIGHT
 
     def __post_init__(self):
         if sorted(self.flip) != list(range(self.points)) or any(self.flip[self.flip[i]] != i for i in self.flip):
@@ -69,6 +75,8 @@ class Scheme:
             values["ocular"] = list(self.ocular)
         if self.pupil:
             values["pupil"] = [list(group) for group in self.pupil]
+        if self.box != TIGHT:
+            values["box"] = list(self.box)
         values["lines"] = {
             label: " ".join(map(str, indices)) + " closed" * closed for label, indices, closed in self.lines
         }
@@ -177,7 +185,8 @@ def scheme_from_dict(values: Any, name: str, where: str, way: tuple[Path, ...] =
     if flip != tuple(range(points)):
         _check_mirror(flip, centre, ocular, pupil, where)
     also_read = _also_read(values.get("also_read", {}), points, f"{where}: also_read")
-    return Scheme(name, points, flip, centre, ocular, pupil, lines, names, also_read)
+    box = _box(values.get("box"), f"{where}: box")
+    return Scheme(name, points, flip, centre, ocular, pupil, lines, names, also_read, box)
 
 
 def _subset(values: dict, name: str, where: str, way: tuple[Path, ...]) -> Scheme:
@@ -185,7 +194,7 @@ def _subset(values: dict, name: str, where: str, way: tuple[Path, ...]) -> Schem
     for key in ("subset_of", "keep"):
         if values.get(key) is None:
             raise ConfigError(f"{where}: {key}: missing; a part of another scheme has subset_of and keep")
-    if others := [key for key in values if key not in ("subset_of", "keep")]:
+    if others := [key for key in values if key not in ("subset_of", "keep", "box")]:
         raise ConfigError(f"{where}: {others[0]}: comes from the scheme of subset_of; leave it out")
     try:
         parent = _find(str(values["subset_of"]), way)
@@ -218,6 +227,7 @@ def _subset(values: dict, name: str, where: str, way: tuple[Path, ...]) -> Schem
             for count, kept in ((parent.points, range(parent.points)), *parent.also_read)
             if count != len(keep)
         ),
+        box=_box(values.get("box"), f"{where}: box"),
     )
 
 
@@ -299,6 +309,15 @@ def _also_read(files: Any, points: int, where: str) -> AlsoRead:
             raise ConfigError(f"{where}: {count}: is {'the number of points itself' if count == points else 'twice'}")
         found[count] = _indices(value, count, f"{where}: {count}", count=points)
     return tuple(found.items())
+
+
+def _box(value: Any, where: str) -> tuple[float, float, float, float]:
+    if value is None:
+        return TIGHT
+    numbers = isinstance(value, list) and all(type(v) in (int, float) and math.isfinite(v) for v in value)
+    if not numbers or len(value) != 4 or value[2] <= value[0] or value[3] <= value[1]:
+        raise ConfigError(f"{where}: {value!r}; want four numbers, x1 < x2 and y1 < y2, such as [-0.1, 0, 1.1, 1.3]")
+    return tuple(map(float, value))
 
 
 def _check_mirror(flip, centre: int, ocular, pupil, where: str) -> None:

@@ -19,6 +19,18 @@ def test_a_box_becomes_that_of_its_landmarks_unless_they_are_elsewhere():
     assert found.tolist() == [[12, 22, 48, 58], [10, 20, 50, 60], [10, 20, 50, 60]]
 
 
+def test_landmarks_of_a_part_of_the_face_give_the_box_of_the_face():
+    boxes, points = np.array([[0.0, 12, 60, 72]]), SQUARE[None]
+    assert not tightened(boxes, SQUARE[None] / 2 + 15)[1].any()  # 21 26 39 44 is a tenth of the face
+    found, taken = tightened(boxes, SQUARE[None] / 2 + 15, (-1, -0.5, 2, 2))
+    assert taken.all() and found.tolist() == [[3, 17, 57, 62]]
+    assert tightened(boxes, points)[0].tolist() == [[12, 22, 48, 58]]
+    track = Track(0, [boxes[0]] * 9, [True] * 9)
+    followed = Followed(100, 100, [40.0 * n for n in range(9)], [], [track], 0, [])
+    smooth = tighten_tracks(followed, [np.stack([SQUARE / 2 + 15] * 9)], (-1, -0.5, 2, 2)).tracks[0].boxes
+    assert smooth == pytest.approx(np.array([[3.0, 17, 57, 62]] * 9))
+
+
 def test_a_track_s_boxes_become_tight_and_smooth_and_nothing_else_of_it_changes():
     times = [40.0 * n for n in range(30)]
     boxes = np.array([[10.0 + n, 20, 50 + n, 60] for n in range(20)])

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from releases import coco, landmarks, tight, write_image, write_pts
 
+from tsal.cli.commands import main
 from tsal.data import lists
 from tsal.data.leaks import check_files
 from tsal.data.lists import group_clips, read_list
 from tsal.data.points import read_points
 from tsal.prepare import builder as building
-from tsal.prepare import photographs
+from tsal.prepare import photographs, registry
 from tsal.prepare.photographs import HIDDEN, prepare_photographs
 from tsal.utils.errors import DataError
 
@@ -44,7 +45,23 @@ def test_a_folder_with_pts_files(tmp_path):
     # lists know no white space, and numbers are frames of a clip
     assert row.image == f"renamed/tripone/photo-{number}.jpg"
     assert all(len(clip.faces) == 1 for clip in group_clips(read_list(tmp_path / "out" / "lists" / "train.txt")))
-    assert row.box == pytest.approx(tuple(tight(landmarks(5, number)) - 1), abs=0.006)
+    # five landmarks: from half the tight box's width left of it, a third of its height above it, to as far beyond
+    x1, y1, x2, y2 = tight(landmarks(5, number)) - 1
+    w, h = x2 - x1, y2 - y1
+    assert row.box == pytest.approx((x1 - 0.55 * w, y1 - 0.35 * h, x2 + 0.55 * w, y2 + 0.62 * h), abs=0.006)
+    assert manifest["options"]["box"] == (-0.55, -0.35, 1.55, 1.62)
+
+
+def test_landmarks_of_a_scheme_of_one_s_own_give_the_box_that_its_file_says(tmp_path):
+    write_image(tmp_path / "a.png", 1)
+    source = table(tmp_path / "faces.csv", [("a.png", 20, 20, 30, 40)])
+    (tmp_path / "eyes.yaml").write_text("points: 2\nbox: [-1, -0.5, 2, 1.5]\n")
+    options = ["--scheme", str(tmp_path / "eyes.yaml"), "--name", "eyes", "--val", "0"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(registry, "PREPARED", tmp_path / "prepared")
+        assert main(["data", "photographs", str(source), *options]) == 0
+    [row] = read_list(tmp_path / "prepared" / "eyes" / "lists" / "train.txt")
+    assert row.box == (10, 10, 40, 50)
 
 
 def test_a_table_with_hidden_points_boxes_and_bare_rows(tmp_path):
@@ -468,7 +485,7 @@ def test_points_without_a_place_are_missing_and_make_no_box(tmp_path):
         {key: count[key] for key in ("what", "found")} for count in manifest["counts"]
     ]
     [row] = read_list(tmp_path / "out" / "lists" / "train.txt")
-    assert row.box == (20, 30, 40, 50)
+    assert row.box == (9, 23, 51, 62.4)  # around those at 20 30 and 40 50, as the scheme says
     assert read_points(tmp_path / "out" / row.annotation, 5)[1].tolist() == [False] * 3 + [True] * 2
 
 

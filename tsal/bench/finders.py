@@ -83,7 +83,7 @@ def measure(find: Finder, detector: CropDetector, root: Path, faces: Sequence[Fa
         "mean IoU": overlaps[hits].mean(),
         "other faces": (sum(map(len, found)) - len(hits)) / len(faces),
         "NME %": nme(points),
-        "NME %, second pass": nme(points_in(tightened(first, points)[0])),
+        "NME %, second pass": nme(points_in(tightened(first, points, detector.scheme.box)[0])),
         "given boxes": nme(points_in(truth.box)),
         "ms an image": spent,
     }

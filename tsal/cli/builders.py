@@ -54,6 +54,9 @@ def add_builders(parser: argparse.ArgumentParser) -> None:
 def _photograph_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--points", type=int, default=68, metavar="K", help="landmarks of a face (%(default)s)")
     parser.add_argument(
+        "--scheme", default="", metavar="NAME", help="instead, their landmark scheme: a name, or the path of its file"
+    )
+    parser.add_argument(
         "--images", type=Path, metavar="DIR", help="folder of the images that a .csv or .json names (its own)"
     )
     parser.add_argument("--one-based", action="store_true", help="pixels of the .csv or .json count from 1")

@@ -41,9 +41,9 @@ def export_model(weights: Path | Sequence[Path], out: Path, model: str | None = 
     """Write a detector, its decoding inside, with any number of crops a call.
 
     ONNX files and programs also say what a caller must know: the crop's side (``input``), ``box_scale`` (side of the
-    crop over the longer side of the landmarks' tight box) and the landmark ``scheme``; as metadata, or as the extra
-    file ``tsal.json``. A file of weights is read by ``Landmarker`` and ``load_model``; its convolutions are in half
-    precision.
+    crop over the longer side of the face's box), where the scheme's ``box`` lies in the landmarks' tight one, and the
+    landmark ``scheme``; as metadata, or as the extra file ``tsal.json``. A file of weights is read by ``Landmarker``
+    and ``load_model``; its convolutions are in half precision.
 
     Args:
         weights: a training's file; of several, the mean of their weights is written ("model soup", arXiv 2203.05482).
@@ -68,6 +68,7 @@ def export_model(weights: Path | Sequence[Path], out: Path, model: str | None = 
     facts = {
         "input": config.model.input,
         "box_scale": config.augment.box_scale,
+        "box": list(scheme.box),
         "scheme": scheme.name,
         "landmarks": scheme.points,
     }

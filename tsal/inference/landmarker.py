@@ -168,7 +168,7 @@ class Landmarker:
         boxes = np.array([box for _, box, _ in rows]).reshape(-1, 4)
         found = np.array([found for *_, found in rows], bool)
         for _ in range(PASSES - 1):
-            tight, taken = tightened(boxes, points)
+            tight, taken = tightened(boxes, points, self._detector.scheme.box)
             chosen = np.flatnonzero(found & taken)
             cuts = [self._detector.cut(group[rows[i][0]][0], tight[i]) for i in chosen]
             points[chosen], scores[chosen] = self._detector(cuts)

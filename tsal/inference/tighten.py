@@ -1,4 +1,4 @@
-"""Boxes of found faces, made tight around the landmarks that were detected in them; and what is no face.
+"""Boxes of found faces, made those of the landmarks that were detected in them; and what is no face.
 
 A finder's box overlaps with that of the landmarks by three quarters. Detected again in the box of its own landmarks, a
 face has nearly the error that it has in a labelled box.
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tsal.faces import NO_FACE, Followed, Look, smooth_boxes
-from tsal.utils import iou
+from tsal.schemes import TIGHT
+from tsal.utils import boxes_beside, iou
 
 if TYPE_CHECKING:  # it imports torch, and Landmarker is to be imported without
     from tsal.inference.crop_detector import CropDetector
@@ -25,13 +26,14 @@ PASSES = 3
 SAME_FACE = 0.3  # IoU of a box with that of its landmarks; under it they are of something else
 
 
-def tightened(boxes: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def tightened(boxes: np.ndarray, points: np.ndarray, place: Sequence[float] = TIGHT) -> tuple[np.ndarray, np.ndarray]:
     """Boxes (N, 4) px made tight around the landmarks (N, K, 2) that were detected in them, and which are (N,).
 
-    A box whose landmarks are elsewhere stays.
+    A box whose landmarks are elsewhere stays. ``place`` is the scheme's ``box``: of landmarks that span less than a
+    face, the tight box would be too small.
     """
     boxes = np.asarray(boxes, float).reshape(-1, 4)
-    tight = np.concatenate([points.min(1), points.max(1)], 1).astype(float)
+    tight = boxes_beside(np.concatenate([points.min(1), points.max(1)], 1).astype(float), place)
     taken = np.array([iou(*pair) >= SAME_FACE for pair in zip(boxes, tight)], bool)
     return np.where(taken[:, None], tight, boxes), taken
 
@@ -44,18 +46,20 @@ def landmark_look(detector: CropDetector) -> Look:
 
     def look(image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         points, scores = detector([detector.cut_bgr(image, box) for box in boxes])
-        tight, taken = tightened(boxes, points)
+        tight, taken = tightened(boxes, points, detector.scheme.box)
         return np.where(taken[:, None], tight, np.nan), scores.mean(1)
 
     return look
 
 
-def tighten_tracks(followed: Followed, points: Sequence[np.ndarray]) -> Followed:
-    """The tracks of a video in boxes tight around their landmarks, one (T, K, 2) px a track, smoothed without lag."""
+def tighten_tracks(followed: Followed, points: Sequence[np.ndarray], place: Sequence[float] = TIGHT) -> Followed:
+    """The tracks of a video in boxes tight around their landmarks, one (T, K, 2) px a track, smoothed without lag;
+    ``place``: see :func:`tightened`.
+    """
     interval = float(np.median(np.diff(followed.times))) if len(followed.times) > 1 else 0.0
     tracks = []
     for track, own in zip(followed.tracks, points):
-        boxes, taken = tightened(track.boxes, own)
+        boxes, taken = tightened(track.boxes, own, place)
         tracks.append(replace(track, boxes=smooth_boxes(boxes, interval)) if taken.any() else track)
     return replace(followed, tracks=tracks)
 

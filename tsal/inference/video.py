@@ -70,10 +70,10 @@ def follow_faces(
         return sure_tracks(followed, [track.scores for track in followed.tracks], path.name)[0]
     found = detect_tracks(path, followed, [detector], progress=progress)
     followed, kept = sure_tracks(followed, [one[0, ..., 2].mean(-1) for one in found], path.name)
-    followed = tighten_tracks(followed, [found[place][0, ..., :2] for place in kept])
+    followed = tighten_tracks(followed, [found[place][0, ..., :2] for place in kept], detector.scheme.box)
     for _ in range(PASSES - 2):
         found = detect_tracks(path, followed, [detector], progress=progress)
-        followed = tighten_tracks(followed, [one[0, ..., :2] for one in found])
+        followed = tighten_tracks(followed, [one[0, ..., :2] for one in found], detector.scheme.box)
     return followed
 
 

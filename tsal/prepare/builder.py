@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 
 from tsal.data import Face, Origin, face_problems, look_at_image, read_json, write_list
-from tsal.utils import DataError, is_utf8, printable, replacing, tqdm, write_text
+from tsal.schemes import TIGHT
+from tsal.utils import DataError, boxes_beside, is_utf8, printable, replacing, tqdm, write_text
 
 RELEASE = "release"  # the link to the source, in the prepared folder
 # what a stopped build leaves: it goes on from there
@@ -250,10 +251,14 @@ class DatasetBuilder:
         return kept
 
 
-def landmark_box(points: np.ndarray, visible: np.ndarray) -> tuple[float, float, float, float]:
-    """The box that is tight around the visible ones of points (K, 2) px; NaNs where there are none."""
+def landmark_box(
+    points: np.ndarray, visible: np.ndarray, place: Sequence[float] = TIGHT
+) -> tuple[float, float, float, float]:
+    """The box that is tight around the visible ones of points (K, 2) px, or the one at its ``place`` (Scheme.box); NaNs
+    where there are none.
+    """
     seen = np.asarray(points, float)[np.asarray(visible, bool)]
-    return tuple(np.concatenate([seen.min(0), seen.max(0)])) if len(seen) else (np.nan,) * 4
+    return tuple(boxes_beside(np.concatenate([seen.min(0), seen.max(0)]), place)) if len(seen) else (np.nan,) * 4
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence]) -> str:

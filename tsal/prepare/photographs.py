@@ -16,10 +16,11 @@ from tsal.faces import faces_in
 from tsal.prepare.builder import DatasetBuilder, landmark_box
 from tsal.prepare.photograph_labels import Photograph, read_coco, read_csv, read_folder, read_wflw
 from tsal.prepare.shot_groups import group_images
+from tsal.schemes import TIGHT, get_scheme
 from tsal.utils import DataError, counted, is_utf8, tqdm
 
 BOXES = (
-    "the source's own where it has one, else tight around the labelled landmarks; without either, "
+    "the source's own where it has one, else around the labelled landmarks (the scheme's box); without either, "
     "the largest face that the finder sees, or with --all-faces every one"
 )
 HIDDEN = "landmarks of labelled faces that are missing or hidden, such as -1 -1 and 0 0"
@@ -31,6 +32,7 @@ def prepare_photographs(
     folder: Path,
     *,
     points: int = 68,
+    scheme: str = "",
     images: Path | None = None,
     one_based: bool = False,
     val: float = 0.1,
@@ -48,7 +50,8 @@ def prepare_photographs(
             or missing point; ``box_x1, box_y1, box_x2, box_y2``); or a .json of COCO keypoints, or of COCO-WholeBody,
             whose ``face_kpts`` are taken; or a list of WFLW (.txt, ``points=98``). Points with neither coordinate over
             0 are missing, whatever else is said of them.
-        points: landmarks a face, of the scheme.
+        points: landmarks a face. ``scheme``: instead, the landmark scheme that they are of, as ``data.scheme``: its
+            ``box`` is taken around the landmarks of a face that has no box.
         images: folder that the images' names are relative to; by default the source's own.
         one_based: pixels of the .csv or .json count from 1, not from 0 (.pts files always count from 1).
         val: share of the labelled images whose faces go to ``val.txt``, drawn by ``seed``; at least one of several.
@@ -61,8 +64,10 @@ def prepare_photographs(
         raise DataError(f"--val {val:g}: want a share of the images, from 0 to under 1")
     if not source.exists() or not root.is_dir():
         raise DataError(f"{source if not source.exists() else root}: no such file or folder")
+    known = get_scheme(scheme or str(points))
     options = {"labels": str(source), "one_based": one_based, "val": val, "seed": seed, "all_faces": all_faces}
-    made = DatasetBuilder(folder, "photographs", root, points, BOXES, options)
+    options |= {"box": known.box} if known.box != TIGHT else {}
+    made = DatasetBuilder(folder, "photographs", root, known.points, BOXES, options)
     read = read_folder if source.is_dir() else READERS.get(source.suffix.lower())
     if read is None:
         raise DataError(f"{source}: want a folder, a .csv or a .json of COCO keypoints, or a .txt of WFLW")
@@ -115,7 +120,7 @@ def prepare_photographs(
             continue
         annotation = f"annotations/{number:06d}.pts"
         write_points(made.folder / annotation, np.where(visible[:, None], found, 0), visible)
-        box = box or landmark_box(found, visible)
+        box = box or landmark_box(found, visible, known.box)
         made.add("val.txt" if image in held else "train.txt", name, annotation, box, where, size)
     if hidden := sum(int((~face.visible).sum()) for face in faces if _is_labelled(face)):
         made.count(HIDDEN, hidden)

@@ -4,7 +4,7 @@ from tsal.utils.lazy import exports
 
 __getattr__, __dir__, __all__ = exports(
     __name__,
-    boxes="iou shared",
+    boxes="boxes_beside iou shared",
     checkpoints="load_checkpoint save_checkpoint",
     distributed=(
         "gather_from_processes join_processes leave_processes mean_over_processes processes rank share_gradients "

@@ -1,8 +1,10 @@
-"""Overlaps of boxes (x1, y1, x2, y2)."""
+"""Overlaps of boxes (x1, y1, x2, y2), and boxes beside others."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+import numpy as np
 
 
 def _areas(one, other) -> tuple[float, float, float]:
@@ -21,3 +23,11 @@ def shared(one: Sequence[float], other: Sequence[float]) -> float:
     """Intersection of two boxes over the smaller one."""
     both, first, second = _areas(one, other)
     return both / min(first, second)
+
+
+def boxes_beside(boxes: np.ndarray, place: Sequence[float]) -> np.ndarray:
+    """Boxes (..., 4) px that lie at ``place`` beside others: x1, y1, x2, y2, where the other's corners are (0, 0) and
+    (1, 1).
+    """
+    corner, size = boxes[..., :2], boxes[..., 2:] - boxes[..., :2]
+    return np.concatenate([corner + size * place[:2], corner + size * place[2:]], -1)

@@ -75,7 +75,13 @@ def test_opencv_gives_the_detector_s_points(onnx_file, crops, expected, count):
 def test_a_file_says_how_crops_are_cut_and_may_be_written_again(onnx_file):
     assert export.is_export(onnx_file)
     facts = onnxruntime.InferenceSession(onnx_file).get_modelmeta().custom_metadata_map
-    assert facts == {"input": str(SIDE), "box_scale": "1.35", "box": "[0.0, 0.0, 1.0, 1.0]", "scheme": "68", "landmarks": "68"}
+    assert facts == {
+        "input": str(SIDE),
+        "box_scale": "1.35",
+        "box": "[0.0, 0.0, 1.0, 1.0]",
+        "scheme": "68",
+        "landmarks": "68",
+    }
 
 
 def test_a_program_gives_the_detector_s_points_and_says_how_crops_are_cut(weights, crops, expected, tmp_path):

@@ -15,6 +15,7 @@ from tsal.faces import Followed, Track
 from tsal.faces import follow as faces
 from tsal.inference import video as module
 from tsal.inference.video import detect_frames, detect_tracks, follow_faces
+from tsal.schemes import TIGHT
 from tsal.utils import DataError
 
 FACE = np.array([31.0, 21, 79, 75])  # its landmarks' box
@@ -24,7 +25,7 @@ FOUND = FACE + [-6, -4, 4, 2]
 class Knows:
     """A detector whose landmarks are the corners of FACE wherever a crop is cut; scores say the mean of the crop."""
 
-    batch, scheme = 5, SimpleNamespace(points=4)
+    batch, scheme = 5, SimpleNamespace(points=4, box=TIGHT)
 
     def __init__(self):
         self.calls = []

@@ -118,6 +118,7 @@ def test_boxes_of_lists_without_labels_come_from_the_finder(release, monkeypatch
     for path in (release / "001" / "annot").iterdir():
         path.write_text("labels must not be needed")
     folder, manifest = prepare(release, labels=False)
+    assert manifest["points"] == 0  # faces of any scheme
     found = rows(folder, "300VW.train.DET")
     assert len(found) == 7 and all(row.annotation is None and row.box == (1, 2, 31, 42) for row in found)
     assert len(rows(folder, "300VW.test-A.DET")) == 3  # no face in the other frames

@@ -126,6 +126,38 @@ def test_a_dataset_of_other_landmarks_asks_for_its_scheme(tmp_path, prepared, mo
     assert "set data.scheme=19" in capsys.readouterr().err
 
 
+@pytest.fixture
+def five_and_68(tmp_path, prepared):
+    """Photographs with 5 landmarks, and 300-VW with 68, of whose lists one has no labels."""
+    source = str(coco(tmp_path / "mine"))
+    assert main(["data", "photographs", source, "--name", "mine", "--points", "5", "--val", "0.4"]) == 0
+    assert main(["data", "300vw", str(release_300vw(tmp_path / "video"))]) == 0
+    folder = prepared / "300VW"
+    made = json.loads((folder / "manifest.json").read_text())
+    rows = (folder / "lists" / "300VW.test-A.GTB").read_text().splitlines()
+    bare = [" ".join([image, "None", *box]) for image, _, *box in map(str.split, rows)]
+    (folder / "lists" / "300VW.test-A.DET").write_text("\n".join(bare) + "\n")
+    made["lists"]["300VW.test-A.DET"] = {"rows": len(rows), "labelled": 0}
+    (folder / "manifest.json").write_text(json.dumps(made))
+
+
+@pytest.mark.parametrize(
+    "option, refused",
+    {
+        "--unlabelled=300VW:300VW.train.GTB": False,  # its labels are not read
+        "--evaluate=300VW:300VW.test-A.DET": False,
+        "--evaluate=300VW:300VW.test-A.GTB": True,
+        "--set=data.audit_labels=300VW:300VW.train.GTB": True,
+    }.items(),
+)
+def test_faces_whose_labels_are_not_read_are_of_any_scheme(tmp_path, five_and_68, capsys, option, refused):
+    lists = "--data=mine --labelled=train.txt --unlabelled=300VW:300VW.train.GTB --evaluate=val.txt".split()
+    settings = ["--set=data.scheme=5", "--set=data.normaliser=pupil"]
+    assert make_run(tmp_path, *lists, *settings, option) == (2 if refused else 0)
+    said = "data.scheme=5: has 5 landmarks, and"
+    assert (said in capsys.readouterr().err) == refused
+
+
 WRONG = {
     "no such source": (["300w", "/nowhere/300W"], "/nowhere/300W: no such file or folder"),
     "a name with a slash": (["300w", "RELEASE", "--name", "a/b"], "want one word"),

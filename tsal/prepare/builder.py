@@ -53,7 +53,7 @@ class DatasetBuilder:
     Args:
         folder: the prepared folder.
         builder: the builder's name; ``source``: the release, or what takes its place.
-        points: landmarks of a labelled row; 0 where no row has labels.
+        points: landmarks of a labelled row. Where no row has labels the manifest says 0: faces of any scheme.
         boxes: one line that says where the boxes come from.
         options: whatever else decides the result.
     """
@@ -196,7 +196,7 @@ class DatasetBuilder:
         manifest = {
             "builder": self.builder,
             "source": str(self.source),
-            "points": self.points,
+            "points": self.points if any(found["labelled"] for found in lists.values()) else 0,
             "boxes": self.boxes,
             "options": self.options,
             "lists": lists,

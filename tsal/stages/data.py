@@ -9,7 +9,17 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from tsal.data import Face, Origin, check_files, find_list, from_root, group_clips, read_origins, read_prepared
+from tsal.data import (
+    Face,
+    Origin,
+    check_files,
+    find_list,
+    from_root,
+    group_clips,
+    list_root,
+    read_origins,
+    read_prepared,
+)
 from tsal.pseudo import check_sources
 from tsal.run import Run, data_folders, list_hashes, list_names
 from tsal.stages.alone import alone
@@ -33,11 +43,7 @@ def prepare_data(run: Run, *, progress: bool = True) -> dict:
     for folder in data_folders(run):
         if found := read_prepared(folder):
             prepared[folder.name] = found
-            if found["points"] not in (0, run.scheme.points, *dict(run.scheme.also_read)):
-                raise ConfigError(
-                    f"data.scheme={config.data.scheme}: has {run.scheme.points} landmarks, and {folder} has "
-                    f"{found['points']}; set data.scheme={found['points']}"
-                )
+            _check_points(run, folder, found)
         origins |= {from_root(run.root, folder, image): origin for image, origin in read_origins(folder).items()}
     lists = run.lists
     state = _files_state(run)  # before the files are read: one that changes meanwhile is seen next time
@@ -92,6 +98,23 @@ def prepare_data(run: Run, *, progress: bool = True) -> dict:
     write_text(run.folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
     write_text(run.folder / CHECKED, state)
     return manifest
+
+
+def _check_points(run: Run, folder: Path, made: dict) -> None:
+    """A prepared dataset whose labels the run reads must have its scheme's landmarks.
+
+    Raises:
+        ConfigError: it has another number.
+    """
+    data, scheme = run.config.data, run.scheme
+    read = [name for name in (*data.labelled, *data.evaluate, *run.truth_lists) if list_root(run.root, name) == folder]
+    lists = made.get("lists", {})  # a list that the builder did not write may have labels
+    labelled = any(lists.get(Path(name.rpartition(":")[2]).name, {}).get("labelled", True) for name in read)
+    if labelled and made["points"] not in (0, scheme.points, *dict(scheme.also_read)):
+        raise ConfigError(
+            f"data.scheme={data.scheme}: has {scheme.points} landmarks, and {folder} has {made['points']}; "
+            f"set data.scheme={made['points']}"
+        )
 
 
 def is_unchecked(run: Run) -> bool:

@@ -17,8 +17,9 @@ from toys import save_image
 from tsal import config as config_module
 from tsal import pseudo
 from tsal.config import load_method, resolve
-from tsal.data.lists import read_list
-from tsal.data.points import write_points
+from tsal.data.lists import group_clips, read_list
+from tsal.data.origins import read_origins
+from tsal.data.points import read_points, write_points
 from tsal.losses import weighted_mean
 from tsal.prepare.builder import DatasetBuilder, Origin, landmark_box, read_rejected
 from tsal.schemes import get_scheme
@@ -54,30 +55,43 @@ def test_a_loss_is_masked_and_has_the_value_by_hand():
     assert loss.item() == pytest.approx(by_hand) and names["wing_loss"](points, target, torch.zeros(1, 2)).item() == 0
 
 
-def test_a_dataset_is_a_builder_that_rejects_what_has_no_landmarks(tmp_path):
-    points = np.array([[10.0, 10.0], [30.0, 30.0]] * 34)
-    seen = {"visible": np.ones(68, bool), "split": "train", "shot": None, "frame": None}
-    rows = [SimpleNamespace(path=f"{n}.png", points=p, person=f"p{n}", **seen) for n, p in enumerate((points, None))]
-    for row in rows:
-        row.points = [] if row.points is None else Landmarks(row.points)
-        save_image(tmp_path / "release" / row.path, np.full((40, 40, 3), 90 + 60 * rows.index(row), np.uint8))
-    names = {"Path": Path, "DatasetBuilder": DatasetBuilder, "Origin": Origin, "write_points": write_points}
-    names |= {"landmark_box": landmark_box, "rows_of": lambda source: rows}
-    exec(blocks("A dataset", "python")[0], names)
-    manifest = names["prepare_myfaces"](tmp_path / "release", tmp_path / "made", progress=False)
-    [face] = read_list(tmp_path / "made" / "lists" / "myfaces.train.GTB")
-    assert face.box == (10, 10, 30, 30) and manifest["rejected"] == 1
-    assert read_rejected(tmp_path / "made") == [("faces.csv:2", "no landmarks")]
+@pytest.fixture
+def myfaces(tmp_path):
+    """The builder of the page, on a release whose rows have these shots and frames; the last one has no landmarks."""
+    seen = {"points": np.array([[10.0, 10.0], [30.0, 30.0]] * 34), "visible": np.arange(68) > 1, "split": "train"}
+
+    def build(*frames: tuple[str | None, int | None]):
+        places = [*frames, (None, None)]
+        rows = [
+            SimpleNamespace(**seen, path=f"{n}.png", shot=s, frame=f, person="a") for n, (s, f) in enumerate(places)
+        ]
+        rows[-1].points = None
+        for number, row in enumerate(rows):
+            save_image(tmp_path / "release" / row.path, np.full((40, 40, 3), 30 * number, np.uint8))
+        names = {"Path": Path, "DatasetBuilder": DatasetBuilder, "Origin": Origin, "write_points": write_points}
+        names |= {"landmark_box": landmark_box, "rows_of": lambda source: rows}
+        exec(blocks("A dataset", "python")[0], names)
+        return names["prepare_myfaces"](tmp_path / "release", tmp_path / "made", progress=False)
+
+    return build
 
 
-class Landmarks(np.ndarray):
-    """Points that are there: the recipe asks ``if not row.points``."""
+def test_a_dataset_is_a_builder_whose_frames_form_clips_and_that_rejects_what_has_no_landmarks(tmp_path, myfaces):
+    manifest = myfaces(("walk", 8), ("walk", 9), ("walk", 11), ("talk", 12), (None, None), (None, None))
+    folder = tmp_path / "made"
+    faces = read_list(folder / "lists" / "myfaces.train.GTB")
+    assert [len(clip.faces) for clip in group_clips(faces)] == [3, 1, 1, 1] and manifest["notes"] == []
+    assert all(face.box == (10, 10, 30, 30) for face in faces)
+    points, visible = read_points(folder / faces[0].annotation, 68)
+    assert points[2:4].tolist() == [[10, 10], [30, 30]] and visible.tolist() == [False] * 2 + [True] * 66
+    assert read_rejected(folder) == [("faces.csv:7", "no landmarks")] and manifest["rejected"] == 1
+    assert read_origins(folder)[faces[2].image] == Origin("a", "walk", 11)
 
-    def __new__(cls, points):
-        return np.asarray(points).view(cls)
 
-    def __bool__(self):
-        return len(self) > 0
+def test_a_builder_says_where_frames_form_no_clip(myfaces):
+    """Rows of two clips in turn."""
+    [note] = myfaces(("walk", 1), ("talk", 1), ("walk", 2), ("talk", 2))["notes"]
+    assert note.startswith("myfaces.train.GTB: the frames of 2 of 2 clips, such as walk, form no clip; name them by")
 
 
 def test_a_method_is_a_file(tmp_path, monkeypatch):

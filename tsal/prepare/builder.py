@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from tsal.data import Face, Origin, face_problems, look_at_image, read_json, write_list
+from tsal.data import Face, Origin, face_problems, group_clips, look_at_image, read_json, write_list
 from tsal.schemes import TIGHT
 from tsal.utils import DataError, boxes_beside, is_utf8, printable, replacing, tqdm, write_text
 
@@ -181,6 +181,7 @@ class DatasetBuilder:
             path = self.folder / "lists" / name
             rows = [row for row in kept if row.list_name == name]
             write_list(path, [(row.image, row.annotation, row.box) for row in rows])
+            self._note_clips(name, rows)
             labelled = sum(row.annotation is not None for row in rows)
             lists[name] = {
                 "rows": len(rows),
@@ -208,6 +209,25 @@ class DatasetBuilder:
         write_text(former, json.dumps(manifest, indent=1) + "\n")
         self._mark.unlink(missing_ok=True)
         return manifest
+
+    def _note_clips(self, name: str, rows: Sequence[Row]) -> None:
+        """A note where most clips of a list, by what is known of their frames, form none there: their images' names or
+        their order are wrong.
+        """
+        frames: dict[str, set[str]] = {}
+        for row in rows:
+            origin = self.origins.get(row.image, Origin())
+            if origin.clip is not None and origin.frame is not None:
+                frames.setdefault(origin.clip, set()).add(row.image)
+        clips = [clip for clip, images in frames.items() if len(images) > 1]
+        groups = group_clips([Face(row.image, None, row.box[:4], None, name, 0) for row in rows])
+        formed = {self.origins.get(g.faces[0].image, Origin()).clip for g in groups if len(g.faces) > 1}
+        apart = [clip for clip in clips if clip not in formed]
+        if len(apart) > len(clips) / 2:
+            self.notes.append(
+                f"{name}: the frames of {len(apart)} of {len(clips)} clips, such as {apart[0]}, form no clip; "
+                "name them by numbers (clips/<clip>/12.jpg), and add a clip's rows together, by rising number"
+            )
 
     def _reasons(self) -> list[str]:
         """A line for each rejected row; of many rows, one for each kind of reason: a hundred of one kind must not hide

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import cv2
@@ -20,6 +21,7 @@ from tsal.prepare import builder as building
 from tsal.prepare import photographs, registry
 from tsal.prepare.photographs import HIDDEN, prepare_photographs
 from tsal.utils.errors import DataError
+from tsal.utils.paths import REPOSITORY
 
 BOX = ("x1", "y1", "x2", "y2")
 
@@ -62,6 +64,19 @@ def test_landmarks_of_a_scheme_of_one_s_own_give_the_box_that_its_file_says(tmp_
         assert main(["data", "photographs", str(source), *options]) == 0
     [row] = read_list(tmp_path / "prepared" / "eyes" / "lists" / "train.txt")
     assert row.box == (10, 10, 40, 50)
+
+
+def test_the_table_that_data_md_shows_is_read_as_it_says(tmp_path):
+    [text] = re.findall(r"```csv\n(.*?)```", (REPOSITORY / "docs" / "data.md").read_text(), re.S)
+    (tmp_path / "faces.csv").write_text(text)
+    write_image(tmp_path / "trip" / "a.jpg", 1, side=80)
+    for shift, options in enumerate([{}, {"one_based": True}]):
+        out = tmp_path / f"out-{shift}"
+        assert prepare(tmp_path / "faces.csv", out, points=2, val=0, **options)["rejected"] == 0
+        [row] = read_list(out / "lists" / "train.txt")
+        points, visible = read_points(out / row.annotation, 2)
+        assert row.box == (20 - shift, 25 - shift, 64 - shift, 70 - shift) and visible.tolist() == [True, False]
+        assert points[0].tolist() == [31.5 - shift, 40 - shift]
 
 
 def test_a_table_with_hidden_points_boxes_and_bare_rows(tmp_path):

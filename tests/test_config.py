@@ -5,17 +5,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
+import shutil
 
 import pytest
 import torch
 import yaml
 
+from tsal import config as config_module
 from tsal.config import Config, all_labels_budget, difference, fields_of, load_budget, resolve
 from tsal.utils.errors import ConfigError, InputError
-from tsal.utils.paths import CONFIG_FOLDER
+from tsal.utils.paths import CONFIG_FOLDER, REPOSITORY
 
 PROFILES = sorted(path.stem for path in (CONFIG_FOLDER / "profiles").glob("*.yaml"))
 BUDGETS = sorted(path.stem for path in (CONFIG_FOLDER / "budgets").glob("*.yaml"))
+PRINTED = "of-data-md"  # the budget that the page shows
 
 
 @pytest.mark.parametrize("name", PROFILES)
@@ -58,15 +62,26 @@ def test_a_profile_is_scale_and_says_nothing_of_lists_or_targets(name):
     assert "tsal" not in values and not {"labelled", "unlabelled", "evaluate"} & set(values.get("data", {}))
 
 
-@pytest.mark.parametrize("name", BUDGETS)
-def test_a_budget_is_lists_faces_a_step_or_rendered_faces(name):
-    values = yaml.safe_load((CONFIG_FOLDER / "budgets" / f"{name}.yaml").read_text())
+@pytest.mark.parametrize("name", [*BUDGETS, PRINTED])
+def test_a_budget_is_lists_faces_a_step_or_rendered_faces(name, budgets):
+    values = yaml.safe_load((budgets / f"{name}.yaml").read_text())
     everything, loaded = values.pop("all_labels", ""), Config().override(load_budget(name)).to_dict()
     assert set(values) <= {"data", "semi", "render"}
     assert set(values.get("semi", {})) <= {"clips", "frames", "images", "unlabelled_weight"}
     assert all(loaded[section][key] == value for section, items in values.items() for key, value in items.items())
     assert loaded["budget"] == name
     assert all_labels_budget(name) == everything and (not everything or everything in BUDGETS)
+
+
+@pytest.fixture
+def budgets(tmp_path, monkeypatch):
+    """The folder of the budgets, and the one that data.md shows."""
+    shutil.copytree(CONFIG_FOLDER, tmp_path / "configs")
+    monkeypatch.setattr(config_module, "CONFIG_FOLDER", tmp_path / "configs")
+    page = (REPOSITORY / "docs" / "data.md").read_text()
+    [text] = re.findall(r"`configs/budgets/mine.yaml`[^`]*```yaml\n(.*?)```", page, re.S)
+    (tmp_path / "configs" / "budgets" / f"{PRINTED}.yaml").write_text(text)
+    return tmp_path / "configs" / "budgets"
 
 
 def test_the_later_of_profile_budget_method_and_set_wins_and_the_names_are_kept():

@@ -62,12 +62,12 @@ def test_box_is_the_root_of_its_area_and_face_size_is_the_list_s():
 
 
 def test_a_normaliser_that_cannot_be_had_is_an_error():
-    with pytest.raises(InputError, match="no seventh column"):
+    with pytest.raises(InputError, match="no seventh column; use ocular or pupil or box$"):
         distance("face_size", face_68())
     for kind in ("ocular", "pupil"):
-        with pytest.raises(InputError, match="no such normaliser"):
+        with pytest.raises(InputError, match="scheme '12' has no such normaliser; use box$"):
             distance(kind, np.zeros((1, 12, 2)), "12")
-    with pytest.raises(InputError, match="scheme '5' has no such normaliser"):
+    with pytest.raises(InputError, match="scheme '5' has no such normaliser; use pupil or box$"):
         distance("ocular", np.zeros((1, 5, 2)), "5")
 
 

@@ -25,14 +25,19 @@ def normaliser(
         return np.sqrt((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]))
     if kind == "face_size":
         if np.isnan(face_size).any():
-            raise InputError("data.normaliser=face_size: a list has no seventh column; use ocular or box")
+            raise InputError(f"data.normaliser=face_size: a list has no seventh column; use {_offered(scheme)}")
         return face_size
     groups = {"ocular": scheme.ocular and [(corner,) for corner in scheme.ocular], "pupil": scheme.pupil}.get(kind)
     if groups:
         truth = np.where(visible[..., None], truth, np.nan)  # a mean of NaN is NaN: all of a group must be seen
         first, second = (truth[:, list(group)].mean(1) for group in groups)
         return np.linalg.norm(first - second, axis=-1)
-    raise InputError(f"data.normaliser={kind}: scheme {scheme.name!r} has no such normaliser; use box")
+    raise InputError(f"data.normaliser={kind}: scheme {scheme.name!r} has no such normaliser; use {_offered(scheme)}")
+
+
+def _offered(scheme: Scheme) -> str:
+    """The normalisers that any list has with the scheme."""
+    return " or ".join([*(kind for kind in ("ocular", "pupil") if getattr(scheme, kind)), "box"])
 
 
 def is_degenerate(d: np.ndarray, box: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from drawn_run import MODELS, named, overhang, unmeasured, words_of
 
@@ -200,6 +201,18 @@ def test_no_pyplot_is_needed_and_notebooks_get_an_image(run):
     assert figure._repr_png_().startswith(b"\x89PNG")
     for module in (figures, figures_audit, figures_breakdown, figures_evaluation, style):
         assert "pyplot" not in vars(module) and "seaborn" not in vars(module)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_loss_that_is_zero_throughout_is_drawn_without_a_warning(copied):
+    path = copied.folder / "semi" / "history.csv"
+    history = pd.read_csv(path)
+    history[["teacher_sic", "student_sic"]] = 0.0
+    history.to_csv(path, index=False)
+    (figure,) = figures.draw_history(copied)
+    figure.canvas.draw()
+    [structure] = [axes for axes in figure.axes if axes.get_title() == "loss of structure invariance"]
+    assert [drawn.get_ydata().max() for drawn in structure.lines] == [0, 0]
 
 
 def test_without_truth_the_audit_shows_disagreement(copied):

@@ -215,7 +215,8 @@ def draw_history(run: Run) -> list[NamedFigure]:
         for model in names:
             history, column = ("semi", f"{model}_{term}") if model in ("teacher", "student") else (model, term)
             line(place, history, column, color=MODELS[model], linestyle=MODEL_DASHES[model], label=model)
-        place.set_yscale("log")
+        if not place.lines or any((drawn.get_ydata() > 0).any() for drawn in place.lines):  # zeros have no logarithm
+            place.set_yscale("log")
 
     for place, term in zip(axes.flat, ("points", "heatmap", "centre", "offset")):
         by_model(place, term, MODELS)
@@ -268,7 +269,8 @@ def draw_history(run: Run) -> list[NamedFigure]:
     for place in axes.flat[4:]:
         place.set_xlim(offset, None)
     for place in (*axes.flat[:4], structure):
-        plain_log_ticks(place)
+        if place.get_yscale() == "log":
+            plain_log_ticks(place)
     for place in axes[-1]:
         place.set_xlabel("optimiser steps")
     return [figure]

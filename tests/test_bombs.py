@@ -67,13 +67,15 @@ def test_a_png_that_declares_hundreds_of_megapixels(tmp_path, side):
     (tmp_path / "0.png").write_bytes(png_head(side, side))
     with pytest.raises(DataError, match="the image cannot be read or decoded"):
         read_image(tmp_path / "0.png")
-    assert look_at_image(tmp_path / "0.png", "0.png") == "the image 0.png cannot be decoded"
+    assert look_at_image(tmp_path / "0.png", "0.png").startswith("the image 0.png cannot be decoded")
 
 
 def test_an_image_of_too_many_pixels_is_told_the_bound(tmp_path):
     (tmp_path / "0.png").write_bytes(png_head(60_000, 60_000))
     with pytest.raises(DataError, match="cannot be read or decoded: it has over 134 megapixels; shrink it"):
         read_photograph(tmp_path / "0.png")
+    said = look_at_image(tmp_path / "0.png", "0.png")
+    assert said.startswith("the image 0.png cannot be decoded: it has over 134 megapixels; shrink it, or set OPENCV_IO")
 
 
 def test_strips_of_images_are_searched_for_faces_in_bounded_memory():

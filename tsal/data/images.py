@@ -47,6 +47,16 @@ def decode_image(content: bytes) -> np.ndarray | None:
     return image if image is None or image.dtype == np.uint8 else _to_bytes(image)
 
 
+def over_the_bound(content: bytes) -> str:
+    """How to mend it, after a colon, where an image file's bytes have more pixels than OpenCV decodes; else nothing."""
+    try:
+        cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        if "CV_IO_MAX_IMAGE_PIXELS" in str(error):
+            return ": it has over 134 megapixels; shrink it, or set OPENCV_IO_MAX_IMAGE_PIXELS to more"
+    return ""
+
+
 def _to_bytes(image: np.ndarray) -> np.ndarray | None:
     """Intensities as uint8: of 16-bit files by the bits that are in use (cameras save 10, 12 or 14 of them), of float
     ones from 0 ... 1 or 0 ... 255; None for others.
@@ -77,7 +87,7 @@ def look_at_image(path: Path, name: str) -> dict | str:
         return f"the image {name} is cut off: its end is missing"
     image = decode_image(content)
     if image is None:
-        return f"the image {name} cannot be decoded"
+        return f"the image {name} cannot be decoded{over_the_bound(content)}"
     return describe_image(content, image)
 
 

@@ -188,6 +188,21 @@ def test_an_option_that_a_builder_does_not_have_names_the_nearest(tmp_path, prep
         registry.build("photographs", tmp_path)
 
 
+def test_source_and_options_that_are_paths_start_at_the_base(tmp_path, prepared, monkeypatch):
+    """The first notebook's kernel starts in any folder; its paths start at the repository."""
+    write_image(tmp_path / "base" / "pictures" / "a.png", 1)
+    (tmp_path / "base" / "labels").mkdir()
+    (tmp_path / "base" / "labels" / "faces.csv").write_text("image,x0,y0,x1,y1\na.png,10,20,30,40\n")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    options = {"images": "pictures", "points": 2, "val": 0, "progress": False}
+    folder, made = registry.build("photographs", "labels/faces.csv", name="m", base=tmp_path / "base", **options)
+    assert made["source"] == str(tmp_path / "base" / "pictures") and made["lists"]["train.txt"]["rows"] == 1
+    options["images"] = str(tmp_path / "base" / "pictures")  # an absolute path stays as it is
+    source = str(tmp_path / "base" / "labels" / "faces.csv")
+    assert registry.build("photographs", source, name="m", base=tmp_path, **options)[1]["rejected"] == 0
+
+
 def test_a_list_of_a_dataset_that_is_not_there_says_so(tmp_path, prepared, capsys):
     assert main(["data", "300w", str(release_300w(tmp_path / "a"))]) == 0
     assert (

@@ -42,12 +42,15 @@ SOURCES = {
 }
 
 
-def build(builder: str, source: str | Path, *, name: str = "", **options: Any) -> tuple[Path, dict]:
+def build(
+    builder: str, source: str | Path, *, name: str = "", base: Path = Path(), **options: Any
+) -> tuple[Path, dict]:
     """Prepare a dataset as ``data/prepared/<name>``; returns the folder and its manifest.
 
     Args:
         builder: a key of ``BUILDERS``. ``options``: of its function.
         name: by default the release's; videos and photographs need one.
+        base: folder that the paths, of ``source`` and of options, are relative to; by default the working folder.
 
     Raises:
         ConfigError: no such builder or option, a name that is no folder's, or fewer than one worker.
@@ -62,17 +65,26 @@ def build(builder: str, source: str | Path, *, name: str = "", **options: Any) -
         raise ConfigError(
             f"--name {name!r}: want one word without / and white space that does not begin with 'rendered'"
         )
-    prepare, known = getattr(import_module(f"tsal.prepare.{module}"), function), option_names(builder)
+    prepare = getattr(import_module(f"tsal.prepare.{module}"), function)
+    known = _parameters(builder)
     for option in options:
         if option not in known:
             raise ConfigError(f"{builder}: no option {option!r}{nearest(option, known)}; it has {', '.join(known)}")
     if "workers" in options and options["workers"] < 1:
         raise ConfigError(f"--workers {options['workers']}: want 1 or more")
+    for option in options.keys() & {name for name, kind in known.items() if "Path" in kind}:
+        options[option] = options[option] and base / Path(options[option]).expanduser()
     folder = PREPARED / name
-    return folder, prepare(Path(source), folder, **options)
+    return folder, prepare(base / Path(source).expanduser(), folder, **options)
 
 
 def option_names(builder: str) -> list[str]:
     """The options of a builder's function."""
+    return list(_parameters(builder))
+
+
+def _parameters(builder: str) -> dict[str, str]:
+    """Option of a builder's function -> its annotation."""
     module, function, *_ = BUILDERS[builder]
-    return list(inspect.signature(getattr(import_module(f"tsal.prepare.{module}"), function)).parameters)[2:]
+    found = inspect.signature(getattr(import_module(f"tsal.prepare.{module}"), function)).parameters
+    return {name: str(parameter.annotation) for name, parameter in list(found.items())[2:]}

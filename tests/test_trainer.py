@@ -787,3 +787,16 @@ def test_what_fails_on_the_other_side_is_raised_and_both_sides_have_ended():
     finally:
         torch.set_num_threads(threads)
     assert ended == ["student"]
+
+
+def test_the_other_side_gives_up_as_many_threads():
+    """A training that leaves cores to other processes sets the threads of its own side alone."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        with side_by_side() as together:
+            assert together(torch.get_num_threads, torch.get_num_threads) == (2, 2)
+            torch.set_num_threads(1)
+            assert together(torch.get_num_threads, torch.get_num_threads) == (1, 1)
+    finally:
+        torch.set_num_threads(threads)

@@ -29,10 +29,16 @@ def side_by_side(enabled: bool = True) -> Iterator[Together]:
         yield in_turn
         return
     torch.set_num_threads(threads // 2)  # of this thread
-    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads // 2,)) as other:
+    with ThreadPoolExecutor(1) as other:
 
         def together(first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:
-            ahead = other.submit(first)
+            share = torch.get_num_threads()  # fewer where other processes came: :class:`ThreadWatch`
+
+            def beside() -> First:
+                torch.set_num_threads(share)
+                return first()
+
+            ahead = other.submit(beside)
             try:
                 done = second()
             finally:

@@ -113,8 +113,18 @@ def _each(
     Where one fails or the user stops, the clips that wait are not begun, and ``stop`` is set for those at work.
     """
     stop, found = Event(), {}
+
+    def work_on(name: str) -> Any:
+        try:
+            return work(name, stop)
+        except DataError:
+            raise
+        except BaseException:
+            stop.set()  # before this thread takes the next clip
+            raise
+
     with ThreadPoolExecutor(workers) as pool:
-        jobs = {name: pool.submit(work, name, stop) for name in names}
+        jobs = {name: pool.submit(work_on, name) for name in names}
         try:
             for name, job in tqdm(jobs.items(), desc=label, unit="clip", disable=not progress, mininterval=1):
                 try:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from tsal.data import IMAGE_SUFFIXES, read_image
+from tsal.data import IMAGE_SUFFIXES, over_the_bound, read_image
 from tsal.inference.outputs import is_drawn
 from tsal.utils import DataError, counted, read_bytes
 
@@ -35,14 +34,7 @@ def _reason(path: Path) -> str:
         content = read_bytes(path)
     except OSError:  # the error says so
         return ""
-    if path.suffix.lower() in HEIC_SUFFIXES:
-        return "; convert it to JPEG"
-    try:
-        cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        if "CV_IO_MAX_IMAGE_PIXELS" in str(error):
-            return ": it has over 134 megapixels; shrink it, or set OPENCV_IO_MAX_IMAGE_PIXELS to more"
-    return ""
+    return "; convert it to JPEG" if path.suffix.lower() in HEIC_SUFFIXES else over_the_bound(content)
 
 
 def find_images(inputs: Sequence[Path]) -> tuple[dict[Path, bool], list[str]]:

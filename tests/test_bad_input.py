@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
+import tsal.run
+from tsal import stages
 from tsal.cli.commands import main
 from tsal.run import Run
 from tsal.utils.paths import REPOSITORY
@@ -158,8 +160,41 @@ def test_no_stage_trains_on_bad_input(root, capsys):
     for command in ("data", "tracker", "train", "figures"):
         assert main([command, "--profile", "smoke", "--data", "mine", "--root", str(root), "--run", str(run)]) == 2
         assert "error: labelled.txt:2: the image b.png does not exist" in capsys.readouterr().err
-    kept = [".lock", "config.json", "environment.json", "scheme.json"]
-    assert sorted(path.name for path in run.iterdir()) == kept
+    assert not run.exists()
+
+
+def content(run: Path) -> dict[str, tuple[bytes, int]]:
+    """What a run's folder holds, and since when; but for the lock's file."""
+    files = (path for path in run.rglob("*") if path.is_file() and path.name != ".lock")
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+def test_settings_whose_check_fails_or_is_stopped_leave_a_run_as_it_was(root, capsys, monkeypatch):
+    _, run = data(root, "--set", "semi.steps=7")
+    before = content(run)
+    assert "config.json" in before and data(root, "--labelled", "labeled.txt")[0] == 2
+    assert "labeled.txt: no such list" in capsys.readouterr().err and content(run) == before
+
+    def stopped(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tsal.stages.data.check_settings", stopped)
+    assert data(root, "--set", "semi.steps=8")[0] == 130 and content(run) == before
+
+
+def test_a_run_that_was_killed_while_its_settings_were_written_is_not_a_checked_one(root, monkeypatch):
+    _, run = data(root)
+    write, written = tsal.run.write_text, []
+
+    def killed(path, text):
+        if path.name == "environment.json":
+            raise OSError("the disk is full")
+        written.append(path.name)
+        write(path, text)
+
+    monkeypatch.setattr(tsal.run, "write_text", killed)
+    assert data(root, "--set", "semi.steps=8")[0] == 1 and "scheme.json" in written
+    assert stages.is_unchecked(Run.open(run))
 
 
 def test_data_that_turned_bad_stops_a_run_that_was_good(root, capsys):

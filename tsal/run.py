@@ -42,20 +42,27 @@ class Run:
     folder: Path
     config: Config
     kept_scheme: Scheme | None = None  # as it was when the run was made; else data.scheme is looked up
+    unsaved: bool = False  # its settings are in no file yet
 
     @staticmethod
     def create(folder: Path, config: Config) -> Run:
-        """A run with ``config`` resolved: written to the folder, with versions and commit."""
-        run = Run(REPOSITORY / folder, config)
-        _ = run.scheme, run.device  # a wrong name raises before anything is written
-        with lock_folder(run.folder):
-            # of other data or another scheme, perhaps: a run is not ready before it is checked
-            for name in ("manifest.json", "scheme.json"):
-                (run.folder / name).unlink(missing_ok=True)
-            config.save(run.folder / "config.json")
-            write_text(run.folder / "scheme.json", json.dumps(run.scheme.to_dict(), indent=1) + "\n")
-            write_text(run.folder / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
+        """A run with ``config`` resolved. :func:`tsal.stages.prepare_data` checks its lists, and then writes it to the
+        folder: settings that do not hold leave a run that is there as it was.
+        """
+        run = Run(REPOSITORY / folder, config, unsaved=True)
+        _ = run.scheme, run.device  # a wrong name raises at once
         return run
+
+    def save(self) -> None:
+        """Write the settings, the scheme, and versions and commit to the folder; the run counts as unchecked then."""
+        environment = describe_environment()
+        with lock_folder(self.folder):
+            # first, so that a kill on the way leaves no manifest of other settings
+            for name in ("manifest.json", "scheme.json"):
+                (self.folder / name).unlink(missing_ok=True)
+            self.config.save(self.folder / "config.json")
+            write_text(self.folder / "scheme.json", json.dumps(self.scheme.to_dict(), indent=1) + "\n")
+            write_text(self.folder / "environment.json", json.dumps(environment, indent=2) + "\n")
 
     @staticmethod
     def open(folder: Path, overrides=()) -> Run:

@@ -155,7 +155,7 @@ def test_methods_share_their_init_and_nothing_is_computed_twice(tmp_path, capfd,
 
 def test_longer_training_is_longer_where_epochs_count_the_steps_too(tmp_path, monkeypatch):
     stages.prepare_data(Run.create(tmp_path / "base-s0", configured()("supervised")))
-    monkeypatch.setattr(stages, "prepare_data", lambda *_, **__: pytest.fail("far enough"))
+    monkeypatch.setattr(stages, "prepare_data", lambda run, **_: (run.save(), pytest.fail("far enough")))
     found = {}
     for method in ("supervised", "supervised-3x"):
         with pytest.raises(pytest.fail.Exception, match="far enough"):

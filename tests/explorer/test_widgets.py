@@ -42,6 +42,7 @@ def write_run(folder, scheme="68", clips=CLIPS, labelled=True):
     ``labelled``: whether all frames have labels, or which.
     """
     run = Run.create(folder, Config.load("smoke", [f"data.scheme={scheme}", "data.root=nowhere"]))
+    run.save()
     points, count = run.scheme.points, sum(clips.values())
     groups = [Clip(name, tuple(face(f"{name}/{t}.jpg", BOX) for t in range(length))) for name, length in clips.items()]
     images = np.array([f.image for clip in groups for f in clip.faces])

@@ -30,6 +30,7 @@ def run(tmp_path_factory):
     render_dataset(folder / "data", config.render, progress=False)
     config = config.override([f"data.root={folder / 'data'}", "data.audit_labels=unlabelled-truth.txt"])
     run = Run.create(folder / "run", config)
+    run.save()
     write_text(run.folder / "manifest.json", json.dumps({"fingerprint": ""}))
     rng = np.random.default_rng(0)
     _write_evaluation(run, rng)

@@ -126,10 +126,10 @@ def run_method(folder: Path, config: Config, out: Path) -> dict:
     init, further = schedule_steps(Run(path, config))  # which train.epochs may decide
     longer = {"supervised.steps": init, "semi.steps": method.steps_times * further, "train.epochs": 0}
     run = Run.create(path, config.override(longer if method.steps_times > 1 else {}))
+    stages.prepare_data(run, progress=False)
     for name in SHARED:
         if (base / name).is_dir() and not (path / name).exists():
             (path / name).symlink_to(Path("..") / base.name / name, target_is_directory=True)
-    stages.prepare_data(run, progress=False)
     if method.result == "supervised":
         train_supervised_only(run)
         files = {"supervised": (path / "supervised" / "model.pt", None)}

@@ -33,7 +33,9 @@ CHECKED = ".checked"  # in a run's folder: what its data's files were when they 
 
 @alone
 def prepare_data(run: Run, *, progress: bool = True) -> dict:
-    """Render faces if they are asked for, check every list and file, write and return the manifest."""
+    """Render faces if they are asked for, check every list and file, write and return the manifest; and before it the
+    settings of a run that is made. Where the check fails, the run's folder is as it was.
+    """
     config = run.config
     check_sources(config.tsal.sources)
     own = config.data.name == "rendered" and config.data.root  # a rendering of one's own is taken as it is
@@ -95,6 +97,8 @@ def prepare_data(run: Run, *, progress: bool = True) -> dict:
         "labelled_fingerprint": rows_fingerprint(run, lists.labelled, facts),
         "images": {image: fact | vars(origins.get(image, Origin())) for image, fact in sorted(facts.items())},
     }
+    if run.unsaved:
+        run.save()
     write_text(run.folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
     write_text(run.folder / CHECKED, state)
     return manifest

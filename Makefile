@@ -29,18 +29,20 @@ names = $(scale) $(if $(METHOD),--method $(call quote,$(METHOD))) --seed $(SEED)
 lists = $(if $(ROOT),--root $(call quote,$(ROOT))) $(if $(LABELLED),--labelled $(LABELLED)) \
 	$(if $(UNLABELLED),--unlabelled $(UNLABELLED)) $(if $(EVALUATE),--evaluate $(EVALUATE)) $(if $(SET),--set $(call quote,$(SET)))
 options := PROFILE BUDGET METHOD SEED DATA ROOT LABELLED UNLABELLED EVALUATE SET
-given := $(strip $(foreach o,$(options),$(filter-out file,$(origin $(o)))))
+given := $(strip $(foreach o,$(options),$(if $(filter-out file,$(origin $(o))),$(o))))
 ifeq ($(findstring command,$(origin RUN)),)
 RUN := $(shell $(PYTHON) -m tsal run-folder $(names) 2>/dev/null)
+# without RUN the options are all that a run is
+names += --anew
 else ifeq ($(given),)
-# a run that is named alone keeps what it was made with
-made := $(wildcard $(RUN)/stamps/settings)
-ifneq ($(made),)
-names := $(shell sed -n 1p $(made))
-lists := $(shell sed -n 2p $(made))
-else ifneq ($(wildcard $(RUN)/config.json),)
-unknown := yes
-endif
+# a run that is named alone keeps what it has: these are the options that it was given last
+made := $(firstword $(wildcard $(RUN)/stamps/data.settings $(RUN)/stamps/settings))
+names := $(if $(made),$(shell sed -n 1p $(made)))
+lists := $(if $(made),$(shell sed -n 2p $(made)))
+else
+# a run that is named with options keeps what they do not say
+names = $(scale) $(if $(METHOD),--method $(call quote,$(METHOD))) $(if $(filter SEED,$(given)),--seed $(SEED)) \
+	$(if $(filter DATA,$(given)),--data $(call quote,$(DATA)))
 endif
 
 # threads that wait spin for a tenth of a millisecond: sleeping at once costs half the speed where cores are free, spinning for
@@ -154,16 +156,16 @@ pseudo: $(S)/pseudo
 evaluate: $(S)/evaluate
 figures: $(S)/figures
 
-# rewritten only where the settings are others than last time
+# rewritten only where the settings are others than last time; data.settings are the last ones that were found right, which a
+# run has still where others failed since
 $(S)/settings: FORCE
-	@test -z '$(unknown)' || { echo "error: $(RUN) was made without make: give its options (DATA=, PROFILE=, ...)," \
-		"or go on by python -m tsal <stage> --run $(RUN)" >&2; exit 2; }
 	@mkdir -p $(S)
 	@printf '%s\n' $(call quote,$(names)) $(call quote,$(lists)) > $@.new
-	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+	@cmp -s $@.new $@ && rm $@.new || { cmp -s $@.new $(S)/data.settings && cp -p $(S)/data.settings $@.new; mv $@.new $@; }
 
-# the lists that the settings name, wherever they may lie: where one has changed, the data are checked anew
-words = $(subst ',,$(filter-out --%,$(names) $(lists)))
+# the lists that the settings name, or that the run has, wherever they may lie: where one has changed, the data are checked anew
+kept := $(if $(wildcard $(RUN)/config.json),$(shell sed -n '/^  "data"/,/^  }/s/^ *\("name": \|"root": \|\)"\([^"]*\)",*$$/\2/p' $(RUN)/config.json))
+words = $(sort $(subst ',,$(filter-out --%,$(names) $(lists))) $(kept))
 roots = $(words) $(addprefix data/prepared/,$(words))
 places = $(addsuffix /$(1),$(roots)) $(addsuffix /lists/$(1),$(roots)) data/prepared/$(subst :,/lists/,$(1))
 list_files = $(wildcard $(foreach l,$(words),$(call places,$(l))))
@@ -174,9 +176,9 @@ checked = $(call quote,$(RUN))/manifest.json
 $(S)/data: notebooks/01_data.ipynb $(S)/settings $(data_code) $(wildcard configs/*/*.yaml $(PROFILE)) $(list_files) \
 		$(wildcard $(RUN)/config.json) $(if $(filter data,$(MAKECMDGOALS)),FORCE) | .venv/.done
 	@mkdir -p $(S) && rm -f $@.former && $(if $(filter-out FORCE,$?),rm -f $@.checked,mv $@ $@.former)
-	$(run_notebook) $(names) $(lists)
+	$(run_notebook) $(if $(findstring command,$(origin RUN)),$(filter-out --anew,$(names)),$(names)) $(lists)
 	@cmp -s $(checked) $@.checked && mv $@.former $@ || touch $@
-	@cp $(checked) $@.checked 2>/dev/null || true; rm -f $@.former
+	@cp $(checked) $@.checked 2>/dev/null || true; cp -p $(S)/settings $@.settings; rm -f $@.former
 
 $(S)/tracker: notebooks/02_tracker.ipynb $(S)/data $(tracker_code) $(wildcard tsal/weights/*.pt) | .venv/.done
 	$(run_notebook)
@@ -264,7 +266,7 @@ bench-methods: .venv/.done
 
 # the tracker that comes with the project, made anew: an hour and a half of one core
 pretrain: .venv/.done
-	$(PY) -m tsal data --profile pretrain --run outputs/pretrain
+	$(PY) -m tsal data --anew --profile pretrain --run outputs/pretrain
 	$(PY) -m tsal tracker --run outputs/pretrain
 	mkdir -p tsal/weights && cp outputs/pretrain/tracker/model.pt tsal/weights/tracker.pt
 

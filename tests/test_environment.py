@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from tsal import run as run_module
+from tsal.config import Config
 from tsal.utils.paths import PACKAGE, REPOSITORY
 
 PIN = re.compile(r"[a-z0-9-]+==[0-9][0-9.]*")
@@ -107,7 +108,7 @@ def make(tmp_path):
     )
     python.chmod(0o755)
 
-    def run(*arguments: str, status: int = 0) -> tuple[list[str], str]:
+    def call(*arguments: str, status: int = 0, run: bool = True) -> tuple[list[str], str]:
         log.write_text("")
         command = [
             "make",
@@ -116,12 +117,12 @@ def make(tmp_path):
             "-o",
             ".venv/.done",
             f"PY={python}",
-            f"RUN={tmp_path / 'run'}",
+            *([f"RUN={tmp_path / 'run'}"] if run else []),
             *arguments,
         ]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == status, done.stderr
-        run.stderr = done.stderr
+        call.stderr = done.stderr
         asked = [line.split("|") for line in log.read_text().splitlines()]
         return (
             [words[3].split("/")[-1] if words[2] == "notebook" else words[2] for words in asked],
@@ -129,8 +130,8 @@ def make(tmp_path):
             done.stdout,
         )
 
-    run.folder = tmp_path
-    return run
+    call.folder = tmp_path
+    return call
 
 
 ALL = [
@@ -197,12 +198,37 @@ def test_a_run_that_is_named_alone_keeps_the_options_that_it_was_made_with(make)
     assert make("-W", "tsal/prepare/builder.py", "data")[1] == log
 
 
-def test_a_run_that_make_did_not_make_is_not_turned_into_another(make):
+def test_a_run_that_is_named_is_asked_for_nothing_that_is_not_given(make):
     (make.folder / "run").mkdir()
-    (make.folder / "run" / "config.json").touch()
-    assert make("figures", status=2)[0] == [] and "was made without make: give its options" in make.stderr
-    assert make("report")[0] == ["report"]
-    assert make("data", "DATA=mine")[0] == ALL[:1]
+    (make.folder / "run" / "config.json").touch()  # made without make
+    assert make("data")[1].endswith("/run|\n")
+    assert make("data", "SET=a.b=1")[1].endswith("/run|--set|a.b=1|\n")
+    assert make("data", "SEED=1", "METHOD=stld")[1].endswith("/run|--method|stld|--seed|1|\n")
+
+
+def test_settings_that_were_not_found_right_are_not_those_of_a_run_that_is_named_alone(make):
+    make("evaluate", "LABELLED=x")
+    (make.folder / "fail").touch()
+    assert make("evaluate", "LABELLED=y", status=2)[0] == ALL[:1]
+    (make.folder / "fail").unlink()
+    assert make("evaluate")[0] == [] and make("evaluate", "LABELLED=x")[0] == []
+    assert make("evaluate", "LABELLED=y")[0] == ALL[:3] + ALL[4:5]
+
+
+def test_the_options_that_name_no_run_are_all_that_it_is(make):
+    log = " ".join(make("data", "-n", "SEED=77", "SET=a.b=1", f"PYTHON={sys.executable}", run=False)[2].split())
+    assert "/outputs/rendered-demo-s77" in log and "--seed 77 --data 'rendered' --anew --set 'a.b=1'" in log
+
+
+def test_a_list_that_the_run_s_config_names_is_watched_too(make, tmp_path):
+    (tmp_path / "faces" / "lists").mkdir(parents=True)
+    (tmp_path / "faces" / "lists" / "few.txt").touch()
+    config = Config().override({"data.root": str(tmp_path / "faces"), "data.labelled": ["few.txt", "more.txt"]})
+    config.save(make.folder / "run" / "config.json")
+    make("data")
+    assert make("tracker")[0] == ALL[1:2]
+    os.utime(tmp_path / "faces" / "lists" / "few.txt", (2e9, 2e9))
+    assert make("tracker")[0] == ALL[:2]
 
 
 def test_a_changed_list_has_the_data_checked_anew(make, tmp_path):
@@ -235,12 +261,10 @@ def test_settings_reach_the_first_notebook_word_by_word(make):
     log = make("data", "DATA=mine", "ROOT=/a b/it's", "LABELLED=x y", "EVALUATE=z", "PROFILE=smoke", "SET=a.b=1 c.d=2")[
         1
     ]
-    assert (
-        "|--profile|smoke|--seed|0|--data|mine|--root|/a b/it's|--labelled|x|y|--evaluate|z|--set|a.b=1 c.d=2|" in log
-    )
+    assert "|--profile|smoke|--data|mine|--root|/a b/it's|--labelled|x|y|--evaluate|z|--set|a.b=1 c.d=2|" in log
     assert "--budget" not in log and "--method" not in log
     asked = make("data", "DATA=mine", "ROOT=/a", "PROFILE=smoke", "BUDGET=300w-120", "METHOD=mean-teacher")[1]
-    assert "|--profile|smoke|--budget|300w-120|--method|mean-teacher|--seed|0|--data|mine|--root|/a|" in asked
+    assert "|--profile|smoke|--budget|300w-120|--method|mean-teacher|--data|mine|--root|/a|" in asked
     assert "--budget" not in make("data", "DATA=mine", "ROOT=/b")[1]
 
 

@@ -19,13 +19,10 @@ from tsal.cli.options import (
     add_run,
     add_settings,
     add_which,
-    asked_lists,
-    asked_settings,
-    config_from,
-    default_profile,
     refuse_beside_run,
     run_folder,
 )
+from tsal.cli.runs import DATA_CHANGES, add_anew, add_notebook, create_run, open_run, run_notebook
 from tsal.cli.settings import add_config, run_config
 from tsal.stages import STAGES
 from tsal.utils import OUTPUTS, ConfigError, InputError, RunError, StopSignals, describe_os_error, use_free_cores
@@ -59,10 +56,11 @@ def make_parser() -> argparse.ArgumentParser:
         return made
 
     for stage in STAGES.values():
-        made = command(stage.name, stage.text, run_stage, SETTINGS_ARE_FIXED if stage.needs else "")
+        made = command(stage.name, stage.text, run_stage, SETTINGS_ARE_FIXED if stage.needs else DATA_CHANGES)
         add_run(made)
         add_settings(made)
         if stage.name == "data":
+            add_anew(made)
             add_builders(made)
         if stage.name == "figures":
             _add_compare(made)
@@ -81,19 +79,12 @@ def make_parser() -> argparse.ArgumentParser:
     add_bench(command("bench", text, run_bench))
     text = "measure one GPU: the paper's step, matrix rate, precision, predict, and a real training; eight minutes"
     add_bench_gpu(command("bench-gpu", text, run_bench_gpu))
-    note = "Settings are for 01_data, which makes the run; the other notebooks read the run's config.json."
+    note = "Settings are for 01_data, which makes the run or changes it; the others read the run's config.json. "
+    note += DATA_CHANGES
     made = command("notebook", "run one notebook by papermill into <run>/executed", run_notebook, note)
-    made.add_argument("notebook", type=Path, help="such as notebooks/01_data.ipynb")
-    made.add_argument(
-        "-p",
-        "--parameter",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="a name of the notebook's parameters cell and its value, read as YAML; may be repeated",
-    )
+    add_notebook(made)
     add_run(made)
+    add_anew(made)
     add_settings(made)
     made = command("gallery", "write a run's executed notebooks as HTML to outputs/gallery", run_gallery)
     made.add_argument("--publish", type=Path, metavar="DIR", help="write up to six of the run's figures to DIR too")
@@ -116,48 +107,6 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 
 
 # --- stages ---
-
-
-def create_run(arguments: argparse.Namespace) -> Run:
-    from tsal import stages
-    from tsal.run import Run
-
-    run = Run.create(run_folder(arguments), config_from(arguments))
-    print(describe_manifest(stages.prepare_data(run)))
-    return run
-
-
-def open_run(arguments: argparse.Namespace) -> Run:
-    """A later stage's run: the one there is, if the options agree with it (changed data are checked), or a new one."""
-    from tsal import stages
-    from tsal.run import Run
-
-    folder = run_folder(arguments)
-    if not (folder / "config.json").exists():
-        return create_run(arguments)
-    run = Run.open(folder)
-    if apart := _disagreements(run, arguments):
-        raise ConfigError(
-            f"{folder}: the run was made with {apart}; give these options to 'python -m tsal data', which fixes the "
-            "settings of a run, or name another --run"
-        )
-    if stages.is_unchecked(run):
-        print(describe_manifest(stages.prepare_data(run)))
-    return run
-
-
-def _disagreements(run: Run, arguments: argparse.Namespace) -> str:
-    """In words, where the options ask for other settings than the run has; what is not given asks for nothing."""
-    from tsal.config import difference
-
-    made = run.config
-    names = {name: getattr(arguments, name) for name in ("profile", "budget", "method")}
-    if any(value is not None for value in names.values()):
-        wanted = config_from(arguments, **{name: value or getattr(made, name) for name, value in names.items()})
-    else:
-        wanted = made.override(asked_lists(arguments)).override(asked_settings(arguments))
-    apart = difference(made, wanted)
-    return ", ".join(f"{name} = {first!r}, not {second!r}" for name, (first, second) in apart.items())
 
 
 def run_stage(arguments: argparse.Namespace) -> None:
@@ -260,15 +209,6 @@ def compare(arguments: argparse.Namespace) -> None:
     print("\n".join(str(path) for path in compare_runs(arguments.compare, arguments.out or OUTPUTS / "compare")))
 
 
-def describe_manifest(manifest: dict) -> str:
-    lists = ", ".join(f"{name} ({found['faces']} faces)" for name, found in manifest["evaluate"].items())
-    text = (
-        f"{manifest['labelled']} labelled faces; {manifest['unlabelled']} unlabelled: {manifest['clips']} clips and "
-        f"{manifest['photographs']} photographs; measured on {lists}"
-    )
-    return "\n".join([text, *(f"warning: {line}" for line in manifest["warnings"])])
-
-
 # --- other commands ---
 
 
@@ -292,33 +232,6 @@ def run_gallery(arguments: argparse.Namespace) -> None:
 def print_run_folder(arguments: argparse.Namespace) -> None:
     refuse_beside_run(arguments)
     print(run_folder(arguments))
-
-
-def run_notebook(arguments: argparse.Namespace) -> None:
-    """One notebook; its own parameters hold where an option is not given."""
-    import yaml
-
-    from tsal.stages import execute, notebook_parameters
-
-    try:
-        read = {name: yaml.safe_load(value) for name, value in arguments.parameter}
-    except yaml.YAMLError as error:
-        raise InputError(f"-p: a value is not valid YAML: {str(error).splitlines()[0]}") from None
-    # plain text stays as it was given: to YAML, the rest of "clip #1.mp4" is a comment
-    plain = {
-        name: value for name, value in arguments.parameter if isinstance(read[name], str) and value[:1] not in "'\""
-    }
-    settings = {name: getattr(arguments, name) for name in ("profile", "budget", "method", "seed")}
-    if arguments.data and not arguments.profile:
-        settings["profile"] = default_profile(arguments.data)
-    settings |= {"lists": asked_lists(arguments) or None, "overrides": asked_settings(arguments, seed=False) or None}
-    settings = {name: value for name, value in settings.items() if value is not None}
-    if arguments.notebook.is_file() and not settings.keys() <= set(notebook_parameters(arguments.notebook)):
-        raise InputError(
-            f"{arguments.notebook}: reads its settings from the run's config.json, so it takes none; give them to "
-            "notebooks/01_data.ipynb or 'python -m tsal data', which make the run, and name the run here by --run"
-        )
-    print(f"executed: {execute(arguments.notebook, run_folder(arguments).resolve(), read | plain | settings)}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

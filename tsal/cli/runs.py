@@ -1,0 +1,212 @@
+"""A command's run: made, changed or opened, by the options and by what the run's config.json says."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tsal.cli.options import LISTS, asked_lists, asked_settings, config_from, default_profile, run_folder
+from tsal.utils import ConfigError, InputError
+
+if TYPE_CHECKING:  # --help does without torch
+    from tsal.config import Config
+    from tsal.run import Run
+
+NAMES = ("profile", "budget", "method")
+PARAMETERS = (*NAMES, "seed", "lists", "overrides")  # the settings of notebook 01
+SHOWN = 8  # changed settings in a line
+DATA_CHANGES = (
+    "In a folder that has a run, what is not given stays as its config.json says; another profile, budget or method "
+    "brings its own settings anew. The folder is changed when every list and file is found right, and not before."
+)
+
+
+def add_anew(parser: argparse.ArgumentParser) -> None:
+    text = "take nothing from the folder's config.json: what is not given has its default"
+    parser.add_argument("--anew", action="store_true", help=text)
+
+
+# --- stages ---
+
+
+def create_run(arguments: argparse.Namespace) -> Run:
+    """A new run, or the one that is there with what the options change."""
+    from tsal import stages
+    from tsal.run import Run
+
+    config, former = wanted_config(arguments)
+    run = Run.create(run_folder(arguments), config)
+    manifest = stages.prepare_data(run)
+    _tell_changes(former, config)
+    print(describe_manifest(manifest))
+    return run
+
+
+def open_run(arguments: argparse.Namespace) -> Run:
+    """A later stage's run: the one there is, if the options agree with it (changed data are checked), or a new one."""
+    from tsal import stages
+    from tsal.config import difference
+    from tsal.run import Run
+
+    folder = run_folder(arguments)
+    if not (folder / "config.json").exists():
+        return create_run(arguments)
+    run = Run.open(folder)
+    if found := difference(run.config, config_over(run.config, arguments)):
+        apart = ", ".join(f"{name} = {first!r}, not {second!r}" for name, (first, second) in found.items())
+        raise ConfigError(
+            f"{folder}: the run was made with {apart}; give these options to 'python -m tsal data', which fixes the "
+            "settings of a run, or name another --run"
+        )
+    if stages.is_unchecked(run):
+        print(describe_manifest(stages.prepare_data(run)))
+    return run
+
+
+def describe_manifest(manifest: dict) -> str:
+    lists = ", ".join(f"{name} ({found['faces']} faces)" for name, found in manifest["evaluate"].items())
+    text = (
+        f"{manifest['labelled']} labelled faces; {manifest['unlabelled']} unlabelled: {manifest['clips']} clips and "
+        f"{manifest['photographs']} photographs; measured on {lists}"
+    )
+    return "\n".join([text, *(f"warning: {line}" for line in manifest["warnings"])])
+
+
+# --- settings ---
+
+
+def wanted_config(arguments: argparse.Namespace) -> tuple[Config, Config | None]:
+    """What the options ask for, and the settings that the folder has, over which they go; None: it has none, or they
+    do not count (--anew).
+    """
+    from tsal.config import Config
+
+    path = run_folder(arguments) / "config.json"
+    if getattr(arguments, "anew", False) or not path.exists():
+        return config_from(arguments), None
+    try:
+        former = Config.load(path)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; 'python -m tsal data --anew' with the run's options makes the file anew") from None
+    return config_over(former, arguments), former
+
+
+def config_over(made: Config, arguments: argparse.Namespace) -> Config:
+    """A run's settings, with those that the options ask for over them; what is not given asks for nothing, nor does a
+    name that the run has already.
+    """
+    given = {name: value for name in NAMES if (value := getattr(arguments, name)) not in (None, getattr(made, name))}
+    lists = asked_lists(arguments)
+    if lists.get("data.name", made.data.name) != made.data.name:
+        lists = {"data.root": ""} | lists  # the former one is the former faces'
+    base = _renamed(made, given) if given else made
+    return base.override(lists).override(asked_settings(arguments))
+
+
+def _renamed(made: Config, given: dict[str, str]) -> Config:
+    """A run's settings with another profile, budget or method. What --set had asked for stays where the file that is
+    ``given`` does not say otherwise.
+    """
+    from tsal.config import difference, names_of, resolve
+
+    own = {name: getattr(made, name) for name in NAMES}
+    faces = {f"data.{name}": getattr(made.data, name) for name in ("name", "root", *LISTS)}
+    former = made  # of a file that is not named, it is not known what came by --set
+    if made.profile in names_of("profiles"):
+        former = resolve(**own, lists=faces)[0]
+    elif "profile" not in given:
+        raise ConfigError(f"the run's profile {made.profile!r} was a file: give it too, --profile FILE")
+    if "budget" in given:
+        faces = {name: value for name, value in faces.items() if name in ("data.name", "data.root")}
+    config, origins = resolve(**(own | given), lists=faces)
+    # a profile that does not name a setting of its kind means its default
+    brought = {name for name, origin in origins.items() if origin.partition(" ")[0] in given}
+    if "profile" in given:
+        brought |= {name for name, origin in origins.items() if origin == "default" and not name.startswith("data.")}
+    kept = {name: value for name, (_, value) in difference(former, made).items() if name not in brought}
+    return config.override(kept | {"seed": made.seed})
+
+
+def _tell_changes(former: Config | None, config: Config) -> None:
+    """One line, where settings of a run are others than before."""
+    from tsal.config import difference
+
+    found = [f"{name} {a!r} -> {b!r}" for name, (a, b) in difference(former, config).items()] if former else []
+    if found:
+        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        print(f"settings changed: {', '.join(found[:SHOWN])}{more}")
+
+
+# --- notebooks ---
+
+
+def run_notebook(arguments: argparse.Namespace) -> None:
+    """One notebook; its own parameters hold where neither an option nor the run's config.json says otherwise."""
+    import yaml
+
+    from tsal.stages import execute, notebook_parameters
+
+    try:
+        read = {name: yaml.safe_load(value) for name, value in arguments.parameter}
+    except yaml.YAMLError as error:
+        raise InputError(f"-p: a value is not valid YAML: {str(error).splitlines()[0]}") from None
+    # plain text stays as it was given: to YAML, the rest of "clip #1.mp4" is a comment
+    plain = {
+        name: value for name, value in arguments.parameter if isinstance(read[name], str) and value[:1] not in "'\""
+    }
+    settings = _asked_parameters(arguments)
+    known = notebook_parameters(arguments.notebook) if arguments.notebook.is_file() else settings
+    if not settings.keys() <= set(known):
+        raise InputError(
+            f"{arguments.notebook}: reads its settings from the run's config.json, so it takes none; give them to "
+            "notebooks/01_data.ipynb or 'python -m tsal data', which make the run, and name the run here by --run"
+        )
+    if {*PARAMETERS} <= {*known} and not read.keys() & {"run", *PARAMETERS}:  # by -p they are given whole
+        config, former = wanted_config(arguments)
+        _tell_changes(former, config)
+        settings = _restated(arguments, config, former) if former else settings
+    print(f"executed: {execute(arguments.notebook, run_folder(arguments).resolve(), read | plain | settings)}")
+
+
+def _asked_parameters(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options as parameters of notebook 01."""
+    settings = {name: getattr(arguments, name) for name in (*NAMES, "seed")}
+    if arguments.data and not arguments.profile:
+        settings["profile"] = default_profile(arguments.data)
+    settings |= {"lists": asked_lists(arguments) or None, "overrides": asked_settings(arguments, seed=False) or None}
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _restated(arguments: argparse.Namespace, config: Config, former: Config) -> dict[str, Any]:
+    """The parameters of notebook 01 that make ``config`` from the run's config.json, as a profile, or from the profile
+    that is given.
+    """
+    from tsal.config import difference, resolve
+
+    names = {"profile": str(run_folder(arguments).resolve() / "config.json"), "budget": "", "method": config.method}
+    if config.budget != former.budget or config.profile != former.profile:
+        names["budget"] = config.budget
+    if config.profile != former.profile:
+        names["profile"] = arguments.profile
+    apart = difference(resolve(**names)[0], config)
+    texts = [f"{name}={_text(value)}" for name, (_, value) in apart.items() if name != "seed"]
+    return names | {"seed": config.seed, "lists": {}, "overrides": texts}
+
+
+def _text(value: Any) -> str:
+    """A plain value as --set would have it."""
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def add_notebook(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("notebook", type=Path, help="such as notebooks/01_data.ipynb")
+    parser.add_argument(
+        "-p",
+        "--parameter",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="a name of the notebook's parameters cell and its value, read as YAML; may be repeated",
+    )

@@ -15,6 +15,7 @@ SEEDS ?=
 JOBS ?=
 # folders that are written to: never taken from the environment
 OUT =
+RUNS =
 PUBLISH =
 # what demo shows; make's own, as environments have an INPUT for other things
 INPUT =
@@ -90,7 +91,7 @@ help:
 	@echo "make soak        two hours (SOAK= seconds) of small steps: does memory, do files or handles grow?"
 	@echo "make audit       known faults of the locked packages, by pip-audit where it is installed"
 	@echo "make lock        the lock files anew from requirements.txt, by uv where it is installed"
-	@echo "make bench-methods   compare METHODS (configs/methods) over SEEDS, JOBS (or -j) at a time, LAUNCHER=local|slurm|ray; results in outputs/methods, or OUT=<folder>"
+	@echo "make bench-methods   compare METHODS (configs/methods) over SEEDS, JOBS (or -j) at a time, LAUNCHER=local|slurm|ray; results in outputs/methods, or OUT=<folder>; runs too, or RUNS=<folder>"
 	@echo "make bench       speed of loader, steps, predict and tracker here, in four minutes (TSAL_REALDATA=<folder>: real faces too)"
 	@echo "make bench-gpu   one GPU in eight minutes (ROOT=<folder>: a training on real faces too)"
 	@echo "make pretrain    the tracker that runs start from, made anew (tsal/weights/tracker.pt)"
@@ -262,7 +263,7 @@ side = $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS)))
 bench-methods: .venv/.done
 	$(PY) -m tsal bench-methods $(scale) --data $(call quote,$(DATA)) $(lists) $(if $(METHODS),--methods $(METHODS)) \
 		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(or $(JOBS),$(side)),--jobs $(or $(JOBS),$(side))) \
-		$(if $(LAUNCHER),--launcher $(LAUNCHER)) $(if $(OUT),--out $(call quote,$(OUT)))
+		$(if $(LAUNCHER),--launcher $(LAUNCHER)) $(if $(OUT),--out $(call quote,$(OUT))) $(if $(RUNS),--runs $(call quote,$(RUNS)))
 
 # the tracker that comes with the project, made anew: an hour and a half of one core
 pretrain: .venv/.done

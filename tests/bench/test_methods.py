@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from tsal.bench.methods import (
     deciding,
     learned_and_measured,
     prepare_base,
+    refuse_other_settings,
     run_method,
     same_runs,
 )
@@ -25,7 +27,7 @@ from tsal.config import Config, TsalConfig, load_method, names_of, resolve
 from tsal.run import Run, code_fingerprint, list_hashes
 from tsal.trainings import schedule_steps
 from tsal.utils.checkpoints import load_checkpoint
-from tsal.utils.errors import ConfigError, DataError
+from tsal.utils.errors import ConfigError, DataError, InputError
 
 METHODS = names_of("methods")
 
@@ -145,12 +147,37 @@ def test_methods_share_their_init_and_nothing_is_computed_twice(tmp_path, capfd,
     assert any(not torch.equal(value, first[name]) for name, value in frozen["student"].items())
     monkeypatch.setitem(launch.LAUNCHERS, "local", lambda *_: pytest.fail("computed again"))
     assert main(arguments) == 0
-    kept = tmp_path / "results" / "supervised-s0.json"
-    other = json.loads(kept.read_text())
-    other["settings"]["supervised.lr"] /= 2
-    kept.write_text(json.dumps(other))
+    capfd.readouterr()
+    assert main([*arguments, "--set", "supervised.steps=21"]) == 2
+    said = capfd.readouterr().err
+    assert "results/mean-teacher-s0.json: was made with supervised.steps = 20, not 21" in said
+    assert said.count("\n") == 1 and "by --runs and --out" in said
+    (tmp_path / "results" / "supervised-s0.json").unlink()
     with pytest.raises(pytest.fail.Exception, match="computed again"):
         main(arguments)
+
+
+def test_runs_and_results_of_other_settings_are_not_overwritten_nor_joined(tmp_path):
+    runs, out = tmp_path / "runs", tmp_path / "out"
+
+    def asked(methods=("tsal",), **settings):
+        refuse_other_settings(configured(**settings), runs, out, methods, (0,))
+
+    asked()  # nothing is there
+    for name, more in (("tsal", {"tsal.sic_weight": 9.0}), ("supervised-3x", {"semi.steps": 30})):
+        configured(**more)(name).save(runs / f"{name}-s0" / "config.json")
+    with pytest.raises(InputError, match=r"tsal-s0: was made with tsal.sic_weight = 9.0, not 30"):
+        asked()
+    asked(("supervised",))  # the method may be another by now, since it is not asked for
+    with pytest.raises(InputError, match=r"3x-s0: was made with data.evaluate = \['val.txt'\], not \['v'\]"):
+        asked(("supervised",), **{"data.evaluate": ["v"]})
+    shutil.rmtree(runs)
+    out.mkdir()
+    found = result("stld", 3, [1.0]) | {"settings": deciding(configured()("stld").override({"seed": 3}))}
+    (out / "stld-s3.json").write_text(json.dumps(found))
+    asked()
+    with pytest.raises(InputError, match="stld-s3.json: was made with data.labelled = "):
+        asked(**{"data.labelled": ["l"]})
 
 
 def test_longer_training_is_longer_where_epochs_count_the_steps_too(tmp_path, monkeypatch):

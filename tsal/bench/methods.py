@@ -13,12 +13,13 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tsal import stages
 from tsal.bench.launch import LAUNCHERS, Group
-from tsal.bench.table import REFERENCE
+from tsal.bench.table import REFERENCE, read_results
 from tsal.config import Config, load_method, names_of, settings_of
 from tsal.data import group_clips
 from tsal.evaluation import STEADINESS, metrics_rows, predictions_table, read_ground_truth, table_errors
@@ -38,6 +39,7 @@ from tsal.trainings import (
 from tsal.utils import (
     ConfigError,
     DataError,
+    InputError,
     allowed_cores,
     describe_environment,
     lock_folder,
@@ -46,6 +48,7 @@ from tsal.utils import (
 )
 
 SHARED = ("init", "init-2", "tracker")  # made once a seed
+STEPS = ("supervised.steps", "semi.steps", "train.epochs")
 TRACKED = {  # settings without effect where nothing is tracked
     f"tsal.{name}"
     for name in ("max_fb_error", "window", "vote_error", "trust", "agreement_weight", "teacher_consistency")
@@ -197,7 +200,7 @@ def bench_methods(
     jobs: int,
     launcher: str = "local",
 ) -> None:
-    """Run what is missing among ``results`` or was made with other settings, a process each and ``jobs`` at a time; a
+    """Run what is missing among ``results`` or was made with other lists, a process each and ``jobs`` at a time; a
     seed's base first.
 
     ``arguments``: the settings, as the command line has them; ``configure``: what they make; ``launcher``: a name of
@@ -228,23 +231,54 @@ def comparable(results: Sequence[dict], configure: Configure) -> list[dict]:
     A result that was made before there was a setting was made with its default, or with what ``BEFORE`` says; one that
     does not say what its lists held counts as made with these.
     """
-    defaults, known = Config().flat() | BEFORE, names_of("methods")
-
-    def same(result: dict) -> bool:
-        config = seeded(configure, result["method"], result["seed"])
-        wanted, made = deciding(config), result.get("settings")
-        if not PseudoLabeller(config).needs_flow:  # what is asked of tracks, and what makes them, decides nothing
-            ignored = TRACKED | {name for name in wanted if name.startswith("tracker.")}
-            if config.data.consecutive:  # the tracker makes the numbers of a window, and with these a method needs it
-                ignored = UNTUNED | TRACKED - {"tsal.agreement_weight", "tsal.teacher_consistency"}
-            wanted = {n: v for n, v in wanted.items() if n not in ignored}
-        return isinstance(made, dict) and all(made.get(n, defaults.get(n)) == value for n, value in wanted.items())
+    known = names_of("methods")
 
     def same_lists(result: dict) -> bool:
         run = Run(Path(), seeded(configure, result["method"], result["seed"]))
         return all(_hash_now(run, name) in (None, made) for name, made in result.get("list_hashes", {}).items())
 
-    return [result for result in results if result["method"] in known and same(result) and same_lists(result)]
+    return [r for r in results if r["method"] in known and not other_settings(r, configure) and same_lists(r)]
+
+
+def other_settings(result: dict, configure: Configure) -> dict[str, tuple[Any, Any]]:
+    """The settings, by name, that a result was made with otherwise than it would be now: made with, and now."""
+    defaults, config = Config().flat() | BEFORE, seeded(configure, result["method"], result["seed"])
+    wanted, made = deciding(config), result.get("settings")
+    if not isinstance(made, dict):
+        return {"settings": ("not kept", "kept")}
+    if not PseudoLabeller(config).needs_flow:  # what is asked of tracks, and what makes them, decides nothing
+        ignored = TRACKED | {name for name in wanted if name.startswith("tracker.")}
+        if config.data.consecutive:  # the tracker makes the numbers of a window, and with these a method needs it
+            ignored = UNTUNED | TRACKED - {"tsal.agreement_weight", "tsal.teacher_consistency"}
+        wanted = {n: v for n, v in wanted.items() if n not in ignored}
+    found = {name: (made.get(name, defaults.get(name)), value) for name, value in wanted.items()}
+    return {name: (before, now) for name, (before, now) in found.items() if before != now}
+
+
+def refuse_other_settings(
+    configure: Configure, folder: Path, out: Path, methods: Sequence[str], seeds: Sequence[int]
+) -> None:
+    """Raise where runs or results of other settings would be overwritten, or would lie beside those to come. Of a
+    method that is not asked for, its own settings (``tsal.*``) may be others.
+    """
+    there = {out / f"{found['method']}-s{found['seed']}.json": found for found in read_results(out)}
+    for path in sorted(folder.glob("*-s*/config.json")):
+        if not path.parent.name.startswith("base-"):
+            config = Config.load(path)
+            there[path.parent] = {"method": config.method, "seed": config.seed, "settings": deciding(config)}
+    for path, found in there.items():
+        if found["method"] not in names_of("methods"):
+            continue
+        apart, asked = other_settings(found, configure), (found["method"] in methods and found["seed"] in seeds)
+        # a longer training has its steps in its run's config.json
+        longer = STEPS if path.is_dir() and load_method(found["method"]).steps_times > 1 else ()
+        apart = {n: v for n, v in apart.items() if n not in longer and (asked or not n.startswith("tsal."))}
+        if apart:
+            few = ", ".join(f"{name} = {made!r}, not {now!r}" for name, (made, now) in list(apart.items())[:3])
+            raise InputError(
+                f"{path}: was made with {few}{', ...' if len(apart) > 3 else ''}, and would be overwritten or compared "
+                "with other runs; name other folders by --runs and --out (make: RUNS= and OUT=), or remove it"
+            )
 
 
 def _hash_now(run: Run, name: str) -> str | None:

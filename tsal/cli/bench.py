@@ -113,6 +113,7 @@ def run_bench_methods(arguments: argparse.Namespace) -> None:
         other_inits,
         prepare_base,
         read_results,
+        refuse_other_settings,
         run_method,
         same_runs,
         write_csv,
@@ -136,6 +137,7 @@ def run_bench_methods(arguments: argparse.Namespace) -> None:
     if arguments.only:
         run_method(folder, configure(arguments.only), out)
         return
+    refuse_other_settings(configure, folder, out, arguments.methods, arguments.seeds)
     _print_notes(same_runs(arguments.methods, configure))
     wanted = (arguments.methods, arguments.seeds, arguments.jobs, arguments.launcher)
     settings = settings_alone(arguments.argv)

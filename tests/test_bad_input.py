@@ -271,7 +271,7 @@ def test_photographs_are_enough_where_nothing_is_tracked(root, capsys, options):
     assert "warning: data.unlabelled: no clip of two frames or more" in capsys.readouterr().out
 
 
-def test_without_clips_every_stage_runs_and_the_tracker_stays_as_it_was(root):
+def test_without_clips_every_stage_runs_and_a_changed_run_shows_no_former_numbers(root, capsys):
     write_rows(root, "unlabelled.txt", f"clip/0.png None {BOX}")
     few = ["supervised.steps=2", "semi.steps=2", "tracker.tune_steps=3", "semi.rival="]
     status, run = data(root, "--set", "tsal.sources=heatmap", *few, "tracker.synthetic_steps=3")
@@ -283,6 +283,16 @@ def test_without_clips_every_stage_runs_and_the_tracker_stays_as_it_was(root):
     rows = json.loads((run / "metrics.json").read_text())["rows"]
     assert {row["model"] for row in rows} == {"init", "supervised", "teacher", "student"}
     assert all(np.isfinite(row["NME"]) for row in rows)
+    report = ["report", "--run", str(run)]
+    assert main(["data", "--run", str(run), "--set", "train.checkpoint_every=7"]) == 0 and main(report) == 0
+    capsys.readouterr()
+    assert main(["data", "--run", str(run), "--set", "semi.steps=3"]) == 0 and main(report) == 2
+    error = capsys.readouterr().err
+    assert "metrics.json: was made with semi.steps = 2, not 3, before the run was changed" in error
+    assert main(["data", "--run", str(run), "--set", "semi.steps=2"]) == 0 and main(report) == 0
+    write_rows(root, "labelled.txt", (root / "labelled.txt").read_text().splitlines()[0])
+    assert main(["data", "--run", str(run)]) == 0 and main(report) == 2
+    assert "was made with other training faces" in capsys.readouterr().err
 
 
 def test_without_unlabelled_faces_every_stage_runs_and_there_is_nothing_to_audit(root, capsys):

@@ -120,6 +120,12 @@ def settings_of(*roles: str) -> frozenset[str]:
     return frozenset(name for name, item in fields_of() if item.metadata["role"] in roles)
 
 
+def result_settings(config: Config) -> dict[str, Any]:
+    """The settings (``section.name``) that a run's numbers depend on, as plain values."""
+    ignored = settings_of("machine") | {"data.root", "data.audit_labels"}
+    return {name: value for name, value in config.flat().items() if name not in ignored}
+
+
 # --- files ---
 
 

@@ -13,7 +13,7 @@ import pytest
 from drawn_run import named, overhang, words_of
 
 from tsal.cli.commands import main
-from tsal.config import Config
+from tsal.config import Config, result_settings
 from tsal.figures.colours import MODELS
 from tsal.figures.compare import _colours, _looks, compare_runs, comparison_tables, draw_comparison, method_table
 from tsal.figures.comparison import Comparison, read_runs
@@ -244,6 +244,18 @@ def test_what_is_measured_in_other_ways_is_not_compared(tmp_path):
         read_runs([one, make(tmp_path / "two", digest="y")])
     with pytest.raises(InputError, match="three: its normaliser is not that of"):
         read_runs([one, make(tmp_path / "three", ["data.normaliser=box"])])
+
+
+def test_numbers_of_former_settings_are_not_compared(tmp_path):
+    one, two = make(tmp_path / "one"), make(tmp_path / "two", ["semi.steps=11"])
+    report = json.loads((two / "metrics.json").read_text())
+    report["settings"] = result_settings(Config.load(two / "config.json"))
+    write_text(two / "metrics.json", json.dumps(report))
+    Config.load(two / "config.json").override(["data.workers=9"]).save(two / "config.json")
+    read_runs([one, two])
+    Config.load(two / "config.json").override(["semi.steps=12"]).save(two / "config.json")
+    with pytest.raises(InputError, match="two/metrics.json: was made with semi.steps = 11, not 12"):
+        read_runs([one, two])
 
 
 @pytest.mark.parametrize("name", ["config.json", "manifest.json", "metrics.json"])

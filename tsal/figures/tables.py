@@ -13,6 +13,7 @@ from tsal.audit import Audit, calibrations, changes, is_measured, one_a_clip, so
 from tsal.config import Config
 from tsal.data import group_clips
 from tsal.evaluation import STEADINESS, metrics_rows, table_errors, table_jitters, table_of_part
+from tsal.figures.evaluated import refuse_former
 from tsal.figures.style import NORMALISERS, open_audit, run_file, unit
 from tsal.pseudo import PseudoLabeller
 from tsal.run import Run
@@ -52,6 +53,7 @@ def table(run: Run, scheme: str = "") -> pd.DataFrame:
             f"{run.folder / 'metrics.json'}: is of another normaliser or of other lists than the run has now; "
             f"run 'python -m tsal evaluate --run {run.folder}'"
         )
+    refuse_former(run.folder, run.config, run.manifest() if "data" in report else {}, report)
     times, kept = (
         report["times"],
         ("list", "model", "source", "NME", f"AUC@{TAU:.2f}", f"FR@{TAU:.2f}", "faces", "degenerate"),

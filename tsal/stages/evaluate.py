@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 
+from tsal.config import result_settings
 from tsal.evaluation import metrics_rows, predictions_table, read_ground_truth
 from tsal.model_files import load_model
 from tsal.run import Run
@@ -18,7 +19,7 @@ from tsal.utils import use_free_cores, write_arrays, write_text
 def evaluate_models(run: Run) -> list[dict]:
     """Predict every evaluation list with every model; keeps ``predictions.npz`` and ``metrics.json``."""
     use_free_cores()
-    files = model_files_of(run)
+    files, manifest = model_files_of(run), run.manifest()
     faces = [face for faces in run.lists.evaluate.values() for face in faces]
     truth = read_ground_truth(run.store, faces, run.config.data.normaliser, run.scheme)
     models = {name: load_model(*place, device=run.device)[0] for name, place in files.items()}
@@ -30,6 +31,8 @@ def evaluate_models(run: Run) -> list[dict]:
     unscored = [f"{truth.list_name[i]}:{truth.row[i]} {truth.path[i]}" for i in np.flatnonzero(truth.degenerate)]
     times = {path.parent.name: json.loads(path.read_text()) for path in sorted(run.folder.glob("*/time.json"))}
     report = {
+        "settings": result_settings(run.config),
+        "data": manifest["fingerprint"],
         "normaliser": data.normaliser,
         "transductive": data.transductive,
         "rows": rows,

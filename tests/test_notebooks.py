@@ -372,6 +372,15 @@ def test_any_other_error_in_a_notebook_is_shown_with_its_place_and_the_next_succ
     assert [path.name for path in (tmp_path / "run/executed").iterdir()] == ["n.ipynb"]
 
 
+def test_a_kernel_that_dies_is_one_line_that_names_the_cell(tmp_path, capsys):
+    write_notebook(tmp_path / "n.ipynb", "x = 1", "import os\nos.kill(os.getpid(), 9)", "x = 2")
+    assert main(["notebook", str(tmp_path / "n.ipynb"), "--run", str(tmp_path / "run")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"failed: {tmp_path / 'n.ipynb'}: its kernel died in code cell 3 (import os): ")
+    assert error.count("\n") == 1 and "no memory was left" in error
+    assert [path.name for path in (tmp_path / "run/executed").iterdir()] == ["n.failed.ipynb"]
+
+
 def test_the_first_notebook_takes_every_setting_that_its_command_takes(tmp_path):
     options = ["--profile", "smoke", "--seed", "3", "--method", "mean-teacher", "--set", "semi.steps=7"]
     notebook = str(REPOSITORY / "notebooks" / "01_data.ipynb")

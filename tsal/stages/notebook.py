@@ -54,6 +54,7 @@ def execute(notebook: Path, run: Path, parameters: Mapping[str, Any]) -> Path:
     """
     import papermill
     from jupyter_client.manager import AsyncKernelManager
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     parameters = {"run": str(run), **parameters}
@@ -95,12 +96,32 @@ def execute(notebook: Path, run: Path, parameters: Mapping[str, Any]) -> Path:
     except PapermillExecutionError as error:
         os.replace(temporary, failed)
         raise _cause(error, failed, signals.asked) from None
+    except DeadKernelError:
+        if signals.asked:
+            raise Stopped(number=signals.asked) from None
+        where = _last_cell(temporary)
+        os.replace(temporary, failed)
+        raise NotebookError(
+            f"{notebook}: its kernel died in {where}: as a rule the system ended it, because no memory was left; free "
+            f"some, and the same command goes on from what is done; the notebook as it failed: {failed}"
+        ) from None
     else:
         os.replace(temporary, target)
         failed.unlink(missing_ok=True)
     finally:
         temporary.unlink(missing_ok=True)
     return target
+
+
+def _last_cell(executed: Path) -> str:
+    """The cell that was begun last, as its number among the notebook's cells of code and its first line."""
+    cells = [cell for cell in json.loads(executed.read_text())["cells"] if cell["cell_type"] == "code"]
+    own = [cell for cell in cells if "injected-parameters" not in cell["metadata"].get("tags", ())]
+    number = max(
+        (n for n, cell in enumerate(own, 1) if cell["metadata"].get("papermill", {}).get("start_time")), default=1
+    )
+    first = "".join(own[number - 1]["source"]).partition("\n")[0]
+    return f"code cell {number} ({first})"
 
 
 def use_this_interpreter() -> None:

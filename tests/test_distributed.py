@@ -99,3 +99,23 @@ def test_only_the_training_runs_on_several_processes(tmp_path):
     command = [*TOGETHER, "evaluate", "--profile", "smoke", "--run", str(tmp_path / "run")]
     done = subprocess.run(command, env=environment(), cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode != 0 and "error: torchrun is for 'train' alone" in done.stderr
+
+
+def test_a_run_that_several_processes_train_is_locked_meanwhile(tmp_path, monkeypatch):
+    few = ["tracker.synthetic_steps=0", "tracker.video_steps=0"]
+    run = ["--profile", "smoke", "--run", str(tmp_path / "run"), "--set", *few]
+    assert main(["data", *run]) == 0
+    said, plain = [], dict(os.environ)
+
+    def train(opened):
+        other = subprocess.run(
+            [sys.executable, "-m", "tsal", "data", *run], cwd=REPOSITORY, capture_output=True, text=True, env=plain
+        )
+        said.append(other.stderr)
+        return {}
+
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
+    monkeypatch.setattr("tsal.utils.join_processes", lambda: None, raising=False)
+    monkeypatch.setattr("tsal.trainings.train", train)
+    assert main(["train", *run]) == 0
+    assert f"error: {tmp_path / 'run'}: process {os.getpid()} works in this folder" in said[0]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 from releases import coco, landmarks, release_300vw, release_300w, release_aflw, release_youtube, write_image, write_pts
@@ -201,6 +203,19 @@ def test_source_and_options_that_are_paths_start_at_the_base(tmp_path, prepared,
     options["images"] = str(tmp_path / "base" / "pictures")  # an absolute path stays as it is
     source = str(tmp_path / "base" / "labels" / "faces.csv")
     assert registry.build("photographs", source, name="m", base=tmp_path, **options)[1]["rejected"] == 0
+
+
+def test_two_processes_do_not_prepare_one_dataset_at_once(tmp_path, prepared, capsys):
+    release = str(release_300w(tmp_path / "a"))
+    code = "import sys, tsal.utils as u\nwith u.lock_folder(sys.argv[1]):\n print(flush=True)\n input()"
+    command = [sys.executable, "-c", code, str(prepared / "300W")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY) as other:
+        other.stdout.readline()
+        assert main(["data", "300w", release]) == 2
+        assert f"300W: process {other.pid} works in this folder; wait" in capsys.readouterr().err
+        other.communicate(b"\n")
+    assert main(["data", "300w", str(tmp_path / "none")]) == 2 and not (prepared / "300W").exists()
+    assert main(["data", "300w", release]) == 0
 
 
 def test_a_list_of_a_dataset_that_is_not_there_says_so(tmp_path, prepared, capsys):

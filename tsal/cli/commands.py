@@ -127,20 +127,26 @@ def run_stage(arguments: argparse.Namespace) -> None:
 
 
 def train_together(arguments: argparse.Namespace) -> None:
-    """Stage train on the processes of torchrun; what comes before it, the first of them does alone."""
+    """Stage train on the processes of torchrun; what comes before it, the first of them does alone. It also locks the
+    folder, for all of them.
+    """
+    from contextlib import nullcontext
+
     from tsal.run import Run
     from tsal.trainings import train as train_models
-    from tsal.utils import join_processes, leave_processes, rank, wait_for_all
+    from tsal.utils import join_processes, leave_processes, lock_folder, rank, wait_for_all
 
     if arguments.command != "train":
         raise ConfigError(f"torchrun is for 'train' alone; run 'python -m tsal {arguments.command}' without it")
     join_processes()
     try:
-        if rank() == 0:
-            perform(open_run(arguments), "tracker")
-        wait_for_all()
-        run = Run.open(run_folder(arguments))
-        times = train_models(run)
+        run = open_run(arguments) if rank() == 0 else None
+        with lock_folder(run.folder) if run else nullcontext():
+            if run:
+                perform(run, "tracker")
+            wait_for_all()
+            run = Run.open(run_folder(arguments))
+            times = train_models(run)
         if rank() == 0:
             describe_times(times)
             print(f"run: {run.folder}")

@@ -30,7 +30,7 @@ from tsal.utils import DataError, boxes_beside, is_utf8, printable, replacing, t
 
 RELEASE = "release"  # the link to the source, in the prepared folder
 # what a stopped build leaves: it goes on from there
-UNFINISHED = ("work", "annotations", "clips", "frames", "tracks", "renamed", RELEASE)
+UNFINISHED = ("work", "annotations", "clips", "frames", "tracks", "renamed", RELEASE, ".lock")
 IMAGE_COLUMNS = ("image", "subject", "clip", "frame", "sha256", "width", "height")
 
 

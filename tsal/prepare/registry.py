@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tsal.utils import PREPARED, ConfigError, nearest
+from tsal.utils import PREPARED, ConfigError, lock_folder, nearest
 
 BUILDERS = {  # builder: module and function of tsal.prepare, the name that a dataset gets by itself, what it reads
     "300w": ("ibug_300w", "prepare_300w", "300W", "300-W as released: afw, helen, ibug, lfpw and Bounding_Boxes"),
@@ -53,6 +53,7 @@ def build(
         base: folder that the paths, of ``source`` and of options, are relative to; by default the working folder.
 
     Raises:
+        InputError: another process prepares it.
         ConfigError: no such builder or option, a name that is no folder's, or fewer than one worker.
     """
     if builder not in BUILDERS:
@@ -75,7 +76,8 @@ def build(
     for option in options.keys() & {name for name, kind in known.items() if "Path" in kind}:
         options[option] = options[option] and base / Path(options[option]).expanduser()
     folder = PREPARED / name
-    return folder, prepare(base / Path(source).expanduser(), folder, **options)
+    with lock_folder(folder):
+        return folder, prepare(base / Path(source).expanduser(), folder, **options)
 
 
 def option_names(builder: str) -> list[str]:

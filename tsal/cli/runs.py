@@ -38,7 +38,8 @@ def create_run(arguments: argparse.Namespace) -> Run:
     config, former = wanted_config(arguments)
     run = Run.create(run_folder(arguments), config)
     manifest = stages.prepare_data(run)
-    _tell_changes(former, config)
+    if former:
+        _tell_changes(former, config)
     print(describe_manifest(manifest))
     return run
 
@@ -128,11 +129,11 @@ def _renamed(made: Config, given: dict[str, str]) -> Config:
     return config.override(kept | {"seed": made.seed})
 
 
-def _tell_changes(former: Config | None, config: Config) -> None:
+def _tell_changes(former: Config, config: Config) -> None:
     """One line, where settings of a run are others than before."""
     from tsal.config import difference
 
-    found = [f"{name} {a!r} -> {b!r}" for name, (a, b) in difference(former, config).items()] if former else []
+    found = [f"{name} {a!r} -> {b!r}" for name, (a, b) in difference(former, config).items()]
     if found:
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         print(f"settings changed: {', '.join(found[:SHOWN])}{more}")
@@ -162,11 +163,14 @@ def run_notebook(arguments: argparse.Namespace) -> None:
             f"{arguments.notebook}: reads its settings from the run's config.json, so it takes none; give them to "
             "notebooks/01_data.ipynb or 'python -m tsal data', which make the run, and name the run here by --run"
         )
+    former = None
     if {*PARAMETERS} <= {*known} and not read.keys() & {"run", *PARAMETERS}:  # by -p they are given whole
         config, former = wanted_config(arguments)
-        _tell_changes(former, config)
         settings = _restated(arguments, config, former) if former else settings
-    print(f"executed: {execute(arguments.notebook, run_folder(arguments).resolve(), read | plain | settings)}")
+    executed = execute(arguments.notebook, run_folder(arguments).resolve(), read | plain | settings)
+    if former:
+        _tell_changes(former, config)
+    print(f"executed: {executed}")
 
 
 def _asked_parameters(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -8,8 +8,7 @@ Keys of a file (indices are 0-based; ``0-16`` is a range, both ends in it):
     centre: 30                      the landmark that is the face's centre; without it: the mean of all
     ocular: [36, 45]                the two outer eye corners
     pupil: [36-41, 42-47]           two groups of landmarks, whose means are taken as the pupils
-    box: [-0.1, 0, 1.1, 1.3]        where the face's box lies, brows to chin: x1, y1, x2, y2 in that tight around the
-                                    landmarks, whose corners are (0, 0) and (1, 1); without it: the tight box itself
+    box: [-0.1, 0, 1.1, 1.3]        the face's box, brows to chin, where the tight box of the landmarks is [0, 0, 1, 1]
     lines: {left eye: 36-41 closed} what a figure joins: a name, its landmarks in order, and whether the line is closed
     names: [chin, ...]              of all landmarks; without it they are made from the lines: "left eye 1"
     also_read: {194: 0-67}          annotation files with 194 points are read too: these of their points, in this order

@@ -290,6 +290,12 @@ def test_without_clips_every_stage_runs_and_a_changed_run_shows_no_former_number
     error = capsys.readouterr().err
     assert "metrics.json: was made with semi.steps = 2, not 3, before the run was changed" in error
     assert main(["data", "--run", str(run), "--set", "semi.steps=2"]) == 0 and main(report) == 0
+    labels = (root / "v.pts").read_bytes()
+    write_annotation(root / "v.pts", [f"{i + 2} {i + 2}" for i in range(68)])  # a corrected label
+    assert main(["data", "--run", str(run)]) == 0 and main(report) == 2
+    assert "was made with other evaluation faces" in capsys.readouterr().err
+    (root / "v.pts").write_bytes(labels)
+    assert main(["data", "--run", str(run)]) == 0 and main(report) == 0
     write_rows(root, "labelled.txt", (root / "labelled.txt").read_text().splitlines()[0])
     assert main(["data", "--run", str(run)]) == 0 and main(report) == 2
     assert "was made with other training faces" in capsys.readouterr().err

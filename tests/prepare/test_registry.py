@@ -160,6 +160,31 @@ def test_faces_whose_labels_are_not_read_are_of_any_scheme(tmp_path, five_and_68
     assert (said in capsys.readouterr().err) == refused
 
 
+def test_boxes_of_another_scheme_are_told(tmp_path, five_and_68, prepared, capsys):
+    lists = "--data=mine --labelled=train.txt --unlabelled=300VW:300VW.test-A.DET --evaluate=val.txt".split()
+    settings = ["--set=data.scheme=5", "--set=data.normaliser=pupil"]
+    assert make_run(tmp_path, *lists, *settings) == 0 and "prepare it again" not in capsys.readouterr().out
+    path = prepared / "mine" / "manifest.json"
+    made = json.loads(path.read_text())
+    del made["options"]["box"], made["options"]["scheme"]  # as former versions wrote it
+    path.write_text(json.dumps(made))
+    assert make_run(tmp_path, *lists, *settings) == 0
+    told = f"warning: {prepared / 'mine'}: the boxes around its landmarks are not those of data.scheme"
+    assert told in capsys.readouterr().out
+
+
+def test_a_scheme_of_one_s_own_is_named_where_it_is_wanted(tmp_path, prepared, capsys):
+    write_image(tmp_path / "mine" / "a.png", 1)
+    (tmp_path / "mine" / "faces.csv").write_text("image,x0,y0,x1,y1\na.png,10,20,30,40\n")
+    own = tmp_path / "eyes.yaml"
+    own.write_text("points: 2\n")
+    source = str(tmp_path / "mine" / "faces.csv")
+    assert main(["data", "photographs", source, "--name", "mine", "--scheme", str(own), "--val", "0"]) == 0
+    assert f"make data DATA=mine SET=data.scheme={own} LABELLED=" in capsys.readouterr().out
+    lists = "--data=mine --labelled=train.txt --unlabelled=train.txt --evaluate=train.txt".split()
+    assert make_run(tmp_path, *lists) == 2 and f"set data.scheme={own}" in capsys.readouterr().err
+
+
 WRONG = {
     "no such source": (["300w", "/nowhere/300W"], "/nowhere/300W: no such file or folder"),
     "a name with a slash": (["300w", "RELEASE", "--name", "a/b"], "want one word"),

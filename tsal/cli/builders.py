@@ -94,7 +94,9 @@ def run_builder(arguments: argparse.Namespace) -> None:
     options = {name: value for name, value in vars(arguments).items() if name in option_names(arguments.builder)}
     folder, manifest = build(arguments.builder, arguments.source, name=arguments.name, **options)
     print(describe(manifest, folder))
+    scheme = manifest["options"].get("scheme", str(manifest["points"] or 68))
+    landmarks = "" if scheme == "68" else f"SET=data.scheme={scheme} "
     print(
-        f"look at it, and go on: make data DATA={folder.name} LABELLED=... UNLABELLED=... EVALUATE=... "
+        f"look at it, and go on: make data DATA={folder.name} {landmarks}LABELLED=... UNLABELLED=... EVALUATE=... "
         f"(lists of {folder / 'lists'})"
     )

@@ -12,13 +12,13 @@ SHOWN = 3  # settings in a line
 
 
 def refuse_former(folder: Path, config: Config, manifest: Mapping, report: Mapping) -> None:
-    """Raise where metrics.json (``report``) was made with other settings or training faces than config.json and
-    manifest.json say. One of an earlier version, which does not say with which, is taken.
+    """Raise where metrics.json (``report``) was made with other settings or faces than config.json and manifest.json
+    say. One of an earlier version, which does not say with which, is taken.
     """
     made, now = report.get("settings", {}), result_settings(config)
     apart = [f"{name} = {made[name]!r}, not {now[name]!r}" for name in now if name in made and made[name] != now[name]]
-    if not apart and "data" in report and report["data"] != manifest.get("fingerprint"):
-        apart = ["other training faces"]
+    kinds = {"fingerprint": "training faces", "evaluate_fingerprint": "evaluation faces"}
+    apart += [f"other {kind}" for key, kind in kinds.items() if report.get(key) not in (None, manifest.get(key))]
     if apart:
         more = f" (and {len(apart) - SHOWN} more)" if len(apart) > SHOWN else ""
         raise InputError(

@@ -64,9 +64,9 @@ def prepare_photographs(
         raise DataError(f"--val {val:g}: want a share of the images, from 0 to under 1")
     if not source.exists() or not root.is_dir():
         raise DataError(f"{source if not source.exists() else root}: no such file or folder")
-    known = get_scheme(scheme or str(points))
+    known = get_scheme(scheme := scheme or str(points))
     options = {"labels": str(source), "one_based": one_based, "val": val, "seed": seed, "all_faces": all_faces}
-    options |= {"box": known.box} if known.box != TIGHT else {}
+    options |= {"scheme": scheme} | ({"box": known.box} if known.box != TIGHT else {})
     made = DatasetBuilder(folder, "photographs", root, known.points, BOXES, options)
     read = read_folder if source.is_dir() else READERS.get(source.suffix.lower())
     if read is None:

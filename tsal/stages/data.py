@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 
 from tsal.data import (
@@ -22,6 +23,7 @@ from tsal.data import (
 )
 from tsal.pseudo import check_sources
 from tsal.run import Run, data_folders, list_hashes, list_names
+from tsal.schemes import TIGHT
 from tsal.stages.alone import alone
 from tsal.stages.settings_check import check_settings
 from tsal.synthetic import render_dataset
@@ -41,11 +43,11 @@ def prepare_data(run: Run, *, progress: bool = True) -> dict:
     own = config.data.name == "rendered" and config.data.root  # a rendering of one's own is taken as it is
     if not own and (config.data.name == "rendered" or config.tracker.rendered_share > 0):
         render_dataset(run.rendered, config.render, progress=progress)
-    prepared, origins = {}, {}
+    prepared, origins, boxes = {}, {}, []
     for folder in data_folders(run):
         if found := read_prepared(folder):
             prepared[folder.name] = found
-            _check_points(run, folder, found)
+            boxes += _check_labels(run, folder, found)
         origins |= {from_root(run.root, folder, image): origin for image, origin in read_origins(folder).items()}
     lists = run.lists
     state = _files_state(run)  # before the files are read: one that changes meanwhile is seen next time
@@ -58,6 +60,7 @@ def prepare_data(run: Run, *, progress: bool = True) -> dict:
         workers=config.data.workers,
         progress=progress,
     )
+    warnings += boxes
     check_settings(run)
     if not run.clips:
         none = "data.unlabelled: no clip of two frames or more"
@@ -95,6 +98,7 @@ def prepare_data(run: Run, *, progress: bool = True) -> dict:
         "evaluate": evaluate,
         "fingerprint": rows_fingerprint(run, lists.labelled + lists.unlabelled, facts),
         "labelled_fingerprint": rows_fingerprint(run, lists.labelled, facts),
+        "evaluate_fingerprint": rows_fingerprint(run, list(chain(*lists.evaluate.values())), facts),
         "images": {image: fact | vars(origins.get(image, Origin())) for image, fact in sorted(facts.items())},
     }
     if run.unsaved:
@@ -104,21 +108,29 @@ def prepare_data(run: Run, *, progress: bool = True) -> dict:
     return manifest
 
 
-def _check_points(run: Run, folder: Path, made: dict) -> None:
-    """A prepared dataset whose labels the run reads must have its scheme's landmarks.
+def _check_labels(run: Run, folder: Path, made: dict) -> list[str]:
+    """A prepared dataset whose labels the run reads must have its scheme's landmarks; a warning where the builder did
+    not take the scheme's boxes around them.
 
     Raises:
-        ConfigError: it has another number.
+        ConfigError: it has another number of landmarks.
     """
     data, scheme = run.config.data, run.scheme
     read = [name for name in (*data.labelled, *data.evaluate, *run.truth_lists) if list_root(run.root, name) == folder]
     lists = made.get("lists", {})  # a list that the builder did not write may have labels
-    labelled = any(lists.get(Path(name.rpartition(":")[2]).name, {}).get("labelled", True) for name in read)
-    if labelled and made["points"] not in (0, scheme.points, *dict(scheme.also_read)):
+    if not any(lists.get(Path(name.rpartition(":")[2]).name, {}).get("labelled", True) for name in read):
+        return []
+    options = made.get("options", {})
+    if made["points"] not in (0, scheme.points, *dict(scheme.also_read)):
         raise ConfigError(
             f"data.scheme={data.scheme}: has {scheme.points} landmarks, and {folder} has {made['points']}; "
-            f"set data.scheme={made['points']}"
+            f"set data.scheme={options.get('scheme', made['points'])}"
         )
+    own = made["builder"] == "photographs" and made["points"] == scheme.points
+    if own and options.get("box", [*TIGHT]) != [*scheme.box]:
+        text = "the boxes around its landmarks are not those of data.scheme, in which faces are detected"
+        return [f"{folder}: {text}; prepare it again (--scheme {data.scheme})"]
+    return []
 
 
 def is_unchecked(run: Run) -> bool:
@@ -146,7 +158,7 @@ def _files_state(run: Run) -> str:
 
 
 def rows_fingerprint(run: Run, faces: list[Face], facts: dict[str, dict]) -> str:
-    """Hash of all that training sees of these rows: images, boxes and labels, in their order."""
+    """Hash of all that is seen of these rows: images, boxes and labels, in their order."""
     digest = hashlib.sha256()
     for face in faces:
         digest.update(json.dumps([facts[face.image]["sha256"], face.image, face.box]).encode())

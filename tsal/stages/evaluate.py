@@ -32,7 +32,8 @@ def evaluate_models(run: Run) -> list[dict]:
     times = {path.parent.name: json.loads(path.read_text()) for path in sorted(run.folder.glob("*/time.json"))}
     report = {
         "settings": result_settings(run.config),
-        "data": manifest["fingerprint"],
+        "fingerprint": manifest["fingerprint"],
+        "evaluate_fingerprint": manifest.get("evaluate_fingerprint"),
         "normaliser": data.normaliser,
         "transductive": data.transductive,
         "rows": rows,

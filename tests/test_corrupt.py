@@ -186,7 +186,7 @@ def test_a_broken_source_is_reported_in_a_line_or_left_out(tmp_path, prepared, c
         shutil.rmtree(prepared, ignore_errors=True)
         status = main(["data", builder, str(source), *(option.replace("RELEASE", str(release)) for option in options)])
         check(status, capfd.readouterr().err)
-        [folder] = list(prepared.iterdir()) if prepared.exists() else [prepared / "none"]
+        [folder] = list(prepared.glob("*")) or [prepared / "none"]
         check_lists(folder)
         outcomes[way] = status
         shutil.rmtree(release)

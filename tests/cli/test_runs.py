@@ -26,8 +26,15 @@ def test_what_is_not_given_stays_as_the_run_has_it():
     assert over(MADE) == MADE
     assert difference(MADE, over(MADE, "--set", "semi.steps=8")) == {"semi.steps": (7, 8)}
     assert difference(MADE, over(MADE, "--labelled", "a", "b")) == {"data.labelled": (["few.txt"], ["a", "b"])}
-    apart = difference(MADE, over(MADE, "--data", "other"))  # the root is that of the former faces
-    assert apart == {"data.name": ("mine", "other"), "data.root": ("/faces", "")}
+
+
+@pytest.mark.parametrize("words", [["--data", "other"], ["--set", "data.name=other"]])
+def test_other_faces_are_another_run(words):
+    """The run's root, lists and budget are of its own faces."""
+    with pytest.raises(
+        ConfigError, match="has the faces 'mine', and others, 'other', are another run: name another --run"
+    ):
+        over(MADE, *words)
 
 
 @pytest.mark.parametrize("words", [["--profile", "faces"], ["--method", "tsal"], ["--seed", "3"], ["--data", "mine"]])
@@ -115,3 +122,9 @@ def test_the_first_notebook_changes_a_run_by_what_is_given_alone(faces, tmp_path
     budget = given("--budget", "300w-50", "--profile", "faces")
     assert (budget.profile, budget.budget, budget.data.root) == ("faces", "300w-50", str(faces))
     assert "settings changed: " in capsys.readouterr().out
+    built = ["-p", "build", "photographs", "-p", "source", "x"]
+    assert given(*built, "-p", "name", "mine").data == made.data
+    asked.clear()
+    notebook = str(REPOSITORY / "notebooks" / "01_data.ipynb")
+    assert main(["notebook", notebook, "--run", str(run), *built, "-p", "name", "other"]) == 2 and not asked
+    assert "others, 'other', are another run" in capsys.readouterr().err

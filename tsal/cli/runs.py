@@ -57,7 +57,7 @@ def open_run(arguments: argparse.Namespace) -> Run:
     if found := difference(run.config, config_over(run.config, arguments)):
         apart = ", ".join(f"{name} = {first!r}, not {second!r}" for name, (first, second) in found.items())
         raise ConfigError(
-            f"{folder}: the run was made with {apart}; give these options to 'python -m tsal data', which fixes the "
+            f"{folder}: the run was made with {apart}; give these options to 'python -m tsal data', which sets the "
             "settings of a run, or name another --run"
         )
     if stages.is_unchecked(run):
@@ -98,11 +98,19 @@ def config_over(made: Config, arguments: argparse.Namespace) -> Config:
     name that the run has already.
     """
     given = {name: value for name in NAMES if (value := getattr(arguments, name)) not in (None, getattr(made, name))}
-    lists = asked_lists(arguments)
-    if lists.get("data.name", made.data.name) != made.data.name:
-        lists = {"data.root": ""} | lists  # the former one is the former faces'
     base = _renamed(made, given) if given else made
-    return base.override(lists).override(asked_settings(arguments))
+    config = base.override(asked_lists(arguments)).override(asked_settings(arguments))
+    _refuse_other_faces(run_folder(arguments), made, config.data.name)
+    return config
+
+
+def _refuse_other_faces(folder: Path, made: Config, name: str) -> None:
+    """Most settings of a run's data are of its faces (root, lists, how they are drawn): none holds for others."""
+    if name != made.data.name:
+        raise ConfigError(
+            f"{folder}: the run has the faces {made.data.name!r}, and others, {name!r}, are another run: name another "
+            "--run (make: RUN=), or give all of the run's options to 'python -m tsal data --anew'"
+        )
 
 
 def _renamed(made: Config, given: dict[str, str]) -> Config:
@@ -146,6 +154,7 @@ def run_notebook(arguments: argparse.Namespace) -> None:
     """One notebook; its own parameters hold where neither an option nor the run's config.json says otherwise."""
     import yaml
 
+    from tsal.prepare import BUILDERS
     from tsal.stages import execute, notebook_parameters
 
     try:
@@ -166,6 +175,8 @@ def run_notebook(arguments: argparse.Namespace) -> None:
     former = None
     if {*PARAMETERS} <= {*known} and not read.keys() & {"run", *PARAMETERS}:  # by -p they are given whole
         config, former = wanted_config(arguments)
+        if former and (builder := str(read.get("build"))) in BUILDERS:
+            _refuse_other_faces(run_folder(arguments), former, str(read.get("name") or BUILDERS[builder][2]))
         settings = _restated(arguments, config, former) if former else settings
     executed = execute(arguments.notebook, run_folder(arguments).resolve(), read | plain | settings)
     if former:

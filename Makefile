@@ -31,15 +31,17 @@ lists = $(if $(ROOT),--root $(call quote,$(ROOT))) $(if $(LABELLED),--labelled $
 	$(if $(UNLABELLED),--unlabelled $(UNLABELLED)) $(if $(EVALUATE),--evaluate $(EVALUATE)) $(if $(SET),--set $(call quote,$(SET)))
 options := PROFILE BUDGET METHOD SEED DATA ROOT LABELLED UNLABELLED EVALUATE SET
 given := $(strip $(foreach o,$(options),$(if $(filter-out file,$(origin $(o))),$(o))))
+alone :=
 ifeq ($(findstring command,$(origin RUN)),)
 RUN := $(shell $(PYTHON) -m tsal run-folder $(names) 2>/dev/null)
-# without RUN the options are all that a run is
+# without RUN, what is not given has its default
 names += --anew
 else ifeq ($(given),)
-# a run that is named alone keeps what it has: these are the options that it was given last
-made := $(firstword $(wildcard $(RUN)/stamps/data.settings $(RUN)/stamps/settings))
-names := $(if $(made),$(shell sed -n 1p $(made)))
-lists := $(if $(made),$(shell sed -n 2p $(made)))
+# a run that is named alone is what its config.json says; while it has none, what its first try was given
+alone := $(wildcard $(RUN)/config.json)
+tried := $(if $(alone),,$(wildcard $(RUN)/stamps/settings))
+names := $(if $(tried),$(shell sed -n 1p $(tried)))
+lists := $(if $(tried),$(shell sed -n 2p $(tried)))
 else
 # a run that is named with options keeps what they do not say
 names = $(scale) $(if $(METHOD),--method $(call quote,$(METHOD))) $(if $(filter SEED,$(given)),--seed $(SEED)) \
@@ -74,7 +76,7 @@ endif
 .DELETE_ON_ERROR:
 # two stages cannot work in one folder; make -jN is for bench-methods
 .NOTPARALLEL:
-.PHONY: help setup demo reproduce data tracker train pseudo evaluate figures report one-step gallery test faults fuzz soak audit lock bench bench-gpu bench-methods pretrain weights explore clean-run FORCE
+.PHONY: help setup demo reproduce data tracker train pseudo evaluate figures report one-step gallery test faults fuzz soak audit lock bench bench-gpu bench-methods pretrain weights explore clean-run FORCE OTHERS
 
 help:
 	@echo "make setup       .venv from the lock files, whose hashes pip checks, and what the operating system must have"
@@ -157,12 +159,12 @@ pseudo: $(S)/pseudo
 evaluate: $(S)/evaluate
 figures: $(S)/figures
 
-# rewritten only where the settings are others than last time; data.settings are the last ones that were found right, which a
-# run has still where others failed since
-$(S)/settings: FORCE
-	@mkdir -p $(S)
-	@printf '%s\n' $(call quote,$(names)) $(call quote,$(lists)) > $@.new
-	@cmp -s $@.new $@ && rm $@.new || { cmp -s $@.new $(S)/data.settings && cp -p $(S)/data.settings $@.new; mv $@.new $@; }
+# the options that were found right last, or of a first try, are kept in stamps/settings; OTHERS: these are others, or the run's
+# settings were changed without make since
+asked = printf '%s\n' $(call quote,$(names)) $(call quote,$(lists))
+config = $(call quote,$(RUN)/config.json)
+others := $(if $(alone),,$(shell [ ! $(config) -nt $(call quote,$(S)/settings) ] && \
+	$(asked) | cmp -s - $(call quote,$(S)/settings) || echo OTHERS))
 
 # the lists that the settings name, or that the run has, wherever they may lie: where one has changed, the data are checked anew
 kept := $(if $(wildcard $(RUN)/config.json),$(shell sed -n '/^  "data"/,/^  }/s/^ *\("name": \|"root": \|\)"\([^"]*\)",*$$/\2/p' $(RUN)/config.json))
@@ -174,12 +176,13 @@ list_files = $(wildcard $(foreach l,$(words),$(call places,$(l))))
 # also where notebook 01 or 'tsal data' has given the run other settings since; and 'make data' looks at the files themselves:
 # what was made of them goes on unless one has changed
 checked = $(call quote,$(RUN))/manifest.json
-$(S)/data: notebooks/01_data.ipynb $(S)/settings $(data_code) $(wildcard configs/*/*.yaml $(PROFILE)) $(list_files) \
+$(S)/data: notebooks/01_data.ipynb $(others) $(data_code) $(wildcard configs/*/*.yaml $(PROFILE)) $(list_files) \
 		$(wildcard $(RUN)/config.json) $(if $(filter data,$(MAKECMDGOALS)),FORCE) | .venv/.done
 	@mkdir -p $(S) && rm -f $@.former && $(if $(filter-out FORCE,$?),rm -f $@.checked,mv $@ $@.former)
-	$(run_notebook) $(if $(findstring command,$(origin RUN)),$(filter-out --anew,$(names)),$(names)) $(lists)
+	@[ -e $(config) ] || $(asked) > $(S)/settings
+	$(run_notebook) $(names) $(lists)
 	@cmp -s $(checked) $@.checked && mv $@.former $@ || touch $@
-	@cp $(checked) $@.checked 2>/dev/null || true; cp -p $(S)/settings $@.settings; rm -f $@.former
+	@cp $(checked) $@.checked 2>/dev/null || true; $(if $(alone),,$(asked) > $(S)/settings;) rm -f $@.former
 
 $(S)/tracker: notebooks/02_tracker.ipynb $(S)/data $(tracker_code) $(wildcard tsal/weights/*.pt) | .venv/.done
 	$(run_notebook)
@@ -289,4 +292,4 @@ clean-run:
 		{ echo "error: $(RUN) is no run: it has neither config.json nor stamps" >&2; exit 2; }
 	rm -rf $(call quote,$(RUN))
 
-FORCE:
+FORCE OTHERS:

@@ -192,10 +192,29 @@ def test_make_data_looks_at_the_files_again_and_what_follows_waits_for_a_change(
     assert make("reproduce")[0] == []
 
 
-def test_a_run_that_is_named_alone_keeps_the_options_that_it_was_made_with(make):
-    log = make("data", "DATA=mine", "ROOT=/a b/it's", "LABELLED=x", "SET=a.b=1")[1]
-    assert make("reproduce")[0] == [*ALL[1:], "report"]  # not made anew as the default run
-    assert make("-W", "tsal/prepare/builder.py", "data")[1] == log
+def make_config(folder) -> None:
+    """Each stage that succeeds makes the run's config.json, where there is none."""
+    config = folder / "run" / "config.json"
+    (folder / "then").write_text(f'[ -e "{config}" ] || touch "{config}"\n')
+
+
+def test_a_first_try_that_failed_is_taken_up_by_the_run_s_name(make):
+    (make.folder / "fail").touch()
+    log = make("data", "DATA=mine", "ROOT=/a b/it's", "LABELLED=x", "SET=a.b=1", status=2)[1]
+    (make.folder / "fail").unlink()
+    assert make("data")[1] == log  # not the default run
+
+
+def test_a_run_that_is_named_alone_is_what_its_config_says(make):
+    """Settings that 'tsal data' has given it since are not taken back."""
+    make_config(make.folder)
+    given = ("DATA=mine", "SET=a.b=1")
+    log = make("reproduce", *given)[1]
+    assert "|--set|a.b=1|" in log and make("reproduce")[0] == []
+    (make.folder / "run" / "config.json").write_text("a.b: 2")
+    assert make("data")[1].endswith("/run|\n") and make("reproduce")[0] == [*ALL[1:], "report"]
+    assert make("data", *given)[1] == log.splitlines(keepends=True)[0]  # and where they are asked for, they are
+    assert make("data", *given)[0] == ALL[:1] and make("tracker", *given)[0] == ALL[1:2]
 
 
 def test_a_run_that_is_named_is_asked_for_nothing_that_is_not_given(make):
@@ -207,6 +226,7 @@ def test_a_run_that_is_named_is_asked_for_nothing_that_is_not_given(make):
 
 
 def test_settings_that_were_not_found_right_are_not_those_of_a_run_that_is_named_alone(make):
+    make_config(make.folder)
     make("evaluate", "LABELLED=x")
     (make.folder / "fail").touch()
     assert make("evaluate", "LABELLED=y", status=2)[0] == ALL[:1]

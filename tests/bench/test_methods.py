@@ -171,8 +171,19 @@ def test_runs_and_results_of_other_settings_are_not_overwritten_nor_joined(tmp_p
     asked(("supervised",))  # the method may be another by now, since it is not asked for
     with pytest.raises(InputError, match=r"3x-s0: was made with data.evaluate = \['val.txt'\], not \['v'\]"):
         asked(("supervised",), **{"data.evaluate": ["v"]})
+    config = runs / "supervised-3x-s0" / "config.json"
+    with pytest.raises(InputError, match="and so would 1 more; name other folders") as raised:
+        asked(**{"data.evaluate": ["v"]})
+    assert str(raised.value).endswith(f"or remove {config.parent}, {runs / 'tsal-s0'}")
+    config.write_text(config.read_text().replace('"lr"', '"gone"'))
+    asked(("supervised",))  # of a version of before, and not asked for
+    with pytest.raises(InputError, match="3x-s0: cannot be read by this version .*gone.*, and would be overwritten"):
+        asked(("supervised-3x",))
     shutil.rmtree(runs)
     out.mkdir()
+    (out / "stld-s3.json").write_text(json.dumps(result("stld", 3, [1.0])))
+    with pytest.raises(InputError, match="stld-s3.json: does not say its settings, and would be"):
+        asked()
     found = result("stld", 3, [1.0]) | {"settings": deciding(configured()("stld").override({"seed": 3}))}
     (out / "stld-s3.json").write_text(json.dumps(found))
     asked()

@@ -20,7 +20,7 @@ import numpy as np
 from tsal import stages
 from tsal.bench.launch import LAUNCHERS, Group
 from tsal.bench.table import REFERENCE, read_results
-from tsal.config import Config, load_method, names_of, settings_of
+from tsal.config import Config, load_method, names_of, result_settings, settings_of
 from tsal.data import group_clips
 from tsal.evaluation import STEADINESS, metrics_rows, predictions_table, read_ground_truth, table_errors
 from tsal.loop import is_done
@@ -63,6 +63,7 @@ BEFORE = {  # results that do not name these settings are of before there were a
     "tracker.iterations": [1],
     "model.width": 1.0,
 }
+REMOVED = 8  # paths in a line
 Configure = Callable[[str], Config]  # a method's name -> its config, of the bench's first seed
 
 
@@ -76,11 +77,10 @@ def deciding(config: Config) -> dict:
     Unlabelled faces, their views and what is made of them decide nothing where labels are learned alone; labels to
     measure pseudo-labels by (``data.audit_labels``) never do.
     """
-    method, values = load_method(config.method), config.flat()
-    ignored = settings_of("machine") | {"data.root", "data.audit_labels"}
+    method, kept = load_method(config.method), result_settings(config)
     if method.result == "supervised":
-        ignored |= settings_of("unlabelled") | {name for name in values if name.startswith("tsal.")}
-    kept = {name: value for name, value in values.items() if name not in ignored}
+        ignored = settings_of("unlabelled")
+        kept = {name: value for name, value in kept.items() if name not in ignored and not name.startswith("tsal.")}
     return kept | {"result": method.result, "steps_times": method.steps_times}
 
 
@@ -258,14 +258,22 @@ def other_settings(result: dict, configure: Configure) -> dict[str, tuple[Any, A
 def refuse_other_settings(
     configure: Configure, folder: Path, out: Path, methods: Sequence[str], seeds: Sequence[int]
 ) -> None:
-    """Raise where runs or results of other settings would be overwritten, or would lie beside those to come. Of a
-    method that is not asked for, its own settings (``tsal.*``) may be others.
+    """Raise where runs or results of other settings would be overwritten, or would lie beside those to come; one that
+    this version cannot read counts as such. Of a method that is not asked for, its own settings (``tsal.*``) may be
+    others, and its run may be of another version.
     """
     there = {out / f"{found['method']}-s{found['seed']}.json": found for found in read_results(out)}
+    wrong: dict[Path, str] = {}
     for path in sorted(folder.glob("*-s*/config.json")):
-        if not path.parent.name.startswith("base-"):
+        name = path.parent.name.rpartition("-s")[0]
+        if name == "base":
+            continue
+        try:
             config = Config.load(path)
             there[path.parent] = {"method": config.method, "seed": config.seed, "settings": deciding(config)}
+        except ConfigError as error:
+            if name in methods:
+                wrong[path.parent] = f"cannot be read by this version ({error})"
     for path, found in there.items():
         if found["method"] not in names_of("methods"):
             continue
@@ -275,10 +283,17 @@ def refuse_other_settings(
         apart = {n: v for n, v in apart.items() if n not in longer and (asked or not n.startswith("tsal."))}
         if apart:
             few = ", ".join(f"{name} = {made!r}, not {now!r}" for name, (made, now) in list(apart.items())[:3])
-            raise InputError(
-                f"{path}: was made with {few}{', ...' if len(apart) > 3 else ''}, and would be overwritten or compared "
-                "with other runs; name other folders by --runs and --out (make: RUNS= and OUT=), or remove it"
-            )
+            wrong[path] = f"was made with {few}{', ...' if len(apart) > 3 else ''}"
+            if "settings" in apart:
+                wrong[path] = "does not say its settings"
+    if wrong:
+        (first, what), more = next(iter(wrong.items())), len(wrong) - REMOVED
+        text = ", ".join(map(str, list(wrong)[:REMOVED])) + (f" and {more} more" if more > 0 else "")
+        raise InputError(
+            f"{first}: {what}, and would be overwritten or compared with other runs"
+            f"{f', and so would {len(wrong) - 1} more' if len(wrong) > 1 else ''}; name other folders by "
+            f"--runs and --out (make: RUNS= and OUT=), or remove {text}"
+        )
 
 
 def _hash_now(run: Run, name: str) -> str | None:

@@ -66,7 +66,7 @@ class Config:
         Raises:
             ConfigError: a name that does not exist, with the nearest valid one, or a value of a wrong type.
         """
-        return override(update(Config(), _read_source(source), str(source)), overrides)
+        return override(update(Config(), read_profile(source), str(source)), overrides)
 
     @staticmethod
     def resolve(profile: str = "demo", budget: str = "", method: str = "tsal", overrides=(), lists=()) -> Config:
@@ -198,7 +198,7 @@ def resolve(
 
     ``lists``: which faces, as the command line names them; they come after the budget and before the method.
     """
-    layers = [(f"profile {Path(profile).stem}", flatten("", _read_source(profile)))]
+    layers = [(f"profile {Path(profile).stem}", flatten("", read_profile(profile)))]
     if budget:
         layers.append((f"budget {budget}", load_budget(budget)))
     layers.append(("command line", _pairs(lists)))
@@ -211,7 +211,7 @@ def resolve(
     return config, origins
 
 
-def _read_source(source: str | Path) -> dict[str, Any]:
+def read_profile(source: str | Path) -> dict[str, Any]:
     """The nested values of a profile, by name, or of a YAML or JSON file; the profile's name is the file's where it
     says none.
     """

@@ -65,6 +65,15 @@ def test_of_a_profile_that_was_a_file_no_other_name_is_changed_without_it(tmp_pa
     assert (changed.method, changed.semi.steps, changed.seed) == ("stld", 5, 2)
 
 
+def test_the_run_s_own_profile_file_given_again_leaves_what_was_set(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("semi: {steps: 5}\n")
+    made = resolve(str(own), overrides=["semi.steps=7", "semi.lr=1e-5", "tsal.sic_weight=2"])[0]
+    assert over(made, "--profile", str(own)) == made
+    changed = over(made, "--profile", str(own), "--method", "mean-teacher")
+    assert changed == resolve(str(own), "", "mean-teacher", ["semi.steps=7", "semi.lr=1e-5"])[0]
+
+
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory):
     folder = tmp_path_factory.mktemp("faces") / "mine"
@@ -87,9 +96,13 @@ def test_a_run_of_own_faces_stays_one_and_is_opened_by_its_own_profile_and_metho
     assert main(["tracker", "--run", str(run), "--profile", "smoke", "--method", "mean-teacher"]) == 0
     capsys.readouterr()
     assert main(["tracker", "--run", str(run), "--profile", "faces", "--method", "mean-teacher"]) == 2
-    assert "the run was made with" in capsys.readouterr().err
+    assert "the run was made with profile = 'smoke', not 'faces', " in capsys.readouterr().err
     assert main(["data", "--anew", "--profile", "smoke", "--run", str(run)]) == 0
     assert Run.open(run).config == resolve("smoke")[0]
+    assert main(["tracker", "--run", str(run), "--method", "supervised"]) == 2  # all its settings are those of tsal
+    assert "the run was made with method = 'tsal', not 'supervised'; give" in capsys.readouterr().err
+    assert main(["data", "--run", str(run), "--method", "supervised"]) == 0
+    assert "settings changed: method 'tsal' -> 'supervised'\n" in capsys.readouterr().out
 
 
 def test_the_first_notebook_changes_a_run_by_what_is_given_alone(faces, tmp_path, monkeypatch, capsys):
@@ -107,7 +120,10 @@ def test_the_first_notebook_changes_a_run_by_what_is_given_alone(faces, tmp_path
         seed, overrides = asked[-1]["seed"], json.loads(json.dumps(asked[-1]["overrides"]))
         return resolve(**names, lists=asked[-1]["lists"], overrides=[f"seed={seed}", *overrides])[0]
 
-    assert given() == made
+    assert given() == made and "config.json" not in str(asked[-1])
+    assert (asked[-1]["profile"], asked[-1]["method"]) == ("smoke", "sbr-lk")
+    assert asked[-1]["lists"] == {"data.name": "mine", "data.root": str(faces)}  # the lists have their usual names
+    assert asked[-1]["overrides"] == ["semi.steps=7"]
     assert difference(
         made, given("--set", "tsal.sources=heatmap,centre", "data.consecutive=false", "semi.lr=1e-5")
     ) == {

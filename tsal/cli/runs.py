@@ -18,7 +18,8 @@ PARAMETERS = (*NAMES, "seed", "lists", "overrides")  # the settings of notebook 
 SHOWN = 8  # changed settings in a line
 DATA_CHANGES = (
     "In a folder that has a run, what is not given stays as its config.json says; another profile, budget or method "
-    "brings its own settings anew. The folder is changed when every list and file is found right, and not before."
+    "brings its own settings anew, and one that the run has already, also an edited file of its name, changes nothing. "
+    "The folder is changed when every list and file is found right, and not before."
 )
 
 
@@ -47,14 +48,13 @@ def create_run(arguments: argparse.Namespace) -> Run:
 def open_run(arguments: argparse.Namespace) -> Run:
     """A later stage's run: the one there is, if the options agree with it (changed data are checked), or a new one."""
     from tsal import stages
-    from tsal.config import difference
     from tsal.run import Run
 
     folder = run_folder(arguments)
     if not (folder / "config.json").exists():
         return create_run(arguments)
     run = Run.open(folder)
-    if found := difference(run.config, config_over(run.config, arguments)):
+    if found := _changes(run.config, config_over(run.config, arguments)):
         apart = ", ".join(f"{name} = {first!r}, not {second!r}" for name, (first, second) in found.items())
         raise ConfigError(
             f"{folder}: the run was made with {apart}; give these options to 'python -m tsal data', which sets the "
@@ -98,7 +98,10 @@ def config_over(made: Config, arguments: argparse.Namespace) -> Config:
     name that the run has already.
     """
     given = {name: value for name in NAMES if (value := getattr(arguments, name)) not in (None, getattr(made, name))}
-    base = _renamed(made, given) if given else made
+    source = _profile_source(made, arguments)
+    if source and given.get("profile") == source:  # the run's own file
+        del given["profile"]
+    base = _renamed(made, given, source) if given else made
     config = base.override(asked_lists(arguments)).override(asked_settings(arguments))
     _refuse_other_faces(run_folder(arguments), made, config.data.name)
     return config
@@ -113,16 +116,25 @@ def _refuse_other_faces(folder: Path, made: Config, name: str) -> None:
         )
 
 
-def _renamed(made: Config, given: dict[str, str]) -> Config:
-    """A run's settings with another profile, budget or method. What --set had asked for stays where the file that is
-    ``given`` does not say otherwise.
-    """
-    from tsal.config import difference, names_of, resolve
+def _profile_source(made: Config, arguments: argparse.Namespace) -> str | None:
+    """What the profile of ``made`` is read from: its name, or its file; None: a file that the options do not give."""
+    from tsal.config import names_of, read_profile
 
-    own = {name: getattr(made, name) for name in NAMES}
+    if arguments.profile and read_profile(arguments.profile)["profile"] == made.profile:
+        return arguments.profile
+    return made.profile if made.profile in names_of("profiles") else None
+
+
+def _renamed(made: Config, given: dict[str, str], source: str | None) -> Config:
+    """A run's settings, of the profile ``source``, with another profile, budget or method. What --set had asked for
+    stays where the file that is ``given`` does not say otherwise.
+    """
+    from tsal.config import difference, resolve
+
+    own = {"profile": source, "budget": made.budget, "method": made.method}
     faces = {f"data.{name}": getattr(made.data, name) for name in ("name", "root", *LISTS)}
     former = made  # of a file that is not named, it is not known what came by --set
-    if made.profile in names_of("profiles"):
+    if source:
         former = resolve(**own, lists=faces)[0]
     elif "profile" not in given:
         raise ConfigError(f"the run's profile {made.profile!r} was a file: give it too, --profile FILE")
@@ -137,11 +149,17 @@ def _renamed(made: Config, given: dict[str, str]) -> Config:
     return config.override(kept | {"seed": made.seed})
 
 
-def _tell_changes(former: Config, config: Config) -> None:
-    """One line, where settings of a run are others than before."""
+def _changes(made: Config, config: Config) -> dict[str, tuple[Any, Any]]:
+    """Names and settings that are otherwise: a method may be no more than its name."""
     from tsal.config import difference
 
-    found = [f"{name} {a!r} -> {b!r}" for name, (a, b) in difference(former, config).items()]
+    names = {name: (getattr(made, name), getattr(config, name)) for name in NAMES}
+    return {name: (a, b) for name, (a, b) in names.items() if a != b} | difference(made, config)
+
+
+def _tell_changes(former: Config, config: Config) -> None:
+    """One line, where settings of a run are others than before."""
+    found = [f"{name} {a!r} -> {b!r}" for name, (a, b) in _changes(former, config).items()]
     if found:
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         print(f"settings changed: {', '.join(found[:SHOWN])}{more}")
@@ -177,7 +195,7 @@ def run_notebook(arguments: argparse.Namespace) -> None:
         config, former = wanted_config(arguments)
         if former and (builder := str(read.get("build"))) in BUILDERS:
             _refuse_other_faces(run_folder(arguments), former, str(read.get("name") or BUILDERS[builder][2]))
-        settings = _restated(arguments, config, former) if former else settings
+        settings = _restated(arguments, config) if former else settings
     executed = execute(arguments.notebook, run_folder(arguments).resolve(), read | plain | settings)
     if former:
         _tell_changes(former, config)
@@ -193,20 +211,19 @@ def _asked_parameters(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def _restated(arguments: argparse.Namespace, config: Config, former: Config) -> dict[str, Any]:
-    """The parameters of notebook 01 that make ``config`` from the run's config.json, as a profile, or from the profile
-    that is given.
+def _restated(arguments: argparse.Namespace, config: Config) -> dict[str, Any]:
+    """The parameters of notebook 01 that make ``config``: its names and what it has otherwise. A profile's file that is
+    not given is not known: then config.json is the profile.
     """
     from tsal.config import difference, resolve
 
-    names = {"profile": str(run_folder(arguments).resolve() / "config.json"), "budget": "", "method": config.method}
-    if config.budget != former.budget or config.profile != former.profile:
-        names["budget"] = config.budget
-    if config.profile != former.profile:
-        names["profile"] = arguments.profile
-    apart = difference(resolve(**names)[0], config)
-    texts = [f"{name}={_text(value)}" for name, (_, value) in apart.items() if name != "seed"]
-    return names | {"seed": config.seed, "lists": {}, "overrides": texts}
+    names = {"profile": _profile_source(config, arguments), "budget": config.budget, "method": config.method}
+    if names["profile"] is None:
+        names |= {"profile": str(run_folder(arguments).resolve() / "config.json"), "budget": ""}
+    apart = {name: value for name, (_, value) in difference(resolve(**names)[0], config).items() if name != "seed"}
+    lists = {name: apart.pop(name) for name in [f"data.{n}" for n in ("name", "root", *LISTS)] if name in apart}
+    texts = [f"{name}={_text(value)}" for name, value in apart.items()]
+    return names | {"seed": config.seed, "lists": lists, "overrides": texts}
 
 
 def _text(value: Any) -> str:

@@ -63,7 +63,7 @@ BEFORE = {  # results that do not name these settings are of before there were a
     "tracker.iterations": [1],
     "model.width": 1.0,
 }
-REMOVED = 8  # paths in a line
+REMOVED = 5  # paths in a line
 Configure = Callable[[str], Config]  # a method's name -> its config, of the bench's first seed
 
 

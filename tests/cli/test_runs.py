@@ -105,6 +105,21 @@ def test_a_run_of_own_faces_stays_one_and_is_opened_by_its_own_profile_and_metho
     assert "settings changed: method 'tsal' -> 'supervised'\n" in capsys.readouterr().out
 
 
+def test_an_edited_profile_file_given_again_is_told_what_the_run_keeps(faces, tmp_path, capsys):
+    run, own = str(tmp_path / "run"), tmp_path / "own.yaml"
+    smoke = (REPOSITORY / "configs" / "profiles" / "smoke.yaml").read_text().replace("profile: smoke", "profile: own")
+    own.write_text(smoke)
+    given = ["data", "--run", run, "--data", "mine", "--root", str(faces), "--profile", str(own)]
+    assert main(given) == 0 and main(given) == 0
+    assert "note:" not in capsys.readouterr().out
+    own.write_text(smoke.replace("supervised: {steps: 20,", "supervised: {steps: 30,"))
+    assert main(given) == 0
+    told = f"note: the run keeps supervised.steps = 20, otherwise than {own} says now; --anew takes the file as it is\n"
+    assert told in capsys.readouterr().out
+    assert main([*given, "--anew"]) == 0 and Run.open(run).config.supervised.steps == 30
+    assert "note:" not in capsys.readouterr().out
+
+
 def test_the_first_notebook_changes_a_run_by_what_is_given_alone(faces, tmp_path, monkeypatch, capsys):
     run, asked = tmp_path / "run", []
     own = ["--data", "mine", "--root", str(faces), "--profile", "smoke", "--method", "sbr-lk", "--seed", "2"]

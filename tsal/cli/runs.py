@@ -41,6 +41,7 @@ def create_run(arguments: argparse.Namespace) -> Run:
     manifest = stages.prepare_data(run)
     if former:
         _tell_changes(former, config)
+        _tell_kept(former, config, arguments)
     print(describe_manifest(manifest))
     return run
 
@@ -155,6 +156,20 @@ def _changes(made: Config, config: Config) -> dict[str, tuple[Any, Any]]:
 
     names = {name: (getattr(made, name), getattr(config, name)) for name in NAMES}
     return {name: (a, b) for name, (a, b) in names.items() if a != b} | difference(made, config)
+
+
+def _tell_kept(former: Config, config: Config, arguments: argparse.Namespace) -> None:
+    """One line, where the file of the run's own profile is given again and says otherwise than the run."""
+    from tsal.config import difference, names_of, resolve
+
+    own = arguments.profile if arguments.profile not in names_of("profiles") else None
+    if not own or _profile_source(former, arguments) != own:
+        return
+    said, origins = resolve(profile=own, budget=config.budget, method=config.method)
+    apart = difference(said, config)
+    if kept := [f"{name} = {b!r}" for name, (_, b) in apart.items() if origins[name].startswith("profile")]:
+        few = f"{', '.join(kept[:SHOWN])}{', ...' if len(kept) > SHOWN else ''}"
+        print(f"note: the run keeps {few}, otherwise than {own} says now; --anew takes the file as it is")
 
 
 def _tell_changes(former: Config, config: Config) -> None:

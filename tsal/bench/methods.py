@@ -283,9 +283,8 @@ def refuse_other_settings(
         apart = {n: v for n, v in apart.items() if n not in longer and (asked or not n.startswith("tsal."))}
         if apart:
             few = ", ".join(f"{name} = {made!r}, not {now!r}" for name, (made, now) in list(apart.items())[:3])
-            wrong[path] = f"was made with {few}{', ...' if len(apart) > 3 else ''}"
-            if "settings" in apart:
-                wrong[path] = "does not say its settings"
+            said = f"was made with {few}{', ...' if len(apart) > 3 else ''}"
+            wrong[path] = "does not say its settings" if "settings" in apart else said
     if wrong:
         (first, what), more = next(iter(wrong.items())), len(wrong) - REMOVED
         text = ", ".join(map(str, list(wrong)[:REMOVED])) + (f" and {more} more" if more > 0 else "")

@@ -26,11 +26,11 @@ import numpy as np
 
 from tsal.data import Face, Origin, face_problems, group_clips, look_at_image, read_json, write_list
 from tsal.schemes import TIGHT
-from tsal.utils import DataError, boxes_beside, is_utf8, printable, replacing, tqdm, write_text
+from tsal.utils import LOCK, DataError, boxes_beside, is_utf8, printable, replacing, tqdm, write_text
 
 RELEASE = "release"  # the link to the source, in the prepared folder
 # what a stopped build leaves: it goes on from there
-UNFINISHED = ("work", "annotations", "clips", "frames", "tracks", "renamed", RELEASE, ".lock")
+UNFINISHED = ("work", "annotations", "clips", "frames", "tracks", "renamed", RELEASE, LOCK)
 IMAGE_COLUMNS = ("image", "subject", "clip", "frame", "sha256", "width", "height")
 
 

@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 from collections import Counter
-from itertools import chain
 from pathlib import Path
 
 from tsal.data import (
@@ -98,7 +97,7 @@ def prepare_data(run: Run, *, progress: bool = True) -> dict:
         "evaluate": evaluate,
         "fingerprint": rows_fingerprint(run, lists.labelled + lists.unlabelled, facts),
         "labelled_fingerprint": rows_fingerprint(run, lists.labelled, facts),
-        "evaluate_fingerprint": rows_fingerprint(run, list(chain(*lists.evaluate.values())), facts),
+        "evaluate_fingerprint": rows_fingerprint(run, list(itertools.chain(*lists.evaluate.values())), facts),
         "images": {image: fact | vars(origins.get(image, Origin())) for image, fact in sorted(facts.items())},
     }
     if run.unsaved:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import pytest
@@ -189,6 +190,30 @@ def test_runs_and_results_of_other_settings_are_not_overwritten_nor_joined(tmp_p
     asked()
     with pytest.raises(InputError, match="stld-s3.json: was made with data.labelled = "):
         asked(**{"data.labelled": ["l"]})
+
+
+def test_a_run_of_the_bench_opens_no_file_that_its_base_checked_unless_one_has_changed(tmp_path, monkeypatch):
+    root = tmp_path / "faces"
+    shutil.copytree(Run(tmp_path, configured()("tsal")).rendered, root)
+    config = configured(**{"data.name": "mine", "data.root": str(root)})("supervised")
+    base, run = (Run.create(tmp_path / name, config) for name in ("base-s0", "supervised-s0"))
+    whole = stages.prepare_data(base, progress=False)
+
+    def opens(*_, **__):
+        raise InterruptedError
+
+    monkeypatch.setattr("tsal.data.leaks.find_problems", opens)
+    assert stages.prepare_data(run, checked=base.folder, progress=False) == whole
+    assert (
+        stages.prepare_data(Run.create(run.folder, config.override({"data.workers": 7})), checked=base.folder) == whole
+    )
+    assert stages.prepare_data(base, checked=base.folder, progress=False) == whole
+    other = Run.create(tmp_path / "other", config.override({"data.transductive": True}))
+    with pytest.raises(InterruptedError):  # other settings of data
+        stages.prepare_data(other, checked=base.folder, progress=False)
+    os.utime(root / base.lists.labelled[0].image, (1, 1))
+    with pytest.raises(InterruptedError):
+        stages.prepare_data(run, checked=base.folder, progress=False)
 
 
 def test_longer_training_is_longer_where_epochs_count_the_steps_too(tmp_path, monkeypatch):

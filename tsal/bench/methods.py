@@ -100,7 +100,7 @@ def base_folder(folder: Path, seed: int) -> Path:
 def prepare_base(folder: Path, config: Config, inits: int = 1) -> None:
     """Data, tracker and supervised init(s) of a seed, which its methods share."""
     run = Run.create(base_folder(folder, config.seed), config)
-    stages.prepare_data(run)
+    stages.prepare_data(run, checked=run.folder)
     stages.train_tracker(run)
     take_inits(run, folder.parent, inits)
     train_inits(run, inits)
@@ -129,7 +129,7 @@ def run_method(folder: Path, config: Config, out: Path) -> dict:
     init, further = schedule_steps(Run(path, config))  # which train.epochs may decide
     longer = {"supervised.steps": init, "semi.steps": method.steps_times * further, "train.epochs": 0}
     run = Run.create(path, config.override(longer if method.steps_times > 1 else {}))
-    stages.prepare_data(run, progress=False)
+    stages.prepare_data(run, checked=base, progress=False)
     for name in SHARED:
         if (base / name).is_dir() and not (path / name).exists():
             (path / name).symlink_to(Path("..") / base.name / name, target_is_directory=True)

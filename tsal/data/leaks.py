@@ -39,10 +39,14 @@ def check_files(
     *,
     origins: Mapping[str, Origin] = MappingProxyType({}),
     transductive: bool = False,
+    known: dict[str, dict] | None = None,
     workers: int = 2,
     progress: bool = True,
 ) -> tuple[dict[str, dict], list[str]]:
     """Open every image and annotation of a run, and compare training with evaluation.
+
+    Args:
+        known: what an earlier check returned for these files: none is opened.
 
     Returns:
         what is known of each image (see :func:`tsal.data.images.look_at_image`), and warnings.
@@ -50,7 +54,10 @@ def check_files(
     Raises:
         DataError: all problems at once.
     """
-    facts, problems = find_problems(lists, points, also_read, workers=workers, progress=progress)
+    if known is None:
+        facts, problems = find_problems(lists, points, also_read, workers=workers, progress=progress)
+    else:
+        facts, problems = known, []
     leaks, warnings = find_leaks(lists, facts, origins, transductive)
     if problems + leaks:
         raise DataError(problems + leaks)

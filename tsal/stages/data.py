@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
+from tsal.config import settings_of
 from tsal.data import (
     Face,
     Origin,
@@ -33,9 +34,13 @@ CHECKED = ".checked"  # in a run's folder: what its data's files were when they 
 
 
 @alone
-def prepare_data(run: Run, *, progress: bool = True) -> dict:
+def prepare_data(run: Run, *, checked: Path | None = None, progress: bool = True) -> dict:
     """Render faces if they are asked for, check every list and file, write and return the manifest; and before it the
     settings of a run that is made. Where the check fails, the run's folder is as it was.
+
+    Args:
+        checked: folder of a run (of this one too) that may have been checked with the same settings of data: if no file
+            has changed since, none is opened again.
     """
     config = run.config
     check_sources(config.tsal.sources)
@@ -56,6 +61,7 @@ def prepare_data(run: Run, *, progress: bool = True) -> dict:
         run.scheme.also_read,
         origins=origins,
         transductive=config.data.transductive,
+        known=_known_facts(run, checked, state) if checked else None,
         workers=config.data.workers,
         progress=progress,
     )
@@ -136,9 +142,27 @@ def is_unchecked(run: Run) -> bool:
     """Whether the data must be checked: never before, or a list, image or annotation is another since, by size and
     time.
     """
-    record = run.folder / CHECKED
-    there = (run.folder / "manifest.json").exists() and record.exists()
-    return not there or record.read_text() != _files_state(run)
+    return not _was_checked(run.folder, _files_state(run))
+
+
+def _was_checked(folder: Path, state: str) -> bool:
+    record = folder / CHECKED
+    return (folder / "manifest.json").exists() and record.exists() and record.read_text() == state
+
+
+def _known_facts(run: Run, folder: Path, state: str) -> dict[str, dict] | None:
+    """What the check of the run in ``folder`` found in each image, if it was of the same data and files."""
+    if not _was_checked(folder, state):
+        return None
+    other = Run.open(folder)
+    if other.scheme != run.scheme or _data_settings(other) != _data_settings(run):
+        return None
+    return other.manifest()["images"]
+
+
+def _data_settings(run: Run) -> dict:
+    settings, ignored = run.config.flat(), settings_of("machine")
+    return {name: value for name, value in settings.items() if name.startswith("data.") and name not in ignored}
 
 
 def _files_state(run: Run) -> str:

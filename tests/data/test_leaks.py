@@ -56,6 +56,58 @@ def test_other_frames_of_an_evaluated_clip_are_refused(root):
         check(root)
 
 
+def folders_of(root, **lists: tuple[str, ...]) -> None:
+    """Lists of images, each of its own content."""
+    for name, images in lists.items():
+        for image in images:
+            save_image(root / f"{image}.png", scene(sum(map(ord, f"{image}!{name}"))))
+            write_points(root / f"{image}.pts", np.array([[3.0, 4.0], [5.0, 6.0]]))
+        labels = (lambda image: None) if name == "unlabelled" else "{}.pts".format
+        write_list(root / f"{name}.txt", [(f"{image}.png", labels(image), BOX) for image in images])
+
+
+@pytest.mark.parametrize(
+    "labelled, val",
+    [
+        (("c/1",), ("c/5", "c/6")),  # one labelled frame, evaluated on others
+        (("c/1", "c/2"), ("c/12",)),  # one evaluated frame
+        (("c/2", "d/2"), ("d/3", "c/3")),  # every frame alone in its list, neighbours in another one
+        (("c/4", "d/5", "c/2"), ("d/1", "c/3")),  # shuffled
+        (("c/10",), ("c/20", "c/30")),  # each tenth frame
+    ],
+)
+def test_one_frame_of_a_clip_is_enough_for_a_leak(root, labelled, val):
+    folders_of(root, labelled=labelled, val=val)
+    with pytest.raises(DataError) as caught:
+        check(root)
+    row = next(n for n, image in enumerate(val, 1) if image.startswith("c"))
+    assert f"val.txt:{row}: clip c is also in a training list (labelled.txt:1); remove one of them" in (
+        caught.value.problems
+    )
+
+
+def test_a_list_that_may_share_still_shows_that_a_labelled_frame_is_of_an_evaluated_clip(root):
+    folders_of(root, labelled=("c/1",), unlabelled=("c/7", "c/8"), val=("c/12",))
+    with pytest.raises(DataError, match=r"^val.txt:1: clip c .* \(labelled.txt:1\); remove one of them$"):
+        check(root, transductive=True)
+    write_list(root / "labelled.txt", [("a.png", "a.pts", BOX)])
+    assert check(root, transductive=True)[1] == []
+
+
+def test_numbers_of_photographs_far_apart_are_no_clip_and_one_warning_a_folder(root):
+    folders_of(root, labelled=("coco/000139", "a", "coco/123456"), val=("coco/300007", "v", "coco/987654"))
+    [line] = check(root)[1]
+    assert line == (
+        "val.txt:1: coco/300007.png and coco/123456.png of labelled.txt:3 are numbered images of one "
+        "folder; if they are frames of one clip, remove one of them"
+    )
+
+
+def test_photographs_that_a_builder_recorded_may_have_successive_numbers(root):
+    folders_of(root, labelled=("p/1",), val=("p/2",))
+    assert check(root, {f"p/{n}.png": Origin(clip=f"photo {n}") for n in (1, 2)})[1] == []
+
+
 def test_a_builder_s_clip_counts_where_folders_do_not_show_it(root):
     origins = {"one/1.png": Origin("Ann", "Ann_3", 1), "two/1.png": Origin("Ann", "Ann_3", 7)}
     with pytest.raises(DataError, match="clip Ann_3 is also in a training list"):

@@ -8,7 +8,8 @@ a quarter of the size, brighter, 1.7 times larger) differ in at most 6 of its 63
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -65,15 +66,36 @@ def check_files(
     return facts, warnings + [line for faces in every.values() for line in _out_of_order(faces)]
 
 
-def clip_names(faces: Iterable[Face], origins: Mapping[str, Origin]) -> dict[str, Face]:
-    """Clips of two frames or more -> their first row: as the builder named them, or a folder of numbered images."""
+def numbered_images(faces: Iterable[Face], origins: Mapping[str, Origin]) -> dict[str, str]:
+    """Images of which only the name is known, a number -> their folder: frames, or photographs."""
+    images = {face.image: Path(face.image) for face in faces if face.image not in origins}
+    return {image: str(path.parent) for image, path in images.items() if is_number(path.stem)}
+
+
+def clip_frames(faces: Sequence[Face], numbered: Mapping[str, str]) -> set[str]:
+    """Which of ``numbered`` are the frames of a clip, by the rows of all lists: two of their folder stand beside one
+    another in a list, by rising number, or, wherever they stand, have successive numbers. Those of a few photographs
+    are far apart.
+    """
+    numbers: dict[str, set[int]] = {}
+    for image, folder in numbered.items():
+        numbers.setdefault(folder, set()).add(int(Path(image).stem))
+    folders = {folder for folder, known in numbers.items() if any(number + 1 in known for number in known)}
+    folders |= {clip.name for clip in group_clips(faces) if len(clip.faces) > 1}
+    return {image for image, folder in numbered.items() if folder in folders}
+
+
+def clip_names(faces: Sequence[Face], origins: Mapping[str, Origin], frames: Collection[str]) -> dict[str, Face]:
+    """Clips -> their first row: as the builder named them, or the folder of an image of ``frames`` (see
+    :func:`clip_frames`).
+    """
     names: dict[str, Face] = {}
-    for clip in group_clips(list(faces)):
+    for clip in group_clips(faces):
         for face in clip.faces:
             origin = origins.get(face.image, Origin())
             if origin.clip and origin.frame is not None:
                 names.setdefault(origin.clip, face)
-            elif len(clip.faces) > 1:
+            elif len(clip.faces) > 1 or face.image in frames:
                 names.setdefault(clip.name, face)
     return names
 
@@ -95,7 +117,11 @@ def find_leaks(
     for face in forbidden:
         if face.image in known:
             contents.setdefault(known[face.image]["sha256"], []).append(face)
-    clips = clip_names(lists.labelled, origins) | ({} if transductive else clip_names(lists.unlabelled, origins))
+    every = [*lists.labelled, *lists.unlabelled, *itertools.chain(*lists.evaluate.values())]
+    numbered = numbered_images(every, origins)
+    frames = clip_frames(every, numbered)
+    clips = clip_names(lists.labelled, origins, frames)
+    clips |= {} if transductive else clip_names(lists.unlabelled, origins, frames)
     for name, faces in lists.evaluate.items():
         copies, beside = [], {}
         for face in faces:
@@ -118,11 +144,12 @@ def find_leaks(
         shared = [
             f"{face.where}: clip {clip} is also in a training list ({clips[clip].where}); "
             f"remove one of them{_hint(clips[clip])}"
-            for clip, face in clip_names(faces, origins).items()
+            for clip, face in clip_names(faces, origins, frames).items()
             if clip in clips
         ]
         problems += first_lines(shared, f"{name}: {{}} more of its clips are also in a training list")
     if not problems:
+        warnings += _shared_folders(lists, forbidden, numbered)
         warnings += _shared_subjects(lists, origins)
         warnings += _look_alikes(lists, known, transductive)
     return problems, warnings
@@ -150,6 +177,26 @@ def _out_of_order(faces: list[Face]) -> list[str]:
 
 def _hint(face: Face) -> str:
     return "" if face.annotation else TRANSDUCTIVE
+
+
+def _shared_folders(lists: FaceLists, trained: Iterable[Face], numbered: Mapping[str, str]) -> list[str]:
+    """A line for each folder of which training and an evaluation list have numbered images too far apart to be known as
+    a clip.
+    """
+    rows = {numbered[face.image]: face for face in trained if face.image in numbered}
+    warnings = []
+    for name, faces in lists.evaluate.items():
+        found: dict[str, str] = {}
+        for face in faces:
+            other = rows.get(numbered.get(face.image))
+            if other and face.image != other.image:  # another face of one image: told already
+                found.setdefault(
+                    numbered[face.image],
+                    f"{face.where}: {face.image} and {other.image} of {other.where} are numbered images of one folder; "
+                    "if they are frames of one clip, remove one of them",
+                )
+        warnings += first_lines([*found.values()], f"{name}: {{}} more of its folders have images in a training list")
+    return warnings
 
 
 def _shared_subjects(lists: FaceLists, origins: Mapping[str, Origin]) -> list[str]:

@@ -233,6 +233,25 @@ def test_a_clip_is_needed_to_track_in(root, capsys, options, wanted):
     assert "no clip of two frames or more" in line and wanted in line and "mean-teacher-corrected" in line
 
 
+def test_frames_left_out_end_a_clip_and_are_told_once(root, capsys):
+    for number in (5, 6, 9):
+        write_image(root / f"clip/{number}.png", 10 + number)
+        write_image(root / f"other/{number}.png", 30 + number)
+    rows = [f"{clip}/{n}.png None {BOX}" for clip, of in (("clip", (0, 1, 5, 6, 9)), ("other", (5, 6, 9))) for n in of]
+    write_rows(root, "unlabelled.txt", *rows)
+    status, run = data(root)
+    said = capsys.readouterr().out
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert status == 0 and "8 unlabelled: 3 clips and 2 photographs" in said
+    assert manifest["clips"] == 3 and manifest["photographs"] == 2
+    [line] = [line for line in said.splitlines() if line.startswith("warning: ")]
+    assert line.startswith("warning: unlabelled.txt:3: frame 5 comes after 1 of clip: ")
+    assert "the numbers of 2 clips have such gaps" in line
+    assert data(root, "--set", "data.consecutive=false")[0] == 0
+    said = capsys.readouterr().out
+    assert "8 unlabelled: 2 clips and 0 photographs" in said and "gap" not in said
+
+
 @pytest.mark.parametrize(
     "options, wanted",
     [

@@ -18,7 +18,18 @@ from pathlib import Path
 import torch
 
 from tsal.config import Config, settings_of
-from tsal.data import Clip, CropFolder, FaceLists, FaceStore, find_list, group_clips, list_root, load_lists, read_json
+from tsal.data import (
+    Clip,
+    CropFolder,
+    FaceLists,
+    FaceStore,
+    find_list,
+    group_clips,
+    list_root,
+    load_lists,
+    read_json,
+    split_at_gaps,
+)
 from tsal.schemes import Scheme, get_scheme, read_scheme
 from tsal.utils import (
     PACKAGE,
@@ -157,13 +168,26 @@ class Run:
 
     @cached_property
     def clips(self) -> list[Clip]:
-        """Unlabelled clips of two frames or more."""
-        return [clip for clip in group_clips(self.lists.unlabelled) if len(clip.faces) > 1]
+        """Unlabelled clips of two frames or more; without gaps where frames are consecutive."""
+        return [clip for clip in self._unlabelled if len(clip.faces) > 1]
 
     @cached_property
     def single_images(self) -> list[Clip]:
         """Unlabelled single frames."""
-        return [clip for clip in group_clips(self.lists.unlabelled) if len(clip.faces) == 1]
+        return [clip for clip in self._unlabelled if len(clip.faces) == 1]
+
+    @cached_property
+    def _unlabelled(self) -> list[Clip]:
+        clips = group_clips(self.lists.unlabelled)
+        return split_at_gaps(clips) if self.config.data.consecutive else clips
+
+    @cached_property
+    def evaluated_clips(self) -> list[Clip]:
+        """Clips and single frames of the evaluation lists; without gaps in lists whose frames are consecutive."""
+        data = self.config.data
+        clips = {name: group_clips(faces) for name, faces in self.lists.evaluate.items()}
+        split = {name for name in clips if data.consecutive and name not in data.sparse}
+        return [clip for name, found in clips.items() for clip in (split_at_gaps(found) if name in split else found)]
 
     @cached_property
     def store(self) -> FaceStore:

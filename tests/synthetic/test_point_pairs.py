@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tsal.config import AugmentConfig, RenderConfig
+from tsal.data.gaps import split_at_gaps
 from tsal.data.lists import Clip, group_clips, read_list
 from tsal.data.photometric import to_float
 from tsal.data.views import FaceStore
@@ -28,6 +29,7 @@ def rendered(tmp_path_factory):
     root = tmp_path_factory.mktemp("known") / "rendered"
     render_dataset(root, RenderConfig(labelled=1, clips=3, validation=1, frames=4, side=96), workers=1, progress=False)
     clips = group_clips(read_list(root / "lists" / "unlabelled.txt"))
+    assert split_at_gaps(clips) == clips  # a run trains on these very clips
     return FaceStore(root, get_scheme("68"), SIDE, 1.35, 100), clips
 
 

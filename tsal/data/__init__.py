@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = exports(
     __name__,
     batches="Batch BatchMaker Part PointPairs neighbours positions prefetch",
     crops="CropFolder",
+    gaps="gap_warnings split_at_gaps",
     images="IMAGE_SUFFIXES decode_image describe_image look_at_image over_the_bound read_image",
     leaks="LOOK_ALIKE check_files",
     lists=(

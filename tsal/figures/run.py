@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from tsal.data import BatchMaker, Face, group_clips, plain_views, spread, to_float
+from tsal.data import BatchMaker, Face, plain_views, spread, to_float
 from tsal.figures.breakdown import draw_breakdown
 from tsal.figures.evaluation import draw_evaluation, draw_summary
 from tsal.figures.pseudo_labels import draw_pseudo_labels, empty
@@ -140,7 +140,7 @@ def _track(run: Run, pairs: list[tuple[Face, Face]]) -> dict[str, np.ndarray]:
 @styled
 def draw_tracker(run: Run) -> list[NamedFigure]:
     """What the tracker sees on the pairs with median and with most motion, and its errors beside no motion and DIS."""
-    evaluated = [c for faces in run.lists.evaluate.values() for c in group_clips(faces) if len(c.faces) > 1]
+    evaluated = [clip for clip in run.evaluated_clips if len(clip.faces) > 1]
     clips = spread(evaluated or run.clips, 24)
     if not clips:
         figure = NamedFigure("tracker", COLUMN, 1.2)

@@ -16,6 +16,7 @@ from tsal.data import (
     check_files,
     find_list,
     from_root,
+    gap_warnings,
     group_clips,
     list_root,
     read_origins,
@@ -66,6 +67,8 @@ def prepare_data(run: Run, *, checked: Path | None = None, progress: bool = True
         progress=progress,
     )
     warnings += boxes
+    if config.data.consecutive:
+        warnings += gap_warnings(group_clips(lists.unlabelled))
     check_settings(run)
     if not run.clips:
         none = "data.unlabelled: no clip of two frames or more"

@@ -81,8 +81,7 @@ def _normaliser(run: Run) -> str | None:
 
 def _labelled_pairs(run: Run, apart: int, count: int) -> list[tuple[Clip, int, int]]:
     """Pairs of labelled frames of the evaluation lists: clip, and the places of both in it."""
-    clips = [clip for faces in run.lists.evaluate.values() for clip in group_clips(faces)]
-    ways = [(clip, t, t + apart) for clip in clips for t in range(len(clip.faces) - apart)]
+    ways = [(clip, t, t + apart) for clip in run.evaluated_clips for t in range(len(clip.faces) - apart)]
     return spread([way for way in ways if all(way[0].faces[t].annotation for t in way[1:])], count)
 
 

@@ -37,7 +37,7 @@ from tsal.utils import describe_environment, markdown_table, tqdm, use_free_core
 OUT = Path("docs") / "results" / "windows"
 REACH = 5  # frames to either side
 # kinds of targets, by the names that table and figure have
-ALONE, CARRIED, REBUILT = "frame alone", "previous frame, carried", "previous frame, rebuilt"
+ALONE, CARRIED, REBUILT = "frame alone", "previous frame, carried", "previous frame, reconstructed"
 PLAIN, TRUSTED, GAUSSIAN = "window", "window, trust", "Gaussian in time"
 PERFECT, PERFECT_TRUSTED = "perfect tracks", "perfect tracks, trust"
 WINDOW = ("heatmap", "centre", "propagated")  # sources

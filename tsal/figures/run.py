@@ -152,7 +152,7 @@ def draw_tracker(run: Run) -> list[NamedFigure]:
         "frame t",
         "frame t + 1",
         "flow from t to t + 1",
-        "t + 1 rebuilt from t",
+        "reconstructed t + 1",
         "difference × 3",
         "same, without flow",
     )

@@ -257,7 +257,7 @@ def _draw_heads(axes: np.ndarray, step: Step, frame: int, image: Tensor, detecti
 
 @styled
 def draw_sources(step: Step) -> NamedFigure:
-    """What both heads say on frame t + 1 (left) and on frame t + 1 as the flow rebuilds it from frame t (right).
+    """What both heads say on frame t + 1 (left) and on frame t + 1 as the flow reconstructs it from frame t (right).
 
     Colour: the heatmap head's largest value over landmarks, or the centre's heatmap, with the offsets from the best
     centre as thin lines. Points: the sources.
@@ -265,7 +265,7 @@ def draw_sources(step: Step) -> NamedFigure:
     pairs, tracked = _pairs(step, 3), "tracked_heatmap" in step.labels.sources
     frames = [int(step.next[pair]) for pair in pairs] or list(range(min(3, len(step.views.weak))))
     names = ["heatmap head,\nframe t + 1", "centre and offsets,\nframe t + 1"]
-    names += ["heatmap head,\nrebuilt t + 1", "centre and offsets,\nrebuilt t + 1"] * tracked
+    names += ["heatmap head,\nreconstructed t + 1", "centre and offsets,\nreconstructed t + 1"] * tracked
     figure, axes = image_grid("step-sources", max(1, len(frames)), len(names), top=0.32, under=0.16)
     # a teacher that is asked for nothing sees nothing in a step
     seen, rebuilt = (step.teacher.detection or step.detector.eval()(step.views.weak)).detach(), step.rebuilt
@@ -282,11 +282,11 @@ def draw_sources(step: Step) -> NamedFigure:
 
 @styled
 def draw_flow(step: Step) -> NamedFigure:
-    """Two frames, the flow between them, frame t + 1 rebuilt from frame t, and where the flow does not return."""
+    """Two frames, the flow between them, frame t + 1 reconstructed from frame t, and where the flow does not return."""
     pairs = _pairs(step, 3)
     if not pairs:
         return _nothing("step-flow")
-    names = ("frame t", "frame t + 1", "flow from t to t + 1", "t + 1 rebuilt from t", "there and back\n(white: 2 px)")
+    names = ("frame t", "frame t + 1", "flow from t to t + 1", "reconstructed t + 1", "there and back\n(white: 2 px)")
     figure, axes = image_grid("step-flow", len(pairs), len(names), top=0.32, under=0.16)
     forward, backward = step.flows
     error = forward_backward_error(backward, forward).numpy()

@@ -17,7 +17,7 @@ LOOKS = {  # of a kind of targets: colour, dashes, marker
     "perfect tracks, trust": (BOUND, "-.", "^"),
     "frame alone": (SOURCES["heatmap"], "-", ""),
     "previous frame, carried": (SOURCES["centre"], "", "X"),
-    "previous frame, rebuilt": (SOURCES["tracked_heatmap"], "", "P"),
+    "previous frame, reconstructed": (SOURCES["tracked_heatmap"], "", "P"),
 }
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from tsal.bench.methods import all_labels
-from tsal.bench.pages import refresh, refreshed
+from tsal.bench.pages import main, refresh, refreshed
 from tsal.bench.table import compare, markdown, read_results
 from tsal.config import all_labels_budget, resolve
 from tsal.utils.errors import DataError
@@ -62,6 +62,27 @@ def test_a_block_that_cannot_be_filled_is_an_error_that_names_the_page(tmp_path,
     page.write_text(text)
     with pytest.raises(DataError, match="page.md"):
         refresh(page)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [([], "PAGE"), (["{}/gone.md"], "gone.md"), (["{}/page.md"], "page.md: cannot include")],
+    ids=["no page", "no such page", "no such table"],
+)
+def test_the_command_ends_with_one_line_where_a_page_cannot_be_made(tmp_path, capsys, arguments, line):
+    (tmp_path / "page.md").write_text(BROKEN[0])
+    with pytest.raises(SystemExit) as ended:
+        main([argument.format(tmp_path) for argument in arguments])
+    *usage, said = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2 and line in said and usage[0].startswith("usage: python -m tsal.bench.pages")
+
+
+def test_the_command_tells_which_pages_it_rewrote(tmp_path, capsys):
+    (tmp_path / "table.md").write_text("| a |\n| --- |\n")
+    (tmp_path / "page.md").write_text("<!-- include: table.md -->\nold\n<!-- end -->\n")
+    (tmp_path / "plain.md").write_text("text\n")
+    assert main([str(tmp_path / "page.md"), str(tmp_path / "plain.md")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/page.md: rewritten\n{tmp_path}/plain.md: up to date\n"
 
 
 def test_the_readme_s_results_are_those_of_the_tables():

@@ -11,6 +11,7 @@ under a heading.
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 from collections.abc import Sequence
@@ -54,8 +55,13 @@ def refresh(page: Path) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    for name in sys.argv[1:] if arguments is None else arguments:
-        print(f"{name}: {'rewritten' if refresh(Path(name)) else 'up to date'}")
+    parser = argparse.ArgumentParser(prog="python -m tsal.bench.pages", description=__doc__.splitlines()[0])
+    parser.add_argument("pages", type=Path, nargs="+", metavar="PAGE", help="pages to rewrite, such as docs/results.md")
+    for page in parser.parse_args(arguments).pages:
+        try:
+            print(f"{page}: {'rewritten' if refresh(page) else 'up to date'}")
+        except (DataError, OSError) as error:
+            parser.error(str(error))
     return 0
 
 

@@ -220,7 +220,7 @@ def draw_summary(run: Run) -> NamedFigure:
             draw_crop(
                 axes, store, clip.faces, face, {MODELS["teacher"]: (points[place_of[name, face.row]], None)}, width=1.1
             )
-    figure.text(0.06 / width, 1 - 0.2 / height, "Teacher's landmarks on faces kept from training", fontsize=8)
+    figure.text(0.06 / width, 1 - 0.2 / height, "Teacher's landmarks on held-out faces", fontsize=8)
     if name in lists:
         axes = figure.add_axes((left / width, 0.42 / height, (width - left - 0.1) / width, (height - 0.67) / height))
         _plot_ced(axes, run, predictions, errors, name)

@@ -79,11 +79,11 @@ endif
 .PHONY: help setup demo reproduce data tracker train pseudo evaluate figures report one-step gallery test faults fuzz soak audit lock bench bench-gpu bench-methods pretrain weights explore clean-run FORCE OTHERS
 
 help:
-	@echo "make setup       .venv from the lock files, whose hashes pip checks, and what the operating system must have"
+	@echo "make setup       install .venv from the lock files (pip checks their hashes), and check what the operating system must have"
 	@echo "make demo        the trained detector on a photograph and a rendered clip, or on INPUT=photo.jpg|video.mp4|folder; in outputs/demo"
 	@echo "make reproduce   every stage in order, then the table and the figures"
 	@echo "make data | tracker | train | pseudo | evaluate | figures     up to that stage"
-	@echo "make report      the table of a run again"
+	@echo "make report      print the table of a run again"
 	@echo "make explore     JupyterLab on notebook 04, which opens with the explorer of pseudo-labels of every run in outputs/"
 	@echo "make one-step    notebook 00 on a trained run: one step of the method by hand"
 	@echo "make gallery     a run's executed notebooks as HTML in outputs/gallery; PUBLISH=<folder>: up to six of its figures there"
@@ -91,13 +91,13 @@ help:
 	@echo "make faults      25 runs (KILLS=), and 25 of two processes, each killed at a seeded moment, started again and compared with one left alone: an hour"
 	@echo "make fuzz        10000 broken and generated files for every reader (FUZZ=), on every core: an hour or more"
 	@echo "make soak        two hours (SOAK= seconds) of small steps: does memory, do files or handles grow?"
-	@echo "make audit       known faults of the locked packages, by pip-audit where it is installed"
-	@echo "make lock        the lock files anew from requirements.txt, by uv where it is installed"
-	@echo "make bench-methods   compare METHODS (configs/methods) over SEEDS, JOBS (or -j) at a time, LAUNCHER=local|slurm|ray; results in outputs/methods, or OUT=<folder>; runs too, or RUNS=<folder>"
+	@echo "make audit       known vulnerabilities of the locked packages (needs pip-audit)"
+	@echo "make lock        write the lock files again from requirements.txt (needs uv)"
+	@echo "make bench-methods   compare METHODS (configs/methods) over SEEDS, JOBS (or -j) at a time, LAUNCHER=local|slurm|ray; results in outputs/methods or OUT=<folder>, runs in outputs/methods or RUNS=<folder>"
 	@echo "make bench       speed of loader, steps, predict and tracker here, in four minutes (TSAL_REALDATA=<folder>: real faces too)"
 	@echo "make bench-gpu   one GPU in eight minutes (ROOT=<folder>: a training on real faces too)"
-	@echo "make pretrain    the tracker that runs start from, made anew (tsal/weights/tracker.pt)"
-	@echo "make weights     the detector that ships, made anew from ROOT=<folder of real faces> (tsal/weights/face68.pt, docs/model-card.md)"
+	@echo "make pretrain    train again the tracker that runs start from (tsal/weights/tracker.pt)"
+	@echo "make weights     train again the detector that ships, from ROOT=<folder of real faces> (tsal/weights/face68.pt, docs/model-card.md)"
 	@echo "make clean-run   delete the run's folder"
 	@echo
 	@echo "PROFILE=$(PROFILE)   scale: demo (rendered faces), faces (your own), smoke, paper, or a YAML file"

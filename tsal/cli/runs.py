@@ -17,14 +17,14 @@ NAMES = ("profile", "budget", "method")
 PARAMETERS = (*NAMES, "seed", "lists", "overrides")  # the settings of notebook 01
 SHOWN = 8  # changed settings in a line
 DATA_CHANGES = (
-    "In a folder that has a run, what is not given stays as its config.json says; another profile, budget or method "
-    "brings its own settings anew, and one that the run has already, also an edited file of its name, changes nothing. "
-    "The folder is changed when every list and file is found right, and not before."
+    "In an existing run, settings that are not given stay as in its config.json. A different profile, budget or method "
+    "replaces the settings that it defines; naming the present one changes nothing, even if its file was edited. The "
+    "run changes only after every list and file has passed the checks."
 )
 
 
 def add_anew(parser: argparse.ArgumentParser) -> None:
-    text = "take nothing from the folder's config.json: what is not given has its default"
+    text = "ignore the run's config.json: every setting that is not given has its default"
     parser.add_argument("--anew", action="store_true", help=text)
 
 

@@ -44,7 +44,7 @@ class Config:
     profile: str = setting("demo", "scale: model, steps, batch, rendering, tracker", "machine")
     budget: str = setting("", "data: lists and faces a step; empty: the lists named", "machine")
     method: str = setting("tsal", "targets", "machine")
-    seed: int = setting(0, "of initial weights and batches")
+    seed: int = setting(0, "random seed of initial weights and batches")
     data: DataConfig = field(default_factory=DataConfig)
     render: RenderConfig = field(default_factory=RenderConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

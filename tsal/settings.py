@@ -41,7 +41,9 @@ class DataConfig:
         "unlabelled",
     )
     sparse: tuple[str, ...] = setting(
-        (), "evaluation lists whose clips are not of consecutive frames, whatever the others are", "measuring"
+        (),
+        "evaluation lists without consecutive frames (jitter is not measured), even where data.consecutive is true",
+        "measuring",
     )
     transductive: bool = setting(
         False, "unlabelled rows may be images or clips of the evaluation lists; results are marked so", "measuring"
@@ -62,7 +64,7 @@ class RenderConfig:
 
     labelled: int = setting(40, "labelled photographs", least=1)
     clips: int = setting(180, "unlabelled clips")
-    validation: int = setting(40, "labelled clips to measure on; all identities apart", least=1)
+    validation: int = setting(40, "labelled evaluation clips; training and evaluation share no head", least=1)
     frames: int = setting(5, "frames of a clip", least=1)
     side: int = setting(128, "pixels of a frame", least=32)
     seed: int = setting(0, "seed of heads, scenes and motion")
@@ -205,7 +207,7 @@ class TrackerConfig:
     video_steps: int = setting(50, "steps on pairs of real frames, without labels")
     tune_steps: int = setting(
         0,
-        "steps on real pairs with detection consistency by the init's detector; where a method uses the network's flow",
+        "steps on real pairs with detection consistency by the init's detector; only if the method uses learned flow",
     )
     batch: int = setting(8, "pairs a step", least=1)
     lr: float = setting(1e-3, "learning rate on pairs with exact flow")

@@ -41,7 +41,7 @@ def add_names(group: argparse._ArgumentGroup, one_method: bool = True) -> None:
     group.add_argument("--budget", metavar="NAME", help="data: lists of configs/budgets, such as 300w-120")
     if one_method:
         group.add_argument("--method", metavar="NAME", help=f"targets: a method of configs/methods ({METHOD})")
-        group.add_argument("--seed", type=int, metavar="N", help=f"of initial weights and batches ({SEED})")
+        group.add_argument("--seed", type=int, metavar="N", help=f"random seed of initial weights and batches ({SEED})")
     group.add_argument("--data", metavar="NAME", help=f"rendered, or a name for faces of your own ({DATA})")
 
 

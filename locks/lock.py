@@ -18,7 +18,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 CUDA = re.compile(r"(nvidia|cuda)-.*|triton")
-SETUPTOOLS = "setuptools>=68"  # builds the project itself, as pyproject.toml says
+SETUPTOOLS = "setuptools>=77"  # builds the project itself, as pyproject.toml says
 HEAD = "# Made by `make lock` from requirements.txt (see locks/lock.py); do not edit.\n"
 
 

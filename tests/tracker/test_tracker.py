@@ -252,6 +252,10 @@ def test_supervised_loss_looks_at_valid_pixels_at_every_level():
     assert loss.item() == pytest.approx(0.2)  # 2 sqrt(0.01)
     earlier = (constant(2.0, 10.0, 1, 3, 4),)
     assert supervised_flow_loss(FlowEstimate(right, seen, earlier), truth, valid, weights).item() == pytest.approx(1.7)
+    deeper = FlowEstimate([*right, constant(2.0, 10.0, 1, 3, 4)], seen)  # of three levels, the third off by 9 px
+    weights = FlowWeights(synthetic_levels=(1.0, 0.5))
+    loss = supervised_flow_loss(deeper, truth, valid, weights)
+    assert loss.item() == pytest.approx(0.1 + 0.05 + 0.5 * 3, rel=1e-3)  # a level without a weight of its own: the last
 
 
 def test_the_points_loss_reads_every_level_at_the_point_and_counts_points_that_both_frames_show():

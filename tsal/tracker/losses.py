@@ -25,9 +25,9 @@ EDGE = 10.0  # lambda of the edge-aware smoothness
 class FlowWeights:
     """Weights of the losses.
 
-    ``synthetic_levels``, ``earlier`` and ``seen`` are of pairs whose flow is known: of each level's flow, finest first,
-    of the flows of earlier iterations, and of the cross-entropy of what is seen, where hidden points count ``hidden``
-    times.
+    ``synthetic_levels``, ``earlier`` and ``seen`` are of pairs whose flow is known: of each level's flow, finest first
+    (further levels have the last weight), of the flows of earlier iterations, and of the cross-entropy of what is seen,
+    where hidden points count ``hidden`` times.
     """
 
     census: float = 1.0
@@ -155,8 +155,10 @@ def supervised_flow_loss(
 
 
 def _weighted(estimate: FlowEstimate, weights: FlowWeights) -> list[tuple[Tensor, float]]:
-    """All flows of an estimate with their weights."""
-    return [*zip(estimate.flows, weights.synthetic_levels), *((flow, weights.earlier) for flow in estimate.earlier)]
+    """All flows of an estimate with their weights; coarser levels than there are weights have the last one."""
+    last = len(weights.synthetic_levels) - 1
+    levels = [(flow, weights.synthetic_levels[min(level, last)]) for level, flow in enumerate(estimate.flows)]
+    return levels + [(flow, weights.earlier) for flow in estimate.earlier]
 
 
 def _stride(flow: Tensor, full: Tensor) -> int:

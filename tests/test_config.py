@@ -170,6 +170,7 @@ def test_plain_values_from_a_notebook_are_taken_as_they_are():
         ("supervised.steps=1.5", "supervised.steps: wants a whole number"),
         ("supervised.steps=many", "supervised.steps: wants a whole number"),
         ("supervised.steps=true", "supervised.steps: wants a whole number"),
+        ("tsal.window=0", "tsal.window: wants at least 1, got 0"),  # not a window of 1 without a word
         ("supervised.lr=fast", "supervised.lr: wants a number"),
         ("supervised.lr=true", "supervised.lr: wants a number"),
         ("tsal.teacher_consistency=1", "tsal.teacher_consistency: wants true or false"),

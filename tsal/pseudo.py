@@ -270,7 +270,7 @@ class PseudoLabeller:
             )
         self.reconstructs = everything or any(name in RECONSTRUCTED for name in self.names)
         self.propagates = everything or "propagated" in self.names
-        self.window = max(1, tsal.window) if self.propagates or self.agreement else 1
+        self.window = tsal.window if self.propagates or self.agreement else 1
 
     @property
     def needs_flow(self) -> bool:

@@ -267,7 +267,7 @@ class TsalConfig:
         0.5, "tracked_heatmap, tracked_centre: a larger forward-backward error (px) leaves a point out; 0: none is"
     )
     window: int = setting(
-        3, "R: source propagated is made of the points of at most R frames before and after; under semi.frames"
+        3, "R: source propagated is made of the points of at most R frames before and after; under semi.frames", least=1
     )
     vote_error: float = setting(
         1.0, "px; vote of a carried point: exp(-(forward-backward error / this)^2) * visibility * trust; 0: trust alone"

@@ -359,6 +359,23 @@ def test_settings_of_which_nothing_can_be_built_are_told_before_any_training(roo
     assert status == 2 and said in line and not (run / "manifest.json").exists()
 
 
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (["--method", "tsal-paper"], "tsal.trackers=own: with tracker.tune_steps=0 no tracker is tuned"),
+        (["--set", "augment.scale=0.5"], "augment.scale=0.5: "),
+        (["--set", "augment.shift=0.25", "augment.strong_geometry=2"], "augment.shift=0.25 augment.strong_geometry=2:"),
+        (["--method", "tsal-paper", "--set", "tracker.tune_steps=1"], ""),
+        (["--set", "augment.rotation=20", "augment.scale=0.1", "augment.shift=0.117"], ""),  # of the profile paper
+    ],
+)
+def test_settings_that_work_otherwise_than_one_would_think_are_warned_of(root, capsys, options, said):
+    status, _ = data(root, *options)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    told = [line for line in lines if "tsal.trackers" in line or "augment." in line]
+    assert status == 0 and len(told) == bool(said) and all(line.startswith(f"warning: {said}") for line in told)
+
+
 def test_the_largest_number_that_a_map_has_is_taken(root):
     assert data(root, "--set", "model.centre_candidates=64", "supervised.batch=1", "semi.batch=1")[0] == 0
 

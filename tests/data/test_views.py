@@ -247,6 +247,20 @@ def test_the_views_of_an_unlabelled_face_draw_from_their_shares_of_the_ranges(tm
     assert 15 < max(np.abs(turns)) <= 20.001 and min(turns) < -10 < 10 < max(turns)
 
 
+@pytest.mark.parametrize("augment, share", [(AugmentConfig(), 0.0), (AugmentConfig(scale=0.5), 0.2)])
+def test_views_that_reach_beyond_the_stored_crop_are_counted_as_their_pixels_show(tmp_path, augment, share):
+    """Of an image that is white as far as the crop reaches and black beyond, larger views would show black."""
+    assert views.beyond_crop(augment, SIDE) == pytest.approx(share, abs=0.05)
+    rng, lost = np.random.default_rng(1), []
+    crop = np.full((round(SIDE * views.CROP_MARGIN),) * 2, 255, np.uint8)
+    to_crop = views.crop_affine((0, 0, 100, 100), len(crop), augment.box_scale * (len(crop) - 1) / (SIDE - 1))
+    for _ in range(300):
+        affine = views.random_affine((0, 0, 100, 100), SIDE, augment, rng, 1.0, False)
+        step = views.compose_affine(affine, views.invert_affine(to_crop))
+        lost.append((cv2.warpAffine(crop, step, (SIDE, SIDE)) == 0).mean() > 0.01)
+    assert np.mean(lost) == pytest.approx(views.beyond_crop(augment, SIDE), abs=0.06)
+
+
 def test_a_pair_of_frames_is_the_same_in_every_window_and_augmentation(tmp_path):
     for i in range(5):
         save_image(tmp_path / "clip" / f"{i}.png", dot_image(100, 90, 40 + 4 * i, 44.7, 2.0 + i))

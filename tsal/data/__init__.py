@@ -18,5 +18,5 @@ __getattr__, __dir__, __all__ = exports(
     photometric="photometric_augmentation to_float",
     points="read_points write_points",
     shape_augmentation="aligned_mixup transfer_shapes",
-    views="FaceStore clip_box cut_crop plain_affine plain_views random_affine",
+    views="FaceStore beyond_crop clip_box cut_crop plain_affine plain_views random_affine",
 )

@@ -159,6 +159,22 @@ def random_affine(
     )
 
 
+def beyond_crop(augment: AugmentConfig, side: int) -> float:
+    """Share, of 200 draws, of augmented views with more than 1 % of their pixels beyond the stored crop, where they
+    repeat its border.
+    """
+    rng, box, lost = np.random.default_rng(0), (0.0, 0.0, 1.0, 1.0), []
+    line, middle, reach = np.linspace(0, side - 1, 32), (side - 1) / 2, (round(side * CROP_MARGIN) - 1) / 2
+    pixels = np.stack(np.meshgrid(line, line), -1).reshape(-1, 2)
+    to_plain = crop_affine(box, side, augment.box_scale)  # the stored crop is this one, continued to every side
+    share = max(1.0, augment.weak_geometry, augment.strong_geometry)
+    for _ in range(200):
+        view = random_affine(box, side, augment, rng, share, False)
+        places = apply_affine(compose_affine(to_plain, invert_affine(view)), pixels)
+        lost.append((np.abs(places - middle) > reach).any(-1).mean())
+    return float(np.mean(np.array(lost) > 0.01))
+
+
 def stack_images(images: Sequence[np.ndarray], side: int) -> Tensor:
     stacked = np.stack(images) if images else np.empty((0, side, side, 3), np.uint8)
     return torch.from_numpy(stacked).permute(0, 3, 1, 2)

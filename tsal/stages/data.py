@@ -66,10 +66,9 @@ def prepare_data(run: Run, *, checked: Path | None = None, progress: bool = True
         workers=config.data.workers,
         progress=progress,
     )
-    warnings += boxes
+    warnings += boxes + check_settings(run)
     if config.data.consecutive:
         warnings += gap_warnings(group_clips(lists.unlabelled))
-    check_settings(run)
     if not run.clips:
         none = "data.unlabelled: no clip of two frames or more"
         if tracks := parts_that_track(config):

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from tsal.config import AugmentConfig, Config
+from tsal.data import beyond_crop
 from tsal.evaluation import normaliser
 from tsal.model import Detector
 from tsal.pseudo import PseudoLabeller, detection_sources
@@ -15,8 +17,11 @@ from tsal.trainings import find_rival, parts_that_track
 from tsal.utils import ConfigError, first_line
 
 
-def check_settings(run: Run) -> None:
+def check_settings(run: Run) -> list[str]:
     """Build the detector, the tracker and the labeller that the settings describe, and use them once.
+
+    Returns:
+        warnings: settings that work, but not as one would think.
 
     Raises:
         ConfigError: what does not work, by the settings' names.
@@ -46,6 +51,25 @@ def check_settings(run: Run) -> None:
         size = np.array([np.nan if any(face.face_size is None for face in faces) else 1.0])
         any_face = np.zeros((1, run.scheme.points, 2)), np.ones((1, run.scheme.points), bool), np.zeros((1, 4))
         normaliser(config.data.normaliser, *any_face, size, run.scheme)
+    return _warnings(config)
+
+
+def _warnings(config: Config) -> list[str]:
+    found, augment = [], config.augment
+    if config.tsal.trackers == "own" and config.tracker.tune_steps == 0:
+        found.append(
+            "tsal.trackers=own: with tracker.tune_steps=0 no tracker is tuned, so both models share the run's, and "
+            "there is no detection consistency; the profile paper has tracker.tune_steps=2000"
+        )
+    if (share := beyond_crop(augment, config.model.input)) >= 0.01:
+        usual = AugmentConfig()
+        names = "scale", "rotation", "shift", "weak_geometry", "strong_geometry"
+        larger = [f"augment.{n}={getattr(augment, n):g}" for n in names if getattr(augment, n) > getattr(usual, n)]
+        found.append(
+            f"{' '.join(larger)}: {share:.0%} of the largest views reach beyond the crops that are kept of faces "
+            "(more than 1 % of their pixels), where they repeat its border; smaller ranges avoid it"
+        )
+    return found
 
 
 def _check_detector(run: Run) -> None:

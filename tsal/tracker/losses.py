@@ -124,10 +124,10 @@ def smoothness(flow: Tensor, image: Tensor) -> Tensor:
 
 
 def detection_consistency(real: Tensor, warped: Tensor) -> Tensor:
-    """Mean squared difference of heatmaps (N, K, h, w) on warped frames from those on the real frames, which are
-    detached. The gradient runs through the warped frames into the flow.
+    """Squared difference of heatmaps (N, K, h, w) on warped frames from those on the real frames, which are detached:
+    summed over a map's cells, a mean over maps. The gradient runs through the warped frames into the flow.
     """
-    return (warped - real.detach()).square().mean()
+    return (warped - real.detach()).square().sum((-2, -1)).mean()
 
 
 def supervised_flow_loss(

@@ -326,13 +326,16 @@ def test_without_unlabelled_faces_every_stage_runs_and_there_is_nothing_to_audit
     (run / "audit").mkdir()
     (run / "audit" / "labels.parquet").write_text("of other lists")
     assert status == 0 and main(["figures", "--run", str(run)]) == 0
-    assert "nothing to audit: data.unlabelled names no faces\n" in capsys.readouterr().out
+    assert "nothing to audit: the method supervised learns from labels alone\n" in capsys.readouterr().out
     assert not (run / "audit").exists()
-    assert "Nothing to show: the run has no unlabelled faces." in (run / "figures" / "tables.md").read_text()
+    assert (
+        "Nothing to show: the method supervised learns from labels alone."
+        in (run / "figures" / "tables.md").read_text()
+    )
     assert (run / "figures" / "pseudo-error.png").exists() and (run / "figures" / "summary.png").exists()
     assert main(["notebook", str(REPOSITORY / "notebooks" / "04_pseudo_labels.ipynb"), "--run", str(run)]) == 0
     assert main(["notebook", str(REPOSITORY / "notebooks" / "00_one_step.ipynb"), "--run", str(run)]) == 2
-    assert "error: data.unlabelled names no faces: there is no step to show" in capsys.readouterr().err
+    assert "error: the method supervised learns from labels alone: there is no step to show" in capsys.readouterr().err
     assert main(["report", "--run", str(run)]) == 0 and "supervised only" in capsys.readouterr().out
 
 

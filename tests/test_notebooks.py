@@ -20,10 +20,9 @@ from tsal.config import Config, load_method
 from tsal.data.lists import find_list, read_list
 from tsal.evaluation.predictions import metrics_rows
 from tsal.figures.report import comparison_tables
-from tsal.model_files import load_model
+from tsal.model_files import load_model, snapshot_steps
 from tsal.run import Run
 from tsal.stages.notebook import notebook_parameters
-from tsal.trainings import snapshot_steps
 from tsal.utils.checkpoints import load_checkpoint
 from tsal.utils.errors import ConfigError
 from tsal.utils.files import read_arrays
@@ -266,6 +265,7 @@ def test_a_rival_that_learns_from_labels_alone_is_refused():
     with pytest.raises(ConfigError, match="semi.rival=supervised-3x: it learns from labels alone"):
         trainings.find_rival(Config.resolve("smoke", overrides=["semi.rival=supervised-3x"]))
     assert trainings.find_rival(Config.resolve("demo", method="mean-teacher-corrected")) is None
+    assert trainings.find_rival(Config.resolve("demo", method="supervised")) is None
 
 
 @pytest.mark.parametrize("name, step", [("init", "supervised_step"), ("semi", "asynchronous_step")])

@@ -176,6 +176,11 @@ def load_method(name: str) -> Method:
     return Method(name, result, times, flatten("", values))
 
 
+def labels_alone(config: Config) -> bool:
+    """Whether a run's method learns from labels alone: then it has no rival, teacher, student and pseudo-labels."""
+    return load_method(config.method).result == "supervised"
+
+
 def load_budget(name: str) -> dict[str, Any]:
     """The settings of a label budget, by section.name."""
     values = _read("budgets", name)

@@ -22,6 +22,15 @@ def save_models(path: Path, models: dict[str, Detector], config: Config, fingerp
     save_checkpoint(path, {"config": config.to_dict(), "fingerprint": fingerprint, "models": weights})
 
 
+def snapshot_steps(steps: int, count: int) -> list[int]:
+    """After which steps the models are kept beside the final ones: even stages of the run, without its end."""
+    return sorted({round(steps * stage / count) for stage in range(1, count)} - {0, steps})
+
+
+def snapshot_name(step: int | str) -> str:
+    return f"step-{step:06d}.pt" if isinstance(step, int) else f"step-{step}.pt"
+
+
 def default_model(names: Sequence[str]) -> str:
     """The one of a file's models that is meant where none is named."""
     return "teacher" if "teacher" in names else names[0]

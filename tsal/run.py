@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from tsal.config import Config, settings_of
+from tsal.config import Config, labels_alone, settings_of
 from tsal.data import (
     Clip,
     CropFolder,
@@ -188,6 +188,13 @@ class Run:
         clips = {name: group_clips(faces) for name, faces in self.lists.evaluate.items()}
         split = {name for name in clips if data.consecutive and name not in data.sparse}
         return [clip for name, found in clips.items() for clip in (split_at_gaps(found) if name in split else found)]
+
+    @property
+    def no_pseudo_labels(self) -> str:
+        """Why the run learns from no pseudo-labels, so that there are none to look at; empty where it does."""
+        if labels_alone(self.config):
+            return f"the method {self.config.method} learns from labels alone"
+        return "" if self.lists.unlabelled else "data.unlabelled names no faces"
 
     @cached_property
     def store(self) -> FaceStore:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 
-from tsal.config import Config, Method, load_method, settings_of
+from tsal.config import Config, Method, labels_alone, load_method, settings_of
 from tsal.data import BatchMaker
 from tsal.loop import fit, is_done, record_time, seed_everything
 from tsal.model import Detector
-from tsal.model_files import load_model, save_models
+from tsal.model_files import load_model, save_models, snapshot_name, snapshot_steps
 from tsal.optimiser import make_optimiser
 from tsal.pseudo import TRACKING, PseudoLabeller
 from tsal.run import Run
@@ -68,12 +68,12 @@ def images_a_step(run: Run) -> int:
 
 
 def schedule_steps(run: Run) -> tuple[int, int]:
-    """Steps of the init, and of what every method gets after it."""
-    config = run.config
+    """Steps of the init, and of every training that goes on from it: ``steps_times`` of the run's method more."""
+    config, times = run.config, load_method(run.config.method).steps_times
     if epochs := config.train.epochs:
         batches = [max(1, math.ceil(len(run.lists.labelled) / part.batch)) for part in (config.supervised, config.semi)]
-        return epochs * batches[0], epochs * batches[1]
-    return config.supervised.steps, config.semi.steps
+        return epochs * batches[0], times * epochs * batches[1]
+    return config.supervised.steps, times * config.semi.steps
 
 
 def batches_after_init(config: Config) -> int:
@@ -142,7 +142,7 @@ def train_inits(run: Run, count: int | None = None) -> list[Path]:
 
 
 def train_supervised_only(run: Run) -> None:
-    """What semi-supervised methods are compared with: labels alone, from the same init for the same steps."""
+    """Labels alone, from the same init for the same steps as semi-supervised methods, which are compared with it."""
     semi = run.config.semi
     settings = {"steps": schedule_steps(run)[1], "batch": semi.batch, "lr": semi.lr}
     train_supervised(run, "supervised", seed=run.config.seed, **settings, init=run.folder / "init" / "model.pt")
@@ -208,13 +208,13 @@ def train_semi(run: Run, inits: list[Path], steps: int, name: str = "semi") -> N
 
 
 def find_rival(config: Config) -> Method | None:
-    """The method of ``semi.rival``; None where there is none, or where it is the run's own.
+    """The method of ``semi.rival``; None where there is none, where it is the run's own, or of labels alone.
 
     Raises:
         ConfigError: no such method, or one that learns from labels alone.
     """
     name = config.semi.rival
-    if not name or name == config.method:
+    if not name or name == config.method or labels_alone(config):
         return None
     method = load_method(name)
     if method.result == "supervised":
@@ -236,7 +236,7 @@ def parts_that_track(config: Config) -> list[str]:
         ConfigError: see :func:`find_rival` and :class:`~tsal.pseudo.PseudoLabeller`.
     """
     rival, found = rival_config(config), []
-    if load_method(config.method).result != "supervised":
+    if not labels_alone(config):
         labeller = PseudoLabeller(config)
         found += [f"tsal.sources={','.join(config.tsal.sources)}"] if set(labeller.names) & set(TRACKING) else []
         found += ["tsal.teacher_consistency=true"] if labeller.consistency else []
@@ -311,26 +311,21 @@ def measuring_tracker(run: Run) -> FrozenTracker | None:
     return FrozenTracker(net, amp=run.config.train.amp)
 
 
-def snapshot_steps(steps: int, count: int) -> list[int]:
-    """After which steps the models are kept beside the final ones: even stages of the run, without its end."""
-    return sorted({round(steps * stage / count) for stage in range(1, count)} - {0, steps})
-
-
-def snapshot_name(step: int | str) -> str:
-    return f"step-{step:06d}.pt" if isinstance(step, int) else f"step-{step}.pt"
-
-
 # --- a run ---
 
 
 def train(run: Run) -> dict[str, dict]:
-    """Init(s), supervised only, the rival and the method for the same steps; returns steps and seconds of each."""
-    own, rival = run.config.tsal.inits, rival_config(run.config)
+    """Init(s), supervised only, the rival and the method for the same steps, as far as the method wants them; returns
+    steps and seconds of each.
+    """
+    rival, alone = rival_config(run.config), labels_alone(run.config)
+    own = 1 if alone else run.config.tsal.inits
     inits, steps = train_inits(run, max(own, rival.tsal.inits if rival else 1)), schedule_steps(run)[1]
     train_supervised_only(run)
-    train_rival(run, inits, steps)
-    train_semi(run, inits[:own], steps)
-    names = [*(path.parent.name for path in inits), "supervised", *(["rival"] if rival else []), "semi"]
+    if not alone:
+        train_rival(run, inits, steps)
+        train_semi(run, inits[:own], steps)
+    names = [*(path.parent.name for path in inits), "supervised", *["rival"] * bool(rival), *["semi"] * (not alone)]
     return {name: json.loads((run.folder / name / "time.json").read_text()) for name in names}
 
 
@@ -343,7 +338,8 @@ def model_files_of(run: Run) -> dict[str, tuple[Path, str | None]]:
     }
     if rival:
         files[rival.name] = (run.folder / "rival" / "model.pt", rival.result)
-    files |= {"teacher": (semi, "teacher"), "student": (semi, "student")}
+    if not labels_alone(run.config):
+        files |= {"teacher": (semi, "teacher"), "student": (semi, "student")}
     missing = sorted({str(path) for path, _ in files.values() if not path.exists()})
     if missing:
         raise InputError(f"not trained yet: {', '.join(missing)}; run 'python -m tsal train --run {run.folder}'")

@@ -122,6 +122,21 @@ def test_a_part_is_measured_against_the_full_method_seed_by_seed(study):
     assert len(axes.get_lines()[names.index("tsal-no-teacher-learning")].get_xdata()) == 4  # two seeds at two budgets
 
 
+def test_a_run_of_labels_alone_is_no_second_method_beside_supervised_only(tmp_path):
+    runs = [make(tmp_path / "full", supervised=8.0)]
+    runs += [
+        make(tmp_path / name, method=name, supervised=nme) for name, nme in (("supervised", 8), ("supervised-3x", 7.5))
+    ]
+    table = method_table(read_runs(runs)).set_index("method")
+    assert dict(table["mean"]) == {"supervised init": 9, "supervised only": 8, "supervised-3x": 7.5, "TSAL": 7}
+    alone = read_runs(runs[1:])
+    assert alone.full == "supervised only" and set(alone.scores.method) == {
+        "supervised init",
+        alone.full,
+        "supervised-3x",
+    }
+
+
 def test_the_first_run_names_the_full_method(study):
     without_first = sorted(study, key=lambda folder: "full" in folder.name)
     found = read_runs(without_first)

@@ -20,7 +20,7 @@ import numpy as np
 from tsal import stages
 from tsal.bench.launch import LAUNCHERS, Group
 from tsal.bench.table import REFERENCE, read_results
-from tsal.config import Config, load_method, names_of, result_settings, settings_of
+from tsal.config import Config, labels_alone, load_method, names_of, result_settings, settings_of
 from tsal.data import group_clips
 from tsal.evaluation import STEADINESS, metrics_rows, predictions_table, read_ground_truth, table_errors
 from tsal.loop import is_done
@@ -78,7 +78,7 @@ def deciding(config: Config) -> dict:
     measure pseudo-labels by (``data.audit_labels``) never do.
     """
     method, kept = load_method(config.method), result_settings(config)
-    if method.result == "supervised":
+    if labels_alone(config):
         ignored = settings_of("unlabelled")
         kept = {name: value for name, value in kept.items() if name not in ignored and not name.startswith("tsal.")}
     return kept | {"result": method.result, "steps_times": method.steps_times}
@@ -126,14 +126,12 @@ def run_method(folder: Path, config: Config, out: Path) -> dict:
     method = load_method(config.method)
     code = code_fingerprint("evaluation")  # before files may change: trainings are long
     base, path = base_folder(folder, config.seed), folder / f"{method.name}-s{config.seed}"
-    init, further = schedule_steps(Run(path, config))  # which train.epochs may decide
-    longer = {"supervised.steps": init, "semi.steps": method.steps_times * further, "train.epochs": 0}
-    run = Run.create(path, config.override(longer if method.steps_times > 1 else {}))
+    run = Run.create(path, config)
     stages.prepare_data(run, checked=base, progress=False)
     for name in SHARED:
         if (base / name).is_dir() and not (path / name).exists():
             (path / name).symlink_to(Path("..") / base.name / name, target_is_directory=True)
-    if method.result == "supervised":
+    if labels_alone(config):
         train_supervised_only(run)
         files = {"supervised": (path / "supervised" / "model.pt", None)}
     else:
@@ -278,7 +276,7 @@ def refuse_other_settings(
         if found["method"] not in names_of("methods"):
             continue
         apart, asked = other_settings(found, configure), (found["method"] in methods and found["seed"] in seeds)
-        # a longer training has its steps in its run's config.json
+        # an earlier version wrote the steps of a longer training to its run's config.json
         longer = STEPS if path.is_dir() and load_method(found["method"]).steps_times > 1 else ()
         apart = {n: v for n, v in apart.items() if n not in longer and (asked or not n.startswith("tsal."))}
         if apart:

@@ -192,7 +192,7 @@ def pseudo(run: Run) -> None:
     from tsal import stages
 
     found = stages.audit_pseudo_labels(run)
-    print(found.describe() if found else "nothing to audit: data.unlabelled names no faces")
+    print(found.describe() if found else f"nothing to audit: {run.no_pseudo_labels}")
 
 
 def evaluate(run: Run) -> None:

@@ -51,7 +51,7 @@ SHOWN = 6  # faces a row
 @styled
 def draw_breakdown(run: Run) -> list[NamedFigure]:
     """The error of the heatmap source by landmark, pose and face; without labels, the disagreement of the sources.
-    Nothing where no face is unlabelled.
+    Nothing where there is no audit.
     """
     audit = open_audit(run)
     if audit is None:

@@ -156,13 +156,13 @@ def _name_methods(configs: Sequence[Config], labelled: Sequence[int]) -> list[di
     for one in settings:
         alone = [key for key in differing if not key.startswith(("tsal.", "tracker.")) and key not in unseen]
         method, result, own = _known_method(one)
-        names.append(
-            {
-                _called(INIT, [key for key in alone if key not in FURTHER], one, usual): "init",
-                _called(SUPERVISED, alone, one, usual): "supervised",
-                _called(method, differing, one, usual | own): result,
-            }
-        )
+        mine = {_called(INIT, [key for key in alone if key not in FURTHER], one, usual): "init"}
+        if result == "supervised":
+            mine[_called(method, alone, one, usual | own)] = result
+        else:
+            mine[_called(SUPERVISED, alone, one, usual)] = "supervised"
+            mine[_called(method, differing, one, usual | own)] = result
+        names.append(mine)
     return names
 
 
@@ -182,4 +182,4 @@ def _called(name: str, keys: Sequence[str], settings: dict, usual: dict) -> str:
 def _known_method(settings: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
     """Title and result of a run's method, and the settings of its file."""
     method = load_method(settings["method"])
-    return TSAL if method.name == "tsal" else method.name, method.result, method.settings
+    return {"tsal": TSAL, "supervised": SUPERVISED}.get(method.name, method.name), method.result, method.settings

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import LogLocator
 
+from tsal.config import labels_alone
 from tsal.data import Clip, group_clips, spread
 from tsal.evaluation import table_errors
 from tsal.figures.pseudo_labels import empty
@@ -32,6 +35,11 @@ from tsal.figures.style import (
 from tsal.figures.tables import TAU, clip_table, table
 from tsal.run import Run
 from tsal.utils import read_arrays
+
+
+def _best(names: Sequence[str]) -> str:
+    """The model whose faces are shown: the teacher, or what a run of labels alone has."""
+    return "teacher" if "teacher" in names else "supervised"
 
 
 def _numbers(row: pd.Series) -> str:
@@ -139,7 +147,7 @@ def _draw_jitter(run: Run) -> NamedFigure:
 
 def _draw_faces(run: Run, predictions: dict, errors: np.ndarray) -> NamedFigure:
     """Faces at fixed places of the teacher's ranking, from best to worst: supervised above, teacher below, labels in
-    white.
+    white. Of a run of labels alone: those of supervised.
     """
     names, heatmap = predictions["models"].tolist(), predictions["sources"].tolist().index("heatmap")
     models = [name for name in ("supervised", "teacher") if name in names]
@@ -154,11 +162,11 @@ def _draw_faces(run: Run, predictions: dict, errors: np.ndarray) -> NamedFigure:
     }
     left = 0.18 if len(lists) == 1 else 0.3
     figure, axes = image_grid("evaluation-faces", len(models) * len(lists), len(places), left=left, under=0.15)
-    store, teacher = fine_store(run), errors[names.index("teacher")]
+    store, ranked = fine_store(run), errors[names.index(_best(names))]
     for number, name in enumerate(lists):
         mine = np.flatnonzero(predictions["list"] == name)
-        scored = mine[np.isfinite(teacher[mine])]
-        order = scored[np.argsort(teacher[scored], kind="stable")] if len(scored) else mine
+        scored = mine[np.isfinite(ranked[mine])]
+        order = scored[np.argsort(ranked[scored], kind="stable")] if len(scored) else mine
         for column, (title, share) in enumerate(places.items()):
             index = order[round(share * (len(order) - 1))]
             face = next(f for f in run.lists.evaluate[name] if f.row == predictions["row"][index])
@@ -184,11 +192,12 @@ def _draw_faces(run: Run, predictions: dict, errors: np.ndarray) -> NamedFigure:
 
 @styled
 def draw_summary(run: Run) -> NamedFigure:
-    """One wide figure of what comes out: clips with the teacher's landmarks, cumulative errors, the table."""
+    """One wide figure of what comes out: clips with the landmarks of :func:`_best`, cumulative errors, the table."""
     predictions, errors, lists = _scored(run)
     name = (lists or list(run.lists.evaluate))[0]
-    teacher = predictions["models"].tolist().index("teacher")
-    points = predictions["points"][teacher, predictions["sources"].tolist().index("heatmap")]
+    best = _best(names := predictions["models"].tolist())
+    mine = errors[names.index(best)]
+    points = predictions["points"][names.index(best), predictions["sources"].tolist().index("heatmap")]
     place_of = {
         (n, row): i for i, (n, row) in enumerate(zip(predictions["list"].tolist(), predictions["row"].tolist()))
     }
@@ -196,9 +205,7 @@ def draw_summary(run: Run) -> NamedFigure:
     clips = clips or [Clip(name, (face,)) for face in run.lists.evaluate[name]]
 
     def error(clip: Clip) -> float:
-        return float(
-            np.nan_to_num(np.mean([errors[teacher, place_of[name, face.row]] for face in clip.faces]), nan=np.inf)
-        )
+        return float(np.nan_to_num(np.mean([mine[place_of[name, face.row]] for face in clip.faces]), nan=np.inf))
 
     ranked = sorted(clips, key=error)
     if len(ranked[0].faces) > 1:
@@ -209,6 +216,7 @@ def draw_summary(run: Run) -> NamedFigure:
     else:
         chosen = [(clip, clip.faces[0]) for clip in spread(ranked, 10)]
         rows = [chosen[: -(-len(chosen) // 2)], chosen[-(-len(chosen) // 2) :]]
+    whose = "Teacher's landmarks" if best == "teacher" else "Landmarks"
     left, cell, height = 0.6 + 1.23 * max(map(len, rows)), 1.2, 3.2
     width = left + 3.1
     figure, store = NamedFigure("summary", width, height), fine_store(run)
@@ -218,9 +226,9 @@ def draw_summary(run: Run) -> NamedFigure:
             axes = figure.add_axes((x / width, y / height, cell / width, cell / height))
             axes.set_axis_off()
             draw_crop(
-                axes, store, clip.faces, face, {MODELS["teacher"]: (points[place_of[name, face.row]], None)}, width=1.1
+                axes, store, clip.faces, face, {MODELS[best]: (points[place_of[name, face.row]], None)}, width=1.1
             )
-    figure.text(0.06 / width, 1 - 0.2 / height, "Teacher's landmarks on held-out faces", fontsize=8)
+    figure.text(0.06 / width, 1 - 0.2 / height, f"{whose} on held-out faces", fontsize=8)
     if name in lists:
         axes = figure.add_axes((left / width, 0.42 / height, (width - left - 0.1) / width, (height - 0.67) / height))
         _plot_ced(axes, run, predictions, errors, name)
@@ -232,9 +240,12 @@ def draw_summary(run: Run) -> NamedFigure:
 def _headline(run: Run, name: str) -> str:
     """Supervised and the run's method, each with its steps and its time: init + what followed."""
     method = METHOD_TITLES.get(run.config.method, run.config.method)
+    shown = {"supervised": METHOD_TITLES["supervised"], "teacher": f"{method} teacher"}
+    if labels_alone(run.config):
+        shown = {"supervised": method}
     rows = table(run).query("list == @name and source == 'heatmap'").set_index("model")
     return "\n".join(
-        f"{label}: {row.NME:.2f} % NME, {row.init_steps:.0f} + {row.semi_steps:.0f} steps, "
+        f"{shown[row.Index]}: {row.NME:.2f} % NME, {row.init_steps:.0f} + {row.semi_steps:.0f} steps, "
         f"{row.init_seconds:.0f} + {row.semi_seconds:.0f} s"
-        for label, row in (("supervised only", rows.loc["supervised"]), (f"{method} teacher", rows.loc["teacher"]))
+        for row in rows.loc[list(shown)].itertuples()
     )

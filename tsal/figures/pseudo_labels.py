@@ -41,7 +41,7 @@ def draw_pseudo_labels(run: Run) -> list[NamedFigure]:
     audit = open_audit(run)
     if audit is None:
         figure = NamedFigure("pseudo-error", COLUMN, 1.2)
-        empty(figure.subplots(), "nothing to show: the run has no unlabelled faces")
+        empty(figure.subplots(), f"nothing to show:\n{run.no_pseudo_labels}")
         return [figure]
     always = [_draw_steps(run, audit), _draw_examples(run, audit)]
     if not is_measured(audit):

@@ -6,16 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
+from tsal.config import labels_alone
 from tsal.figures.style import METHOD_TITLES
 from tsal.figures.tables import TAU, table, tracker_errors
 from tsal.run import Run
 from tsal.utils import InputError
 
-MODELS = {"init": "supervised init", "supervised": "supervised only"}
+INIT = "supervised init"
 
 
 def run_report(run: Run, source: str = "heatmap", scheme: str = "") -> str:
-    """Supervised only beside TSAL's teacher and student on every evaluation list, and where the figures are.
+    """The run's models beside each other on every evaluation list, and where the figures are.
 
     ``scheme``: measured on its landmarks alone, see :func:`table`.
     """
@@ -33,7 +34,8 @@ def comparison_tables(run: Run, source: str = "heatmap", scheme: str = "") -> li
     if numbers.empty:
         raise InputError(f"--source {source}: the run has no numbers of it (a window needs consecutive frames)")
     tables, method = [], METHOD_TITLES.get(run.config.method, run.config.method)
-    names = MODELS | METHOD_TITLES | {model: f"{method} {model}" for model in ("teacher", "student")}
+    names = METHOD_TITLES | {"init": INIT} | {model: f"{method} {model}" for model in ("teacher", "student")}
+    names |= {"supervised": method} if labels_alone(run.config) else {}
     for name, rows in numbers.groupby("list", sort=False):
         first = rows.iloc[0]
         if rows.NME.isna().all() and rows.jitter.notna().any():

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from tsal.config import labels_alone
 from tsal.data import BatchMaker, Face, plain_views, spread, to_float
 from tsal.figures.breakdown import draw_breakdown
 from tsal.figures.evaluation import draw_evaluation, draw_summary
@@ -200,13 +201,14 @@ def _draw_tracker_errors(run: Run) -> NamedFigure:
 @styled
 def draw_history(run: Run) -> list[NamedFigure]:
     """Loss terms and what training notes of its targets, over optimiser steps; the init's steps come first."""
-    histories = {name: pd.read_csv(run_file(run, f"{name}/history.csv")) for name in ("init", "supervised", "semi")}
+    trained = ("init", "supervised") if labels_alone(run.config) else ("init", "supervised", "semi")
+    histories = {name: pd.read_csv(run_file(run, f"{name}/history.csv")) for name in trained}
     offset = histories["init"].step.iloc[-1]
     figure = NamedFigure("history", TEXT, 4.9, layout="constrained")
     axes = figure.subplots(3, 3)
 
     def line(place, name: str, column: str, **options) -> None:
-        rows = histories[name]
+        rows = histories.get(name, ())  # a run of labels alone has no semi
         if column in rows and rows[column].notna().any():
             shift = 0 if name == "init" else offset
             place.plot(rows.step + shift, rows[column], marker="o" if len(rows) < 4 else "", markersize=2.5, **options)
@@ -215,7 +217,7 @@ def draw_history(run: Run) -> list[NamedFigure]:
         for model in names:
             history, column = ("semi", f"{model}_{term}") if model in ("teacher", "student") else (model, term)
             line(place, history, column, color=MODELS[model], linestyle=MODEL_DASHES[model], label=model)
-        if not place.lines or any((drawn.get_ydata() > 0).any() for drawn in place.lines):  # zeros have no logarithm
+        if any((drawn.get_ydata() > 0).any() for drawn in place.lines):  # zeros have no logarithm
             place.set_yscale("log")
 
     for place, term in zip(axes.flat, ("points", "heatmap", "centre", "offset")):
@@ -258,12 +260,12 @@ def draw_history(run: Run) -> list[NamedFigure]:
     )
     weights.set(title="weights", ylim=(0, None))
     axes[0, 0].legend(loc="upper right")
-    for place in (unlabelled, structure, disagreement, weights):
-        if place.lines:
+    for place in (unlabelled, structure, disagreement, distance, weights):
+        if not place.lines:  # without pseudo-labels
+            empty(place, "nothing to show")
+        elif place is not distance:  # of one line
             headroom(place, 0.45)
             place.legend(loc="upper left")
-        else:  # without unlabelled faces
-            empty(place, "nothing to show")
     for place in axes.flat[:4]:
         place.axvline(offset, color="#b0b0b0", linewidth=0.6)
     for place in axes.flat[4:]:

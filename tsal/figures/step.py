@@ -121,10 +121,10 @@ def one_step(run: Run, step: int = 0) -> Step:
     """The batch of ``step``, and what a step halfway through the training makes of it with the trained models.
 
     Raises:
-        InputError: the run is not trained, or has no unlabelled faces.
+        InputError: the run is not trained, or learns from no pseudo-labels.
     """
-    if not run.lists.unlabelled:
-        raise InputError("data.unlabelled names no faces: there is no step to show that learns from such")
+    if run.no_pseudo_labels:
+        raise InputError(f"{run.no_pseudo_labels}: there is no step to show that learns from unlabelled faces")
     pair, batch, context = trained_pair(run), training_batch(run, step), Context(run.config, run.scheme, CPU)
     context.labeller = PseudoLabeller(run.config, context.precision, everything=True)  # sources to look at
     tsal, semi, train = run.config.tsal, run.config.semi, run.config.train

@@ -54,6 +54,7 @@ TRUTH = "#ffffff"  # labels, where something is measured against them
 LABELS = "#56d8b0"  # labels, shown for themselves
 
 METHOD_TITLES = {
+    "supervised": "supervised only",
     "tsal": "TSAL",
     "mean-teacher": "Mean Teacher",
     "mean-teacher-corrected": "Mean Teacher, corrected",
@@ -288,8 +289,8 @@ def run_file(run: Run, name: str) -> Path:
 
 
 def open_audit(run: Run) -> Audit | None:
-    """The run's audit; None where it has no unlabelled faces to audit."""
-    if not run.lists.unlabelled:
+    """The run's audit; None where there is nothing to audit (``run.no_pseudo_labels``)."""
+    if run.no_pseudo_labels:
         return None
     return Audit.open(run_file(run, "audit/labels.parquet").parent)
 

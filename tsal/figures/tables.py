@@ -135,7 +135,7 @@ def run_tables(run: Run) -> Tables:
         f"Results (errors in {unit(run).removesuffix(', transductive')}{mark})": _results(run),
         "Tracker": _tracker(run),
         "Steadiness of consecutive frames (heatmap source)": _steadiness(run),
-    } | _pseudo_labels(open_audit(run))
+    } | _pseudo_labels(run)
 
 
 def _results(run: Run) -> pd.DataFrame:
@@ -195,9 +195,10 @@ def _steadiness(run: Run) -> pd.DataFrame | str:
     return shown.assign(**{"% of": numbers.jitter_d.map({"normaliser": run.config.data.normaliser, "box": "box"})})
 
 
-def _pseudo_labels(audit: Audit | None) -> dict[str, pd.DataFrame | str]:
+def _pseudo_labels(run: Run) -> dict[str, pd.DataFrame | str]:
+    audit = open_audit(run)
     if audit is None:
-        return {"Pseudo-labels": "Nothing to show: the run has no unlabelled faces."}
+        return {"Pseudo-labels": f"Nothing to show: {run.no_pseudo_labels}."}
     steps = step_table(audit)
     known = steps.dropna(axis=1, how="all").rename(
         columns={"disagreement": "disagreement px", "flow_error": "forward-backward px"}

@@ -13,10 +13,10 @@ import numpy as np
 from tsal.audit import Audit, AuditWriter, audit_model, file_hash
 from tsal.data import Clip, spread
 from tsal.evaluation import read_ground_truth
-from tsal.model_files import load_model
+from tsal.model_files import load_model, snapshot_name
 from tsal.run import Run, code_fingerprint
 from tsal.stages.alone import alone
-from tsal.trainings import final_tracker, model_files_of, schedule_steps, snapshot_name
+from tsal.trainings import final_tracker, model_files_of, schedule_steps
 from tsal.utils import load_checkpoint, use_free_cores
 
 
@@ -41,15 +41,15 @@ def audit_pseudo_labels(run: Run, *, clips: int = 64, frames: int = 24, early_fr
     :mod:`tsal.audit`.
 
     Where ``data.audit_labels`` has labels, they are added for measuring. An audit that was made from the same is read
-    instead. None, and no ``audit/``, where the run has no unlabelled faces.
+    instead. None, and no ``audit/``, where the run learns from no pseudo-labels (``run.no_pseudo_labels``).
 
     Args:
         clips: at most so many clips, and as many photographs, evenly spread; ``frames``: of a clip, from its middle.
         early_frames: frames at most, evenly spread clips, of the models before the end.
     """
     config = run.config
-    if not run.lists.unlabelled:
-        shutil.rmtree(run.folder / "audit", ignore_errors=True)  # of other lists
+    if run.no_pseudo_labels:
+        shutil.rmtree(run.folder / "audit", ignore_errors=True)  # of other settings
         return None
     made_from = _audit_hash(run, clips, frames, early_frames)
     if kept := Audit.kept(run.folder / "audit", made_from):

@@ -15,18 +15,18 @@ class Stage:
     name: str
     notebook: str
     text: str  # for --help
-    result: str  # file of the run's folder that is written last
+    result: str  # file of the run's folder that is written last, or a pattern of several
     needs: tuple[str, ...] = ()  # stages whose results it reads
     packages: tuple[str, ...] = ()  # besides the core (tsal/*.py, data, tracker): what its result depends on
     core: bool = True
 
     def is_done(self, folder: Path) -> bool:
         """Whether the result is there and no older than the results that it was made from."""
-        path = folder / self.result
-        if not path.exists():
-            return False
-        needed = [folder / STAGES[name].result for name in self.needs]
-        return all(other.exists() and path.stat().st_mtime >= other.stat().st_mtime for other in needed)
+        made, *needed = (
+            [path.stat().st_mtime for path in folder.glob(stage.result)]
+            for stage in (self, *(STAGES[name] for name in self.needs))
+        )
+        return bool(made) and all(times and min(made) >= max(times) for times in needed)
 
 
 STAGES = {
@@ -52,7 +52,7 @@ STAGES = {
             "train",
             "03_train",
             "supervised init, then supervised only and the semi-supervised method for equal steps",
-            "semi/model.pt",
+            "*/model.pt",  # which there are is the method's
             ("tracker",),
         ),
         Stage(

@@ -10,6 +10,6 @@ from tsal.utils import use_free_cores
 
 @alone
 def train_models(run: Run) -> dict[str, dict]:
-    """Supervised init(s), supervised-only and the method, for equal steps; steps and seconds of each."""
+    """Supervised init(s), supervised-only, rival and method, for equal steps; steps and seconds of each."""
     use_free_cores()
     return trainings.train(run)

@@ -177,6 +177,27 @@ def test_the_mean_face_takes_each_face_in_its_box():
     np.testing.assert_allclose(analysis.mean_face(points, box), [[-0.125, -0.125], [0.25, -0.25]])
 
 
+def test_what_is_shown_is_the_pseudo_labels_and_not_one_of_their_sources(run, monkeypatch):
+    """The fused points: of each frame, of the best and worst faces, and in the words beside them."""
+    drawn, audit = [], Audit.open(run.folder / "audit")
+    monkeypatch.setattr(
+        figures_breakdown,
+        "draw_crop",
+        lambda axes, store, faces, face, marks, **_: drawn.append([*marks.values()][-1][0]),
+    )
+    found = {figure.name: figure for figure in figures.draw_breakdown(run)}
+    before, after = (np.nanmean(audit.errors(model, "fused"), 1) for model in ("init", "teacher"))
+    dots = found["pseudo-changes"].axes[0].collections[0].get_offsets()
+    np.testing.assert_allclose(
+        dots[np.argsort(dots[:, 0])], np.stack([before, after], 1)[np.argsort(before)], rtol=1e-4
+    )
+    improved = audit.frames.assign(change=after - before).sort_values("change").drop_duplicates("clip").index
+    np.testing.assert_allclose(drawn[0], audit.labels("init")[0].points[audit.sources.index("fused"), improved[0]])
+    words = {name: words_of(figure) for name, figure in found.items()}
+    assert all("fused error" in words[f"pseudo-{name}"] for name in ("landmarks", "poses", "changes"))
+    assert "numbers: those that got worse most, one a clip, named in the tables" in words["pseudo-changes"]
+
+
 def test_bars_are_the_mean_errors_of_the_lines(run):
     audit = Audit.open(run.folder / "audit")
     bars = named(figures.draw_breakdown(run), "pseudo-landmarks").axes[2]
@@ -184,7 +205,7 @@ def test_bars_are_the_mean_errors_of_the_lines(run):
     for place, (name, indices, _) in enumerate(run.scheme.lines):
         assert bars.get_yticklabels()[place].get_text() == name
         for model, container in (("init", init), ("teacher", teacher)):
-            error = np.nanmean(np.nanmean(audit.errors(model, "heatmap"), 0)[list(indices)])
+            error = np.nanmean(np.nanmean(audit.errors(model, "fused"), 0)[list(indices)])
             assert container[place].get_width() == pytest.approx(error)
 
 

@@ -139,7 +139,7 @@ def calibrations(audit: Audit, source: str = "fused") -> dict[tuple[str, str], C
 # --- where the error is ---
 
 
-def landmark_means(audit: Audit, model: str, source: str = "heatmap") -> np.ndarray:
+def landmark_means(audit: Audit, model: str, source: str = "fused") -> np.ndarray:
     """(K,) mean error of each landmark; the mean disagreement in px of the input where nothing is measured."""
     values = audit.errors(model, source) if is_measured(audit) else audit.labels(model)[0].disagreement
     return known_mean(values, 0)
@@ -188,7 +188,7 @@ def known_points(audit: Audit) -> np.ndarray:
     return points
 
 
-def frame_means(audit: Audit, model: str, source: str = "heatmap") -> np.ndarray:
+def frame_means(audit: Audit, model: str, source: str = "fused") -> np.ndarray:
     """(N,) of all frames: mean error; where nothing is measured, the mean disagreement in px of the input."""
     labels, rows = audit.labels(model)
     values = np.full(len(audit.frames), np.nan)
@@ -196,7 +196,7 @@ def frame_means(audit: Audit, model: str, source: str = "heatmap") -> np.ndarray
     return values
 
 
-def changes(audit: Audit, source: str = "heatmap") -> pd.DataFrame:
+def changes(audit: Audit, source: str = "fused") -> pd.DataFrame:
     """A row a measured frame (its index: ``frame``): clip, image, ``init``, ``teacher`` (mean errors), ``change``;
     worst first.
     """

@@ -50,7 +50,8 @@ SHOWN = 6  # faces a row
 
 @styled
 def draw_breakdown(run: Run) -> list[NamedFigure]:
-    """The error of the heatmap source by landmark, pose and face; without labels, the disagreement of the sources.
+    """The error of the fused points, which are the pseudo-labels, by landmark, pose and face; without labels, the
+    disagreement of the sources.
     Nothing where there is no audit.
     """
     audit = open_audit(run)
@@ -60,7 +61,7 @@ def draw_breakdown(run: Run) -> list[NamedFigure]:
 
 
 def _quantity(run: Run, audit: Audit) -> str:
-    return f"error ({unit(run)})" if is_measured(audit) else "disagreement of the sources\n(px of the input)"
+    return f"fused error ({unit(run)})" if is_measured(audit) else "disagreement of the sources\n(px of the input)"
 
 
 # --- landmarks ---
@@ -109,7 +110,7 @@ def _draw_landmarks(run: Run, audit: Audit) -> NamedFigure:
         axes.spines[:].set_visible(False)
         axes.grid(False)
         figure.colorbar(dots, ax=axes, orientation="horizontal", shrink=0.8, aspect=25, pad=0.02)
-    before.set_title("teacher: mean error, %" if is_measured(audit) else "teacher: mean disagreement, px")
+    before.set_title("teacher: mean fused error, %" if is_measured(audit) else "teacher: mean disagreement, px")
     change.set_title(f"teacher less init (blue: {'better' if is_measured(audit) else 'closer'})")
     for place, (model, values) in enumerate((("init", means[0]), ("teacher", means[1]))):
         bars.barh(np.arange(len(means)) + 0.4 * (place - 0.5), values, height=0.38, color=MODELS[model], label=model)
@@ -162,7 +163,9 @@ def _draw_poses(run: Run, audit: Audit) -> NamedFigure:
 
 
 def _draw_changes(run: Run, audit: Audit) -> list[NamedFigure]:
-    """Every frame's error before and after, and images of those that changed most: one a clip, by rule."""
+    """Every frame's error before and after, those that got worse most numbered as in the tables, and images of those
+    that changed most each way: one a clip.
+    """
     table = changes(audit)
     scatter = NamedFigure("pseudo-changes", COLUMN, 2.9, layout="constrained")
     axes = scatter.subplots()
@@ -185,10 +188,10 @@ def _draw_changes(run: Run, audit: Audit) -> list[NamedFigure]:
     quantity = _quantity(run, audit)
     axes.set(xlabel=f"init: {quantity}", ylabel=f"teacher: {quantity}")
     share = 100 * float((table.change > 0).mean())
-    worsened = "got worse" if is_measured(audit) else "agree less"
+    worsened, most = ("got worse", "got worse most") if is_measured(audit) else ("agree less", "lost most agreement")
     axes.set_title(
         f"{len(table)} frames; {share:.0f} % {worsened} (above the line)\n"
-        "numbers: those that changed most, named in the tables"
+        f"numbers: those that {most}, one a clip, named in the tables"
     )
     return [scatter, _draw_changed_faces(run, audit, table)]
 
@@ -199,7 +202,7 @@ def _draw_changed_faces(run: Run, audit: Audit, table: pd.DataFrame) -> NamedFig
     chosen = {name: one_a_clip(found, SHOWN) for name, found in rows.items() if len(found)}
     figure, axes = image_grid("pseudo-changed-faces", 2 * max(1, len(chosen)), SHOWN, left=0.3, top=0.02, under=0.15)
     clips = audited_faces(run, audit, [frame for found in chosen.values() for frame in found.index])
-    store, measured = fine_store(run), is_measured(audit)
+    store, measured, fused = fine_store(run), is_measured(audit), audit.sources.index("fused")
     for number, (name, found) in enumerate(chosen.items()):
         for offset, model in enumerate(("init", "teacher")):
             labels, known = audit.labels(model)
@@ -207,7 +210,8 @@ def _draw_changed_faces(run: Run, audit: Audit, table: pd.DataFrame) -> NamedFig
             for place, (frame, row) in zip(axes[2 * number + offset], found.iterrows()):
                 clip, face = clips[frame]
                 truth = {TRUTH: (audit.truth[frame], audit.visible[frame])} if measured else {}
-                points = labels.points[0, np.flatnonzero(known == frame)[0]]
+                at = (fused, np.flatnonzero(known == frame)[0])
+                points = np.where(labels.valid[at][:, None], labels.points[at], np.nan)
                 draw_crop(place, store, clip.faces, face, truth | {MODELS[model]: (points, None)}, width=0.8)
                 under_name(place, f"{row[model]:.2f} {'%' if measured else 'px'}", color=MODELS[model])
     return figure

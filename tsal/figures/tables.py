@@ -242,7 +242,7 @@ def _worsened(audit: Audit) -> dict[str, pd.DataFrame | str]:
     named = named.assign(**{name: worse[name].map("{:.2f}".format) for name in ("init", "teacher")})
     share = f"{100 * (found.change > 0).mean():.1f} % of {len(found)} frames" if len(found) else "no frame"
     what, measure = (
-        ("got worse", "heatmap source, NME %")
+        ("got worse", "fused points, NME %")
         if is_measured(audit)
         else ("agree less", "mean disagreement, px of the input")
     )

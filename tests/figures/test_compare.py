@@ -41,6 +41,7 @@ def make(
     profile="smoke",
     method="tsal",
     shaken=None,
+    rival=None,
 ):
     """The files of an evaluated run, with the given NME; ``shaken``: error jitter of its models over their NME."""
     config = Config.resolve(profile, method=method, overrides=list(overrides))
@@ -50,6 +51,7 @@ def make(
         json.dumps({"labelled": labelled, "lists": {"val.txt": digest, "labelled.txt": str(labelled)}}),
     )
     numbers = {"init": init, "supervised": supervised, "teacher": teacher, "student": student}
+    numbers |= {config.semi.rival: rival} if rival else {}
     rows = [
         {"list": "val.txt", "model": m, "source": s, "NME": nme + (s == "centre")}
         for m, nme in numbers.items()
@@ -135,6 +137,32 @@ def test_a_run_of_labels_alone_is_no_second_method_beside_supervised_only(tmp_pa
         alone.full,
         "supervised-3x",
     }
+
+
+def test_the_rival_that_every_run_trained_is_compared_over_seeds(tmp_path):
+    numbers = {0: (7.0, 7.5), 1: (8.0, 8.1)}
+    runs = [
+        make(tmp_path / f"s{seed}", [f"seed={seed}"], teacher=teacher, rival=rival)
+        for seed, (teacher, rival) in numbers.items()
+    ]
+    rival = "mean-teacher-corrected"
+    runs.append(make(tmp_path / "itself", method=rival, teacher=7.5))  # the same training as run s0's rival
+    found = read_runs(runs)
+    table = method_table(found).set_index("method")
+    assert found.full == "TSAL" and list(table.index) == ["supervised init", "supervised only", rival, "TSAL"]
+    assert (table.seeds[rival], table["mean"][rival]) == (2, pytest.approx(7.8))
+    assert (table.pairs[rival], table.difference[rival]) == (2, pytest.approx((0.5 + 0.1) / 2))
+    axes = named(draw_comparison(found), "compare-ablation").axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["supervised only", rival]
+
+
+def test_a_rival_with_the_settings_of_its_file_is_not_the_method_with_others(tmp_path):
+    """Both runs say tsal.bn_stats=own; the first one's rival was trained with what its file says, average."""
+    plain = [make(tmp_path / "plain", ["tsal.bn_stats=own"], teacher=7.0, rival=7.5)]
+    other = [make(tmp_path / "other", ["tsal.bn_stats=own"], method="mean-teacher-corrected", teacher=6.0)]
+    table = method_table(read_runs(plain + other)).set_index("method")
+    means = {name: mean for name, mean in table["mean"].items() if name.startswith("mean-teacher")}
+    assert means == {"mean-teacher-corrected": 7.5, "mean-teacher-corrected, tsal.bn_stats=own": 6.0}
 
 
 def test_the_first_run_names_the_full_method(study):

@@ -2,16 +2,16 @@
 
 Runs are distinguished by their configs. A seed is ``seed``; a budget is the number of labelled faces (of the manifest);
 every other setting that decides a result and is not the same in all runs makes a method of its own, and so do other
-lists of as many labelled faces. A method is called by its name in configs/methods, and by the settings in which it
-differs from that file or from the profile of the first run. The first run's method is the full one, against which
-ablations are measured, seed by seed, where both runs share an init. What was trained on labels alone is distinguished
-by the settings that such a training sees.
+lists of as many labelled faces. Each run has its own method and the rival that it trained (``semi.rival``). A method is
+called by its name in configs/methods, and by the settings in which it differs from that file or from the profile of the
+first run. The first run's method is the full one, against which ablations are measured, seed by seed, where both runs
+share an init. What was trained on labels alone is distinguished by the settings that such a training sees.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from tsal.config import Config, load_method, settings_of
 from tsal.evaluation import SAME_INIT
 from tsal.figures.evaluated import refuse_former
 from tsal.figures.style import NORMALISERS
+from tsal.trainings import rival_config
 from tsal.utils import ConfigError, InputError
 
 LISTS = ("data.labelled", "data.unlabelled")
@@ -149,11 +150,18 @@ def _name_methods(configs: Sequence[Config], labelled: Sequence[int]) -> list[di
     except ConfigError:  # a profile of one's own
         base = Config()
     settings, usual = [config.flat() for config in configs], base.flat()
+    rivals = [rival.flat() if (rival := rival_config(config)) else None for config in configs]
     several = {name for name in LISTS if _differs(name, settings, labelled)}
-    differing = [key for key in usual if key in several or (key not in SAME and _differs(key, settings))]
+    every = [*settings, *filter(None, rivals)]
+    methods = [one["method"] for one in every]  # trainings of one method may differ where the runs do not
+
+    def differs(key: str) -> bool:
+        return key in several or (key not in SAME and (_differs(key, settings) or _differs(key, every, methods)))
+
+    differing = [key for key in usual if differs(key)]
     unseen = settings_of("unlabelled")  # by trainings on labels alone
     names = []
-    for one in settings:
+    for one, rival in zip(settings, rivals):
         alone = [key for key in differing if not key.startswith(("tsal.", "tracker.")) and key not in unseen]
         method, result, own = _known_method(one)
         mine = {_called(INIT, [key for key in alone if key not in FURTHER], one, usual): "init"}
@@ -161,14 +169,17 @@ def _name_methods(configs: Sequence[Config], labelled: Sequence[int]) -> list[di
             mine[_called(method, alone, one, usual | own)] = result
         else:
             mine[_called(SUPERVISED, alone, one, usual)] = "supervised"
+            if rival:
+                title, _, its = _known_method(rival)
+                mine[_called(title, differing, rival, usual | its)] = rival["method"]
             mine[_called(method, differing, one, usual | own)] = result
         names.append(mine)
     return names
 
 
-def _differs(key: str, settings: Sequence[dict], groups: Sequence[int] = ()) -> bool:
+def _differs(key: str, settings: Sequence[dict], groups: Sequence[Hashable] = ()) -> bool:
     """Whether a setting has several values; with the ``groups`` that the runs are of: in one of them."""
-    found: dict[int, set[str]] = {}
+    found: dict[Hashable, set[str]] = {}
     for one, group in zip(settings, groups or [0] * len(settings)):
         found.setdefault(group, set()).add(json.dumps(one[key]))
     return any(len(values) > 1 for values in found.values())

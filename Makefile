@@ -84,7 +84,7 @@ help:
 	@echo "make reproduce   every stage in order, then the table and the figures"
 	@echo "make data | tracker | train | pseudo | evaluate | figures     up to that stage"
 	@echo "make report      print the table of a run again"
-	@echo "make explore     JupyterLab on notebook 04, which opens with the explorer of pseudo-labels of every run in outputs/"
+	@echo "make explore     JupyterLab on notebook 04 with the explorer of pseudo-labels: of the run that RUN= or the options below name; it offers the runs beside it too"
 	@echo "make one-step    notebook 00 on a trained run: one step of the method by hand"
 	@echo "make gallery     a run's executed notebooks as HTML in outputs/gallery; PUBLISH=<folder>: up to six of its figures there"
 	@echo "make test        every test"
@@ -284,8 +284,10 @@ weights: .venv/.done
 	$(PY) -m tsal export --weights outputs/face68/all/mean-teacher-corrected-s0/semi/model.pt \
 		outputs/face68/dense/tsal-s0/semi/model.pt --out tsal/weights/face68.pt
 
+# notebook 04 reads TSAL_RUN where no parameter names its run
 explore: .venv/.done
-	JUPYTER_CONFIG_PATH='$(CURDIR)/tsal/explorer/jupyter'$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH} $(PY) -m jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/04_pseudo_labels.ipynb
+	@test -e $(config) || { echo "error: $(RUN): no run there yet; 'make reproduce' with these options makes it" >&2; exit 2; }
+	TSAL_RUN=$(call quote,$(RUN)) JUPYTER_CONFIG_PATH='$(CURDIR)/tsal/explorer/jupyter'$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH} $(PY) -m jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/04_pseudo_labels.ipynb
 
 clean-run:
 	@test ! -e $(call quote,$(RUN)) -o -e $(call quote,$(RUN)/config.json) -o -d $(call quote,$(S)) || \

@@ -298,6 +298,20 @@ def test_set_is_taken_where_another_target_of_the_same_call_uses_it(make):
     assert make("data", "report", "SET=semi.lr=1e-3")[0] == ["01_data.ipynb", "report"]
 
 
+def test_explore_opens_the_run_that_run_or_the_options_name(make):
+    assert make("explore", status=2)[0] == [] and f"error: {make.folder / 'run'}: no run there yet" in make.stderr
+    (make.folder / "then").write_text(f'echo "$TSAL_RUN" > "{make.folder}/opened"\n')
+    (make.folder / "run").mkdir()
+    (make.folder / "run" / "config.json").touch()
+    assert make("explore")[0] == ["lab"]
+    assert (make.folder / "opened").read_text() == f"{make.folder / 'run'}\n"
+    for options, name in (
+        (("METHOD=stld",), "rendered-demo-stld-s0"),
+        (("PROFILE=smoke", "SEED=3"), "rendered-smoke-s3"),
+    ):
+        assert f"TSAL_RUN='{REPOSITORY / 'outputs' / name}' " in make("-n", "explore", *options, run=False)[2]
+
+
 def test_the_bench_of_methods_gets_what_was_given_and_refuses_one_method_or_seed(make):
     assert make("bench-methods")[1] == "-m|tsal|bench-methods|--data|rendered|\n"
     given = ("BUDGET=300w-50", "METHODS=supervised tsal", "SEEDS=0 1", "JOBS=2", "OUT=a b", "SET=semi.lr=1e-3")

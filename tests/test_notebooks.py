@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
 
@@ -74,10 +75,19 @@ def test_there_are_no_other_notebooks():
 
 def test_default_parameters_open_the_default_run():
     folders = {
-        nbformat.read(REPOSITORY / "notebooks" / f"{name}.ipynb", 4).cells[2].source.split('"')[1]
+        nbformat.read(REPOSITORY / "notebooks" / f"{name}.ipynb", 4).cells[2].source.splitlines()[0].split('"')[-2]
         for name in [*ASIDE, *NOTEBOOKS]
     }
     assert folders == {"outputs/rendered-demo-s0"}
+
+
+def test_the_notebook_that_make_explore_opens_takes_its_run_from_the_environment(monkeypatch):
+    cell = nbformat.read(REPOSITORY / "notebooks" / "04_pseudo_labels.ipynb", 4).cells[2]
+    found: dict = {"os": os}
+    for given, run in ((None, "outputs/rendered-demo-s0"), ("outputs/mine", "outputs/mine")):
+        monkeypatch.setenv("TSAL_RUN", given) if given else monkeypatch.delenv("TSAL_RUN", raising=False)
+        exec(cell.source, found)
+        assert found["run"] == run
 
 
 # --- as executed ---

@@ -12,16 +12,15 @@ from results import result
 
 from tsal import stages, trainings
 from tsal.bench import launch
-from tsal.bench.methods import (
+from tsal.bench.conditions import (
     all_labels,
     comparable,
     deciding,
     learned_and_measured,
-    prepare_base,
     refuse_other_settings,
-    run_method,
     same_runs,
 )
+from tsal.bench.methods import prepare_base, run_method
 from tsal.bench.table import read_results
 from tsal.cli.commands import main
 from tsal.config import Config, TsalConfig, load_method, names_of, resolve

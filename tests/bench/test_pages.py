@@ -7,7 +7,7 @@ import re
 import pandas as pd
 import pytest
 
-from tsal.bench.methods import all_labels
+from tsal.bench.conditions import all_labels
 from tsal.bench.pages import main, refresh, refreshed
 from tsal.bench.table import compare, markdown, read_results
 from tsal.config import all_labels_budget, resolve

@@ -11,21 +11,19 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tsal import stages
+from tsal.bench.conditions import Configure, base_folder, comparable, deciding, learned_and_measured
 from tsal.bench.launch import LAUNCHERS, Group
-from tsal.bench.table import REFERENCE, read_results
-from tsal.config import Config, labels_alone, load_method, names_of, result_settings, settings_of
+from tsal.config import Config, labels_alone, load_method
 from tsal.data import group_clips
 from tsal.evaluation import STEADINESS, metrics_rows, predictions_table, read_ground_truth, table_errors
 from tsal.loop import is_done
 from tsal.model_files import load_model
-from tsal.pseudo import PseudoLabeller
 from tsal.run import Run, code_fingerprint, list_hashes
 from tsal.trainings import (
     init_settings,
@@ -36,65 +34,11 @@ from tsal.trainings import (
     train_semi,
     train_supervised_only,
 )
-from tsal.utils import (
-    ConfigError,
-    DataError,
-    InputError,
-    allowed_cores,
-    describe_environment,
-    lock_folder,
-    remove_unfinished,
-    write_text,
-)
+from tsal.utils import allowed_cores, describe_environment, lock_folder, remove_unfinished, write_text
 
 SHARED = ("init", "init-2", "tracker")  # made once a seed
-STEPS = ("supervised.steps", "semi.steps", "train.epochs")
-TRACKED = {  # settings without effect where nothing is tracked
-    f"tsal.{name}"
-    for name in ("max_fb_error", "window", "vote_error", "trust", "agreement_weight", "teacher_consistency")
-}
-# they do not make the tracker that a window is measured with
-UNTUNED = {"tracker.flow", "tracker.tune_steps", "tracker.consistency_weight"}
-BEFORE = {  # results that do not name these settings are of before there were any
-    "tsal.window": 1,
-    "tsal.vote_error": 0,
-    "tsal.trust": 0,
-    "tsal.agreement_weight": 0,
-    "tracker.iterations": [1],
-    "model.width": 1.0,
-}
-REMOVED = 5  # paths in a line
-Configure = Callable[[str], Config]  # a method's name -> its config, of the bench's first seed
-
-
-def seeded(configure: Configure, method: str, seed: int) -> Config:
-    return configure(method).override({"seed": seed})
-
-
-def deciding(config: Config) -> dict:
-    """The settings that decide a run's numbers, by name: results of others are not put beside them.
-
-    Unlabelled faces, their views and what is made of them decide nothing where labels are learned alone; labels to
-    measure pseudo-labels by (``data.audit_labels``) never do.
-    """
-    method, kept = load_method(config.method), result_settings(config)
-    if labels_alone(config):
-        ignored = settings_of("unlabelled")
-        kept = {name: value for name, value in kept.items() if name not in ignored and not name.startswith("tsal.")}
-    return kept | {"result": method.result, "steps_times": method.steps_times}
-
-
-def learned_and_measured(config: Config) -> list[str]:
-    """The lists that decide a run's numbers, as :func:`deciding` has them."""
-    kept = deciding(config)
-    return [name for part in ("labelled", "unlabelled", "evaluate") for name in kept.get(f"data.{part}", ())]
-
 
 # --- one run ---
-
-
-def base_folder(folder: Path, seed: int) -> Path:
-    return folder / f"base-s{seed}"
 
 
 def prepare_base(folder: Path, config: Config, inits: int = 1) -> None:
@@ -220,113 +164,3 @@ def bench_methods(
     if groups:
         with lock_folder(folder):
             LAUNCHERS[launcher](groups, jobs, threads, folder)
-
-
-def comparable(results: Sequence[dict], configure: Configure) -> list[dict]:
-    """Those that were made with these settings, the seed apart, with their method's as it is now, and with the lists as
-    they are now.
-
-    A result that was made before there was a setting was made with its default, or with what ``BEFORE`` says; one that
-    does not say what its lists held counts as made with these.
-    """
-    known = names_of("methods")
-
-    def same_lists(result: dict) -> bool:
-        run = Run(Path(), seeded(configure, result["method"], result["seed"]))
-        return all(_hash_now(run, name) in (None, made) for name, made in result.get("list_hashes", {}).items())
-
-    return [r for r in results if r["method"] in known and not other_settings(r, configure) and same_lists(r)]
-
-
-def other_settings(result: dict, configure: Configure) -> dict[str, tuple[Any, Any]]:
-    """The settings, by name, that a result was made with otherwise than it would be now: made with, and now."""
-    defaults, config = Config().flat() | BEFORE, seeded(configure, result["method"], result["seed"])
-    wanted, made = deciding(config), result.get("settings")
-    if not isinstance(made, dict):
-        return {"settings": ("not kept", "kept")}
-    if not PseudoLabeller(config).needs_flow:  # what is asked of tracks, and what makes them, decides nothing
-        ignored = TRACKED | {name for name in wanted if name.startswith("tracker.")}
-        if config.data.consecutive:  # the tracker makes the numbers of a window, and with these a method needs it
-            ignored = UNTUNED | TRACKED - {"tsal.agreement_weight", "tsal.teacher_consistency"}
-        wanted = {n: v for n, v in wanted.items() if n not in ignored}
-    found = {name: (made.get(name, defaults.get(name)), value) for name, value in wanted.items()}
-    return {name: (before, now) for name, (before, now) in found.items() if before != now}
-
-
-def refuse_other_settings(
-    configure: Configure, folder: Path, out: Path, methods: Sequence[str], seeds: Sequence[int]
-) -> None:
-    """Raise where runs or results of other settings would be overwritten, or would lie beside those to come; one that
-    this version cannot read counts as such. Of a method that is not asked for, its own settings (``tsal.*``) may be
-    others, and its run may be of another version.
-    """
-    there = {out / f"{found['method']}-s{found['seed']}.json": found for found in read_results(out)}
-    wrong: dict[Path, str] = {}
-    for path in sorted(folder.glob("*-s*/config.json")):
-        name = path.parent.name.rpartition("-s")[0]
-        if name == "base":
-            continue
-        try:
-            config = Config.load(path)
-            there[path.parent] = {"method": config.method, "seed": config.seed, "settings": deciding(config)}
-        except ConfigError as error:
-            if name in methods:
-                wrong[path.parent] = f"cannot be read by this version ({error})"
-    for path, found in there.items():
-        if found["method"] not in names_of("methods"):
-            continue
-        apart, asked = other_settings(found, configure), (found["method"] in methods and found["seed"] in seeds)
-        # an earlier version wrote the steps of a longer training to its run's config.json
-        longer = STEPS if path.is_dir() and load_method(found["method"]).steps_times > 1 else ()
-        apart = {n: v for n, v in apart.items() if n not in longer and (asked or not n.startswith("tsal."))}
-        if apart:
-            few = ", ".join(f"{name} = {made!r}, not {now!r}" for name, (made, now) in list(apart.items())[:3])
-            said = f"was made with {few}{', ...' if len(apart) > 3 else ''}"
-            wrong[path] = "does not say its settings" if "settings" in apart else said
-    if wrong:
-        (first, what), more = next(iter(wrong.items())), len(wrong) - REMOVED
-        text = ", ".join(map(str, list(wrong)[:REMOVED])) + (f" and {more} more" if more > 0 else "")
-        raise InputError(
-            f"{first}: {what}, and would be overwritten or compared with other runs"
-            f"{f', and so would {len(wrong) - 1} more' if len(wrong) > 1 else ''}; name other folders by "
-            f"--runs and --out (make: RUNS= and OUT=), or remove {text}"
-        )
-
-
-def _hash_now(run: Run, name: str) -> str | None:
-    """A list's content hash, or None where it is not here (yet): a run says so itself."""
-    try:
-        return list_hashes(run, [name])[name]
-    except (ConfigError, DataError):
-        return None
-
-
-def same_runs(methods: Sequence[str], configure: Configure) -> list[str]:
-    """A line for each method that is, on these data, one named before it: where no frame follows another, there is
-    nothing to track.
-    """
-
-    def effective(method: str) -> dict:
-        config = configure(method)
-        labeller, found = PseudoLabeller(config), deciding(config)
-        found |= {"tsal.sources": labeller.names, "tsal.tracking": labeller.needs_flow}
-        return found | {name: None for name in TRACKED if not labeller.needs_flow}
-
-    settings = {method: effective(method) for method in methods}
-    twins = {method: next(name for name in settings if settings[name] == settings[method]) for method in settings}
-    return [
-        f"{method} is {twin} on these data (data.consecutive=false: nothing is tracked): it is the same run again"
-        for method, twin in twins.items()
-        if twin != method
-    ]
-
-
-def all_labels(configure: Configure | None, results: Sequence[dict]) -> dict[str, float]:
-    """NME by list of supervised-only where every label of the budget's domain is given; ``configure`` and ``results``
-    are that budget's.
-    """
-    found = [r for r in comparable(results, configure) if r["method"] == REFERENCE] if configure else []
-    lists = dict.fromkeys(key for r in found for key in r["lists"])
-    return {
-        key: float(np.mean([r["lists"][key][REFERENCE]["NME"] for r in found if key in r["lists"]])) for key in lists
-    }

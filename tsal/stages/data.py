@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from tsal.config import settings_of
@@ -29,7 +30,7 @@ from tsal.stages.alone import alone
 from tsal.stages.settings_check import check_settings
 from tsal.synthetic import render_dataset
 from tsal.trainings import parts_that_track
-from tsal.utils import ConfigError, DataError, write_text
+from tsal.utils import ConfigError, DataError, InputError, write_text
 
 CHECKED = ".checked"  # in a run's folder: what its data's files were when they were checked
 
@@ -153,13 +154,16 @@ def _was_checked(folder: Path, state: str) -> bool:
 
 
 def _known_facts(run: Run, folder: Path, state: str) -> dict[str, dict] | None:
-    """What the check of the run in ``folder`` found in each image, if it was of the same data and files."""
+    """What the check of the run in ``folder`` found in each image, if it was of the same data and files, and can be
+    read: it may be of another version, or cut short.
+    """
     if not _was_checked(folder, state):
         return None
-    other = Run.open(folder)
-    if other.scheme != run.scheme or _data_settings(other) != _data_settings(run):
-        return None
-    return other.manifest()["images"]
+    with suppress(ConfigError, DataError, InputError):
+        other = Run.open(folder)
+        if other.scheme == run.scheme and _data_settings(other) == _data_settings(run):
+            return other.manifest().get("images")
+    return None
 
 
 def _data_settings(run: Run) -> dict:

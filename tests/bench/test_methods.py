@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +20,7 @@ from tsal.bench.conditions import (
     comparable,
     deciding,
     learned_and_measured,
+    made_from,
     refuse_other_settings,
     same_runs,
 )
@@ -28,6 +32,7 @@ from tsal.run import Run, code_fingerprint, list_hashes
 from tsal.trainings import schedule_steps
 from tsal.utils.checkpoints import load_checkpoint
 from tsal.utils.errors import ConfigError, DataError, InputError
+from tsal.utils.paths import CONFIG_FOLDER
 
 METHODS = names_of("methods")
 
@@ -213,6 +218,15 @@ def test_a_run_of_the_bench_opens_no_file_that_its_base_checked_unless_one_has_c
     os.utime(root / base.lists.labelled[0].image, (1, 1))
     with pytest.raises(InterruptedError):
         stages.prepare_data(run, checked=base.folder, progress=False)
+
+
+@pytest.mark.parametrize("name, cut", [("config.json", '"clip_norm"'), ("manifest.json", '"images"')])
+def test_a_base_of_another_version_or_cut_short_is_checked_again(tmp_path, name, cut):
+    base = Run.create(tmp_path / "base-s0", configured()("supervised"))
+    whole = stages.prepare_data(base, progress=False)
+    text = (base.folder / name).read_text()
+    (base.folder / name).write_text(text.replace(cut, '"gone"') if name == "config.json" else text.partition(cut)[0])
+    assert stages.prepare_data(base, checked=base.folder, progress=False) == whole
 
 
 def test_longer_training_is_longer_where_epochs_count_the_steps_too(tmp_path, monkeypatch):
@@ -416,3 +430,57 @@ def test_results_of_a_list_that_has_changed_since_are_made_anew(tmp_path):
     for name in lists:
         (tmp_path / name).unlink()
     assert comparable(found, configure) == found
+
+
+@pytest.fixture
+def faces(tmp_path):
+    """What the bench takes, on a copy of the rendered faces, whose files a test may change."""
+    root = tmp_path / "faces"
+    shutil.copytree(Run(tmp_path, configured()("tsal")).rendered, root)
+    return configured(**{"data.name": "mine", "data.root": str(root)})
+
+
+def test_results_of_labels_or_images_that_have_changed_since_are_made_anew(tmp_path, faces):
+    """The lists' text is the same: a landmark is corrected, then an unlabelled frame is replaced."""
+
+    def made(method):
+        run = Run.create(tmp_path / f"{method}-s0", faces(method))
+        stages.prepare_data(run, progress=False)
+        return result(method, 0, [1.0]) | {"settings": deciding(run.config)} | made_from(run)
+
+    found, old = [made("supervised"), made("mean-teacher")], [result("stld", 0, [1.0])]
+    old[0]["settings"] = deciding(faces("stld"))  # of before results said what their files held
+    assert comparable([*found, *old], faces, tmp_path) == [*found, *old]
+    lists = Run(tmp_path, faces("tsal")).lists
+    image = Path(faces("tsal").data.root) / lists.unlabelled[0].image
+    image.write_bytes(image.with_stem(str(int(image.stem) + 1)).read_bytes())
+    assert comparable([*found, *old], faces, tmp_path) == [found[0], *old]
+    labels = Path(faces("tsal").data.root) / lists.evaluate["val.txt"][0].annotation
+    first = re.search(r"^\d+\.\d+", labels.read_text(), re.M)[0]
+    labels.write_text(labels.read_text().replace(first, f"{float(first) + 1:.3f}", 1))
+    assert comparable([*found, *old], faces, tmp_path) == old
+    shutil.rmtree(image.parents[2])
+    assert comparable([*found, *old], faces, tmp_path) == [*found, *old]  # what is not here counts as unchanged
+
+
+def test_results_of_a_scheme_whose_file_has_changed_since_are_made_anew(tmp_path):
+    scheme = tmp_path / "mine.yaml"
+    scheme.write_text((CONFIG_FOLDER / "schemes" / "68.yaml").read_text())
+    configure = configured(**{"data.scheme": str(scheme)})
+    made = Run(tmp_path, configure("stld")).scheme.to_dict()
+    kept = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
+    found = [result("stld", 0, [1.0]) | {"settings": deciding(configure("stld")), "scheme": kept}]
+    assert comparable(found, configure) == found
+    scheme.write_text(re.sub(r"^ocular: .*", "ocular: [39, 42]", scheme.read_text(), flags=re.M))
+    assert comparable(found, configure) == []
+
+
+def test_the_gap_is_to_results_that_measured_the_same_labels():
+    everything = configured(budget="ytf-802")
+    full = result("supervised", 0, [4.0]) | {"settings": deciding(everything("supervised"))}
+    full["data"] = {"evaluate_fingerprint": "a"}
+    beside = [full | {"data": {"evaluate_fingerprint": name}} for name in "ab"]
+    assert all_labels(everything, [full], beside[:1]) == all_labels(everything, [full]) == {"val": 4.0}
+    assert all_labels(everything, [full], beside[1:]) == {}
+    apart = beside[1] | {"settings": full["settings"] | {"data.evaluate": ["other"]}}
+    assert all_labels(everything, [full], [apart]) == {"val": 4.0}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from tsal.bench.table import REFERENCE, read_results
 from tsal.config import Config, labels_alone, load_method, names_of, result_settings, settings_of
 from tsal.pseudo import PseudoLabeller
 from tsal.run import Run, list_hashes
+from tsal.stages import prepare_data
 from tsal.utils import ConfigError, DataError, InputError
 
 STEPS = ("supervised.steps", "semi.steps", "train.epochs")
@@ -61,20 +65,67 @@ def learned_and_measured(config: Config) -> list[str]:
     return [name for part in ("labelled", "unlabelled", "evaluate") for name in kept.get(f"data.{part}", ())]
 
 
-def comparable(results: Sequence[dict], configure: Configure) -> list[dict]:
-    """Those that were made with these settings, the seed apart, with their method's as it is now, and with the lists as
-    they are now.
+def comparable(results: Sequence[dict], configure: Configure, folder: Path | None = None) -> list[dict]:
+    """Those that were made with these settings, the seed apart, with their method's as it is now, and with lists,
+    images, labels and scheme as they are now.
 
     A result that was made before there was a setting was made with its default, or with what ``BEFORE`` says; one that
-    does not say what its lists held counts as made with these.
+    does not say what it was made from counts as made from these, and so do all where the data are not here.
+
+    Args:
+        folder: of the bench's runs; the files are checked there for its base, if a result says what its files held.
     """
     known = names_of("methods")
+    found = [r for r in results if r["method"] in known and not other_settings(r, configure)]
+    found = [r for r in found if _same_lists(r, seeded(configure, r["method"], r["seed"]))]
+    if folder and any("data" in result for result in found):
+        now = _manifest_now(folder, configure(next(r["method"] for r in found if "data" in r)))
+        found = [r for r in found if all(now.get(name, made) == made for name, made in r.get("data", {}).items())]
+    return found
 
-    def same_lists(result: dict) -> bool:
-        run = Run(Path(), seeded(configure, result["method"], result["seed"]))
-        return all(_hash_now(run, name) in (None, made) for name, made in result.get("list_hashes", {}).items())
 
-    return [r for r in results if r["method"] in known and not other_settings(r, configure) and same_lists(r)]
+def made_from(run: Run) -> dict:
+    """What a result keeps of its data: hashes of its lists, of what their rows hold, and of the scheme."""
+    names, manifest = ["labelled_fingerprint", "evaluate_fingerprint"], run.manifest()
+    if load_method(run.config.method).result != "supervised":
+        names.append("fingerprint")
+    return {
+        "list_hashes": list_hashes(run, learned_and_measured(run.config)),
+        "data": {name: manifest[name] for name in names},
+        "scheme": _hash_scheme(run),
+    }
+
+
+def _same_lists(result: dict, config: Config) -> bool:
+    """Whether the lists and the scheme hold what they held; what is not here (yet) counts as the same: a run says so
+    itself.
+    """
+
+    def now(name: str) -> str | None:
+        return list_hashes(run, [name])[name] if name else _hash_scheme(run)
+
+    run = Run(Path(), config)
+    for name, made in [("", result.get("scheme")), *result.get("list_hashes", {}).items()]:
+        with suppress(ConfigError, DataError):
+            if made and now(name) != made:
+                return False
+    return True
+
+
+def _hash_scheme(run: Run) -> str:
+    return hashlib.sha256(json.dumps(run.scheme.to_dict(), sort_keys=True).encode()).hexdigest()
+
+
+def _manifest_now(folder: Path, config: Config) -> dict:
+    """What a seed's base says of the data once it is checked, of which files that are as they were are not opened; {}
+    where they are not here or not right: a run says so itself.
+    """
+    run = Run(base_folder(folder.resolve(), config.seed), config, unsaved=True)
+    try:
+        list_hashes(run)  # before faces are rendered for nothing
+        return prepare_data(run, checked=run.folder)
+    except (ConfigError, DataError, InputError):
+        return {}
 
 
 def other_settings(result: dict, configure: Configure) -> dict[str, tuple[Any, Any]]:
@@ -132,14 +183,6 @@ def refuse_other_settings(
         )
 
 
-def _hash_now(run: Run, name: str) -> str | None:
-    """A list's content hash, or None where it is not here (yet): a run says so itself."""
-    try:
-        return list_hashes(run, [name])[name]
-    except (ConfigError, DataError):
-        return None
-
-
 def same_runs(methods: Sequence[str], configure: Configure) -> list[str]:
     """A line for each method that is, on these data, one named before it: where no frame follows another, there is
     nothing to track.
@@ -160,11 +203,21 @@ def same_runs(methods: Sequence[str], configure: Configure) -> list[str]:
     ]
 
 
-def all_labels(configure: Configure | None, results: Sequence[dict]) -> dict[str, float]:
+def all_labels(configure: Configure | None, results: Sequence[dict], beside: Sequence[dict] = ()) -> dict[str, float]:
     """NME by list of supervised-only where every label of the budget's domain is given; ``configure`` and ``results``
-    are that budget's.
+    are that budget's. Results ``beside`` it that name the same lists to measure on must have measured the same labels.
     """
+
+    def same_truth(result: dict) -> bool:
+        made = result.get("data", {}).get("evaluate_fingerprint")
+        lists = result["settings"]["data.evaluate"]
+        now = {
+            r["data"]["evaluate_fingerprint"] for r in beside if "data" in r and r["settings"]["data.evaluate"] == lists
+        }
+        return made is None or not now or made in now
+
     found = [r for r in comparable(results, configure) if r["method"] == REFERENCE] if configure else []
+    found = [r for r in found if same_truth(r)]
     lists = dict.fromkeys(key for r in found for key in r["lists"])
     return {
         key: float(np.mean([r["lists"][key][REFERENCE]["NME"] for r in found if key in r["lists"]])) for key in lists

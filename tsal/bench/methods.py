@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from tsal import stages
-from tsal.bench.conditions import Configure, base_folder, comparable, deciding, learned_and_measured
+from tsal.bench.conditions import Configure, base_folder, comparable, deciding, made_from
 from tsal.bench.launch import LAUNCHERS, Group
 from tsal.config import Config, labels_alone, load_method
 from tsal.data import group_clips
 from tsal.evaluation import STEADINESS, metrics_rows, predictions_table, read_ground_truth, table_errors
 from tsal.loop import is_done
 from tsal.model_files import load_model
-from tsal.run import Run, code_fingerprint, list_hashes
+from tsal.run import Run, code_fingerprint
 from tsal.trainings import (
     init_settings,
     measuring_tracker,
@@ -102,7 +102,7 @@ def run_method(folder: Path, config: Config, out: Path) -> dict:
         lists[name]["clips"] = np.array(clips)[scored[table["list"] == name]].tolist()
     seconds = {p.parent.name: json.loads(p.read_text())["seconds"] for p in sorted(path.glob("*/time.json"))}
     environment, steps = describe_environment(), schedule_steps(run)
-    found = {
+    found = made_from(run) | {
         "method": method.name,
         "result": method.result,
         "seed": config.seed,
@@ -116,7 +116,6 @@ def run_method(folder: Path, config: Config, out: Path) -> dict:
         "code": code,
         "machine": {name: environment[name] for name in ("platform", "cpu", "gpu", "packages")},
         "settings": deciding(config),
-        "list_hashes": list_hashes(run, learned_and_measured(config)),
         "lists": lists,
     }
     write_text(out / f"{method.name}-s{config.seed}.json", json.dumps(found) + "\n")
@@ -142,7 +141,7 @@ def bench_methods(
     jobs: int,
     launcher: str = "local",
 ) -> None:
-    """Run what is missing among ``results`` or was made with other lists, a process each and ``jobs`` at a time; a
+    """Run what is missing among ``results`` or was made with other data, a process each and ``jobs`` at a time; a
     seed's base first.
 
     ``arguments``: the settings, as the command line has them; ``configure``: what they make; ``launcher``: a name of
@@ -155,7 +154,7 @@ def bench_methods(
         own = ("--seeds", str(seed), "--out", str(out), "--runs", str(folder), *more)
         return (sys.executable, "-m", "tsal", "bench-methods", *arguments, *own)
 
-    there = {(result["method"], result["seed"]) for result in comparable(results, configure)}
+    there = {(result["method"], result["seed"]) for result in comparable(results, configure, folder)}
     groups = []
     for seed in seeds:
         if missing := [method for method in methods if (method, seed) not in there]:

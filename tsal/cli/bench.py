@@ -147,13 +147,15 @@ def run_bench_methods(arguments: argparse.Namespace) -> None:
     if arguments.profile and Path(arguments.profile).is_file():
         settings += ["--profile", str(Path(arguments.profile).resolve())]
     bench_methods(settings, configure, read_results(out), folder.resolve(), out.resolve(), *wanted)
-    results = comparable(read_results(out), configure)
+    every = read_results(out)
+    results = comparable(every, configure, folder)
     reference = all_labels_budget(budget) if budget else ""
     other = f"{data}-{reference}"
     beside = out.parent / other if arguments.out else OUTPUTS / "methods" / other / "results"
     full = all_labels(
         (lambda method: configure(method, budget=reference)) if reference else None,
         read_results(beside) if reference else [],
+        results,
     )
     rows = compare(results, full)
     write_text(out / "table.md", f"# {name}\n\n{markdown(rows)}")
@@ -161,6 +163,12 @@ def run_bench_methods(arguments: argparse.Namespace) -> None:
     draw(results, out)
     print(f"{markdown(rows)}\nalso in {out / 'table.md'}")
     _print_notes(other_inits(results) + other_code(results))
+    left = sorted({(r["method"], r["seed"]) for r in every} - {(r["method"], r["seed"]) for r in results})
+    if left:
+        runs = ", ".join(f"{method} of seed {seed}" for method, seed in left)
+        _print_notes(
+            [f"not in the table, since method, settings, lists, faces, labels or scheme are others now: {runs}"]
+        )
     if reference and not full:
         _print_notes([f"for 'gap closed', run the method supervised with --budget {reference} too: none in {beside}"])
 

@@ -23,6 +23,7 @@ from tsal.data.points import read_points, write_points
 from tsal.losses import weighted_mean
 from tsal.prepare.builder import DatasetBuilder, Origin, landmark_box, read_rejected
 from tsal.schemes import get_scheme
+from tsal.utils.errors import ConfigError
 from tsal.utils.paths import CONFIG_FOLDER, REPOSITORY
 
 
@@ -100,6 +101,14 @@ def test_a_method_is_a_file(tmp_path, monkeypatch):
     text = (CONFIG_FOLDER / "methods" / "tsal.yaml").read_text()
     (tmp_path / "configs" / "methods" / "mine.yaml").write_text(text.replace("max_fb_error: 0.5", "max_fb_error: 1.5"))
     assert load_method("mine").result == "teacher" and resolve(method="mine")[0].tsal.max_fb_error == 1.5
+    mine = tmp_path / "configs" / "methods" / "mine.yaml"
+    for added, said in (("semi: {lr: 0.1}", "semi.lr: a method sets"), ("tracker: {lr: 0.1}", "tracker.lr: a method")):
+        mine.write_text(f"{text}\n{added}\n")
+        with pytest.raises(ConfigError, match=f"^configs/methods/mine.yaml: {said}"):
+            load_method("mine")
+    mine.write_text(re.sub(r"^  trust: .*\n", "", text, flags=re.M))
+    with pytest.raises(ConfigError, match="^configs/methods/mine.yaml: tsal.trust: missing; a method writes out all"):
+        load_method("mine")
     keys = {line.split(":")[0] for line in blocks("A method", "yaml")[0].splitlines()}
     assert keys == {"result", "steps_times", "tsal", "tracker"}
 

@@ -166,14 +166,23 @@ class Method:
 
 
 def load_method(name: str) -> Method:
-    """A method by name, semi-supervised or labels alone."""
+    """A method by name; ConfigError where its file sets less than all of ``tsal.*``, or what all methods share."""
     values = _read("methods", name)
     result, times = values.pop("result", None), values.pop("steps_times", 1)
     if result not in ("supervised", "teacher", "student"):
         raise ConfigError(f"method {name}: result: {result!r}; want supervised, teacher or student")
     if type(times) is not int or times < 1:
         raise ConfigError(f"method {name}: steps_times: {times!r}; want a whole number from 1")
-    return Method(name, result, times, flatten("", values))
+    settings, file = flatten("", values), f"configs/methods/{name}.yaml"
+    for key in settings:
+        if key.partition(".")[0] != "tsal" and key != "tracker.flow":
+            all_share = f"a method sets tsal.* and tracker.flow alone; leave it out, or give all --set {key}=..."
+            raise ConfigError(f"{file}: {key}: {all_share}")
+    missing = [key for key, _ in fields_of(TsalConfig(), "tsal.") if key not in settings]
+    if missing and result != "supervised" and "tsal" not in settings:
+        names = ", ".join(missing[:3]) + ", ..." * (len(missing) > 3)
+        raise ConfigError(f"{file}: {names}: missing; a method writes out all of tsal.*, as methods/tsal.yaml does")
+    return Method(name, result, times, settings)
 
 
 def labels_alone(config: Config) -> bool:

@@ -301,6 +301,17 @@ def test_budgets_with_the_same_labelled_faces_share_an_init(tmp_path, monkeypatc
     assert trained == ["init"]
 
 
+def test_no_method_trains_the_init_of_all_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("tsal.trainings.fit", lambda *_, **__: (None, 1.0))
+    untrained = {"tracker.synthetic_steps": 0, "tracker.video_steps": 0}
+    prepare_base(tmp_path, configured(**untrained)("supervised"))
+    init = tmp_path / "base-s0" / "init" / "model.pt"
+    before = init.read_bytes()
+    with pytest.raises(InputError, match="base-s0/init: is not the init that settings, .* and code make now"):
+        run_method(tmp_path, configured(**untrained, **{"augment.rotation": 10})("supervised"), tmp_path)
+    assert init.read_bytes() == before
+
+
 def test_results_go_to_the_outputs_and_leave_the_published_ones_alone(tmp_path, monkeypatch, capsys):
     """Both places: a table's ``gap`` is from the results of the budget with every label that lie beside its own."""
     asked = []

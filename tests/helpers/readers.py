@@ -143,7 +143,7 @@ def scheme(folder: Path) -> Path:
 def method(folder: Path) -> Path:
     path = folder / "configs" / "methods" / "mine.yaml"
     path.parent.mkdir(parents=True)
-    path.write_text("result: teacher\nsteps_times: 2\ntsal: {ema_direction: none}\nsemi: {ema_decay: 0.9}\n")
+    path.write_text("result: supervised\nsteps_times: 2\ntsal: {ema_direction: none}\ntracker: {flow: learned}\n")
     return path
 
 

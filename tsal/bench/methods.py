@@ -34,7 +34,7 @@ from tsal.trainings import (
     train_semi,
     train_supervised_only,
 )
-from tsal.utils import allowed_cores, describe_environment, lock_folder, remove_unfinished, write_text
+from tsal.utils import InputError, allowed_cores, describe_environment, lock_folder, remove_unfinished, write_text
 
 SHARED = ("init", "init-2", "tracker")  # made once a seed
 
@@ -75,6 +75,7 @@ def run_method(folder: Path, config: Config, out: Path) -> dict:
     for name in SHARED:
         if (base / name).is_dir() and not (path / name).exists():
             (path / name).symlink_to(Path("..") / base.name / name, target_is_directory=True)
+    refuse_other_init(run)
     if labels_alone(config):
         train_supervised_only(run)
         files = {"supervised": (path / "supervised" / "model.pt", None)}
@@ -120,6 +121,19 @@ def run_method(folder: Path, config: Config, out: Path) -> dict:
     }
     write_text(out / f"{method.name}-s{config.seed}.json", json.dumps(found) + "\n")
     return found
+
+
+def refuse_other_init(run: Run) -> None:
+    """Raise where an init that a run shares with others is not the one that its settings, data and code make: a
+    training through the link would make it another one for all.
+    """
+    for name, settings in init_settings(run).items():
+        model = run.folder / name / "model.pt"
+        if model.parent.is_symlink() and not is_done(model, supervised_fingerprint(run, name, **settings)):
+            raise InputError(
+                f"{model.parent.resolve()}: is not the init that settings, labelled faces and code make now (were they "
+                "changed while the bench ran?); the bench's command makes it anew, for all methods of the seed"
+            )
 
 
 def _kept(row: dict) -> dict[str, float]:

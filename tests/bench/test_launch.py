@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tsal.bench.launch import LAUNCHERS, Group
+from tsal.bench.launch import LAUNCHERS, Group, threads_of
 from tsal.utils.errors import ConfigError, InputError
+from tsal.utils.signals import Stopped
 
 # sbatch of a cluster that runs each task of an array at once, one after the other
 SBATCH = """#!/bin/sh
@@ -88,6 +89,41 @@ def test_a_signal_ends_the_run_that_is_on_and_begins_no_other(log, tmp_path):
         time.sleep(0.05)
     process.terminate()
     assert "Stopped" in process.communicate(timeout=30)[1] and log.read_text() == "a"
+
+
+def test_a_slurm_array_keeps_its_commands_when_the_next_sweep_is_written(log, tmp_path):
+    """Slurm copies the script at its submission, and starts a task when a node is free."""
+    LAUNCHERS["slurm"](GROUPS, 2, 3, tmp_path)
+    copy = (tmp_path / "slurm-runs.sh").read_text()
+    LAUNCHERS["slurm"]([Group(says("base 2 "), (says("a 2 "),))], 2, 3, tmp_path)
+    log.unlink()
+    for task in "23":
+        subprocess.run(["bash", "-c", copy], env=os.environ | {"SLURM_ARRAY_TASK_ID": task}, check=True)
+    assert log.read_text().splitlines() == ["it's 0 3", "a 1 3"]
+
+
+def test_a_stopped_slurm_sweep_says_how_to_end_its_jobs(log, tmp_path, monkeypatch):
+    submit = subprocess.run
+
+    def stopped(command, **options):
+        if "--wait" in command:
+            raise KeyboardInterrupt
+        return submit(command, **options)
+
+    monkeypatch.setattr(subprocess, "run", stopped)
+    with pytest.raises(Stopped, match="to end them: scancel --name=tsal-") as raised:
+        LAUNCHERS["slurm"](GROUPS, 2, 3, tmp_path)
+    job = str(raised.value).rpartition("=")[2]
+    assert raised.value.status == 130 and "\n" not in str(raised.value)
+    assert all(f"--job-name={job} " in (tmp_path / f"slurm-{name}.sh").read_text() for name in ("base", "runs"))
+
+
+def test_the_cores_of_this_machine_are_not_taken_for_those_of_slurm_s_nodes(monkeypatch):
+    monkeypatch.setattr("tsal.bench.launch.allowed_cores", lambda: [*range(8)])
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert (threads_of("local", 2), threads_of("slurm", 2)) == (4, 1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert (threads_of("local", 2), threads_of("slurm", 2)) == (3, 3)
 
 
 def test_without_sbatch_the_launcher_says_so(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tsal.utils import REPOSITORY, ConfigError, InputError, write_text
+from tsal.utils import REPOSITORY, ConfigError, InputError, Stopped, allowed_cores, write_text
 
 Command = tuple[str, ...]
 INTERRUPTED = 130  # exit status after Ctrl-C
@@ -24,6 +25,15 @@ class Group:
 
     base: Command
     runs: tuple[Command, ...]
+
+
+def threads_of(launcher: str, jobs: int) -> int:
+    """Threads of a run: OMP_NUM_THREADS, or this machine's cores shared by those side by side; of Slurm's nodes nothing
+    is known here, and a run has one.
+    """
+    return int(
+        os.environ.get("OMP_NUM_THREADS") or (1 if launcher == "slurm" else max(1, len(allowed_cores()) // jobs))
+    )
 
 
 def run_local(groups: Sequence[Group], jobs: int, threads: int, folder: Path) -> None:
@@ -62,29 +72,36 @@ def run_local(groups: Sequence[Group], jobs: int, threads: int, folder: Path) ->
 
 def run_slurm(groups: Sequence[Group], jobs: int, threads: int, folder: Path) -> None:
     """Two job arrays, ``jobs`` of an array at a time: the bases, and after them the runs. Returns when all have ended.
+    A signal that stops this process leaves them: its line says how to end them.
 
     Needs ``sbatch``, and a ``folder`` that all nodes see; options of one's own by SBATCH_PARTITION and the like.
     """
     if not shutil.which("sbatch"):
         raise ConfigError("launcher slurm: there is no sbatch on this machine; use --launcher local")
     bases, runs = [group.base for group in groups], [command for group in groups for command in group.runs]
-    base = _submit("base", bases, jobs, threads, folder, ())
-    _submit(
-        "runs", runs, jobs, threads, folder, (f"--dependency=afterok:{base}", "--kill-on-invalid-dep=yes", "--wait")
-    )
+    job = f"tsal-{secrets.token_hex(3)}"  # of both: sbatch, made to wait, keeps the second one's number to itself
+    try:
+        base = _submit("base", job, bases, jobs, threads, folder, ())
+        after = f"--dependency=afterok:{base}", "--kill-on-invalid-dep=yes", "--wait"
+        _submit("runs", job, runs, jobs, threads, folder, after)
+    except KeyboardInterrupt as stop:
+        said = f"the Slurm jobs named {job} go on (squeue --name={job}); to end them: scancel --name={job}"
+        raise Stopped(said, getattr(stop, "status", INTERRUPTED) - 128) from None
 
 
-def _submit(name: str, commands: Sequence[Command], jobs: int, threads: int, folder: Path, more: Command) -> str:
-    """A job array with one command each -> its number."""
-    lines, script = folder / f"slurm-{name}.txt", folder / f"slurm-{name}.sh"
-    write_text(lines, "".join(f"{shlex.join(command)}\n" for command in commands))
+def _submit(
+    name: str, job: str, commands: Sequence[Command], jobs: int, threads: int, folder: Path, more: Sequence[str]
+) -> str:
+    """A job array with one command each -> its number. Slurm keeps the script as it is now, commands and all."""
+    script = folder / f"slurm-{name}.sh"
+    cases = "".join(f"{number}) {shlex.join(command)} ;;\n" for number, command in enumerate(commands, 1))
     write_text(
         script,
         "#!/bin/bash\n"
-        f"#SBATCH --job-name=tsal-{name} --array=1-{len(commands)}%{jobs} --cpus-per-task={threads}\n"
+        f"#SBATCH --job-name={job} --array=1-{len(commands)}%{jobs} --cpus-per-task={threads}\n"
         f"#SBATCH --output={shlex.quote(str(folder / f'slurm-{name}-%a.log'))}\n"
-        f"cd {shlex.quote(str(REPOSITORY))} && export OMP_NUM_THREADS={threads}\n"
-        f'eval "$(sed -n "${{SLURM_ARRAY_TASK_ID}}p" {shlex.quote(str(lines))})"\n',
+        f"cd {shlex.quote(str(REPOSITORY))} && export OMP_NUM_THREADS={threads} || exit 1\n"
+        f'case "$SLURM_ARRAY_TASK_ID" in\n{cases}esac\n',
     )
     done = subprocess.run(["sbatch", "--parsable", *more, str(script)], capture_output=True, text=True, check=False)
     if done.returncode:

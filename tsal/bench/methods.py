@@ -18,7 +18,7 @@ import numpy as np
 
 from tsal import stages
 from tsal.bench.conditions import Configure, base_folder, comparable, deciding, made_from
-from tsal.bench.launch import LAUNCHERS, Group
+from tsal.bench.launch import LAUNCHERS, Group, threads_of
 from tsal.config import Config, labels_alone, load_method
 from tsal.data import group_clips
 from tsal.evaluation import STEADINESS, metrics_rows, predictions_table, read_ground_truth, table_errors
@@ -34,7 +34,7 @@ from tsal.trainings import (
     train_semi,
     train_supervised_only,
 )
-from tsal.utils import InputError, allowed_cores, describe_environment, lock_folder, remove_unfinished, write_text
+from tsal.utils import InputError, describe_environment, lock_folder, remove_unfinished, write_text
 
 SHARED = ("init", "init-2", "tracker")  # made once a seed
 
@@ -161,7 +161,6 @@ def bench_methods(
     ``arguments``: the settings, as the command line has them; ``configure``: what they make; ``launcher``: a name of
     :data:`tsal.bench.launch.LAUNCHERS`.
     """
-    threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, len(allowed_cores()) // jobs))
     inits = max(configure(method).tsal.inits for method in methods)
 
     def command(seed: int, *more: str) -> tuple[str, ...]:
@@ -176,4 +175,4 @@ def bench_methods(
             groups.append(Group(base, tuple(command(seed, "--only", method) for method in missing)))
     if groups:
         with lock_folder(folder):
-            LAUNCHERS[launcher](groups, jobs, threads, folder)
+            LAUNCHERS[launcher](groups, jobs, threads_of(launcher, jobs), folder)

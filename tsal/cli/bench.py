@@ -81,7 +81,8 @@ def add_bench_methods(parser: argparse.ArgumentParser) -> None:
         "--launcher",
         choices=("local", "slurm", "ray"),
         default="local",
-        help="where the runs go: this machine, a Slurm array, or Ray (%(default)s)",
+        help="where the runs go: this machine, a Slurm array, or Ray (%(default)s); threads of a run: $OMP_NUM_THREADS, "
+        "or this machine's cores divided by --jobs, under Slurm 1",
     )
     own.add_argument(
         "--runs",

@@ -12,7 +12,7 @@ from drawn_run import overhang, words_of
 from matplotlib.colors import to_hex
 from results import result
 
-from tsal.bench.table import compare, draw, markdown, other_code, other_inits, parts, read_results
+from tsal.bench.table import compare, draw, markdown, other_code, other_inits, other_machines, parts, read_results
 from tsal.figures.colours import MODELS
 from tsal.figures.compare import method_table
 from tsal.figures.parts import draw_parts
@@ -125,6 +125,37 @@ def test_runs_of_different_code_are_named_and_older_results_that_say_nothing_of_
     (line,) = other_code([old, *found, result("tsal", 0, [5.0]) | {"code": "2" * 64}])
     assert "supervised of seed 0, supervised of seed 1 (11111111); tsal of seed 0 (22222222)" in line
     assert "mean-teacher" not in line
+
+
+def on(cpu: str | None, threads: str, *, gpu: str | None = None) -> dict:
+    return {"machine": {"cpu": cpu, "gpu": gpu}, "threads": threads}
+
+
+def test_seconds_of_other_threads_have_no_mean_and_are_told():
+    found = [result("supervised", seed, [6.0]) | on("AVX2", threads) for seed, threads in ((0, "4"), (1, "1"))]
+    assert math.isnan(compare(found)[0]["semi seconds"]) and compare(found[:1])[0]["semi seconds"] == 100
+    (line,) = other_machines([*found, result("stld", 0, [5.0])])  # which does not say what it ran on
+    assert "supervised of seed 0 (AVX2, threads: 4); supervised of seed 1 (AVX2, threads: 1); their seconds" in line
+    assert other_machines(found[:1] * 2) == []
+
+
+def test_pairs_that_ran_on_other_machines_are_told():
+    found = [result("supervised", seed, [6.0]) | on("AVX2", "1") for seed in (0, 1)]
+    found += [result("stld", 0, [5.0]) | on("AVX2", "1"), result("stld", 1, [5.0]) | on("AVX2", "1", gpu="H200")]
+    seconds, pairs = other_machines(found)
+    assert "stld of seed 1 (AVX2, H200, threads: 1)" in seconds
+    assert pairs.endswith("may be another precision: stld of seed 1")
+    apart = result("stld", 1, [5.0], init=9.0) | on("AVX512", "1")  # not paired: told by other_inits
+    assert len(other_machines([*found[:3], apart])) == 1
+
+
+def test_a_table_says_where_results_are_transductive_or_have_another_normaliser():
+    def title(**more) -> str:
+        return markdown(compare([result("supervised", 0, [6.0]) | more])).splitlines()[0]
+
+    assert title() == title(transductive=False) == "### val"
+    assert title(transductive=True) == "### val (errors in % of outer eye-corner distance, transductive)"
+    assert title(normaliser="pupil") == "### val (errors in % of distance between the pupils)"
 
 
 def test_the_share_of_the_gap_to_all_labels_that_is_closed():

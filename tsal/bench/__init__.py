@@ -9,5 +9,5 @@ __getattr__, __dir__, __all__ = exports(
     methods="bench_methods prepare_base run_method",
     report="rows_table",
     speed="NOTES bench",
-    table="compare draw markdown other_code other_inits parts read_results write_csv",
+    table="compare draw markdown other_code other_inits other_machines parts read_results write_csv",
 )

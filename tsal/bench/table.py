@@ -43,7 +43,10 @@ def compare(results: Sequence[dict], full: dict[str, float] | None = None, draws
     of, where that is fewer than ``seeds``. ``better``: the share (%) of photographs and clips where ``ours`` is better
     than the method, the mean over the same seeds as ``ahead``. The error of a clip is the mean over its frames; a tie
     counts half. A mean that a few hard clips decide stands beside a share of about 50 %. ``semi seconds``: mean time of
-    training after the init; NaN where runs have different CPU types or GPUs, whose mean would be the time of neither.
+    training after the init, tuning of the tracker included; NaN where runs have different CPU types, GPUs or threads,
+    whose mean would be the time of neither. Flows are kept in ``data/cache``: the first method that asks for a pair's
+    pays for it, and those after it read it. ``unit``: what errors are % of, and whether results are transductive; only
+    where that is not the default.
 
     Rows of a list are in the order of NME (of flow jitter, where it has no labels) less that of ``ours`` over the seeds
     that the two share, so that a method of one seed stands where that seed puts it. Of a method that shares none with
@@ -58,6 +61,7 @@ def compare(results: Sequence[dict], full: dict[str, float] | None = None, draws
             scores = np.array([r["lists"][name][r["result"]]["NME"] for r in mine.values()])
             row = {
                 "list": name,
+                **_unit(results),
                 "method": method,
                 "seeds": len(mine),
                 "NME": scores.mean(),
@@ -76,7 +80,7 @@ def compare(results: Sequence[dict], full: dict[str, float] | None = None, draws
             row["ahead"], row["ahead low"], row["ahead high"] = paired_difference(by, name, ours, method, draws)
             row["better"] = share_better(by, name, ours, method)
             seconds = [r["seconds"].get("semi", r["seconds"].get("supervised", np.nan)) for r in mine.values()]
-            row["semi seconds"] = np.mean(seconds) if len(set(map(_machine, mine.values()))) == 1 else np.nan
+            row["semi seconds"] = np.mean(seconds) if len(set(map(_speed, mine.values()))) == 1 else np.nan
             row["steps"] = next(iter(mine.values()))["steps"]["semi"]
             # a column only where it is known: results of before there was one stay as they are
             own = [r["lists"][name][r["result"]] for r in mine.values()]
@@ -101,6 +105,25 @@ def _machine(result: dict) -> tuple[str | None, str | None]:
     """CPU type and GPU of a run; older results name none."""
     machine = result.get("machine") or {}
     return machine.get("cpu"), machine.get("gpu")
+
+
+def _speed(result: dict) -> tuple[str | None, ...]:
+    """What a run's seconds depend on beside its method."""
+    return *_machine(result), result.get("threads")
+
+
+def _unit(results: Sequence[dict]) -> dict[str, str]:
+    """``unit`` of the rows, where it is not that of the published tables."""
+    text = unit_of(results)
+    return {} if text == unit_of([{"normaliser": "ocular"}]) else {"unit": text}
+
+
+def unit_of(results: Sequence[dict]) -> str:
+    """What errors are in, with the mark of transductive results."""
+    from tsal.figures import NORMALISERS
+
+    mark = ", transductive" * any(result.get("transductive") for result in results)
+    return f"% of {NORMALISERS[results[0]['normaliser']]}{mark}"
 
 
 def _ours(results: Sequence[dict]) -> str:
@@ -170,6 +193,36 @@ def other_code(results: Sequence[dict]) -> list[str]:
     return [f"runs of different code are in one table: {groups}; what they differ by may be the code's"]
 
 
+def other_machines(results: Sequence[dict]) -> list[str]:
+    """A line where runs are of different CPU types, GPUs or threads, with the runs of each, and one where such runs are
+    paired; older results do not say what they ran on.
+    """
+    by: dict[tuple, list[str]] = {}
+    for r in results:
+        if any(_machine(r)):
+            by.setdefault(_speed(r), []).append(f"{r['method']} of seed {r['seed']}")
+    if len(by) < 2:
+        return []
+    groups = "; ".join(
+        f"{', '.join(runs)} ({', '.join(filter(None, (cpu, gpu)))}, threads: {threads})"
+        for (cpu, gpu, threads), runs in by.items()
+    )
+    lines = [f"runs of different CPU types, GPUs or threads are in one table: {groups}; their seconds say little"]
+    firsts = {(r["method"], r["seed"]): r for r in results if any(_machine(r))}
+    apart = [
+        f"{method} of seed {seed}"
+        for (method, seed), r in firsts.items()
+        for other in {REFERENCE, _ours(results)} - {method}
+        if (first := firsts.get((other, seed))) and _machine(first) != _machine(r) and same_init(first, r)
+    ]
+    if apart:
+        runs = ", ".join(dict.fromkeys(apart))
+        lines.append(
+            f"paired with runs of another CPU type or GPU, where train.amp=auto may be another precision: {runs}"
+        )
+    return lines
+
+
 STEADY = ("error_jitter", "jitter", "flow_jitter", "window NME", "window error_jitter", "window flow_jitter")
 HEAD = (  # a column that is empty in a whole table is left out
     "method",
@@ -233,7 +286,8 @@ def markdown(rows: Sequence[dict]) -> str:
             column for column in zip([head.format(**mine[0]) for head in HEAD], *map(_cells, mine)) if any(column[1:])
         ]
         head, *lines = zip(*columns)
-        parts += [f"### {name}", "", markdown_table(head, lines), ""]
+        title = f"### {name}" + (f" (errors in {mine[0]['unit']})" if "unit" in mine[0] else "")
+        parts += [title, "", markdown_table(head, lines), ""]
         measure = measure_of(row["NME"] for row in mine)
         means = [row.get(measure, np.inf) for row in mine]
         if means != sorted(means):
@@ -248,9 +302,9 @@ def draw(results: Sequence[dict], out: Path) -> None:
     """
     import pandas as pd
 
-    from tsal.figures import NORMALISERS, Comparison, draw_comparison, draw_parts, save
+    from tsal.figures import Comparison, draw_comparison, draw_parts, save
 
-    unit = f"% of {NORMALISERS[results[0]['normaliser']]}"
+    unit = unit_of(results)
     if left_out := parts(results):
         save(draw_parts(pd.DataFrame(left_out), unit), out)
     rows = [

@@ -81,8 +81,8 @@ def add_bench_methods(parser: argparse.ArgumentParser) -> None:
         "--launcher",
         choices=("local", "slurm", "ray"),
         default="local",
-        help="where the runs go: this machine, a Slurm array, or Ray (%(default)s); threads of a run: $OMP_NUM_THREADS, "
-        "or this machine's cores divided by --jobs, under Slurm 1",
+        help="where the runs go: this machine, a Slurm array, or Ray (%(default)s); threads of a run: "
+        "$OMP_NUM_THREADS, or this machine's cores divided by --jobs, under Slurm 1",
     )
     own.add_argument(
         "--runs",
@@ -112,6 +112,7 @@ def run_bench_methods(arguments: argparse.Namespace) -> None:
         markdown,
         other_code,
         other_inits,
+        other_machines,
         prepare_base,
         read_results,
         refuse_other_settings,
@@ -163,7 +164,7 @@ def run_bench_methods(arguments: argparse.Namespace) -> None:
     write_csv(out / "table.csv", rows)
     draw(results, out)
     print(f"{markdown(rows)}\nalso in {out / 'table.md'}")
-    _print_notes(other_inits(results) + other_code(results))
+    _print_notes(other_inits(results) + other_code(results) + other_machines(results))
     left = sorted({(r["method"], r["seed"]) for r in every} - {(r["method"], r["seed"]) for r in results})
     if left:
         runs = ", ".join(f"{method} of seed {seed}" for method, seed in left)

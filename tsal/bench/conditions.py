@@ -16,6 +16,7 @@ from tsal.config import Config, labels_alone, load_method, names_of, result_sett
 from tsal.pseudo import PseudoLabeller
 from tsal.run import Run, list_hashes
 from tsal.stages import prepare_data
+from tsal.tracker import UNTUNED
 from tsal.utils import ConfigError, DataError, InputError
 
 STEPS = ("supervised.steps", "semi.steps", "train.epochs")
@@ -23,8 +24,6 @@ TRACKED = {  # settings without effect where nothing is tracked
     f"tsal.{name}"
     for name in ("max_fb_error", "window", "vote_error", "trust", "agreement_weight", "teacher_consistency")
 }
-# they do not make the tracker that a window is measured with
-UNTUNED = {"tracker.flow", "tracker.tune_steps", "tracker.consistency_weight"}
 BEFORE = {  # results that do not name these settings are of before there were any
     "tsal.window": 1,
     "tsal.vote_error": 0,

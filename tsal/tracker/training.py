@@ -24,6 +24,8 @@ from tsal.tracker.warped_pairs import photometric_change, synthetic_pair
 from tsal.utils import PACKAGE, ConfigError, half_precision, load_checkpoint, rank, save_checkpoint, wait_for_all
 
 PAIRS = 17  # added to the seed of weights
+# settings of the tracker that do not decide its training before it is tuned
+UNTUNED = frozenset({"tracker.flow", "tracker.tune_steps", "tracker.consistency_weight"})
 
 
 def synthetic_flow_loss(
@@ -154,7 +156,7 @@ def train_tracker(run: Run, rendered: Callable[[int], PointPairs] | None = None,
     """
     config, folder, settings = run.config, run.folder / "tracker", run.config.tracker
     parts = "model.input", "augment", "train.warmup", "train.amp", "tracker"  # of train, what its steps look at
-    fingerprint = run.fingerprint(*parts) | {"rendered": origin}
+    fingerprint = run.fingerprint(*parts, without=UNTUNED) | {"rendered": origin}
     if path := initial_path(config):
         fingerprint["tracker init"] = load_checkpoint(path, what="tracker (tracker.init)")["fingerprint"]
     if not is_done(folder / "model.pt", fingerprint):
@@ -177,10 +179,12 @@ def tune_tracker(run: Run, tracker: FlowNet, detector: Detector, folder: Path, f
     tracker.requires_grad_(True)
     detector = detector.eval().requires_grad_(False)
     steps = config.tracker.tune_steps
-    _fit_video(
+    seconds = _fit_video(
         run, tracker, folder, "tune tracker", steps, fingerprint, detect=lambda images: detector.maps(detector(images))
     )
     detector.requires_grad_(True)
+    if rank() == 0:
+        record_time(folder, steps, seconds)
     _finish(folder, tracker=tracker.state_dict(), fingerprint=fingerprint, config=config.to_dict())
     return load_tracker(folder / "model.pt", config, run.device)  # of several processes, all have the first one's
 

@@ -61,9 +61,7 @@ def batch_maker(
 
 
 def images_a_step(run: Run) -> int:
-    """``semi.images``, but at most a tenth of those that there are: a few seen again and again would crowd out the
-    clips.
-    """
+    """``semi.images``, at most a tenth of those that there are: a few seen again and again would crowd out clips."""
     return min(run.config.semi.images, math.ceil(len(run.single_images) / 10))
 
 
@@ -204,7 +202,8 @@ def train_semi(run: Run, inits: list[Path], steps: int, name: str = "semi") -> N
         for path in folder.glob(snapshot_name("*")):  # of a former training
             if path.name not in map(snapshot_name, snapshots):
                 path.unlink()
-    _finish(folder, models, config, fingerprint, steps, seconds)
+    tuning = sum(json.loads(path.read_text())["seconds"] for path in folder.glob("tracker-*/time.json"))
+    _finish(folder, models, config, fingerprint, steps, seconds + tuning)
 
 
 def find_rival(config: Config) -> Method | None:

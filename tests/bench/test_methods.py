@@ -270,8 +270,11 @@ def test_a_method_and_its_rival_each_start_from_as_many_inits_as_alone(tmp_path,
 
 @pytest.mark.parametrize("method, tuned", [("sbr", True), ("sbr-lk", False), ("mean-teacher", False)])
 def test_a_tracker_is_tuned_where_a_method_takes_its_flow_from_the_network(tmp_path, monkeypatch, method, tuned):
+    monkeypatch.setattr("tsal.tracker.training.fit", lambda *_, **__: (None, 5.0))
     train_by_no_step(tmp_path, monkeypatch, method, **{"tracker.tune_steps": 1, "semi.rival": ""})
     assert (tmp_path / "semi" / "tracker-teacher" / "model.pt").exists() == tuned
+    seconds = json.loads((tmp_path / "semi" / "time.json").read_text())["seconds"]
+    assert seconds == (1.0 + 5.0 if tuned else 1.0)
 
 
 @pytest.mark.parametrize("size", [8, 4])
@@ -299,6 +302,19 @@ def test_budgets_with_the_same_labelled_faces_share_an_init(tmp_path, monkeypatc
     assert {path.name for path in copied.iterdir()} == {path.name for path in init.iterdir()}
     prepare_base(tmp_path / "other-rate", configured(**few, **{"supervised.lr": 0.1})("mean-teacher"))
     assert trained == ["init"]
+
+
+def test_the_tracker_of_all_is_not_trained_again_for_what_one_method_makes_of_it(tmp_path, monkeypatch):
+    trained = []
+    for place in ("tsal.trainings.fit", "tsal.tracker.training.fit"):
+        monkeypatch.setattr(place, lambda *_, label, **__: trained.append(label) or (None, 1.0))
+    prepare_base(tmp_path, configured()("sbr-lk"))
+    assert "tracker" in trained
+    trained.clear()
+    prepare_base(tmp_path, configured(**{"tracker.tune_steps": 9, "tracker.consistency_weight": 2.0})("supervised"))
+    assert trained == []
+    prepare_base(tmp_path, configured(**{"tracker.video_lr": 0.1})("supervised"))
+    assert "tracker" in trained and "init" not in trained
 
 
 def test_no_method_trains_the_init_of_all_again(tmp_path, monkeypatch):

@@ -100,6 +100,9 @@ def test_a_method_that_is_another_one_on_data_without_consecutive_frames_is_told
     assert same_runs(asked, configured()) == []
     apart = same_runs(asked, configured("faces", "300w-50"))
     assert [line.partition(" on these data")[0] for line in apart] == ["tsal-no-tracking is tsal"]
+    for settings in (configured(**{"tsal.trust": 0.0}), configured("faces", "300w-50", **{"tsal.trust": 0.0})):
+        (line,) = same_runs(["tsal", "tsal-no-trust"], settings)
+        assert line == "tsal-no-trust is tsal with these settings: it is the same run again"
 
 
 def test_a_broken_result_is_an_error_that_names_it(tmp_path):
@@ -355,6 +358,39 @@ def test_results_go_to_the_outputs_and_leave_the_published_ones_alone(tmp_path, 
         assert f"run the method supervised with --budget 300w-1057 too: none in {beside}" in capsys.readouterr().err
         put(beside, full, 5.0)
         assert main([*command, *more]) == 0 and "gap closed" not in capsys.readouterr().err
+
+
+def test_files_that_settings_name_are_those_of_the_folder_that_the_command_is_given_in(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("tsal.cli.bench.OUTPUTS", tmp_path)
+    monkeypatch.setattr("tsal.bench.bench_methods", lambda *words: asked.append(words) or pytest.fail("far enough"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text((CONFIG_FOLDER / "schemes" / "68.yaml").read_text())
+    (tmp_path / "w.pth").touch()
+    command = ["bench-methods", "--set", "data.scheme=mine.yaml model.vgg16_weights=w.pth", "seed=1", "--jobs", "2"]
+    with pytest.raises(pytest.fail.Exception, match="far enough"):
+        main(command)
+    words, configure = asked[0][0], asked[0][1]
+    assert words[-3:] == ["--set", f"data.scheme={tmp_path}/mine.yaml", f"model.vgg16_weights={tmp_path}/w.pth"]
+    assert configure("stld").data.scheme == str(tmp_path / "mine.yaml")  # as the runs' results have it
+    with pytest.raises(pytest.fail.Exception, match="far enough"):
+        main(["bench-methods", "--set", "data.scheme=configs/schemes/68.yaml"])  # of the repository, as before
+    assert asked[1][0] == ["--set", "data.scheme=configs/schemes/68.yaml"]
+
+
+def test_a_method_or_seed_that_is_named_twice_is_run_once_and_no_job_is_no_number_of_jobs(
+    tmp_path, monkeypatch, capsys
+):
+    asked = []
+    monkeypatch.setattr("tsal.cli.bench.OUTPUTS", tmp_path)
+    monkeypatch.setattr("tsal.bench.bench_methods", lambda *words: asked.append(words) or pytest.fail("far enough"))
+    with pytest.raises(pytest.fail.Exception, match="far enough"):
+        main(["bench-methods", "--methods", "stld", "sbr", "stld", "--seeds", "1", "0", "1"])
+    assert asked[0][5:7] == (["stld", "sbr"], [1, 0])
+    for jobs in ("0", "-1", "two"):
+        with pytest.raises(SystemExit):
+            main(["bench-methods", f"--jobs={jobs}"])
+        assert f"{jobs!r} is no whole number from 1" in capsys.readouterr().err
 
 
 def test_the_command_has_no_single_method_or_seed(capsys):

@@ -183,8 +183,8 @@ def refuse_other_settings(
 
 
 def same_runs(methods: Sequence[str], configure: Configure) -> list[str]:
-    """A line for each method that is, on these data, one named before it: where no frame follows another, there is
-    nothing to track.
+    """A line for each method that is, by its settings, one named before it, or on these data: where no frame follows
+    another, there is nothing to track.
     """
 
     def effective(method: str) -> dict:
@@ -193,10 +193,16 @@ def same_runs(methods: Sequence[str], configure: Configure) -> list[str]:
         found |= {"tsal.sources": labeller.names, "tsal.tracking": labeller.needs_flow}
         return found | {name: None for name in TRACKED if not labeller.needs_flow}
 
+    def why(method: str, twin: str) -> str:
+        config = configure(method)
+        if config.data.consecutive or deciding(config) == deciding(configure(twin)):
+            return "with these settings"
+        return "on these data (data.consecutive=false: nothing is tracked)"
+
     settings = {method: effective(method) for method in methods}
     twins = {method: next(name for name in settings if settings[name] == settings[method]) for method in settings}
     return [
-        f"{method} is {twin} on these data (data.consecutive=false: nothing is tracked): it is the same run again"
+        f"{method} is {twin} {why(method, twin)}: it is the same run again"
         for method, twin in twins.items()
         if twin != method
     ]

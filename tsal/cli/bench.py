@@ -7,9 +7,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tsal.cli.options import add_settings, config_from
-from tsal.utils import OUTPUTS, write_text
+from tsal.utils import OUTPUTS, REPOSITORY, write_text
+
+if TYPE_CHECKING:  # --help does without torch
+    from tsal.config import Config
 
 OWN = ("--methods", "--seeds", "--jobs", "--launcher", "--runs", "--out", "--only", "--inits")  # no settings
 
@@ -76,7 +80,7 @@ def add_bench_methods(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"each method is run with each ({' '.join(map(str, seeds))})",
     )
-    own.add_argument("--jobs", type=int, default=1, metavar="N", help="runs side by side (%(default)s)")
+    own.add_argument("--jobs", type=_from_one, default=1, metavar="N", help="runs side by side (%(default)s)")
     own.add_argument(
         "--launcher",
         choices=("local", "slurm", "ray"),
@@ -102,6 +106,13 @@ def add_bench_methods(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(method=None, seed=None)
 
 
+def _from_one(text: str) -> int:
+    """A whole number from 1, else argparse's line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)
+
+
 def run_bench_methods(arguments: argparse.Namespace) -> None:
     from tsal.bench import (
         all_labels,
@@ -122,6 +133,7 @@ def run_bench_methods(arguments: argparse.Namespace) -> None:
     )
     from tsal.config import all_labels_budget, load_method
 
+    arguments.methods, arguments.seeds = ([*dict.fromkeys(given)] for given in (arguments.methods, arguments.seeds))
     for method in arguments.methods:
         load_method(method)
     data, budget = arguments.data or "rendered", arguments.budget
@@ -139,10 +151,12 @@ def run_bench_methods(arguments: argparse.Namespace) -> None:
     if arguments.only:
         run_method(folder, configure(arguments.only), out)
         return
+    named = _named_from_here(configure(arguments.methods[0]))
+    arguments.set = arguments.set + named
     refuse_other_settings(configure, folder, out, arguments.methods, arguments.seeds)
     _print_notes(same_runs(arguments.methods, configure))
     wanted = (arguments.methods, arguments.seeds, arguments.jobs, arguments.launcher)
-    settings = settings_alone(arguments.argv)
+    settings = settings_alone(arguments.argv) + (["--set", *named] if named else [])
     # the runs' processes are started in another folder
     if arguments.root:
         settings += ["--root", str(Path(arguments.root).expanduser().resolve())]
@@ -173,6 +187,18 @@ def run_bench_methods(arguments: argparse.Namespace) -> None:
         )
     if reference and not full:
         _print_notes([f"for 'gap closed', run the method supervised with --budget {reference} too: none in {beside}"])
+
+
+def _named_from_here(config: Config) -> list[str]:
+    """Settings that name a file relative to the working directory, with its whole path: runs are started in another
+    folder.
+    """
+    names = {"data.scheme": config.data.scheme, "model.vgg16_weights": config.model.vgg16_weights}
+    return [
+        f"{name}={Path(file).resolve()}"
+        for name, file in names.items()
+        if Path(file).is_file() and Path(file).resolve() != (REPOSITORY / file).resolve()
+    ]
 
 
 def _print_notes(lines: Sequence[str]) -> None:

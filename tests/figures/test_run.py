@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from drawn_run import MODELS, named, overhang, unmeasured, words_of
+from drawn_run import MODELS, named, overhang, say_of_what_the_audit_is, unmeasured, words_of
 
 from tsal.audit.store import Audit
 from tsal.config import load_method
@@ -201,6 +201,47 @@ def test_no_pyplot_is_needed_and_notebooks_get_an_image(run):
     assert figure._repr_png_().startswith(b"\x89PNG")
     for module in (figures, figures_audit, figures_breakdown, figures_evaluation, style):
         assert "pyplot" not in vars(module) and "seaborn" not in vars(module)
+
+
+def test_nothing_is_written_where_the_run_was_changed_since_its_audit(copied):
+    """Not the figures drawn before, and nothing of an audit in another unit."""
+    changed = dataclasses.replace(copied, config=copied.config.override(["data.normaliser=box"]))
+    report = json.loads((changed.folder / "metrics.json").read_text())
+    write_text(changed.folder / "metrics.json", json.dumps(report | {"normaliser": "box"}))
+    say_of_what_the_audit_is(changed, {"settings": {"data.normaliser": "ocular"}, "fingerprint": ""})
+    with pytest.raises(InputError, match="audit: was made with data.normaliser = 'ocular', not 'box', .* tsal pseudo"):
+        figures.draw_all(changed)
+    (changed.folder / "metrics.json").unlink()
+    say_of_what_the_audit_is(changed, {})
+    with pytest.raises(InputError, match="metrics.json: not there yet"):
+        figures.draw_all(changed)
+    assert not (changed.folder / "figures").exists()
+
+
+@pytest.mark.parametrize(
+    "of, words",
+    [
+        ({}, None),
+        ({"settings": {"data.scheme": "68"}, "fingerprint": ""}, None),
+        ({"settings": {"data.scheme": "51"}, "fingerprint": ""}, "data.scheme = '51', not '68'"),
+        ({"settings": {}, "scheme": {"points": 68}, "fingerprint": ""}, "another landmark scheme, of 68 points"),
+        ({"settings": {}, "fingerprint": "of others"}, "other training faces"),
+    ],
+)
+def test_an_audit_is_of_the_settings_the_scheme_and_the_faces_that_the_run_has(copied, of, words):
+    say_of_what_the_audit_is(copied, of)
+    if words is None:
+        assert style.open_audit(copied).of == of
+        return
+    again = f"run 'python -m tsal pseudo --run {copied.folder}'"
+    with pytest.raises(InputError, match=f"{copied.folder}/audit: was made with {words}, .*{again}"):
+        style.open_audit(copied)
+
+
+def test_an_audit_that_does_not_say_of_what_it_is_has_as_many_landmarks_as_the_run(copied):
+    other = dataclasses.replace(copied, kept_scheme=get_scheme("51"))
+    with pytest.raises(InputError, match="another landmark scheme, of 68 points"):
+        style.open_audit(other)
 
 
 @pytest.mark.filterwarnings("error")

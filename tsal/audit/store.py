@@ -16,7 +16,7 @@ into.
 - ``views/<clip's number>.npz``: the crops, flow and heatmaps that the explorer has shown, see :mod:`tsal.audit.views`.
 
 ``labels.parquet`` also keeps, in its metadata, what the audit was made from, so that it is not made again from the
-same, and the hash of each model's file.
+same, the hash of each model's file, and which settings, scheme and faces of the run it is of (``of``).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -123,8 +123,16 @@ class AuditWriter:
     written.
     """
 
-    def __init__(self, folder: Path, store: FaceStore, clips: Sequence[Clip], truth: GroundTruth, made_from: str = ""):
-        self.folder, self.truth, self.made_from, self.weights = Path(folder), truth, made_from, {}
+    def __init__(
+        self,
+        folder: Path,
+        store: FaceStore,
+        clips: Sequence[Clip],
+        truth: GroundTruth,
+        made_from: str = "",
+        of: Mapping | None = None,
+    ):
+        self.folder, self.truth, self.made_from, self.of, self.weights = Path(folder), truth, made_from, of or {}, {}
         self.temporary = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.tmp")
         remove_unfinished(self.folder.parent, self.folder.name)
         self.temporary.mkdir(parents=True)
@@ -191,8 +199,9 @@ class AuditWriter:
         self.weights[model] = weights
 
     def close(self) -> Audit:
-        about = {"models": json.dumps(self.models), "weights": json.dumps(self.weights), "made_from": self.made_from}
-        self.parquet.add_key_value_metadata(about)
+        about = {"models": self.models, "weights": self.weights, "of": self.of}
+        texts = {name: json.dumps(value) for name, value in about.items()} | {"made_from": self.made_from}
+        self.parquet.add_key_value_metadata(texts)
         self.parquet.close()
         shutil.rmtree(self.folder, ignore_errors=True)
         os.replace(self.temporary, self.folder)
@@ -216,6 +225,7 @@ class Audit:
     models: tuple[tuple[str, int], ...]  # (model, step), in the file's order
     made_from: str = ""  # hash of weights, data, settings and code; "" where its maker kept none
     weights: dict[str, str] = field(default_factory=dict)  # hash of each model's file at its last step
+    of: dict = field(default_factory=dict)  # ``settings``, ``scheme`` and ``fingerprint`` of the run; {}: none kept
     _labels: dict = field(default_factory=dict)
 
     @staticmethod
@@ -234,10 +244,10 @@ class Audit:
                 raise ValueError("its files do not fit one another")
             if points.dtype.kind != "f" or visible.dtype != bool:
                 raise TypeError("ground truth of another type")
-            made_from = metadata.get(b"made_from", b"").decode()
+            made_from, of = metadata.get(b"made_from", b"").decode(), dict(json.loads(metadata.get(b"of", b"{}")))
         except Exception as error:  # of broken files, pandas and pyarrow raise whatever they stumble on
             raise _broken(folder, error) from None
-        return Audit(folder, frames, points, visible, models, made_from, weights)
+        return Audit(folder, frames, points, visible, models, made_from, weights, of)
 
     @staticmethod
     def kept(folder: Path, made_from: str) -> Audit | None:

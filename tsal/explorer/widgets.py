@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 from IPython.display import display
 
-from tsal.audit import AUDITED, LABELS, Audit, ClipViews, is_measured
+from tsal.audit import AUDITED, LABELS, ClipViews, is_measured
 from tsal.explorer import panels, views
 from tsal.explorer.views import EVERY, TRUTH_NAME, State
-from tsal.figures import SOURCES, NamedFigure, unit
+from tsal.figures import SOURCES, NamedFigure, read_audit, unit
 from tsal.run import Run
 from tsal.utils import REPOSITORY, InputError, describe_os_error
 
@@ -184,7 +184,7 @@ class Explorer:
 
     def _open(self, folder: Path) -> None:
         run = Run.open(folder)
-        audit = Audit.open(folder / "audit")
+        audit = read_audit(run)
         self.audit, self.scheme = audit, run.scheme
         self.unit = unit(run) if is_measured(audit) else ""
         self._opened, self._view = folder, lru_cache(KEPT_VIEWS)(ClipViews(run, audit))

@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = exports(
     colours="MODELS",
     compare="compare_runs draw_comparison",
     comparison="Comparison",
+    evaluated="read_audit",
     dataset="draw_dataset list_table manifest_table read_lists",
     evaluation="draw_evaluation draw_summary",
     gallery="write_gallery",

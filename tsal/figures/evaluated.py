@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from tsal.audit import Audit
 from tsal.config import Config, result_settings
+from tsal.run import Run
 from tsal.utils import InputError
 
 SHOWN = 3  # settings in a line
@@ -15,13 +19,44 @@ def refuse_former(folder: Path, config: Config, manifest: Mapping, report: Mappi
     """Raise where metrics.json (``report``) was made with other settings or faces than config.json and manifest.json
     say. One of an earlier version, which does not say with which, is taken.
     """
-    made, now = report.get("settings", {}), result_settings(config)
-    apart = [f"{name} = {made[name]!r}, not {now[name]!r}" for name in now if name in made and made[name] != now[name]]
+    apart = _other_settings(report.get("settings", {}), result_settings(config))
     kinds = {"fingerprint": "training faces", "evaluate_fingerprint": "evaluation faces"}
     apart += [f"other {kind}" for key, kind in kinds.items() if report.get(key) not in (None, manifest.get(key))]
+    _refuse(apart, folder / "metrics.json", folder, "evaluate")
+
+
+def read_audit(run: Run) -> Audit:
+    """The run's audit.
+
+    Raises:
+        InputError: there is none, it is broken, or it was made with other settings, another scheme or other faces than
+            the run has now. One of an earlier version, which does not say with which, is taken where its landmarks
+            are as many.
+    """
+    audit = Audit.open(run.folder / "audit")
+    made, count = audit.of, audit.truth.shape[1]
+    apart = _other_settings(made.get("settings", {}), run.config.flat())
+    if not apart and (count != run.scheme.points or made.get("scheme") not in (None, _plain(run.scheme.to_dict()))):
+        apart.append(f"another landmark scheme, of {count} points")
+    if made and made.get("fingerprint") != run.manifest().get("fingerprint"):
+        apart.append("other training faces")
+    _refuse(apart, audit.folder, run.folder, "pseudo")
+    return audit
+
+
+def _other_settings(made: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    return [f"{name} = {made[name]!r}, not {now[name]!r}" for name in now if name in made and made[name] != now[name]]
+
+
+def _plain(value: Mapping) -> dict:
+    """As it comes back from a JSON file."""
+    return json.loads(json.dumps(value))
+
+
+def _refuse(apart: list[str], what: Path, folder: Path, stage: str) -> None:
     if apart:
         more = f" (and {len(apart) - SHOWN} more)" if len(apart) > SHOWN else ""
         raise InputError(
-            f"{folder / 'metrics.json'}: was made with {', '.join(apart[:SHOWN])}{more}, before the run was changed; "
-            f"run 'python -m tsal evaluate --run {folder}'"
+            f"{what}: was made with {', '.join(apart[:SHOWN])}{more}, before the run was changed; "
+            f"run 'python -m tsal {stage} --run {folder}'"
         )

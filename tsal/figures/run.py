@@ -283,14 +283,14 @@ def draw_history(run: Run) -> list[NamedFigure]:
 
 def draw_all(run: Run) -> list[Path]:
     """Every figure as .png and .pdf, the tables as ``tables.md`` and ``tables.tex``, in ``<run>/figures``; returns
-    their paths. Figures of an earlier state of the run that it has no more are deleted there.
+    their paths. Figures of an earlier state of the run that it has no more are deleted there. Nothing is written before
+    all is drawn: where something is missing or of former settings, the folder stays as it was.
     """
     draws = (draw_samples, draw_tracker, draw_history, draw_pseudo_labels, draw_breakdown, draw_evaluation)
-    folder = run.folder / "figures"
-    paths = [path for draw in draws for figure in draw(run) for path in save(figure, folder)] + save(
-        draw_summary(run), folder
-    )
+    folder, tables = run.folder / "figures", run_tables(run)  # these ask for most files, and take no time
+    drawn = [*(figure for draw in draws for figure in draw(run)), draw_summary(run)]
+    paths = [path for figure in drawn for path in save(figure, folder)]
     for path in {*folder.glob("*.png"), *folder.glob("*.pdf")} - set(paths):
         if path.stem.split("-")[0] in KINDS:
             path.unlink()
-    return [*paths, *write_tables(run_tables(run), folder, "tables")]
+    return [*paths, *write_tables(tables, folder, "tables")]

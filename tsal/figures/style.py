@@ -23,6 +23,7 @@ from tsal.audit import Audit
 from tsal.data import Clip, Face, FaceStore, plain_affine
 from tsal.figures.colours import MODEL_DASHES as MODEL_DASHES
 from tsal.figures.colours import MODELS as MODELS
+from tsal.figures.evaluated import read_audit
 from tsal.geometry import apply_affine
 from tsal.run import Run
 from tsal.schemes import Scheme
@@ -289,10 +290,11 @@ def run_file(run: Run, name: str) -> Path:
 
 
 def open_audit(run: Run) -> Audit | None:
-    """The run's audit; None where there is nothing to audit (``run.no_pseudo_labels``)."""
+    """The run's audit, see :func:`read_audit`; None where there is nothing to audit (``run.no_pseudo_labels``)."""
     if run.no_pseudo_labels:
         return None
-    return Audit.open(run_file(run, "audit/labels.parquet").parent)
+    run_file(run, "audit/labels.parquet")
+    return read_audit(run)
 
 
 def audited_faces(run: Run, audit: Audit, frames: Sequence[int]) -> dict[int, tuple[Clip, Face]]:

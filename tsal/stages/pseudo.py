@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tsal.audit import Audit, AuditWriter, audit_model, file_hash
+from tsal.config import settings_of
 from tsal.data import Clip, spread
 from tsal.evaluation import read_ground_truth
 from tsal.model_files import load_model, snapshot_name
@@ -51,7 +52,8 @@ def audit_pseudo_labels(run: Run, *, clips: int = 64, frames: int = 24, early_fr
     if run.no_pseudo_labels:
         shutil.rmtree(run.folder / "audit", ignore_errors=True)  # of other settings
         return None
-    made_from = _audit_hash(run, clips, frames, early_frames)
+    of = _audited_state(run)
+    made_from = _audit_hash(run, of, clips, frames, early_frames)
     if kept := Audit.kept(run.folder / "audit", made_from):
         return kept
     use_free_cores()
@@ -60,7 +62,7 @@ def audit_pseudo_labels(run: Run, *, clips: int = 64, frames: int = 24, early_fr
     faces = [face for clip in chosen for face in clip.faces]
     known = [dataclasses.replace(face, annotation=run.lists.truth.get((face.image, face.box))) for face in faces]
     truth = read_ground_truth(run.store, known, config.data.normaliser, run.scheme)
-    writer = AuditWriter(run.folder / "audit", run.store, chosen, truth, made_from)
+    writer = AuditWriter(run.folder / "audit", run.store, chosen, truth, made_from, of)
     longest = max(len(clip.faces) for clip in chosen)
     few = spread(range(len(chosen)), max(1, early_frames // longest))
     last = max(step for _, step, _, _ in audited_files(run))
@@ -84,7 +86,14 @@ def audit_pseudo_labels(run: Run, *, clips: int = 64, frames: int = 24, early_fr
         writer.discard()
 
 
-def _audit_hash(run: Run, *sizes: int) -> str:
+def _audited_state(run: Run) -> dict:
+    """What the run must still be where its audit is shown: settings, scheme and training faces."""
+    ignored = settings_of("machine", "measuring") - {"data.normaliser", "data.audit_labels"}
+    settings = {name: value for name, value in run.config.flat().items() if name not in ignored}
+    return {"settings": settings, "scheme": run.scheme.to_dict(), "fingerprint": run.manifest()["fingerprint"]}
+
+
+def _audit_hash(run: Run, of: dict, *sizes: int) -> str:
     """Of all that an audit depends on: weights, lists and labels' files, settings, code."""
     tuned = run.folder / "semi" / "tracker-teacher" / "model.pt"
     weights = [
@@ -92,12 +101,9 @@ def _audit_hash(run: Run, *sizes: int) -> str:
         tuned if tuned.exists() else run.folder / "tracker/model.pt",
     ]
     labels = [run.root / name for name in sorted(set(run.lists.truth.values()))]
-    settings = run.config.to_dict()
     facts = {
         "weights": [file_hash(path) for path in weights if path.exists()],
-        "settings": {part: settings[part] for part in ("model", "tracker", "tsal", "augment")}
-        | {"normaliser": run.config.data.normaliser},
-        "scheme": run.scheme.to_dict(),
+        "of": of,
         "manifest": run.manifest(),
         "labels": [(path.stat().st_size, path.stat().st_mtime_ns) for path in labels if path.exists()],
         "models": [(name, step) for name, step, _, _ in audited_files(run)],

@@ -163,9 +163,9 @@ def say_of_what_the_audit_is(run, of: dict):
     """Write into a run's audit with which settings, scheme and faces it was made."""
     path = run.folder / "audit/labels.parquet"
     table = parquet.ParquetFile(path)
-    about = table.schema_arrow.metadata | table.metadata.metadata | {b"of": json.dumps(of).encode()}
+    about = {name: text for name, text in table.metadata.metadata.items() if not name.startswith(b"ARROW")}
     groups = [table.read_row_group(number) for number in range(table.num_row_groups)]
     with parquet.ParquetWriter(path, groups[0].schema) as writer:
         for group in groups:
             writer.write_table(group, row_group_size=len(group))
-        writer.add_key_value_metadata({k: v for k, v in about.items() if not k.startswith(b"ARROW")})
+        writer.add_key_value_metadata(about | {b"of": json.dumps(of).encode()})

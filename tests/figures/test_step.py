@@ -59,9 +59,15 @@ def test_every_frame_of_the_window_has_its_vote_under_the_frame(smoke_run):
     propagated = made.labels.sources["propagated"]
     total = torch.zeros_like(propagated.votes).index_add(0, to, votes)
     assert torch.allclose(total, propagated.votes) and total.max() > 0
-    texts = [[text.get_text() for text in axes.texts] for axes in draw_votes(made).axes]
+    figure = draw_votes(made)
+    figure.draw_without_rendering()
+    columns = [{text.get_text(): text.get_window_extent() for text in axes.texts} for axes in figure.axes]
     first = [f"{votes[(to == 0) & (origin == frame)].mean():.2f}" for frame in (1, 2)]
-    assert ["  ".join(["(1.00)", *first])] in texts
+    by = [f"by frame {line}" for line in range(3)]
+    assert ["(1.00)", by[0], first[0], by[1], first[1], by[2]] == [text.get_text() for text in figure.axes[0].texts][:6]
+    for axes, texts in zip(figure.axes, columns):  # each number stays under its own image
+        within = axes.get_window_extent()
+        assert all(text.startswith("by") or within.x0 < box.x0 < box.x1 < within.x1 for text, box in texts.items())
 
 
 def test_the_average_brings_the_teacher_nearer_and_leaves_the_student(smoke_run):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from matplotlib.transforms import ScaledTranslation
 from torch import Tensor
 
 from tsal.figures.pseudo_labels import empty
@@ -16,9 +17,10 @@ from tsal.figures.style import (
     draw_landmarks,
     image_grid,
     styled,
-    under_name,
 )
 from tsal.pseudo import PseudoLabeller, carried_votes
+
+LINE = 0.11  # inches, of a line of votes
 
 
 def step_votes(step: Step) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -37,7 +39,7 @@ def step_votes(step: Step) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def draw_votes(step: Step) -> NamedFigure:
     """The frames of one clip with the points read on them and those that its neighbours carry to them.
 
-    Under each frame: the mean vote of every frame of the clip for it; its own is in brackets.
+    Under each frame: the mean vote of every frame of the clip for it, a line each; its own is in brackets.
     """
     clip, count = step.batch.clip.unique(return_counts=True)
     if count.max() < 2:
@@ -47,18 +49,24 @@ def draw_votes(step: Step) -> NamedFigure:
     frames = torch.nonzero(step.batch.clip == clip[count.argmax()])[:, 0].tolist()
     origin, to, votes, carry = step_votes(step)
     own = PseudoLabeller(step.run.config).trust(step.labels.sources)
-    figure, (axes,) = image_grid("step-votes", 1, len(frames), top=0.16, under=0.16)
+    figure, (axes,) = image_grid("step-votes", 1, len(frames), left=0.75, top=0.16, under=0.05 + LINE * len(frames))
     for number, (frame, place) in enumerate(zip(frames, axes)):
         draw_face(place, step.views.weak[frame].permute(1, 2, 0).clamp(0, 1).numpy())
+        points = step.labels.sources["heatmap"].points[frame].numpy()
+        draw_landmarks(place, points, step.run.scheme, SOURCES["heatmap"], width=0.5)
         text = {frame: f"({own[frame].mean():.2f})"}
         for pair in torch.nonzero(to == frame)[:, 0].tolist():
             said, strength = carry[pair].numpy(), votes[pair].numpy()
             colours = np.tile(_rgb(SOURCES["propagated"]), (len(said), 1))
-            place.scatter(*said.T, s=3, c=np.column_stack([colours, 0.7 * strength.clip(0, 1)]), linewidths=0)
+            shades = np.column_stack([colours, 0.8 * strength.clip(0, 1)])
+            place.scatter(*said.T, s=6, c=shades, linewidths=0, zorder=3)  # over the frame's own lines
             text[int(origin[pair])] = f"{strength.mean():.2f}"
-        points = step.labels.sources["heatmap"].points[frame].numpy()
-        draw_landmarks(place, points, step.run.scheme, SOURCES["heatmap"], width=0.5)
-        under_name(place, "  ".join(text[each] for each in frames if each in text))
+        below = ScaledTranslation(0, -0.04, figure.dpi_scale_trans)
+        for line, each in enumerate(frames):
+            where = place.transAxes + below + ScaledTranslation(0, -LINE * line, figure.dpi_scale_trans)
+            place.text(0.5, 0, text.get(each, "-"), transform=where, ha="center", va="top", fontsize=6.5)
+            if number == 0:
+                place.text(-0.04, 0, f"by frame {line}", transform=where, ha="right", va="top", fontsize=6.5)
         place.set_title(f"frame {number}", pad=3)
     return figure
 

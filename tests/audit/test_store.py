@@ -21,6 +21,7 @@ from tsal.stages import pseudo as pseudo_stage
 from tsal.tracker.frozen import FrozenTracker
 from tsal.utils.checkpoints import load_checkpoint, save_checkpoint
 from tsal.utils.errors import InputError
+from tsal.utils.files import read_arrays, write_arrays
 
 ONE = generic_scheme(1)
 CPU = torch.device("cpu")
@@ -138,6 +139,24 @@ def test_frames_are_told_with_their_clip_and_zoom(written):
     assert np.allclose(audit.frames.zoom, 63 / (1.35 * 60)) and audit.frames["view"].tolist() == [0, 0, 0, 1]
 
 
+def test_what_is_hidden_is_kept_and_unknown_where_nothing_said_it(written):
+    audit, clips, store = written
+    assert (audit.hidden == -1).all() and audit.hidden.shape == (4, 1)
+    path = np.array([f.image for c in clips for f in c.faces])
+    box, frame = np.array([f.box for c in clips for f in c.faces]), np.arange(4)
+    seen = np.ones((4, 1), bool)
+    known = GroundTruth(path, path, frame, box, audit.truth, seen, np.full(4, 60.0), ~seen[:, 0])
+    hidden = np.array([[1], [0], [0], [-1]], np.int8)
+    writer = AuditWriter(audit.folder, store, clips, known, hidden=hidden)
+    labels, rows = audit.labels("teacher")
+    writer.add("teacher", 10, labels, rows)
+    assert writer.close().hidden.tolist() == hidden.tolist()
+    kept = dict(read_arrays(audit.folder / "ground_truth.npz"))
+    del kept["hidden"]  # as of an earlier version
+    write_arrays(audit.folder / "ground_truth.npz", **kept)
+    assert (Audit.open(audit.folder).hidden == -1).all()
+
+
 def test_a_new_audit_takes_the_place_of_a_former_one_only_when_it_is_whole(written):
     audit, clips, store = written
     before = (audit.folder / "labels.parquet").read_bytes()
@@ -189,7 +208,8 @@ def test_an_audit_is_made_once_from_the_same_and_anew_from_other_weights_or_wher
 def test_a_broken_or_missing_audit_is_an_error_that_names_it(written, name):
     audit, *_ = written
     (audit.folder / name).write_bytes(b"no audit")
-    with pytest.raises(InputError, match="is no audit, or a broken one"):
+    again = f"make it again: python -m tsal pseudo --run {audit.folder.parent}$"
+    with pytest.raises(InputError, match=f"is no audit, or a broken one .*{again}"):
         Audit.open(audit.folder)
     (audit.folder / name).unlink()
     with pytest.raises(InputError, match="is no audit, or a broken one"):

@@ -14,10 +14,12 @@ from tsal.audit import analysis
 from tsal.audit.store import AUDITED, Audit, AuditWriter, Labels
 from tsal.data.lists import Clip
 from tsal.evaluation.predictions import read_ground_truth
-from tsal.figures import audit_window
+from tsal.figures import audit_window, tables
 from tsal.figures import breakdown as figures_breakdown
 from tsal.figures import run as figures
 from tsal.schemes import Scheme, generic_scheme, get_scheme
+from tsal.stages import pseudo as pseudo_stage
+from tsal.synthetic.dataset import load_ground_truth
 
 # --- what predicts the error ---
 
@@ -139,6 +141,83 @@ def test_the_faces_that_changed_most_are_named_one_a_clip_worst_first(copied):
     faces = named(drawn, "pseudo-changed-faces")
     shown = [axes for axes in faces.axes if axes.images]
     assert len(shown) == 2 * (1 + 2)  # one improved clip, two worsened, before and after
+
+
+# --- under which conditions ---
+
+
+def write_conditions(copied, hidden, step: float):
+    """An audit of the first clip alone: labels move by ``step`` px a frame and landmark; frame t's points lie t + 1 px
+    off, the landmarks of ``hidden`` (K,) 10 px more.
+    """
+    clip = copied.clips[0]
+    count = len(clip.faces)
+    known = [dataclasses.replace(f, annotation=copied.lists.truth[f.image, f.box]) for f in clip.faces]
+    truth = read_ground_truth(copied.store, known, "ocular", copied.scheme)
+    shape = (count, 68)
+    way = step * np.arange(count)[:, None] * np.arange(68)
+    points = np.stack([np.arange(68.0) + way, np.zeros(shape)], -1)
+    truth = dataclasses.replace(truth, points=points, visible=np.ones(shape, bool), norm_px=np.full(count, 50.0))
+    off = np.arange(1.0, count + 1)[:, None] + 10.0 * hidden
+    said = np.stack([points + off[..., None] * [0.0, 1.0]] * len(AUDITED))
+    ones, valid = np.ones(shape), np.ones((len(AUDITED), *shape), bool)
+    labels = Labels(said, np.ones(valid.shape), valid, ones, of_tracks(ones), ones, ones)
+    writer = AuditWriter(
+        copied.folder / "audit", copied.store, [clip], truth, hidden=np.tile(hidden, (count, 1)).astype(np.int8)
+    )
+    for model, at in (("init", 0), ("teacher", 5), ("student", 5)):
+        writer.add(model, at, labels, np.arange(count))
+    return writer.close(), count
+
+
+def test_errors_by_occlusion_and_by_motion_by_hand(copied):
+    """Every fourth landmark is hidden; landmark k moves by k / 4 px a frame of 50 px: k / 2 %."""
+    hidden = np.arange(68) % 4 == 0
+    audit, count = write_conditions(copied, hidden, 0.25)
+    moved = analysis.motions(audit)
+    np.testing.assert_allclose(moved[:-1], np.tile(np.arange(68) / 2, (count - 1, 1)), atol=1e-4)
+    assert np.isnan(moved[-1]).all() and np.isnan(analysis.motions(audit, consecutive=False)).all()
+    table = analysis.condition_table(audit)
+    assert set(table.model) == {"init", "teacher", "student"} and len(table) == 3 * 5
+    rows = table[table.model == "teacher"].set_index("condition")
+    mean = 100 * (count + 1) / 2 / 50
+    assert rows.fused["shown"] == pytest.approx(mean, rel=1e-4)
+    assert rows.fused["hidden"] == pytest.approx(mean + 20, rel=1e-4) and rows.share["hidden"] == 0.25
+    # the last frame has no next one; of 68 landmarks 23 move by at most 11 %, 23 more by at most 22.5 %
+    slow, fast = rows.loc["slow: up to 11 % a frame"], rows.loc["fast: more"]
+    assert slow.share == pytest.approx(23 / 68 * (count - 1) / count)
+    assert fast.share == pytest.approx(22 / 68 * (count - 1) / count)
+    assert slow.heatmap == pytest.approx(100 * count / 2 / 50 + 20 * 6 / 23, rel=1e-4)  # 0, 4 .. 20 are hidden
+    spread = analysis.condition_table(audit, consecutive=False)
+    assert set(spread.condition) == {"shown", "hidden"}
+    drawn = named(figures.draw_pseudo_labels(copied), "pseudo-conditions")
+    heights = [bar.get_height() for bar in drawn.axes[0].patches]
+    assert heights[:2] == pytest.approx([mean, mean + 20], rel=1e-4) and len(drawn.axes) == 2
+    assert "hidden (25 %)" in words_of(drawn) and overhang(drawn) < 0.01
+    made = tables.run_tables(copied)
+    shown = next(content for title, content in made.items() if "by occlusion" in title)
+    assert shown["share %"].tolist()[:2] == ["75.0", "25.0"] and shown.fused[6] == f"{mean + 20:.2f}"
+
+
+def test_where_neither_occlusion_nor_motion_is_known_nothing_is_said_of_them(copied):
+    write_conditions(copied, np.full(68, -1), 0.25)
+    figure = named(figures.draw_pseudo_labels(copied), "pseudo-conditions")
+    assert len(figure.axes) == 1 and "occlusion" not in words_of(figure)
+    spread = dataclasses.replace(copied, config=copied.config.override(["data.consecutive=false"]))
+    assert "pseudo-conditions" not in {figure.name for figure in figures.draw_pseudo_labels(spread)}
+    assert not any("occlusion" in title for title in tables.run_tables(spread))
+
+
+def test_what_rendered_frames_hide_is_taken_from_their_ground_truth(run):
+    clip = run.clips[0]
+    truth = load_ground_truth(run.root / "ground_truth" / f"{clip.name.removeprefix('images/')}.npz")["visible"]
+    part, other = Clip(clip.name, clip.faces[1:]), Clip("images/of/others", clip.faces[:1])
+    found = pseudo_stage._hidden(run, [part, other])
+    assert found[:-1].tolist() == (~truth[1 : len(clip.faces)]).tolist() and set(found[-1]) == {-1}
+    inner = pseudo_stage._hidden(dataclasses.replace(run, kept_scheme=get_scheme("51")), [part])
+    assert inner.tolist() == found[:-1, 17:].tolist()
+    plain = dataclasses.replace(run, kept_scheme=generic_scheme(5))
+    assert set(pseudo_stage._hidden(plain, [part]).ravel()) == {-1}
 
 
 # --- where the error is ---

@@ -39,6 +39,7 @@ PROMISED = (
     "pseudo-reliability",
     "pseudo-calibration",
     "pseudo-window",
+    "pseudo-conditions",
     "pseudo-steps",
     "pseudo-examples",
     "pseudo-landmarks",

@@ -109,7 +109,9 @@ def _write_audit(run, rng):
     truth = read_ground_truth(run.store, known, "ocular", run.scheme)
     points, visible = truth.points, truth.visible
     first = np.array([place == 0 for clip in clips for place in range(len(clip.faces))])
-    writer = AuditWriter(run.folder / "audit", run.store, clips, truth)
+    hidden = np.zeros(visible.shape, np.int8)
+    hidden[:, ::5] = 1
+    writer = AuditWriter(run.folder / "audit", run.store, clips, truth, hidden=hidden)
     for model, step in (("init", 0), ("teacher", 5), ("student", 5), ("teacher", 10), ("student", 10)):
         spread = rng.uniform(0.5, 4, visible.shape)  # the disagreement is the size of the error
         valid = np.ones((len(AUDITED), *visible.shape), bool)

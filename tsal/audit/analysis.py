@@ -13,6 +13,7 @@ import pandas as pd
 from scipy.optimize import isotonic_regression
 
 from tsal.audit.store import Audit
+from tsal.evaluation import follows
 from tsal.schemes import Scheme
 
 BINS = 10  # of equally many landmarks each
@@ -73,6 +74,52 @@ def step_table(audit: Audit) -> pd.DataFrame:
         row["gate"] = float(labels.weight[mine].mean())
         table.append(row | {source: known_median(audit.errors(model, source, step)[mine]) for source in audit.sources})
     return pd.DataFrame(table)
+
+
+# --- under which conditions ---
+
+
+def motions(audit: Audit, consecutive: bool = True) -> np.ndarray:
+    """(N, K) of all frames: how far a landmark's label moves to the next frame, in % of the normaliser; NaN where
+    either is not labelled, at the end of a clip, and where frames are not ``consecutive`` (``data.consecutive``).
+    """
+    frames, moved = audit.frames, np.full(audit.visible.shape, np.nan)
+    if consecutive:
+        after = follows({"path": frames.image.to_numpy(), "list": frames["view"].to_numpy()})
+        points, (next_one,) = np.where(audit.visible[..., None], audit.truth, np.nan), np.nonzero(after)
+        way = np.linalg.norm(points[next_one] - points[next_one - 1], axis=-1)
+        moved[next_one - 1] = 100 * way / frames.norm_px.to_numpy()[next_one - 1, None]
+    return moved
+
+
+def conditions(audit: Audit, consecutive: bool = True) -> dict[str, np.ndarray]:
+    """What landmarks (N, K) of all frames are, where it is known and some differ: ``shown``, ``hidden``, and ``slow``,
+    ``middle``, ``fast``: thirds of the labelled landmarks by :func:`motions`, named with their limits.
+    """
+    found = {"shown": audit.hidden == 0, "hidden": audit.hidden == 1} if (audit.hidden == 1).any() else {}
+    moved = motions(audit, consecutive)
+    if len(known := finite(moved)):
+        low, high = np.quantile(known, (1 / 3, 2 / 3))
+        found[f"slow: up to {low:.2g} % a frame"] = moved <= low
+        found[f"middle: up to {high:.2g} %"] = (moved > low) & (moved <= high)
+        found["fast: more"] = moved > high
+    return {name: those for name, those in found.items() if those.any()}
+
+
+def condition_table(audit: Audit, consecutive: bool = True) -> pd.DataFrame:
+    """A row a model (at its last step) and condition of its measured landmarks: ``condition``, ``share`` of them, and
+    each source's mean error under its name. Empty where no condition is known.
+    """
+    rows, measured = [], audit.visible & np.isfinite(audit.frames.norm_px.to_numpy())[:, None]
+    found = conditions(audit, consecutive)
+    for model in audit.names if found else ():
+        at = audit.labels(model)[1]
+        errors = {source: audit.errors(model, source) for source in audit.sources}
+        for name, those in found.items():
+            mine = those[at] & measured[at]
+            row = {"model": model, "condition": name, "share": float(mine.sum() / max(1, measured[at].sum()))}
+            rows.append(row | {source: float(known_mean(values[mine])) for source, values in errors.items()})
+    return pd.DataFrame(rows, columns=["model", "condition", "share", *audit.sources])
 
 
 # --- what predicts the error ---

@@ -12,7 +12,8 @@ into.
   point of it, the source ``propagated``: their sum, 1 a neighbour at most), ``error`` (% of the normaliser, where the
   data's truth lists have labels). One row group a model and step.
 - ``frames.csv``: clip, place in it, image, box, normaliser d (px), zoom (input px a px of the image).
-- ``ground_truth.npz``: labels of the frames, where there are any; for measuring only.
+- ``ground_truth.npz``: labels of the frames (``points``, ``visible``), where there are any, and which landmarks are
+  ``hidden`` (1; 0: shown; -1: not known, as of all but rendered faces); for measuring only.
 - ``views/<clip's number>.npz``: the crops, flow and heatmaps that the explorer has shown, see :mod:`tsal.audit.views`.
 
 ``labels.parquet`` also keeps, in its metadata, what the audit was made from, so that it is not made again from the
@@ -131,6 +132,7 @@ class AuditWriter:
         truth: GroundTruth,
         made_from: str = "",
         of: Mapping | None = None,
+        hidden: np.ndarray | None = None,
     ):
         self.folder, self.truth, self.made_from, self.of, self.weights = Path(folder), truth, made_from, of or {}, {}
         self.temporary = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.tmp")
@@ -151,7 +153,9 @@ class AuditWriter:
             [np.sqrt(abs(np.linalg.det(affine[:, :2]))) for affine in affines],
         )
         self.frames.to_csv(self.temporary / FRAMES, index_label="frame")
-        write_arrays(self.temporary / TRUTH, points=truth.points.astype(np.float32), visible=truth.visible)
+        unknown = np.full(truth.visible.shape, -1, np.int8)
+        known = {"visible": truth.visible, "hidden": unknown if hidden is None else hidden}
+        write_arrays(self.temporary / TRUTH, points=truth.points.astype(np.float32), **known)
         self.parquet, self.models = None, []
 
     def add(self, model: str, step: int, labels: Labels, rows: np.ndarray, weights: str = "") -> None:
@@ -221,7 +225,8 @@ class Audit:
     folder: Path
     frames: pd.DataFrame  # a row a frame, see above
     truth: np.ndarray  # (N, K, 2) px of the image, NaN where there are no labels
-    visible: np.ndarray  # (N, K) bool
+    visible: np.ndarray  # (N, K) bool: labelled, and so measured
+    hidden: np.ndarray  # (N, K) int8: 1 hidden, 0 shown, -1 not known; a hidden landmark may be labelled
     models: tuple[tuple[str, int], ...]  # (model, step), in the file's order
     made_from: str = ""  # hash of weights, data, settings and code; "" where its maker kept none
     weights: dict[str, str] = field(default_factory=dict)  # hash of each model's file at its last step
@@ -240,14 +245,17 @@ class Audit:
             frames = pd.read_csv(folder / FRAMES, index_col="frame").astype({"norm_px": float, "zoom": float})
             models = tuple((str(name), int(step)) for name, step in models)
             points, visible = truth["points"], truth["visible"]
-            if points.shape != (len(frames), points.shape[1], 2) or visible.shape != points.shape[:2] or not models:
+            hidden = truth.get("hidden", np.full(visible.shape, -1, np.int8))  # audits of before keep none
+            if points.shape != (len(frames), points.shape[1], 2) or not models:
                 raise ValueError("its files do not fit one another")
-            if points.dtype.kind != "f" or visible.dtype != bool:
+            if not points.shape[:2] == visible.shape == hidden.shape:
+                raise ValueError("its labels do not fit one another")
+            if points.dtype.kind != "f" or visible.dtype != bool or hidden.dtype != np.int8:
                 raise TypeError("ground truth of another type")
             made_from, of = metadata.get(b"made_from", b"").decode(), dict(json.loads(metadata.get(b"of", b"{}")))
         except Exception as error:  # of broken files, pandas and pyarrow raise whatever they stumble on
             raise _broken(folder, error) from None
-        return Audit(folder, frames, points, visible, models, made_from, weights, of)
+        return Audit(folder, frames, points, visible, hidden, models, made_from, weights, of)
 
     @staticmethod
     def kept(folder: Path, made_from: str) -> Audit | None:
@@ -327,4 +335,5 @@ class Audit:
 
 def _broken(folder: Path, error: Exception) -> InputError:
     kind = type(error).__name__
-    return InputError(f"{folder}: is no audit, or a broken one ({kind}); make it again: python -m tsal pseudo")
+    again = f"python -m tsal pseudo --run {folder.parent}"
+    return InputError(f"{folder}: is no audit, or a broken one ({kind}); make it again: {again}")

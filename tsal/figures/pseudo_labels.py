@@ -9,6 +9,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from tsal.audit import Audit, Calibration, calibrations, finite, is_measured, known_mean, step_table
 from tsal.figures.audit_window import draw_window, neighbours_speak
+from tsal.figures.conditions import draw_conditions
 from tsal.figures.style import (
     COLUMN,
     MODEL_DASHES,
@@ -48,7 +49,7 @@ def draw_pseudo_labels(run: Run) -> list[NamedFigure]:
         return [_draw_disagreement(audit), *always]
     measured = [_draw_source_errors(run, audit), _draw_reliability(run, audit), _draw_calibration(run, audit)]
     window = [draw_window(run, audit)] if neighbours_speak(audit) else []
-    return [*measured, *window, *always]
+    return [*measured, *window, *draw_conditions(run, audit), *always]
 
 
 def empty(axes, why: str) -> None:

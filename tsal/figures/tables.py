@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tsal.audit import Audit, calibrations, changes, is_measured, one_a_clip, source_table, step_table
+from tsal.audit import Audit, calibrations, changes, condition_table, is_measured, one_a_clip, source_table, step_table
 from tsal.config import Config
 from tsal.data import group_clips
 from tsal.evaluation import STEADINESS, metrics_rows, table_errors, table_jitters, table_of_part
@@ -229,9 +229,23 @@ def _pseudo_labels(run: Run) -> dict[str, pd.DataFrame | str]:
     )
     return {
         "Errors of pseudo-labels": kept,
+        **_by_condition(audit, run.config.data.consecutive),
         "Errors that are predicted from a score (fused points; learned and checked on halves of the clips)": calibrated,
         title: over,
     } | worse
+
+
+def _by_condition(audit: Audit, consecutive: bool) -> dict[str, pd.DataFrame]:
+    """The mean errors by occlusion and by motion, where either is known."""
+    table = condition_table(audit, consecutive)
+    if not len(table):
+        return {}
+    texts = {source: table[source].map(_number) for source in audit.sources}
+    shown = table.assign(share=(100 * table.share).map("{:.1f}".format), **texts)
+    shown = shown.rename(columns={"condition": "landmarks", "share": "share %"}).rename(
+        columns=lambda name: name.replace("_", " ")
+    )
+    return {"Errors of pseudo-labels by occlusion and by motion to the next frame (means)": shown}
 
 
 def _worsened(audit: Audit) -> dict[str, pd.DataFrame | str]:

@@ -17,6 +17,7 @@ from tsal.evaluation import read_ground_truth
 from tsal.model_files import load_model, snapshot_name
 from tsal.run import Run, code_fingerprint
 from tsal.stages.alone import alone
+from tsal.synthetic import rendered_visibility
 from tsal.trainings import final_tracker, model_files_of, schedule_steps
 from tsal.utils import load_checkpoint, use_free_cores
 
@@ -62,7 +63,7 @@ def audit_pseudo_labels(run: Run, *, clips: int = 64, frames: int = 24, early_fr
     faces = [face for clip in chosen for face in clip.faces]
     known = [dataclasses.replace(face, annotation=run.lists.truth.get((face.image, face.box))) for face in faces]
     truth = read_ground_truth(run.store, known, config.data.normaliser, run.scheme)
-    writer = AuditWriter(run.folder / "audit", run.store, chosen, truth, made_from, of)
+    writer = AuditWriter(run.folder / "audit", run.store, chosen, truth, made_from, of, _hidden(run, chosen))
     longest = max(len(clip.faces) for clip in chosen)
     few = spread(range(len(chosen)), max(1, early_frames // longest))
     last = max(step for _, step, _, _ in audited_files(run))
@@ -111,6 +112,19 @@ def _audit_hash(run: Run, of: dict, *sizes: int) -> str:
         "code": code_fingerprint("audit", "evaluation"),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _hidden(run: Run, clips: list[Clip]) -> np.ndarray:
+    """Which landmarks (N, K) the clips' N frames hide (1) or show (0): known of rendered faces; -1: not known."""
+    parts = []
+    for clip in clips:
+        parts.append(np.full((len(clip.faces), run.scheme.points), -1, np.int8))
+        shown = rendered_visibility(run.root, clip)
+        if shown is not None:
+            kept = dict(run.scheme.also_read) | {run.scheme.points: range(run.scheme.points)}
+            if landmarks := kept.get(shown.shape[1]):  # none: labelled anew by another scheme
+                parts[-1][:] = ~shown[:, list(landmarks)]
+    return np.concatenate(parts)
 
 
 def _middle(clip: Clip, frames: int) -> Clip:

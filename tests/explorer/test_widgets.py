@@ -23,6 +23,7 @@ from tsal.explorer.views import EVERY, LARGE, SMALL, TRUTH_NAME
 from tsal.explorer.widgets import Explorer
 from tsal.figures.style import SOURCES, STYLE
 from tsal.run import Run
+from tsal.utils.errors import InputError
 from tsal.utils.files import write_arrays
 
 SIDE, D = 64, 50.0  # px of the input, px of the normaliser
@@ -36,10 +37,10 @@ APART = [1.0, 2.0, 3.0, 0.5, 4.0, 5.0, 6.0, 7.0]
 CLIPS = {"walk": 3, "photo": 1, "talk": 4}  # frames
 
 
-def write_run(folder, scheme="68", clips=CLIPS, labelled=True):
+def write_run(folder, scheme="68", clips=CLIPS, labelled=True, hidden=None):
     """A run with an audit: teacher at steps 5 (the first clip alone) and 10, student at 10; frames by OFF and APART.
 
-    ``labelled``: whether all frames have labels, or which.
+    ``labelled``: whether all frames have labels, or which; ``hidden`` (N, K): as the audit keeps it.
     """
     run = Run.create(folder, Config.load("smoke", [f"data.scheme={scheme}", "data.root=nowhere"]))
     run.save()
@@ -71,7 +72,8 @@ def write_run(folder, scheme="68", clips=CLIPS, labelled=True):
     )
     votes = np.repeat(np.where(first, 0.0, 0.5)[:, None], points, 1)
     labels = Labels(found, np.ones(shape), valid, apart, of_tracks(flow), np.full((count, points), 0.5), votes)
-    writer = AuditWriter(folder / "audit", FaceStore(folder, run.scheme, SIDE, 1.35, 1), groups, known)
+    store = FaceStore(folder, run.scheme, SIDE, 1.35, 1)
+    writer = AuditWriter(folder / "audit", store, groups, known, hidden=hidden)
     few = np.arange(len(groups[0].faces))
     writer.add(
         "teacher", 5, Labels(*(v[:, few] if v.ndim > 2 and len(v) == len(AUDITED) else v[few] for v in labels)), few
@@ -192,6 +194,57 @@ def test_a_region_lists_the_frames_in_it_with_its_edges_worst_first(explorer):
     assert explorer.frames.options == ()
 
 
+def test_the_region_is_kept_where_the_axis_is_the_same_as_far_as_it_reaches(explorer):
+    across, up = explorer.ranges
+    across.value = (2, 5)
+    explorer.model.value = "student"
+    assert (across.value, up.value) == ((2, 5), (0, 20)) and sorted(explorer.listed.index) == [1, 2, 4, 5]
+    explorer.group.value = explorer.group.options[3][1]
+    assert across.value == (2, 5)
+    explorer.group.value, explorer.model.value = EVERY, "teacher"
+    explorer.step.value = 5  # the first clip alone: 3 px apart at most, and 8 % off
+    assert (across.value, up.value) == ((2, 3), (0, 8))
+    explorer.step.value = 10
+    assert (across.value, up.value) == ((2, 5), (0, 20))  # where nothing was asked for, nothing is left out
+
+
+def test_frames_are_spread_by_what_is_chosen_and_known(explorer):
+    assert [value for _, value in explorer.x.options] == [
+        "error",
+        "disagreement",
+        "flow_error",
+        "gate",
+        "place",
+        "motion",  # 0: the labels stand still
+    ]
+    explorer.ranges[1].value = (8, 10)
+    assert {"scatter"} == differing(explorer, lambda: setattr(explorer.x, "value", "place"))
+    assert explorer.region == {"place": (0, 3), "error": (8, 10)} and explorer.listed.index.tolist() == [4, 5, 6, 7, 2]
+    explorer.x.value = "error"
+    assert list(explorer.region) == ["error", "disagreement"]
+    assert [slider.value for slider in explorer.ranges] == [(8, 10), (0, 7)]  # what was asked for goes with it
+
+
+def test_hidden_landmarks_are_said_and_found(tmp_path):
+    hidden = np.zeros((8, 68), np.int8)
+    hidden[[1, 5], 36], hidden[0, :34], hidden[7] = 1, 1, -1
+    explorer = Explorer(write_run(tmp_path / "run", hidden=hidden))
+    assert explorer.table.hidden[:2].tolist() == [50, pytest.approx(100 / 68)] and np.isnan(explorer.table.hidden[7])
+    explorer.group.value = next(value for name, value in explorer.group.options if name == "36  left eye 1")
+    assert explorer.landmark.options == (("36  left eye 1", 36),) and "36  left eye 1, hidden" in heatmap_note(explorer)
+    explorer.frame.value = 0
+    assert "36  left eye 1, shown" in heatmap_note(explorer)
+    explorer.x.value = "hidden"
+    explorer.ranges[0].value = (100, 100)
+    assert sorted(explorer.listed.index) == [1, 5]
+    explorer.clip.value, explorer.frame.value = 2, 3
+    assert "36  left eye 1<" in heatmap_note(explorer)  # not known
+
+
+def heatmap_note(explorer) -> str:
+    return explorer.notes["heatmap"].value
+
+
 def test_a_frame_of_the_list_is_shown_when_it_is_clicked(explorer):
     changes = differing(explorer, lambda: setattr(explorer.frames, "value", 6))
     assert explorer.state.frame == 6 and (explorer.clip.value, explorer.frame.value) == (2, 2)
@@ -263,6 +316,12 @@ def test_another_run_is_picked_and_a_broken_one_is_told(folder, tmp_path):
     assert "is no audit, or a broken one" in explorer.status.value and explorer.run.value == tmp_path / "a"
     explorer.frame.value = 0
     assert explorer.status.value == "" and explorer.state.frame == 0
+    other = Run.create(tmp_path / "b", Run.open(tmp_path / "a").config.override(["data.scheme=51"]))
+    other.save()  # as 'data --set' does
+    shutil.copy(tmp_path / "a/audit/frames.csv", tmp_path / "b/audit/frames.csv")
+    explorer.run.value = tmp_path / "b"
+    assert "another landmark scheme, of 68 points" in explorer.status.value
+    assert f"pseudo --run {tmp_path / 'b'}" in explorer.status.value and explorer.run.value == tmp_path / "a"
 
 
 def test_a_file_that_the_system_refuses_is_told(explorer, monkeypatch):
@@ -274,13 +333,38 @@ def test_a_file_that_the_system_refuses_is_told(explorer, monkeypatch):
     assert "/runs/one: Permission denied; name a folder" in explorer.status.value
 
 
+def test_without_its_images_a_clip_has_words_and_curves_and_no_image_of_another(explorer, monkeypatch):
+    view = explorer._view
+
+    def gone(number):
+        if number == 2:
+            raise InputError("talk/0.jpg: is not there")
+        return view(number)
+
+    monkeypatch.setattr(explorer, "_view", gone)
+    changed = differing(explorer, lambda: setattr(explorer.clip, "value", 2))
+    assert changed == set(explorer.images) and "talk/0.jpg: is not there" in explorer.status.value
+    assert "talk/1.jpg" in explorer.about.value and "no image" in explorer.notes["crop"].value
+    assert shown(explorer)["crop"].std() == 0 and shown(explorer)["series"].std() > 5
+    explorer.clip.value = 0
+    assert explorer.status.value == "" and shown(explorer)["crop"].std() > 5
+
+
 # --- data of every kind ---
 
 
 def use_all(explorer):
     """Every value of every widget once."""
-    for widget in (explorer.model, explorer.step, explorer.group, explorer.order, explorer.clip):
-        for option in widget.options:
+    for widget in (
+        explorer.model,
+        explorer.step,
+        explorer.group,
+        explorer.x,
+        explorer.y,
+        explorer.order,
+        explorer.clip,
+    ):
+        for option in widget.options[:12]:  # of 68 single landmarks a few
             widget.value = option[1] if isinstance(option, tuple) else option
     for toggle in explorer.shown.values():
         toggle.value = not toggle.value

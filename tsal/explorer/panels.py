@@ -102,7 +102,8 @@ def frame_votes(
 def _heatmap_panel(audit: Audit, view: dict[str, np.ndarray], scheme: Scheme, state: State, place: int) -> Panel:
     """The model's heatmap of the landmark, enlarged over the grey crop."""
     grey = np.repeat(view["images"][place].mean(-1, keepdims=True), 3, 2)
-    title, maps = landmark_name(scheme, state.landmark), view.get(f"heatmaps_{state.model}")
+    says = {0: ", shown", 1: ", hidden"}.get(int(audit.hidden[state.frame, state.landmark]), "")
+    title, maps = landmark_name(scheme, state.landmark) + says, view.get(f"heatmaps_{state.model}")
     if maps is None or state.step != audit.steps(state.model)[-1]:
         return Panel(_enlarged((0.35 * grey).astype(np.uint8), SMALL), title, "heatmap: last step alone")
     heat = cv2.resize(maps[place, state.landmark], (SMALL, SMALL), interpolation=cv2.INTER_LINEAR)

@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.patches import Rectangle
 
-from tsal.audit import AUDITED, Audit, known_mean
+from tsal.audit import AUDITED, Audit, known_mean, motions
 from tsal.evaluation import follows, inner_frames, jitter
 from tsal.figures import MODELS, SOURCE_DASHES, SOURCES, NamedFigure, styled
 from tsal.schemes import Scheme
@@ -30,8 +30,10 @@ MEASURES = {
     "flow_error": "forward-backward error",
     "gate": "weight in the target",
     "place": "frame of the clip",
+    "hidden": "landmarks that are hidden",
+    "motion": "motion to the next frame",
 }
-UNITS = {"error": " (%)", "disagreement": " (px)", "flow_error": " (px)"}
+UNITS = {"error": " (%)", "disagreement": " (px)", "flow_error": " (px)", "hidden": " (%)", "motion": " (%)"}
 CURRENT = MODELS["teacher"]  # colour of what marks the frame or the region that is looked at
 
 
@@ -45,7 +47,7 @@ class State:
     step: int
     frame: int
     shown: tuple[str, ...]  # of the audit's sources, and TRUTH_NAME
-    group: int  # a line of the scheme, or EVERY
+    group: int  # a line of the scheme, a landmark (its number after the lines'), or EVERY
     landmark: int  # whose heatmap
 
 
@@ -54,7 +56,15 @@ class State:
 
 def group_landmarks(scheme: Scheme, group: int) -> list[int]:
     """Indices of the group's landmarks, in the scheme's order of numbers."""
+    if group >= (lines := len(scheme.lines)):
+        return [group - lines]
     return list(range(scheme.points)) if group == EVERY else sorted(set(scheme.lines[group][1]))
+
+
+def group_names(scheme: Scheme) -> list[tuple[str, int]]:
+    """What can be looked at alone: all landmarks, each line, each landmark."""
+    parts = [name for name, *_ in scheme.lines] + [landmark_name(scheme, i) for i in range(scheme.points)]
+    return [("all", EVERY), *((name, number) for number, name in enumerate(parts))]
 
 
 def landmark_name(scheme: Scheme, landmark: int) -> str:
@@ -69,9 +79,10 @@ def frame_table(
 ) -> pd.DataFrame:
     """A row for each frame (its number is the index) that the model was audited on, with means over ``landmarks``.
 
-    Columns: clip, place, view; ``error`` (fused, %), ``disagreement``, ``flow_error`` (px), ``gate``, and ``jitter``:
-    length of the second difference of the fused points (px), for frames whose image is numbered next to those before
-    and after it, if frames are ``consecutive`` (``data.consecutive``). NaN where there is nothing to measure.
+    Columns: clip, place, view; ``error`` (fused, %), ``disagreement``, ``flow_error`` (px), ``gate``, ``hidden`` (% of
+    the landmarks of which it is known), ``motion`` (of the labels to the next frame, %), and ``jitter``: length of the
+    second difference of the fused points (px), for frames whose image is numbered next to those before and after it.
+    Both of the latter if frames are ``consecutive`` (``data.consecutive``). NaN where there is nothing to measure.
     """
     labels, rows = audit.labels(model, step)
     landmarks = list(landmarks)
@@ -81,6 +92,8 @@ def frame_table(
         ("disagreement", labels.disagreement),
         ("flow_error", labels.flow_error[-1]),
         ("gate", labels.weight),
+        ("hidden", np.where(audit.hidden < 0, np.nan, 100.0 * (audit.hidden == 1))[rows]),
+        ("motion", motions(audit, consecutive)[rows]),
     ):
         table[column] = known_mean(values[:, landmarks])
     shaking = np.full(len(rows), np.nan)
@@ -102,11 +115,16 @@ def clip_table(frames: pd.DataFrame, by: str = "") -> pd.DataFrame:
 
 
 def scatter_axes(frames: pd.DataFrame) -> tuple[str, str]:
-    """The two columns that frames are spread by: disagreement and error; for one that is unknown, the next best that is
-    known.
+    """The two columns that frames are spread by at first: disagreement and error; for one that is unknown, the next
+    best that is known.
     """
     known = [name for name in ("disagreement", "flow_error", "gate", "place") if frames[name].notna().any()]
     return known[0], "error" if frames.error.notna().any() else known[1]
+
+
+def known_measures(frames: pd.DataFrame) -> list[tuple[str, str]]:
+    """(words, column) of what frames can be spread by: all of MEASURES that is known of a frame."""
+    return [(MEASURES[name] + UNITS.get(name, ""), name) for name in MEASURES if frames[name].notna().any()]
 
 
 def frames_within(frames: pd.DataFrame, ranges: dict[str, tuple[float, float]]) -> pd.DataFrame:
@@ -210,11 +228,8 @@ def move_series(plot: Plot, place: int) -> None:
 
 
 @styled
-def draw_scatter(frames: pd.DataFrame, unit: str) -> Plot:
-    """Every frame by what :func:`scatter_axes` names. Moving: the region, the frames in it, the frame that is looked
-    at.
-    """
-    x, y = scatter_axes(frames)
+def draw_scatter(frames: pd.DataFrame, unit: str, x: str, y: str) -> Plot:
+    """Every frame by two columns. Moving: the region, the frames in it, the frame that is looked at."""
     figure = NamedFigure("explorer-frames", 3.9, 2.9)
     axes = figure.add_axes((0.15, 0.135, 0.83, 0.845))
     axes.plot(frames[x], frames[y], linestyle="", marker="o", markersize=3, color="#b5b5b5", markeredgewidth=0)
@@ -228,7 +243,7 @@ def draw_scatter(frames: pd.DataFrame, unit: str) -> Plot:
 
 
 def move_scatter(plot: Plot, frames: pd.DataFrame, ranges: dict[str, tuple[float, float]], frame: int) -> None:
-    """Show the region ``ranges`` (of the two columns), the frames in it, and where ``frame`` is."""
+    """Show the region ``ranges`` (of x and y), the frames in it, and where ``frame`` is."""
     region, inside, current = plot.moving
     (x, y), ((left, right), (low, high)) = ranges, ranges.values()
     region.set_bounds(left, low, right - left, high - low)

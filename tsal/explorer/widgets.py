@@ -25,15 +25,8 @@ from tsal.utils import REPOSITORY, InputError, describe_os_error
 
 OPENS_ON = ("heatmap", "centre", "fused", TRUTH_NAME)
 ORDERS = {"the audit's order": "", "disagreement (px)": "disagreement", "error (%)": "error", "jitter (px)": "jitter"}
-LEVELS = (
-    "run",
-    "model",
-    "step",
-    "group",
-    "order",
-    "clip",
-    "frame",
-)  # a change of one may change what those after it offer
+# a change of one may change what those after it offer
+LEVELS = ("run", "model", "step", "group", "x", "y", "order", "clip", "frame")
 KEPT_VIEWS = 4  # clips whose images stay in memory
 PLAY_MS = 300
 WHOLE = {"width": "calc(100% - 8px)"}
@@ -61,6 +54,7 @@ class Explorer:
         self.play = widgets.Play(interval=PLAY_MS, show_repeat=True)
         widgets.jslink((self.play, "value"), (self.frame, "value"))
         self.shown = {name: _toggle(name) for name in (*AUDITED, TRUTH_NAME)}
+        self.x, self.y = _dropdown("across"), _dropdown("up")
         style = {"description_width": "150px"}
         self.ranges = [
             widgets.FloatRangeSlider(step=0.01, readout_format=".2f", layout=WHOLE, style=style) for _ in "xy"
@@ -76,12 +70,14 @@ class Explorer:
             self.images[name].add_class(f"explorer-{name}")
         self._opened: Path | None = None
         self._screens: dict[str, tuple[object, views.Screen]] = {}
-        self._busy = False
+        self._busy, self._asked = False, {}
         self._change("run")  # an audit that cannot be read raises the usual InputError
         for level in LEVELS:
             getattr(self, level).observe(lambda change, level=level: self._on(level), "value")
-        for widget in (self.landmark, *self.shown.values(), *self.ranges):
+        for widget in (self.landmark, *self.shown.values()):
             widget.observe(lambda change: self._on(""), "value")
+        for axis, slider in zip((self.x, self.y), self.ranges):
+            slider.observe(lambda change, axis=axis: self._ask(axis.value, change), "value")
         self.frames.observe(lambda change: self._on("frames"), "value")
         self.widget = self._arranged()
 
@@ -109,13 +105,13 @@ class Explorer:
 
     @property
     def region(self) -> dict[str, tuple[float, float]]:
-        return {name: slider.value for name, slider in zip(views.scatter_axes(self.table), self.ranges)}
+        return {axis.value: slider.value for axis, slider in zip((self.x, self.y), self.ranges)}
 
     def twins(self) -> list[NamedFigure]:
         """What is on the screen, as figures that need no kernel."""
         state = self.state
         series = views.draw_series(self.audit, self.scheme, state, self.table, self.unit)
-        scatter = views.draw_scatter(self.table, self.unit)
+        scatter = views.draw_scatter(self.table, self.unit, *self.region)
         views.move_scatter(scatter, self.table, self.region, state.frame)
         drawn = panels.panels(self.audit, self._view(self.clip.value), self.scheme, state)
         image = self.audit.frames.image.loc[state.frame]
@@ -150,6 +146,13 @@ class Explorer:
         finally:
             self._busy = False
 
+    def _ask(self, axis: str, change: dict) -> None:
+        """A range has a new value: where a hand moved it, that is kept; an end at the limit leaves out nothing."""
+        if not self._busy:
+            low, high = change["new"]
+            self._asked[axis] = (low, np.inf if high == change["owner"].max else high)
+        self._on("")
+
     def _change(self, level: str) -> None:
         """Offer what there is from a level on, keep what is still there, and draw."""
         changed = LEVELS[LEVELS.index(level) :] if level else ()
@@ -164,7 +167,8 @@ class Explorer:
             _offer(self.landmark, [(views.landmark_name(self.scheme, i), i) for i in landmarks], landmarks[0])
             at = (self.model.value, self.step.value, landmarks)
             self.table = views.frame_table(self.audit, *at, consecutive=self._consecutive)
-            self._offer_ranges()
+        if "y" in changed:
+            self._offer_axes(keep=level != "run")
         if "order" in changed:
             by = self.order.value
             clips = self.clips
@@ -189,26 +193,30 @@ class Explorer:
         self.unit = unit(run) if is_measured(audit) else ""
         self._opened, self._view = folder, lru_cache(KEPT_VIEWS)(ClipViews(run, audit))
         self._screens.clear()
+        self._asked.clear()
         self.frames.options = ()
         _offer(self.model, audit.names, "teacher" if "teacher" in audit.names else audit.names[-1])
-        _offer(
-            self.group,
-            [("all", EVERY), *((name, number) for number, (name, _, _) in enumerate(self.scheme.lines))],
-            EVERY,
-        )
+        _offer(self.group, views.group_names(self.scheme), EVERY)
         self._consecutive = run.config.data.consecutive
         known = {"": True, "disagreement": True, "error": bool(self.unit), "jitter": self._consecutive}
         orders = {name: by for name, by in ORDERS.items() if known[by]}
         _offer(self.order, list(orders.items()), "")
         self.shown[TRUTH_NAME].disabled = not self.unit
 
-    def _offer_ranges(self) -> None:
-        """Ranges over all that the frames have: nothing is left out before someone asks for it."""
-        for slider, name in zip(self.ranges, views.scatter_axes(self.table)):
-            top = views.range_limits(self.table[name])[1]
-            slider.description = views.MEASURES[name] + views.UNITS.get(name, "")
+    def _offer_axes(self, keep: bool) -> None:
+        """What frames are spread by, and ranges of it: what was asked for of this measure, as far as it reaches; else
+        all that the frames have.
+        """
+        known, first = views.known_measures(self.table), views.scatter_axes(self.table)
+        _offer(self.x, known, first[0], keep)
+        left = [option for option in known if option[1] != self.x.value]
+        _offer(self.y, left, first[1] if first[1] != self.x.value else left[0][1], keep)
+        for axis, slider in zip((self.x, self.y), self.ranges):
+            top = views.range_limits(self.table[axis.value])[1]
+            slider.description = axis.label
             with slider.hold_trait_notifications():
-                slider.min, slider.max, slider.value = 0, top, (0, top)
+                wanted = tuple(min(end, top) for end in self._asked.get(axis.value, (0, top)))
+                slider.min, slider.max, slider.value = 0, top, wanted
 
     def _list_frames(self) -> None:
         """The frames in the region, and which of them is looked at."""
@@ -219,15 +227,11 @@ class Explorer:
         if self.frames.options != options:
             self.frames.options = options
         self.frames.value = row if row in listed.index else None
-        both = int(self.table[[x, y]].notna().all(axis=1).sum())
+        lost, (across, up) = int(self.table[[x, y]].isna().any(axis=1).sum()), (views.MEASURES[x], views.MEASURES[y])
         self.found.value = _text(
             f"<b>{len(listed)} of {len(self.table)} frames</b> in the region"
-            + (
-                f"; {len(self.table) - both} have no {views.MEASURES[x]} or {views.MEASURES[y]}"
-                if both < len(self.table)
-                else ""
-            )
-            + f"<br>{views.MEASURES[y]}, {views.MEASURES[x]}, clip, frame; one that is clicked is shown"
+            + (f"; {lost} have no {across} or {up}" if lost else "")
+            + f"<br>{up}, {across}, clip, frame; one that is clicked is shown"
         )
 
     def _go(self, row: int | None) -> None:
@@ -243,14 +247,12 @@ class Explorer:
 
     def _draw(self) -> None:
         state = self.state
-        for name, panel in panels.panels(self.audit, self._view(self.clip.value), self.scheme, state).items():
-            self._show(name, panel.image)
-            self.notes[name].value = _text(f"<b>{escape(panel.title)}</b><br>{escape(panel.note)}")
         part = (state.model, state.step, state.group)
         key = (*part, state.shown, self.clip.value)
         series = self._screen("series", key, views.draw_series, self.audit, self.scheme, state, self.table, self.unit)
         views.move_series(series.plot, int(self.audit.frames.place.loc[state.frame]))
-        scatter = self._screen("scatter", part, views.draw_scatter, self.table, self.unit)
+        key = (*part, *self.region)
+        scatter = self._screen("scatter", key, views.draw_scatter, self.table, self.unit, *self.region)
         views.move_scatter(scatter.plot, self.table, self.region, state.frame)
         for name, screen in (("series", series), ("scatter", scatter)):
             self._show(name, screen.image())
@@ -260,6 +262,17 @@ class Explorer:
         self.about.value = _text(
             f"<b>{escape(self.audit.frames.image.loc[state.frame])}</b>, fused points: {', '.join(said)}"
         )
+        # last: only these need the images, which may be gone
+        try:
+            drawn = panels.panels(self.audit, self._view(self.clip.value), self.scheme, state)
+        except (InputError, OSError):
+            for name in self.images.keys() - {"series", "scatter"}:  # not those of the clip before
+                self.notes[name].value = _text("<b>no image</b>")
+                self._show(name, np.full((views.SMALL, views.SMALL, 3), 235, np.uint8))
+            raise
+        for name, panel in drawn.items():
+            self._show(name, panel.image)
+            self.notes[name].value = _text(f"<b>{escape(panel.title)}</b><br>{escape(panel.note)}")
 
     def _screen(self, name: str, key: object, draw, *arguments) -> views.Screen:
         """The plot on the screen, drawn anew where the ``key`` says that it is of something else."""
@@ -293,7 +306,7 @@ class Explorer:
             images,
             self.images["series"],
         ]
-        right = [self.images["scatter"], *self.ranges, self.found, self.frames]
+        right = [row(self.x, self.y), self.images["scatter"], *self.ranges, self.found, self.frames]
         columns = ((left, views.WIDTH + 14), (right, 530))
         return row(
             *(widgets.VBox(column, layout={"width": f"{width}px", "max_width": "100%"}) for column, width in columns)

@@ -176,12 +176,10 @@ def load_method(name: str) -> Method:
     settings, file = flatten("", values), f"configs/methods/{name}.yaml"
     for key in settings:
         if key.partition(".")[0] != "tsal" and key != "tracker.flow":
-            all_share = f"a method sets tsal.* and tracker.flow alone; leave it out, or give all --set {key}=..."
-            raise ConfigError(f"{file}: {key}: {all_share}")
+            raise ConfigError(f"{file}: {key}: a method sets tsal.* and tracker.flow alone; --set {key}=... is for all")
     missing = [key for key, _ in fields_of(TsalConfig(), "tsal.") if key not in settings]
     if missing and result != "supervised" and "tsal" not in settings:
-        names = ", ".join(missing[:3]) + ", ..." * (len(missing) > 3)
-        raise ConfigError(f"{file}: {names}: missing; a method writes out all of tsal.*, as methods/tsal.yaml does")
+        raise ConfigError(f"{file}: {missing[0]}: missing; a method writes out all of tsal.*, as tsal.yaml does")
     return Method(name, result, times, settings)
 
 

@@ -75,7 +75,7 @@ def test_there_are_no_other_notebooks():
 
 def test_default_parameters_open_the_default_run():
     folders = {
-        nbformat.read(REPOSITORY / "notebooks" / f"{name}.ipynb", 4).cells[2].source.splitlines()[0].split('"')[-2]
+        re.search('"(outputs/.+?)"', nbformat.read(REPOSITORY / "notebooks" / f"{name}.ipynb", 4).cells[2].source)[1]
         for name in [*ASIDE, *NOTEBOOKS]
     }
     assert folders == {"outputs/rendered-demo-s0"}

@@ -274,7 +274,7 @@ def test_what_is_shown_is_the_pseudo_labels_and_not_one_of_their_sources(run, mo
     np.testing.assert_allclose(drawn[0], audit.labels("init")[0].points[audit.sources.index("fused"), improved[0]])
     words = {name: words_of(figure) for name, figure in found.items()}
     assert all("fused error" in words[f"pseudo-{name}"] for name in ("landmarks", "poses", "changes"))
-    assert "numbers: those that got worse most, one a clip, named in the tables" in words["pseudo-changes"]
+    assert "numbers: those that got worse most, see the tables" in words["pseudo-changes"]
 
 
 def test_bars_are_the_mean_errors_of_the_lines(run):

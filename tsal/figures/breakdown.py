@@ -75,9 +75,9 @@ def _draw_landmarks(run: Run, audit: Audit) -> NamedFigure:
         {name: [known_mean(values[indices]) for values in (init, teacher)] for name, indices in parts.items()}
     ).T
     means = means.astype(float).dropna()
-    title = "by landmark" if not scheme.lines else "by part of the face"
+    title = "mean by landmark" if not scheme.lines else "mean by part of the face"
     if len(means) > MOST:
-        title = f"the {MOST} landmarks with the largest"
+        title = f"the {MOST} landmarks with the largest mean"
         means = means.sort_values(1, kind="stable", ascending=False).head(MOST)
     figure = NamedFigure("pseudo-landmarks", TEXT, max(2.3, 0.8 + 0.17 * len(means)), layout="constrained")
     before, change, bars = figure.subplots(1, 3, width_ratios=(1, 1, 1.35))
@@ -115,7 +115,7 @@ def _draw_landmarks(run: Run, audit: Audit) -> NamedFigure:
     for place, (model, values) in enumerate((("init", means[0]), ("teacher", means[1]))):
         bars.barh(np.arange(len(means)) + 0.4 * (place - 0.5), values, height=0.38, color=MODELS[model], label=model)
     bars.set_yticks(range(len(means)), [str(name) for name in means.index])
-    bars.set(ylim=(len(means) - 0.4, -0.6), xlabel=f"mean {_quantity(run, audit)}".replace("\n", " "), title=title)
+    bars.set(ylim=(len(means) - 0.4, -0.6), xlabel=_quantity(run, audit).replace("\n", " "), title=title)
     bars.grid(False, axis="y")
     bars.legend(loc="upper center", bbox_to_anchor=(0.4, -0.25), ncols=2)
     return figure
@@ -185,13 +185,12 @@ def _draw_changes(run: Run, audit: Audit) -> list[NamedFigure]:
     axes.xaxis.set_major_locator(axes.yaxis.get_major_locator())
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("")
-    quantity = _quantity(run, audit)
+    quantity = _quantity(run, audit).replace(" (", "\n(")
     axes.set(xlabel=f"init: {quantity}", ylabel=f"teacher: {quantity}")
     share = 100 * float((table.change > 0).mean())
-    worsened, most = ("got worse", "got worse most") if is_measured(audit) else ("agree less", "lost most agreement")
+    worsened, most = ("got worse", "got worse most") if is_measured(audit) else ("agree less", "lost most")
     axes.set_title(
-        f"{len(table)} frames; {share:.0f} % {worsened} (above the line)\n"
-        f"numbers: those that {most}, one a clip, named in the tables"
+        f"{len(table)} frames; {share:.0f} % {worsened} (above the line)\nnumbers: those that {most}, see the tables"
     )
     return [scatter, _draw_changed_faces(run, audit, table)]
 

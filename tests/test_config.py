@@ -13,7 +13,8 @@ import torch
 import yaml
 
 from tsal import config as config_module
-from tsal.config import Config, all_labels_budget, difference, fields_of, load_budget, resolve
+from tsal.cli.options import difference
+from tsal.config import Config, all_labels_budget, fields_of, load_budget, resolve
 from tsal.utils.errors import ConfigError, InputError
 from tsal.utils.paths import CONFIG_FOLDER, REPOSITORY
 

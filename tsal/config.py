@@ -13,6 +13,7 @@ import math
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -44,6 +45,8 @@ class Config:
     profile: str = setting("demo", "scale: model, steps, batch, rendering, tracker", "machine")
     budget: str = setting("", "data: lists and faces a step; empty: the lists named", "machine")
     method: str = setting("tsal", "targets", "machine")
+    result: Literal["teacher", "student", "supervised"] = setting("teacher", "of the method: the model that counts")
+    steps_times: int = setting(1, "of the method: steps after the init, times those of the other methods", least=1)
     seed: int = setting(0, "random seed of initial weights and batches")
     data: DataConfig = field(default_factory=DataConfig)
     render: RenderConfig = field(default_factory=RenderConfig)
@@ -66,7 +69,12 @@ class Config:
         Raises:
             ConfigError: a name that does not exist, with the nearest valid one, or a value of a wrong type.
         """
-        return override(update(Config(), read_profile(source), str(source)), overrides)
+        values = read_profile(source)
+        if "method" in values and "result" not in values:  # of before runs kept what their method's file says
+            with suppress(ConfigError):
+                method = load_method(str(values["method"]))
+                values = {"result": method.result, "steps_times": method.steps_times} | values
+        return override(update(Config(), values, str(source)), overrides)
 
     @staticmethod
     def resolve(profile: str = "demo", budget: str = "", method: str = "tsal", overrides=(), lists=()) -> Config:
@@ -162,7 +170,7 @@ class Method:
     name: str
     result: Literal["supervised", "teacher", "student"]  # the model that is its result
     steps_times: int = 1  # times the steps of the other methods
-    settings: dict[str, Any] = field(default_factory=dict)  # by section.name
+    settings: dict[str, Any] = field(default_factory=dict)  # by section.name, these three among them
 
 
 def load_method(name: str) -> Method:
@@ -180,12 +188,12 @@ def load_method(name: str) -> Method:
     missing = [key for key, _ in fields_of(TsalConfig(), "tsal.") if key not in settings]
     if missing and result != "supervised" and "tsal" not in settings:
         raise ConfigError(f"{file}: {missing[0]}: missing; a method writes out all of tsal.*, as tsal.yaml does")
-    return Method(name, result, times, settings)
+    return Method(name, result, times, {"method": name, "result": result, "steps_times": times} | settings)
 
 
 def labels_alone(config: Config) -> bool:
     """Whether a run's method learns from labels alone: then it has no rival, teacher, student and pseudo-labels."""
-    return load_method(config.method).result == "supervised"
+    return config.result == "supervised"
 
 
 def load_budget(name: str) -> dict[str, Any]:
@@ -214,7 +222,7 @@ def resolve(
     if budget:
         layers.append((f"budget {budget}", load_budget(budget)))
     layers.append(("command line", _pairs(lists)))
-    layers.append((f"method {method}", {"method": method} | load_method(method).settings))
+    layers.append((f"method {method}", load_method(method).settings))
     layers.append(("--set", _pairs(overrides)))
     config, origins = Config(), {name: "default" for name, _ in fields_of()}
     for origin, values in layers:
@@ -224,9 +232,7 @@ def resolve(
 
 
 def read_profile(source: str | Path) -> dict[str, Any]:
-    """The nested values of a profile, by name, or of a YAML or JSON file; the profile's name is the file's where it
-    says none.
-    """
+    """The nested values of a profile, by name or file (YAML, JSON), whose name is the profile's where it says none."""
     path = next(filter(Path.is_file, (Path(source), REPOSITORY / source)), Path(source))
     values = read_yaml(path) if path.suffix in (".yaml", ".yml", ".json") else _read("profiles", str(source))
     return {"profile": path.stem} | values
@@ -240,13 +246,6 @@ def override(config: Config, overrides: Overrides, origin: str = "override") -> 
             nested = {part: nested}
         config = update(config, nested, origin)
     return config
-
-
-def difference(first: Config, second: Config) -> dict[str, tuple[Any, Any]]:
-    """The settings (``section.name``) that two configs have otherwise, names of files apart."""
-    former, latter = first.flat(), second.flat()
-    apart = (name for name in former if former[name] != latter[name] and name not in LABELS)
-    return {name: (former[name], latter[name]) for name in apart}
 
 
 def _pairs(overrides: Overrides) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def images_a_step(run: Run) -> int:
 
 def schedule_steps(run: Run) -> tuple[int, int]:
     """Steps of the init, and of every training that goes on from it: ``steps_times`` of the run's method more."""
-    config, times = run.config, load_method(run.config.method).steps_times
+    config, times = run.config, run.config.steps_times
     if epochs := config.train.epochs:
         batches = [max(1, math.ceil(len(run.lists.labelled) / part.batch)) for part in (config.supervised, config.semi)]
         return epochs * batches[0], times * epochs * batches[1]
@@ -224,7 +224,7 @@ def find_rival(config: Config) -> Method | None:
 def rival_config(config: Config) -> Config | None:
     """The settings of the method that :func:`find_rival` finds, on the same data; None where it finds none."""
     rival = find_rival(config)
-    return config.override({"method": rival.name} | rival.settings) if rival else None
+    return config.override(rival.settings | {"steps_times": config.steps_times}) if rival else None
 
 
 def parts_that_track(config: Config) -> list[str]:

@@ -7,8 +7,9 @@ import json
 import pytest
 
 from tsal.cli.commands import main, make_parser
+from tsal.cli.options import difference
 from tsal.cli.runs import config_over
-from tsal.config import Config, difference, resolve
+from tsal.config import Config, resolve
 from tsal.run import Run
 from tsal.synthetic.dataset import render_dataset
 from tsal.utils.errors import ConfigError

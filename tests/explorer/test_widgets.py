@@ -350,6 +350,16 @@ def test_without_its_images_a_clip_has_words_and_curves_and_no_image_of_another(
     assert explorer.status.value == "" and shown(explorer)["crop"].std() > 5
 
 
+def test_an_explorer_opens_on_a_run_without_its_images(folder, monkeypatch):
+    def gone(self, number):
+        raise InputError("talk/0.jpg: is not there")
+
+    monkeypatch.setattr("tsal.explorer.widgets.ClipViews.__call__", gone)
+    explorer = Explorer(folder)
+    assert "talk/0.jpg: is not there" in explorer.status.value
+    assert shown(explorer)["crop"].std() == 0 and shown(explorer)["scatter"].std() > 5
+
+
 # --- data of every kind ---
 
 

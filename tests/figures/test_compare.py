@@ -50,7 +50,8 @@ def make(
         folder / "manifest.json",
         json.dumps({"labelled": labelled, "lists": {"val.txt": digest, "labelled.txt": str(labelled)}}),
     )
-    numbers = {"init": init, "supervised": supervised, "teacher": teacher, "student": student}
+    numbers = {"init": init, "supervised": supervised}
+    numbers |= {} if config.result == "supervised" else {"teacher": teacher, "student": student}
     numbers |= {config.semi.rival: rival} if rival else {}
     rows = [
         {"list": "val.txt", "model": m, "source": s, "NME": nme + (s == "centre")}
@@ -137,6 +138,32 @@ def test_a_run_of_labels_alone_is_no_second_method_beside_supervised_only(tmp_pa
         alone.full,
         "supervised-3x",
     }
+
+
+def test_numbers_of_a_run_that_was_of_another_method_are_not_shown_as_this_ones(tmp_path):
+    folder = make(tmp_path / "run")  # a teacher and a student; settings that metrics.json does not say
+    for name in ("supervised", "supervised-3x"):
+        Config.resolve("smoke", method=name).save(folder / "config.json")
+        with pytest.raises(InputError, match="metrics.json: was made with a teacher and a student"):
+            read_runs([folder])
+    report = json.loads((folder / "metrics.json").read_text())
+    report["settings"] = result_settings(Config.resolve("smoke", method="supervised"))
+    report["rows"] = [row for row in report["rows"] if row["model"] in ("init", "supervised")]
+    write_text(folder / "metrics.json", json.dumps(report))
+    write_text(folder / "manifest.json", json.dumps({"labelled": 4, "lists": {}}))
+    with pytest.raises(InputError, match="was made with steps_times = 1, not 3"):
+        read_runs([folder])
+
+
+def test_a_method_s_longer_training_is_no_second_run_of_the_others(tmp_path):
+    plain, longer = make(tmp_path / "plain", rival=7.2), make(tmp_path / "longer", supervised=7.0, rival=6.2)
+    config = Config.load(longer / "config.json").override({"steps_times": 2})
+    config.save(longer / "config.json")
+    means = dict(method_table(read_runs([plain, longer])).set_index("method")["mean"])
+    assert means["supervised only"] == 8 and means["supervised only, steps_times=2"] == 7
+    rival = "mean-teacher-corrected"
+    assert means[rival] == 7.2 and means[f"{rival}, steps_times=2"] == 6.2
+    assert means["supervised init"] == 9  # the same for both
 
 
 def test_the_rival_that_every_run_trained_is_compared_over_seeds(tmp_path):

@@ -51,11 +51,11 @@ def deciding(config: Config) -> dict:
     Unlabelled faces, their views and what is made of them decide nothing where labels are learned alone; labels to
     measure pseudo-labels by (``data.audit_labels``) never do.
     """
-    method, kept = load_method(config.method), result_settings(config)
+    kept = result_settings(config)
     if labels_alone(config):
         ignored = settings_of("unlabelled")
         kept = {name: value for name, value in kept.items() if name not in ignored and not name.startswith("tsal.")}
-    return kept | {"result": method.result, "steps_times": method.steps_times}
+    return kept
 
 
 def learned_and_measured(config: Config) -> list[str]:
@@ -86,10 +86,10 @@ def comparable(results: Sequence[dict], configure: Configure, folder: Path | Non
 def made_from(run: Run) -> dict:
     """What a result keeps of its data: hashes of its lists, of what their rows hold, and of the scheme."""
     names, manifest = ["labelled_fingerprint", "evaluate_fingerprint"], run.manifest()
-    if load_method(run.config.method).result != "supervised":
+    if not labels_alone(run.config):
         names.append("fingerprint")
     return {
-        "list_hashes": list_hashes(run, learned_and_measured(run.config)),
+        "list_hashes": {name: manifest["lists"][name] for name in learned_and_measured(run.config)},
         "data": {name: manifest[name] for name in names},
         "scheme": _hash_scheme(run),
     }

@@ -154,6 +154,15 @@ def resolved(arguments: argparse.Namespace, **names: str) -> tuple[Config, dict[
     return resolve(**named, lists=asked_lists(arguments), overrides=asked_settings(arguments))
 
 
+def difference(first: Config, second: Config) -> dict[str, tuple[Any, Any]]:
+    """The settings (``section.name``) that two configs have otherwise, names of files apart."""
+    from tsal.config import LABELS
+
+    former, latter = first.flat(), second.flat()
+    apart = (name for name in former if former[name] != latter[name] and name not in LABELS)
+    return {name: (former[name], latter[name]) for name in apart}
+
+
 def run_folder(arguments: argparse.Namespace) -> Path:
     """The folder that --run names, or the one that follows from the other options."""
     if arguments.run is not None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tsal.cli.options import LISTS, asked_lists, asked_settings, config_from, default_profile, run_folder
+from tsal.cli.options import LISTS, asked_lists, asked_settings, config_from, default_profile, difference, run_folder
 from tsal.utils import ConfigError, InputError
 
 if TYPE_CHECKING:  # --help does without torch
@@ -130,7 +130,7 @@ def _renamed(made: Config, given: dict[str, str], source: str | None) -> Config:
     """A run's settings, of the profile ``source``, with another profile, budget or method. What --set had asked for
     stays where the file that is ``given`` does not say otherwise.
     """
-    from tsal.config import difference, resolve
+    from tsal.config import resolve
 
     own = {"profile": source, "budget": made.budget, "method": made.method}
     faces = {f"data.{name}": getattr(made.data, name) for name in ("name", "root", *LISTS)}
@@ -152,15 +152,15 @@ def _renamed(made: Config, given: dict[str, str], source: str | None) -> Config:
 
 def _changes(made: Config, config: Config) -> dict[str, tuple[Any, Any]]:
     """Names and settings that are otherwise: a method may be no more than its name."""
-    from tsal.config import difference
-
     names = {name: (getattr(made, name), getattr(config, name)) for name in NAMES}
-    return {name: (a, b) for name, (a, b) in names.items() if a != b} | difference(made, config)
+    own = () if made.method == config.method else ("result", "steps_times")  # the method's name says it
+    apart = {name: pair for name, pair in difference(made, config).items() if name not in own}
+    return {name: (a, b) for name, (a, b) in names.items() if a != b} | apart
 
 
 def _tell_kept(former: Config, config: Config, arguments: argparse.Namespace) -> None:
     """One line, where the file of the run's own profile is given again and says otherwise than the run."""
-    from tsal.config import difference, names_of, resolve
+    from tsal.config import names_of, resolve
 
     own = arguments.profile if arguments.profile not in names_of("profiles") else None
     if not own or _profile_source(former, arguments) != own:
@@ -230,7 +230,7 @@ def _restated(arguments: argparse.Namespace, config: Config) -> dict[str, Any]:
     """The parameters of notebook 01 that make ``config``: its names and what it has otherwise. A profile's file that is
     not given is not known: then config.json is the profile.
     """
-    from tsal.config import difference, resolve
+    from tsal.config import resolve
 
     names = {"profile": _profile_source(config, arguments), "budget": config.budget, "method": config.method}
     if names["profile"] is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 
-from tsal.cli.options import LISTS, add_run, add_settings, refuse_beside_run, resolved
+from tsal.cli.options import LISTS, add_run, add_settings, difference, refuse_beside_run, resolved
 from tsal.utils import InputError
 
 
@@ -61,7 +61,7 @@ def show(config, origins: dict[str, str], names: list[str]) -> None:
 
 
 def diff(arguments: argparse.Namespace, config) -> None:
-    from tsal.config import Config, difference, resolve
+    from tsal.config import Config, resolve
 
     kinds = ("profile", "budget", "method")
     pairs = [text.partition("=") for text in arguments.others]

@@ -71,7 +71,7 @@ class Explorer:
         self._opened: Path | None = None
         self._screens: dict[str, tuple[object, views.Screen]] = {}
         self._busy, self._asked = False, {}
-        self._change("run")  # an audit that cannot be read raises the usual InputError
+        self._on("run")
         for level in LEVELS:
             getattr(self, level).observe(lambda change, level=level: self._on(level), "value")
         for widget in (self.landmark, *self.shown.values()):
@@ -140,6 +140,8 @@ class Explorer:
             else:
                 self._change(what)
         except (InputError, OSError) as error:  # a callback would hide either
+            if not self._opened:  # none: there is nothing to show
+                raise
             text = describe_os_error(error) if isinstance(error, OSError) else str(error)
             self.status.value = f'<b style="color: #b00020">{escape(text)}</b>'
             self.run.value = self._opened
@@ -170,16 +172,14 @@ class Explorer:
         if "y" in changed:
             self._offer_axes(keep=level != "run")
         if "order" in changed:
-            by = self.order.value
-            clips = self.clips
+            by, clips = self.order.value, self.clips
             names = [f"{row['clip']}   {row[by]:.2f}" if by else row["clip"] for _, row in clips.iterrows()]
             # a new order is asked for to see what is first in it
             _offer(self.clip, list(zip(names, clips.index)), clips.index[0], keep=level != "order")
         if "clip" in changed:
             last = int((self.table["view"] == self.clip.value).sum()) - 1
-            place = (
-                int(self.audit.frames.place.loc[before]) if before in self.table.index and level != "run" else last // 2
-            )
+            stays = before in self.table.index and level != "run"
+            place = int(self.audit.frames.place.loc[before]) if stays else last // 2
             for widget in (self.frame, self.play):
                 widget.max, widget.disabled = max(1, last), last == 0
             self.frame.value = min(place, last)

@@ -27,8 +27,8 @@ from tsal.utils import ConfigError, InputError
 
 LISTS = ("data.labelled", "data.unlabelled")
 BUDGET = (*LISTS, "render.labelled")  # the settings that make a budget of labels
-SAME = {"seed", *settings_of("machine", "measuring"), *BUDGET} - {"data.transductive", "data.normaliser"}
-FURTHER = ("semi.steps", "semi.batch", "semi.lr")  # of what comes after the init
+SAME = {"seed", "result", *settings_of("machine", "measuring"), *BUDGET} - {"data.transductive", "data.normaliser"}
+FURTHER = ("steps_times", "semi.steps", "semi.batch", "semi.lr")  # of what comes after the init
 INIT, SUPERVISED, TSAL = "supervised init", "supervised only", "TSAL"
 
 
@@ -193,4 +193,5 @@ def _called(name: str, keys: Sequence[str], settings: dict, usual: dict) -> str:
 def _known_method(settings: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
     """Title and result of a run's method, and the settings of its file."""
     method = load_method(settings["method"])
-    return {"tsal": TSAL, "supervised": SUPERVISED}.get(method.name, method.name), method.result, method.settings
+    title = {"tsal": TSAL, "supervised": SUPERVISED}.get(method.name, method.name)
+    return title, settings["result"], method.settings

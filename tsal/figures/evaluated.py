@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tsal.audit import Audit
-from tsal.config import Config, result_settings
+from tsal.config import Config, labels_alone, result_settings
 from tsal.run import Run
 from tsal.utils import InputError
 
@@ -20,6 +20,9 @@ def refuse_former(folder: Path, config: Config, manifest: Mapping, report: Mappi
     say. One of an earlier version, which does not say with which, is taken.
     """
     apart = _other_settings(report.get("settings", {}), result_settings(config))
+    shown = {row["model"] for row in report["rows"]} & {"teacher", "student"}
+    if labels_alone(config) and shown and not apart:  # of before a run kept that it learns from labels alone
+        apart = ["a teacher and a student, which this method has not"]
     kinds = {"fingerprint": "training faces", "evaluate_fingerprint": "evaluation faces"}
     apart += [f"other {kind}" for key, kind in kinds.items() if report.get(key) not in (None, manifest.get(key))]
     _refuse(apart, folder / "metrics.json", folder, "evaluate")
@@ -29,10 +32,12 @@ def read_audit(run: Run) -> Audit:
     """The run's audit.
 
     Raises:
-        InputError: there is none, it is broken, or it was made with other settings, another scheme or other faces than
-            the run has now. One of an earlier version, which does not say with which, is taken where its landmarks
-            are as many.
+        InputError: there is none, it is broken, the run has no pseudo-labels, or it was made with other settings,
+            another scheme or other faces than the run has now. One of an earlier version, which does not say with
+            which, is taken where its landmarks are as many.
     """
+    if labels_alone(run.config):
+        raise InputError(f"{run.folder}: no pseudo-labels to look at: {run.config.method} learns from labels alone")
     audit = Audit.open(run.folder / "audit")
     made, count = audit.of, audit.truth.shape[1]
     apart = _other_settings(made.get("settings", {}), run.config.flat())

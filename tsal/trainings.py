@@ -66,7 +66,7 @@ def images_a_step(run: Run) -> int:
 
 
 def schedule_steps(run: Run) -> tuple[int, int]:
-    """Steps of the init, and of every training that goes on from it: ``steps_times`` of the run's method more."""
+    """Steps of the init, and of every training that goes on from it (``semi.steps`` x the method's ``steps_times``)."""
     config, times = run.config, run.config.steps_times
     if epochs := config.train.epochs:
         batches = [max(1, math.ceil(len(run.lists.labelled) / part.batch)) for part in (config.supervised, config.semi)]

@@ -1,8 +1,8 @@
 """A trained detector beside dlib's 68-point predictor, with labelled boxes, moved ones, and faces that are found.
 
 ``python -m tsal.bench.anchors --realdata DIR`` prints one Markdown table and keeps it with its numbers. dlib takes part
-where it can be imported (``pip install 'tsal[anchors]'``: dlib-bin and its predictor's file). It was trained on 300-W, so most
-likely on the photographs of 300W.val-150 too.
+where it can be imported (``pip install 'tsal[anchors]'``: dlib-bin and its predictor's file). It was trained on 300-W,
+so most likely on the photographs of 300W.val-150 too.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -31,15 +31,19 @@ def snapshot_name(step: int | str) -> str:
     return f"step-{step:06d}.pt" if isinstance(step, int) else f"step-{step}.pt"
 
 
-def default_model(names: Sequence[str]) -> str:
-    """The one of a file's models that is meant where none is named."""
-    return "teacher" if "teacher" in names else names[0]
+def default_model(content: Mapping) -> str:
+    """The one of a file's models that is meant where none is named: its method's result; in a file from before
+    configs said it, the teacher or the first.
+    """
+    names = list(content["models"])
+    result = content["config"].get("result", "teacher")
+    return result if result in names else "teacher" if "teacher" in names else names[0]
 
 
 def load_model(
     path: Path, model: str | None = None, device: torch.device | str = "cpu"
 ) -> tuple[Detector, Config, Scheme]:
-    """A model (``teacher`` if there is one, by default) of a file that :func:`save_models` wrote, in eval mode.
+    """A model (by default :func:`default_model`) of a file that :func:`save_models` wrote, in eval mode.
 
     Its scheme is the one that it learned; in a file from before schemes were kept, the one that its config names.
 
@@ -52,7 +56,7 @@ def load_model(
         raise InputError(f"{path}: holds no trained detector (a run's <method>/model.pt does)")
     if not (names := list(content["models"])):
         raise InputError(f"{path}: holds no models")
-    model = model or default_model(names)
+    model = model or default_model(content)
     if model not in names:
         raise InputError(f"{path}: has no model {model!r}; it holds {', '.join(map(str, names))}")
     # the file holds every weight: what they once started from need not be there

@@ -9,6 +9,7 @@ import pytest
 import torch
 from toys import DotDetector, config, dot_image, face, save_image
 
+from tsal.config import load_method
 from tsal.data.points import write_points
 from tsal.data.views import FaceStore
 from tsal.evaluation.metrics import face_nme
@@ -63,6 +64,18 @@ def test_a_loaded_member_gives_identical_outputs(kept, name):
 def test_the_teacher_is_the_result_unless_another_is_named(kept):
     path, models, _ = kept
     assert torch.equal(next(load_model(path)[0].parameters()), next(models["teacher"].parameters()))
+
+
+def test_the_student_is_the_result_where_its_method_says_so_but_not_in_an_older_file(kept, tmp_path):
+    """Self-training's teacher is the init, which never learns."""
+    _, models, chosen = kept
+    chosen = chosen.override(load_method("self-training").settings)
+    save_models(tmp_path / "new.pt", models, chosen, {})
+    assert torch.equal(next(load_model(tmp_path / "new.pt")[0].parameters()), next(models["student"].parameters()))
+    content = torch.load(tmp_path / "new.pt", weights_only=True)
+    del content["config"]["result"], content["config"]["steps_times"]
+    torch.save(content, tmp_path / "old.pt")
+    assert torch.equal(next(load_model(tmp_path / "old.pt")[0].parameters()), next(models["teacher"].parameters()))
 
 
 def test_a_file_without_teacher_gives_its_first_model(kept, tmp_path):

@@ -12,6 +12,7 @@ from drawn_run import named, of_tracks, overhang, words_of
 
 from tsal.audit import analysis
 from tsal.audit.store import AUDITED, Audit, AuditWriter, Labels
+from tsal.config import load_method
 from tsal.data.lists import Clip
 from tsal.evaluation.predictions import read_ground_truth
 from tsal.figures import audit_window, tables
@@ -131,7 +132,7 @@ def test_the_faces_that_changed_most_are_named_one_a_clip_worst_first(copied):
     audit, truth = write_audit(
         copied, clips, [("init", 0, frames, np.ones(len(frames))), ("teacher", 10, frames, after)]
     )
-    table = analysis.changes(audit)
+    table = analysis.changes(audit, "teacher")
     assert (table.change.diff().dropna() <= 0).all() and len(table) == len(frames)
     assert table.loc[1, "change"] == pytest.approx(100 * 3 / truth.norm_px[1], rel=1e-4)
     worst = analysis.one_a_clip(table[table.change > 0], 5)
@@ -141,6 +142,28 @@ def test_the_faces_that_changed_most_are_named_one_a_clip_worst_first(copied):
     faces = named(drawn, "pseudo-changed-faces")
     shown = [axes for axes in faces.axes if axes.images]
     assert len(shown) == 2 * (1 + 2)  # one improved clip, two worsened, before and after
+
+
+def test_what_changed_is_told_of_the_model_that_is_the_method_s_result(copied):
+    """Self-training's teacher is the init; its student is better by 1 px on one clip and worse by 3 px on the other."""
+    clips = copied.clips[:2]
+    sizes = [len(clip.faces) for clip in clips]
+    frames = np.arange(sum(sizes))
+    before, after = np.full(len(frames), 2.0), np.repeat([1.0, 5.0], sizes)
+    audit, truth = write_audit(
+        copied, clips, [("init", 0, frames, before), ("teacher", 10, frames, before), ("student", 10, frames, after)]
+    )
+    student = dataclasses.replace(copied, config=copied.config.override(load_method("self-training").settings))
+    share = f"{100 * sizes[1] / len(frames):.1f} % of {len(frames)} frames"
+    title, worse = next(pair for pair in tables.run_tables(student).items() if pair[0].startswith("Faces that got"))
+    assert share in title and worse["clip"].tolist() == [clips[1].name]
+    first = float(worse.student.iloc[0])
+    assert first == pytest.approx(float(worse.init.iloc[0]) * 2.5, abs=0.02)
+    drawn = figures.draw_breakdown(student)
+    words = words_of(named(drawn, "pseudo-changes"))
+    assert f"{100 * sizes[1] / len(frames):.0f} % got worse" in words and "student: " in words
+    assert "student less init" in words_of(named(drawn, "pseudo-landmarks"))
+    assert "most worsened\nstudent" in words_of(named(drawn, "pseudo-changed-faces"))
 
 
 # --- under which conditions ---

@@ -97,6 +97,24 @@ def test_a_figure_names_the_run_s_own_method_and_charges_the_tracker_to_what_lea
     assert (figures.table(other).tracker_seconds == 0).all()  # it learns from no track
 
 
+def test_faces_and_summary_show_the_model_that_is_the_method_s_result(copied):
+    """STLD's teacher is the init: its student is the result."""
+    settings = load_method("stld").settings
+    stld = dataclasses.replace(copied, config=copied.config.override(settings))
+    numbers = figures.table(stld).query("source == 'heatmap'").set_index("model").NME
+    assert numbers["teacher"] < numbers["student"] < numbers["supervised"]  # each is told by its number
+    words = words_of(figures.draw_summary(stld))
+    assert f"stld student: {numbers['student']:.2f} % NME" in words and "Student's landmarks" in words
+    assert f"{numbers['teacher']:.2f} % NME, " not in words
+    faces = named(figures.draw_evaluation(stld), "evaluation-faces")
+    rows = [words for words in words_of(faces).split("\n") if words in MODELS]
+    assert rows == ["supervised", "student"]
+    predictions = read_arrays(copied.folder / "predictions.npz")
+    errors = 100 * np.linalg.norm(predictions["points"][MODELS.index("student"), 0] - predictions["truth"], axis=-1)
+    best = np.nanmin(np.where(predictions["visible"], errors, np.nan).mean(-1) / 40)
+    assert f"{best:.2f} %" in words_of(faces)
+
+
 @pytest.mark.parametrize("change", [{"data.normaliser": "box"}, {"data.evaluate": ["other.txt"]}])
 def test_numbers_of_other_measuring_are_not_shown_as_the_run_s(copied, change):
     other = dataclasses.replace(copied, config=copied.config.override(change))

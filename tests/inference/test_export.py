@@ -111,6 +111,16 @@ def test_a_file_of_weights_holds_one_model_in_half_the_size_and_gives_its_points
     np.testing.assert_allclose(points.numpy(), expected[0], atol=0.05)
 
 
+def test_without_a_name_the_method_s_result_is_written(weights, tmp_path):
+    models = {name: export.load_model(weights, name)[0] for name in ("teacher", "student")}
+    save_models(tmp_path / "run.pt", models, config(f"model.input={SIDE}", "result=student"), {})
+    export_model(tmp_path / "run.pt", tmp_path / "out.pt")
+    export_model(weights, tmp_path / "student.pt", "student")
+    made, wanted = (torch.load(tmp_path / f"{name}.pt", weights_only=True)["models"] for name in ("out", "student"))
+    assert list(made) == ["student"]
+    assert all(torch.equal(value, wanted["student"][name]) for name, value in made["student"].items())
+
+
 def test_of_several_files_the_mean_of_their_weights_is_written(weights, tmp_path, capsys):
     loaded = [export.load_model(weights, name)[0] for name in ("teacher", "student")]
     settings = config(f"model.input={SIDE}")

@@ -100,6 +100,20 @@ def test_drawings_show_the_points_and_lie_as_the_images_do(photos, weights, tmp_
     assert not changed[:, :60].any()  # the face is on the right
 
 
+def test_without_a_name_the_method_s_result_is_shown_in_its_own_colour(photos, weights, tmp_path):
+    content = torch.load(weights, weights_only=True)
+    content["config"]["result"] = "student"
+    torch.save(content, tmp_path / "model.pt")
+    found = {}
+    for model in ("", "teacher", "student"):
+        named = ["--model", model] if model else []
+        drawn = ["--draw", tmp_path / f"drawn{model}", "--out", tmp_path / f"out{model}.npz"]
+        assert run(photos / "a.png", "--weights", tmp_path / "model.pt", *named, *drawn) == 0
+        points = read_arrays(tmp_path / f"out{model}.npz")["points"].tolist()
+        found[model] = points, (tmp_path / f"drawn{model}/a.jpg").read_bytes()
+    assert found[""] == found["student"] != found["teacher"]
+
+
 def test_drawings_of_one_name_get_numbers_and_never_replace_an_image(tmp_path):
     images = [str(tmp_path / name) for name in ("x/a.png", "y/a.jpg", "y/b.jpg")]
     places = drawing_paths(images, tmp_path / "out")

@@ -243,14 +243,14 @@ def frame_means(audit: Audit, model: str, source: str = "fused") -> np.ndarray:
     return values
 
 
-def changes(audit: Audit, source: str = "fused") -> pd.DataFrame:
-    """A row a measured frame (its index: ``frame``): clip, image, ``init``, ``teacher`` (mean errors), ``change``;
-    worst first.
+def changes(audit: Audit, after: str, source: str = "fused") -> pd.DataFrame:
+    """A row a measured frame (its index: ``frame``): clip, image, mean errors of the ``init`` and of a model
+    ``after`` training, under its name, and their ``change``; worst first.
     """
     table = audit.frames[["clip", "image"]].copy()
-    for model in ("init", "teacher"):
+    for model in ("init", after):
         table[model] = frame_means(audit, model, source)
-    table["change"] = table.teacher - table.init
+    table["change"] = table[after] - table.init
     return table.dropna(subset="change").sort_values("change", ascending=False, kind="stable")
 
 

@@ -59,7 +59,7 @@ def add_predict(made: argparse.ArgumentParser) -> None:
     made.add_argument("--out", type=Path, metavar="OUT", help="gets the landmarks: a .csv, .json or .npz")
     made.add_argument("--draw", type=Path, metavar="DIR", help="gets every image with its landmarks drawn on it")
     made.add_argument("--weights", type=Path, metavar="W", help=WEIGHTS)
-    made.add_argument("--model", metavar="NAME", help="teacher or student of a TSAL training (teacher)")
+    made.add_argument("--model", metavar="NAME", help="teacher or student of a TSAL training (the method's result)")
     made.add_argument(
         "--min-face", type=float, metavar="S", help="smallest face to find over the image's shorter side (0.1)"
     )
@@ -84,7 +84,9 @@ def add_track(made: argparse.ArgumentParser) -> None:
     )
     made.add_argument("--csv", type=Path, metavar="OUT.csv", help="gets the numbers (beside OUT.mp4)")
     made.add_argument(
-        "--model", metavar="NAME", help="teacher or student of a TSAL training, or both side by side (teacher)"
+        "--model",
+        metavar="NAME",
+        help="teacher or student of a TSAL training, or both side by side (the method's result)",
     )
     made.add_argument(
         "--steady",
@@ -122,7 +124,9 @@ def add_export(made: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="FILE.onnx, FILE.pt2 (torch.export) or FILE.pt: weights",
     )
-    made.add_argument("--model", metavar="NAME", help="teacher or student of a semi-supervised training (teacher)")
+    made.add_argument(
+        "--model", metavar="NAME", help="teacher or student of a semi-supervised training (the method's result)"
+    )
 
 
 def run_export(arguments: argparse.Namespace) -> None:

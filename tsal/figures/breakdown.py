@@ -68,11 +68,11 @@ def _quantity(run: Run, audit: Audit) -> str:
 
 
 def _draw_landmarks(run: Run, audit: Audit) -> NamedFigure:
-    scheme = run.scheme
-    init, teacher = (landmark_means(audit, model) for model in ("init", "teacher"))
+    scheme, result = run.scheme, run.config.result
+    init, after = (landmark_means(audit, model) for model in ("init", result))
     parts = {name: list(indices) for name, indices in groups(scheme).items()}
     means = pd.DataFrame(
-        {name: [known_mean(values[indices]) for values in (init, teacher)] for name, indices in parts.items()}
+        {name: [known_mean(values[indices]) for values in (init, after)] for name, indices in parts.items()}
     ).T
     means = means.astype(float).dropna()
     title = "mean by landmark" if not scheme.lines else "mean by part of the face"
@@ -80,16 +80,16 @@ def _draw_landmarks(run: Run, audit: Audit) -> NamedFigure:
         title = f"the {MOST} landmarks with the largest mean"
         means = means.sort_values(1, kind="stable", ascending=False).head(MOST)
     figure = NamedFigure("pseudo-landmarks", TEXT, max(2.3, 0.8 + 0.17 * len(means)), layout="constrained")
-    before, change, bars = figure.subplots(1, 3, width_ratios=(1, 1, 1.35))
+    now, change, bars = figure.subplots(1, 3, width_ratios=(1, 1, 1.35))
     points = mean_face(known_points(audit), audit.frames[["x1", "y1", "x2", "y2"]].to_numpy())
     known = np.isfinite(points).all(1)
     if not len(means) or not known.any():
-        for axes in (before, change, bars):
+        for axes in (now, change, bars):
             empty(axes, "nothing to show:\nno landmark is measured")
         return figure
-    reach = max(float(np.abs(finite(teacher - init)).max(initial=0)), 1e-6)
-    scales = {"viridis": (teacher, None), "RdBu_r": (teacher - init, TwoSlopeNorm(0, -reach, reach))}
-    for axes, (colours, (values, norm)) in zip((before, change), scales.items()):
+    reach = max(float(np.abs(finite(after - init)).max(initial=0)), 1e-6)
+    scales = {"viridis": (after, None), "RdBu_r": (after - init, TwoSlopeNorm(0, -reach, reach))}
+    for axes, (colours, (values, norm)) in zip((now, change), scales.items()):
         for _, indices, closed in scheme.lines:
             axes.plot(*points[list(indices + indices[:closed])].T, color="#cccccc", linewidth=0.8, zorder=1)
         use = known & np.isfinite(values)
@@ -110,9 +110,9 @@ def _draw_landmarks(run: Run, audit: Audit) -> NamedFigure:
         axes.spines[:].set_visible(False)
         axes.grid(False)
         figure.colorbar(dots, ax=axes, orientation="horizontal", shrink=0.8, aspect=25, pad=0.02)
-    before.set_title("teacher: mean fused error, %" if is_measured(audit) else "teacher: mean disagreement, px")
-    change.set_title(f"teacher less init (blue: {'better' if is_measured(audit) else 'closer'})")
-    for place, (model, values) in enumerate((("init", means[0]), ("teacher", means[1]))):
+    now.set_title(f"{result}: mean {'fused error, %' if is_measured(audit) else 'disagreement, px'}")
+    change.set_title(f"{result} less init (blue: {'better' if is_measured(audit) else 'closer'})")
+    for place, (model, values) in enumerate((("init", means[0]), (result, means[1]))):
         bars.barh(np.arange(len(means)) + 0.4 * (place - 0.5), values, height=0.38, color=MODELS[model], label=model)
     bars.set_yticks(range(len(means)), [str(name) for name in means.index])
     bars.set(ylim=(len(means) - 0.4, -0.6), xlabel=_quantity(run, audit).replace("\n", " "), title=title)
@@ -166,27 +166,28 @@ def _draw_changes(run: Run, audit: Audit) -> list[NamedFigure]:
     """Every frame's error before and after, those that got worse most numbered as in the tables, and images of those
     that changed most each way: one a clip.
     """
-    table = changes(audit)
+    result = run.config.result
+    table = changes(audit, result)
     scatter = NamedFigure("pseudo-changes", COLUMN, 2.9, layout="constrained")
     axes = scatter.subplots()
     if not len(table):
-        empty(axes, "nothing to show: no frame is measured\nfor both the init and the teacher")
+        empty(axes, f"nothing to show: no frame is measured\nfor both the init and the {result}")
         return [scatter]
     worst = one_a_clip(table[table.change > 0], 5)
-    low, high = (float(f(table[["init", "teacher"]].to_numpy())) for f in (np.min, np.max))
+    low, high = (float(f(table[["init", result]].to_numpy())) for f in (np.min, np.max))
     low, high = max(low, high / 1000) / 1.15, 1.15 * high
     axes.plot((low, high), (low, high), color="#b0b0b0", linewidth=0.7)
-    axes.scatter(table.init, table.teacher, s=6, color=MODELS["teacher"], alpha=0.5, linewidths=0)
-    axes.scatter(worst.init, worst.teacher, s=22, facecolors="none", edgecolors="black", linewidths=0.7)
+    axes.scatter(table.init, table[result], s=6, color=MODELS[result], alpha=0.5, linewidths=0)
+    axes.scatter(worst.init, worst[result], s=22, facecolors="none", edgecolors="black", linewidths=0.7)
     for number, (_, row) in enumerate(worst.iterrows(), 1):
-        axes.annotate(str(number), (row.init, row.teacher), (-7, 3), textcoords="offset points", fontsize=6.5)
+        axes.annotate(str(number), (row.init, row[result]), (-7, 3), textcoords="offset points", fontsize=6.5)
     axes.set(xscale="log", yscale="log", aspect="equal", xlim=(low, high), ylim=(low, high))
     plain_log_ticks(axes)
     axes.xaxis.set_major_locator(axes.yaxis.get_major_locator())
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("")
     quantity = _quantity(run, audit).replace(" (", "\n(")
-    axes.set(xlabel=f"init: {quantity}", ylabel=f"teacher: {quantity}")
+    axes.set(xlabel=f"init: {quantity}", ylabel=f"{result}: {quantity}")
     share = 100 * float((table.change > 0).mean())
     worsened, most = ("got worse", "got worse most") if is_measured(audit) else ("agree less", "lost most")
     axes.set_title(
@@ -203,7 +204,7 @@ def _draw_changed_faces(run: Run, audit: Audit, table: pd.DataFrame) -> NamedFig
     clips = audited_faces(run, audit, [frame for found in chosen.values() for frame in found.index])
     store, measured, fused = fine_store(run), is_measured(audit), audit.sources.index("fused")
     for number, (name, found) in enumerate(chosen.items()):
-        for offset, model in enumerate(("init", "teacher")):
+        for offset, model in enumerate(("init", run.config.result)):
             labels, known = audit.labels(model)
             row_name(axes[2 * number + offset, 0], f"{name}\n{model}")
             for place, (frame, row) in zip(axes[2 * number + offset], found.iterrows()):

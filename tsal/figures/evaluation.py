@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import LogLocator
@@ -35,11 +33,6 @@ from tsal.figures.style import (
 from tsal.figures.tables import TAU, clip_table, table
 from tsal.run import Run
 from tsal.utils import read_arrays
-
-
-def _best(names: Sequence[str]) -> str:
-    """The model whose faces are shown: the teacher, or what a run of labels alone has."""
-    return "teacher" if "teacher" in names else "supervised"
 
 
 def _numbers(row: pd.Series) -> str:
@@ -146,11 +139,11 @@ def _draw_jitter(run: Run) -> NamedFigure:
 
 
 def _draw_faces(run: Run, predictions: dict, errors: np.ndarray) -> NamedFigure:
-    """Faces at fixed places of the teacher's ranking, from best to worst: supervised above, teacher below, labels in
-    white. Of a run of labels alone: those of supervised.
+    """Faces at fixed places of the ranking by the method's result, from best to worst: supervised above, the result
+    below, labels in white. Of a run of labels alone: those of supervised.
     """
     names, heatmap = predictions["models"].tolist(), predictions["sources"].tolist().index("heatmap")
-    models = [name for name in ("supervised", "teacher") if name in names]
+    models = list(dict.fromkeys(("supervised", run.config.result)))
     lists = list(dict.fromkeys(predictions["list"].tolist()))
     places = {
         "best": 0.0,
@@ -162,7 +155,7 @@ def _draw_faces(run: Run, predictions: dict, errors: np.ndarray) -> NamedFigure:
     }
     left = 0.18 if len(lists) == 1 else 0.3
     figure, axes = image_grid("evaluation-faces", len(models) * len(lists), len(places), left=left, under=0.15)
-    store, ranked = fine_store(run), errors[names.index(_best(names))]
+    store, ranked = fine_store(run), errors[names.index(run.config.result)]
     for number, name in enumerate(lists):
         mine = np.flatnonzero(predictions["list"] == name)
         scored = mine[np.isfinite(ranked[mine])]
@@ -192,12 +185,12 @@ def _draw_faces(run: Run, predictions: dict, errors: np.ndarray) -> NamedFigure:
 
 @styled
 def draw_summary(run: Run) -> NamedFigure:
-    """One wide figure of what comes out: clips with the landmarks of :func:`_best`, cumulative errors, the table."""
+    """One wide figure of what comes out: the landmarks of the method's result on clips, cumulative errors, numbers."""
     predictions, errors, lists = _scored(run)
     name = (lists or list(run.lists.evaluate))[0]
-    best = _best(names := predictions["models"].tolist())
-    mine = errors[names.index(best)]
-    points = predictions["points"][names.index(best), predictions["sources"].tolist().index("heatmap")]
+    result, alone = run.config.result, labels_alone(run.config)
+    model = predictions["models"].tolist().index(result)
+    mine, points = errors[model], predictions["points"][model, predictions["sources"].tolist().index("heatmap")]
     place_of = {
         (n, row): i for i, (n, row) in enumerate(zip(predictions["list"].tolist(), predictions["row"].tolist()))
     }
@@ -216,7 +209,7 @@ def draw_summary(run: Run) -> NamedFigure:
     else:
         chosen = [(clip, clip.faces[0]) for clip in spread(ranked, 10)]
         rows = [chosen[: -(-len(chosen) // 2)], chosen[-(-len(chosen) // 2) :]]
-    whose = "Teacher's landmarks" if best == "teacher" else "Landmarks"
+    whose = "Landmarks" if alone else f"{result.capitalize()}'s landmarks"
     left, cell, height = 0.6 + 1.23 * max(map(len, rows)), 1.2, 3.2
     width = left + 3.1
     figure, store = NamedFigure("summary", width, height), fine_store(run)
@@ -226,7 +219,7 @@ def draw_summary(run: Run) -> NamedFigure:
             axes = figure.add_axes((x / width, y / height, cell / width, cell / height))
             axes.set_axis_off()
             draw_crop(
-                axes, store, clip.faces, face, {MODELS[best]: (points[place_of[name, face.row]], None)}, width=1.1
+                axes, store, clip.faces, face, {MODELS[result]: (points[place_of[name, face.row]], None)}, width=1.1
             )
     figure.text(0.06 / width, 1 - 0.2 / height, f"{whose} on held-out faces", fontsize=8)
     if name in lists:
@@ -240,7 +233,7 @@ def draw_summary(run: Run) -> NamedFigure:
 def _headline(run: Run, name: str) -> str:
     """Supervised and the run's method, each with its steps and its time: init + what followed."""
     method = METHOD_TITLES.get(run.config.method, run.config.method)
-    shown = {"supervised": METHOD_TITLES["supervised"], "teacher": f"{method} teacher"}
+    shown = {"supervised": METHOD_TITLES["supervised"], run.config.result: f"{method} {run.config.result}"}
     if labels_alone(run.config):
         shown = {"supervised": method}
     rows = table(run).query("list == @name and source == 'heatmap'").set_index("model")

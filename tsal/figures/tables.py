@@ -206,7 +206,7 @@ def _pseudo_labels(run: Run) -> dict[str, pd.DataFrame | str]:
     texts = {name: known[name].map(_number) for name in known if name not in ("model", "step", "frames")}
     over = known.assign(**texts).rename(columns=lambda name: name.replace("_", " "))
     title = "Pseudo-labels over training (medians; the same frames at every step)"
-    worse = _worsened(audit)
+    worse = _worsened(audit, run.config.result)
     if not is_measured(audit):
         return {
             title: over,
@@ -248,12 +248,14 @@ def _by_condition(audit: Audit, consecutive: bool) -> dict[str, pd.DataFrame]:
     return {"Errors of pseudo-labels by occlusion and by motion to the next frame (means)": shown}
 
 
-def _worsened(audit: Audit) -> dict[str, pd.DataFrame | str]:
-    """The frames that changed most for the worse, one a clip, as the figure of changes numbers them."""
-    found = changes(audit)
+def _worsened(audit: Audit, result: str) -> dict[str, pd.DataFrame | str]:
+    """The frames that changed most for the worse from the init to the method's ``result``, one a clip, as the figure of
+    changes numbers them.
+    """
+    found = changes(audit, result)
     worse = one_a_clip(found[found.change > 0], NAMED)
     named = pd.DataFrame({"no.": range(1, len(worse) + 1)}, index=worse.index).join(worse[["image", "clip"]])
-    named = named.assign(**{name: worse[name].map("{:.2f}".format) for name in ("init", "teacher")})
+    named = named.assign(**{name: worse[name].map("{:.2f}".format) for name in ("init", result)})
     share = f"{100 * (found.change > 0).mean():.1f} % of {len(found)} frames" if len(found) else "no frame"
     what, measure = (
         ("got worse", "fused points, NME %")

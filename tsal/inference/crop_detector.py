@@ -20,7 +20,7 @@ class CropDetector:
 
     Args:
         weights: a file of :func:`tsal.model_files.save_models`.
-        model: of several in the file; by default the teacher, or the only one.
+        model: of several in the file; by default the method's result, or the only one.
         device: auto (CUDA where there is one), cpu, cuda ...
         batch: crops of a forward pass.
         flip: detect in each crop's mirror image too, and average.

@@ -50,7 +50,8 @@ def export_model(weights: Path | Sequence[Path], out: Path, model: str | None = 
             That is a good detector only where the trainings began with the same init.
         out: ``.onnx`` (needs the packages onnx and onnxscript), ``.pt2``, a program for ``torch.export.load``, or
             ``.pt``, weights.
-        model: ``teacher`` or ``student`` of a semi-supervised training; by default the teacher, or the only one.
+        model: ``teacher`` or ``student`` of a semi-supervised training; by default the method's result, or the only
+            one.
 
     Returns:
         What the file says.
@@ -125,7 +126,7 @@ def _write_weights(contents: Sequence[dict], model: str | None, detector: Detect
     training's images were is nobody else's business.
     """
     content, *others = contents
-    name = model or default_model(list(content["models"]))
+    name = model or default_model(content)
     kept = {key: value.half() if value.ndim > 1 else value for key, value in detector.state_dict().items()}
     config = content["config"] | {"data": content["config"]["data"] | {"root": ""}}
     fingerprint = content.get("fingerprint", {})

@@ -55,7 +55,7 @@ class Landmarker:
     Args:
         weights: a file of a trained detector; by default that of the environment's ``TSAL_WEIGHTS``, else the one that
             ships.
-        model: a model of that file, such as ``student``; by default the teacher, or the only one that there is.
+        model: a model of that file, such as ``student``; by default its method's result, or the only one.
         device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``.
         finder: RGB uint8 image (H, W, 3) -> boxes (N, 4) px, tight around the landmarks; by default OpenCV's cascades.
         min_face: smallest face that the cascades, or YuNet, look for, over the image's shorter side.

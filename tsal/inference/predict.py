@@ -18,9 +18,9 @@ from tsal.inference.drawing import too_long
 from tsal.inference.inputs import find_images, read_photograph
 from tsal.inference.landmarker import Finder, Landmarker
 from tsal.inference.tables import LandmarkTable, check_table, draw_table, drawing_paths, write_table
-from tsal.model_files import load_model
+from tsal.model_files import default_model, load_model
 from tsal.run import Run
-from tsal.utils import ConfigError, DataError, tqdm
+from tsal.utils import ConfigError, DataError, load_checkpoint, tqdm
 
 AT_ONCE = 8  # decoded images held
 
@@ -48,7 +48,8 @@ def predict_list(
     """Write the landmarks of every row of a list, in its order, to ``out`` (.csv, .json or .npz).
 
     Args:
-        model: ``teacher`` or ``student`` of a TSAL training; by default the teacher, or the only model there is.
+        model: ``teacher`` or ``student`` of a TSAL training; by default the method's result, or the only model there
+            is.
         source: ``heatmap``, ``centre`` or ``fused``.
     """
     check_table(out)
@@ -134,7 +135,9 @@ def predict_images(
     if out is not None:
         write_table(out, table, landmarker.scheme)
     places = {name: places[name] for name in read if name in places}
-    draw_table(table, landmarker.scheme, places, model or "teacher", progress=progress and bool(places))
+    if places:
+        model = model or default_model(load_checkpoint(weights))  # each has a colour
+        draw_table(table, landmarker.scheme, places, model, progress=progress)
     return table, notes
 
 

@@ -53,7 +53,7 @@ def track_video(
 
     Args:
         model: ``teacher``, ``student`` or another of the file, or ``both``: teacher and student side by side; by
-            default the teacher, or the only model there is.
+            default the method's result, or the only model there is.
         steady: fuse each frame's points with those of its neighbours, carried along the flow, see
             :class:`tsal.inference.Steadier`.
         lag: of ``steady``: use no more than so many later frames, as a stream would; None: all of its window.
@@ -163,7 +163,7 @@ def _load(weights: Path, model: str | None, device: str) -> dict[str, CropDetect
     for name in BOTH if model == "both" else (model,):
         detector = CropDetector(weights, name, device, BATCH)
         if name is None:
-            name = default_model(list(load_checkpoint(weights)["models"]))
+            name = default_model(load_checkpoint(weights))
         detectors[name] = detector
     return detectors
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -33,6 +34,28 @@ def a_run(folder: Path, method: str = "tsal", **overrides) -> SimpleNamespace:
         lists=SimpleNamespace(labelled=[], truth={}),
         fingerprint=lambda *parts, **options: {},
     )
+
+
+@pytest.mark.parametrize(
+    "method, rival, asked, flow",
+    [
+        ("sbr-lk", "tsal", [], "learned"),  # its name means the same in every run
+        ("tsal", "sbr-lk", [], "lucas-kanade"),
+        ("tsal", "sbr", ["tracker.flow=lucas-kanade"], "lucas-kanade"),  # --set is for all
+        ("sbr-lk", "tsal", ["tracker.flow=learned"], "learned"),
+    ],
+)
+def test_a_rival_has_the_flow_of_its_own_file_not_that_of_the_run_s_method(method, rival, asked, flow):
+    config = resolve("demo", method=method, overrides=[f"semi.rival={rival}", *asked])[0]
+    found = trainings.rival_config(config)
+    assert found.tracker.flow == flow and found.method == rival
+    alone = resolve("demo", method=rival, overrides=[f"semi.rival={rival}", *asked])[0]
+    assert found.flat() == alone.flat()
+
+
+def test_a_run_whose_method_s_file_is_gone_has_its_rival_all_the_same():
+    config = dataclasses.replace(resolve("demo", overrides=["semi.rival=mean-teacher"])[0], method="gone")
+    assert trainings.rival_config(config).method == "mean-teacher"
 
 
 def a_detector(config: Config, seed: int) -> Detector:

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import math
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -223,8 +224,12 @@ def find_rival(config: Config) -> Method | None:
 
 def rival_config(config: Config) -> Config | None:
     """The settings of the method that :func:`find_rival` finds, on the same data; None where it finds none."""
-    rival = find_rival(config)
-    return config.override(rival.settings | {"steps_times": config.steps_times}) if rival else None
+    rival, own = find_rival(config), {}
+    with suppress(ConfigError):  # its file may be gone; the run has its settings
+        own = load_method(config.method).settings
+    # a method may bring a flow beside tsal.*: the run's own method's is not its rival's
+    flow = {"tracker.flow": Config().tracker.flow} if own.get("tracker.flow") == config.tracker.flow else {}
+    return config.override(flow | rival.settings | {"steps_times": config.steps_times}) if rival else None
 
 
 def parts_that_track(config: Config) -> list[str]:

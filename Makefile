@@ -76,7 +76,7 @@ endif
 .DELETE_ON_ERROR:
 # two stages cannot work in one folder; make -jN is for bench-methods
 .NOTPARALLEL:
-.PHONY: help setup demo reproduce data tracker train pseudo evaluate figures report one-step gallery test faults fuzz soak audit lock bench bench-gpu bench-methods pretrain weights explore clean-run FORCE OTHERS
+.PHONY: help setup demo reproduce data tracker train pseudo evaluate figures report one-step gallery test faults fuzz soak audit lock bench bench-gpu bench-methods pretrain weights explore clean-run FORCE OTHERS LOST
 
 help:
 	@echo "make setup       install .venv from the lock files (pip checks their hashes), and check what the operating system must have"
@@ -150,7 +150,20 @@ evaluate_code := $(core) $(call package,evaluation) tsal/stages/evaluate.py
 figures_code := $(call package,figures audit) tsal/stages/figures.py
 
 run_notebook = $(PY) -m tsal notebook $< --run $(call quote,$(RUN))
-stamp = @mkdir -p $(S) && touch $@
+
+# The results that a stage leaves; the last one written is that of tsal/stages/table.py. Its stamp names those that there are, and
+# where one of them is gone (LOST), deleted or not copied with the run, the stage is not done.
+data_files := manifest.json
+tracker_files := tracker/model.pt tracker/metrics.json
+train_files := */model.pt semi/tracker-*/model.pt
+pseudo_files := audit/labels.parquet audit/frames.csv audit/ground_truth.npz
+evaluate_files := predictions.npz metrics.json
+figures_files := figures/*
+results = cd $(call quote,$(RUN)) && for f in $($(@F)_files); do [ ! -e "$$f" ] || echo "$$f"; done
+stamp = @mkdir -p $(S) && ($(results)) > $@
+gone := $(shell cd $(call quote,$(RUN)) 2>/dev/null && for s in data tracker train pseudo evaluate figures; do \
+	[ ! -e stamps/$$s ] || while read -r f; do [ -e "$$f" ] || echo $$s; done < stamps/$$s; done)
+lost = $(if $(filter $(1),$(gone)),LOST)
 
 data: $(S)/data
 tracker: $(S)/tracker
@@ -177,30 +190,30 @@ list_files = $(wildcard $(foreach l,$(words),$(call places,$(l))))
 # what was made of them goes on unless one has changed
 checked = $(call quote,$(RUN))/manifest.json
 $(S)/data: notebooks/01_data.ipynb $(others) $(data_code) $(wildcard configs/*/*.yaml $(PROFILE)) $(list_files) \
-		$(wildcard $(RUN)/config.json) $(if $(filter data,$(MAKECMDGOALS)),FORCE) | .venv/.done
+		$(wildcard $(RUN)/config.json) $(if $(filter data,$(MAKECMDGOALS)),FORCE) $(call lost,data) | .venv/.done
 	@mkdir -p $(S) && rm -f $@.former && $(if $(filter-out FORCE,$?),rm -f $@.checked,mv $@ $@.former)
 	@[ -e $(config) ] || $(asked) > $(S)/settings
 	$(run_notebook) $(names) $(lists)
-	@cmp -s $(checked) $@.checked && mv $@.former $@ || touch $@
+	@cmp -s $(checked) $@.checked && mv $@.former $@ || ($(results)) > $@
 	@cp $(checked) $@.checked 2>/dev/null || true; $(if $(alone),,$(asked) > $(S)/settings;) rm -f $@.former
 
-$(S)/tracker: notebooks/02_tracker.ipynb $(S)/data $(tracker_code) $(wildcard tsal/weights/*.pt) | .venv/.done
+$(S)/tracker: notebooks/02_tracker.ipynb $(S)/data $(tracker_code) $(wildcard tsal/weights/*.pt) $(call lost,tracker) | .venv/.done
 	$(run_notebook)
 	$(stamp)
 
-$(S)/train: notebooks/03_train.ipynb $(S)/data $(S)/tracker $(train_code) | .venv/.done
+$(S)/train: notebooks/03_train.ipynb $(S)/data $(S)/tracker $(train_code) $(call lost,train) | .venv/.done
 	$(run_notebook)
 	$(stamp)
 
-$(S)/pseudo: notebooks/04_pseudo_labels.ipynb $(S)/train $(pseudo_code) | .venv/.done
+$(S)/pseudo: notebooks/04_pseudo_labels.ipynb $(S)/train $(pseudo_code) $(call lost,pseudo) | .venv/.done
 	$(run_notebook)
 	$(stamp)
 
-$(S)/evaluate: notebooks/05_evaluate.ipynb $(S)/train $(evaluate_code) | .venv/.done
+$(S)/evaluate: notebooks/05_evaluate.ipynb $(S)/train $(evaluate_code) $(call lost,evaluate) | .venv/.done
 	$(run_notebook)
 	$(stamp)
 
-$(S)/figures: notebooks/06_figures.ipynb $(S)/tracker $(S)/pseudo $(S)/evaluate $(figures_code) | .venv/.done
+$(S)/figures: notebooks/06_figures.ipynb $(S)/tracker $(S)/pseudo $(S)/evaluate $(figures_code) $(call lost,figures) | .venv/.done
 	$(run_notebook)
 	$(stamp)
 
@@ -294,4 +307,4 @@ clean-run:
 		{ echo "error: $(RUN) is no run: it has neither config.json nor stamps" >&2; exit 2; }
 	rm -rf $(call quote,$(RUN))
 
-FORCE OTHERS:
+FORCE OTHERS LOST:

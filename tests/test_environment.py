@@ -15,6 +15,7 @@ import yaml
 
 from tsal import run as run_module
 from tsal.config import Config
+from tsal.stages import STAGES
 from tsal.utils.paths import PACKAGE, REPOSITORY
 
 PIN = re.compile(r"[a-z0-9-]+==[0-9][0-9.]*")
@@ -190,6 +191,40 @@ def test_make_data_looks_at_the_files_again_and_what_follows_waits_for_a_change(
     (make.folder / "fail").unlink()
     assert make("reproduce")[0] == [*ALL, "report"]  # not complete: the data were not found right
     assert make("reproduce")[0] == []
+
+
+def test_a_stage_whose_result_is_gone_is_run_again_and_what_is_made_from_it(make):
+    """Deleted, or left out when the run was copied. Here every stage writes the results of all that are not there."""
+    run = make.folder / "run"
+    files = [
+        "tracker/model.pt",
+        "init/model.pt",
+        "supervised/model.pt",
+        "semi/model.pt",
+        "semi/tracker-teacher/model.pt",
+    ]
+    files += [stage.result for stage in STAGES.values() if "*" not in stage.result] + ["predictions.npz"]
+    lines = [
+        f'[ -e "{run / name}" ] || {{ mkdir -p "{(run / name).parent}"; touch "{run / name}"; }}' for name in files
+    ]
+    (make.folder / "then").write_text("\n".join(lines) + "\n")
+    make("reproduce")
+    assert make("reproduce")[0] == []
+    after = {
+        "manifest.json": ALL,
+        "tracker/metrics.json": ALL[1:],
+        "semi": ALL[2:],
+        "supervised/model.pt": ALL[2:],
+        "semi/tracker-teacher": ALL[2:],
+        "audit": [ALL[3], ALL[5]],
+        "metrics.json": ALL[4:],
+        "predictions.npz": ALL[4:],
+        "figures": ALL[5:],
+    }
+    for name, notebooks in after.items():
+        shutil.rmtree(run / name) if (run / name).is_dir() else (run / name).unlink()
+        assert make("reproduce")[0] == [*notebooks, "report"], name
+        assert make("reproduce")[0] == [], name
 
 
 def make_config(folder) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -441,11 +442,19 @@ def test_results_of_other_settings_are_not_put_beside_one_another():
         ("tracker.tune_steps", 7, True, True),
     ],
 )
-def test_the_tracker_decides_a_method_without_flow_where_frames_are_consecutive(name, value, consecutive, same):
+@pytest.mark.parametrize("method", ["mean-teacher", "supervised"])
+def test_the_tracker_decides_a_method_without_flow_where_frames_are_consecutive(
+    tmp_path, method, name, value, consecutive, same
+):
+    """Labels alone, too: what their config has of tsal.* is not used. And the bench stops only for what decides."""
     configure = configured(**{"data.consecutive": consecutive})
     made = configured(**{"data.consecutive": consecutive, name: value})
-    found = [result("mean-teacher", 0, [1.0]) | {"settings": deciding(made("mean-teacher"))}]
+    same = same or (method == "supervised" and name.startswith("tsal."))
+    found = [result(method, 0, [1.0]) | {"settings": deciding(made(method))}]
     assert bool(comparable(found, configure)) == same
+    made(method).save(tmp_path / "runs" / f"{method}-s0" / "config.json")
+    with nullcontext() if same else pytest.raises(InputError, match="was made with"):
+        refuse_other_settings(configure, tmp_path / "runs", tmp_path / "out", [method], (0,))
 
 
 @pytest.mark.parametrize(

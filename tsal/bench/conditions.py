@@ -133,7 +133,8 @@ def other_settings(result: dict, configure: Configure) -> dict[str, tuple[Any, A
     wanted, made = deciding(config), result.get("settings")
     if not isinstance(made, dict):
         return {"settings": ("not kept", "kept")}
-    if not PseudoLabeller(config).needs_flow:  # what is asked of tracks, and what makes them, decides nothing
+    # what is asked of tracks, and what makes them, decides nothing then
+    if labels_alone(config) or not PseudoLabeller(config).needs_flow:
         ignored = TRACKED | {name for name in wanted if name.startswith("tracker.")}
         if config.data.consecutive:  # the tracker makes the numbers of a window, and with these a method needs it
             ignored = UNTUNED | TRACKED - {"tsal.agreement_weight", "tsal.teacher_consistency"}

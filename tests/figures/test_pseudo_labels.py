@@ -64,6 +64,25 @@ def test_calibration_takes_two_clips_whose_landmarks_are_known():
     assert found.off == 0 and np.isnan(found.rank)
 
 
+def test_the_parts_of_a_clip_with_gaps_are_on_one_side_of_the_check(copied):
+    """They are audited apart and show one person; photographs of a folder are others."""
+    first, second = copied.clips[:2]
+    parts = [Clip(first.name, first.faces[:2]), Clip(first.name, first.faces[2:])]
+
+    def checked(clips):
+        count = sum(len(clip.faces) for clip in clips)
+        audit, truth = write_audit(copied, clips, [("init", 0, np.arange(count), np.arange(count) + 1.0)])
+        found = analysis.calibrations(audit)
+        return {key: one.landmarks for key, one in found.items() if key[1] == "landmark"}, truth.visible.sum(1)
+
+    assert checked(parts)[0] == {}
+    found, known = checked([*parts, second])
+    assert found == {("init", "landmark"): known[len(first.faces) :].sum()}
+    faces = first.faces[:3]
+    found, known = checked([Clip(f"photographs/{name}", (face,)) for name, face in zip("abc", faces)])
+    assert found == {("init", "landmark"): known[1]}
+
+
 def test_the_size_of_the_error_is_told_by_a_disagreement_that_is_its_size(run):
     found = analysis.calibrations(Audit.open(run.folder / "audit"))
     one, blind = found["teacher", "landmark"], found["teacher", "flow"]

@@ -178,7 +178,8 @@ def calibrations(audit: Audit, source: str = "fused") -> dict[tuple[str, str], C
         labels, rows = audit.labels(model)
         frame = np.broadcast_to(known_mean(labels.disagreement)[:, None], labels.disagreement.shape)
         scores = {"landmark": labels.disagreement, "frame": frame, "flow": labels.flow_error[-1]}
-        error, clip = audit.errors(model, source), audit.frames["view"].to_numpy()[rows]
+        # by name: the parts of a clip with gaps, which are audited apart, show one person
+        error, clip = audit.errors(model, source), pd.factorize(audit.frames["clip"])[0][rows]
         found |= {(model, name): calibrate(score, error, clip) for name, score in scores.items()}
     return {key: one for key, one in found.items() if one}
 

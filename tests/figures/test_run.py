@@ -95,6 +95,9 @@ def test_a_figure_names_the_run_s_own_method_and_charges_the_tracker_to_what_lea
     other = dataclasses.replace(copied, config=copied.config.override({"method": "mean-teacher"} | settings))
     assert "Mean Teacher teacher: " in words_of(figures.draw_summary(other))
     assert (figures.table(other).tracker_seconds == 0).all()  # it learns from no track
+    settings = load_method("sbr-lk").settings
+    other = dataclasses.replace(copied, config=copied.config.override(settings))
+    assert (figures.table(other).tracker_seconds == 0).all()  # its flow needs no network
 
 
 def test_faces_and_summary_show_the_model_that_is_the_method_s_result(copied):

@@ -66,12 +66,13 @@ def table(run: Run, scheme: str = "") -> pd.DataFrame:
     for row in _rows_of_part(run, scheme) if scheme else report["rows"]:
         method, after = methods.get(row["model"]), AFTER_INIT.get(row["model"], ["rival"])
         inits = ["init", "init-2"][: method.tsal.inits if method else 1]
+        tracks = method and method.tracker.flow == "learned" and PseudoLabeller(method).needs_flow
         parts = {
             "init_steps": of(["init"], "steps"),
             "semi_steps": of(after, "steps"),
             "init_seconds": of(inits, "seconds"),
             "semi_seconds": of(after, "seconds"),
-            "tracker_seconds": of(["tracker"], "seconds") if method and PseudoLabeller(method).needs_flow else 0.0,
+            "tracker_seconds": of(["tracker"], "seconds") if tracks else 0.0,
         }
         steps = parts["init_steps"] + parts["semi_steps"]
         seconds = np.nansum([value for name, value in parts.items() if name.endswith("seconds")])

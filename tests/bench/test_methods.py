@@ -19,6 +19,7 @@ from tsal.bench import launch
 from tsal.bench.conditions import (
     all_labels,
     comparable,
+    data_notes,
     deciding,
     learned_and_measured,
     made_from,
@@ -535,8 +536,19 @@ def test_results_of_labels_or_images_that_have_changed_since_are_made_anew(tmp_p
     first = re.search(r"^\d+\.\d+", labels.read_text(), re.M)[0]
     labels.write_text(labels.read_text().replace(first, f"{float(first) + 1:.3f}", 1))
     assert comparable([*found, *old], faces, tmp_path) == old
+    assert data_notes(tmp_path, faces("tsal")) == []
+    root = Path(faces("tsal").data.root)
+    measured = (root / "lists" / "val.txt").read_text()
+    (root / "lists" / "val.txt").write_text(
+        (root / "lists" / "labelled.txt").read_text()
+    )  # it is measured on what is learned
+    [note] = data_notes(tmp_path, faces("tsal"))
+    assert note.startswith("the data are not right any more: val.txt") and "labelled.txt" in note
+    (root / "lists" / "val.txt").write_text(measured)
     shutil.rmtree(image.parents[2])
     assert comparable([*found, *old], faces, tmp_path) == [*found, *old]  # what is not here counts as unchanged
+    shutil.rmtree(root)
+    assert data_notes(tmp_path, faces("tsal")) == []
 
 
 def test_results_of_a_scheme_whose_file_has_changed_since_are_made_anew(tmp_path):

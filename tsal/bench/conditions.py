@@ -17,7 +17,7 @@ from tsal.pseudo import PseudoLabeller
 from tsal.run import Run, list_hashes
 from tsal.stages import prepare_data
 from tsal.tracker import UNTUNED
-from tsal.utils import ConfigError, DataError, InputError
+from tsal.utils import ConfigError, DataError, InputError, first_line
 
 STEPS = ("supervised.steps", "semi.steps", "train.epochs")
 TRACKED = {  # settings without effect where nothing is tracked
@@ -78,7 +78,7 @@ def comparable(results: Sequence[dict], configure: Configure, folder: Path | Non
     found = [r for r in results if r["method"] in known and not other_settings(r, configure)]
     found = [r for r in found if _same_lists(r, seeded(configure, r["method"], r["seed"]))]
     if folder and any("data" in result for result in found):
-        now = _manifest_now(folder, configure(next(r["method"] for r in found if "data" in r)))
+        now = _checked(folder, configure(next(r["method"] for r in found if "data" in r)))[0]
         found = [r for r in found if all(now.get(name, made) == made for name, made in r.get("data", {}).items())]
     return found
 
@@ -115,16 +115,28 @@ def _hash_scheme(run: Run) -> str:
     return hashlib.sha256(json.dumps(run.scheme.to_dict(), sort_keys=True).encode()).hexdigest()
 
 
-def _manifest_now(folder: Path, config: Config) -> dict:
-    """What a seed's base says of the data once it is checked, of which files that are as they were are not opened; {}
-    where they are not here or not right: a run says so itself.
+def data_notes(folder: Path, config: Config) -> list[str]:
+    """A line where the data are here and not right any more: results that are there say nothing of it, and no run that
+    would is started.
+    """
+    if problem := _checked(folder, config)[1]:
+        return [f"the data are not right any more: {problem}; results of before are shown as if they were unchanged"]
+    return []
+
+
+def _checked(folder: Path, config: Config) -> tuple[dict, str]:
+    """What a seed's base says of the data once it is checked, of which files that are as they were are not opened, and
+    what is wrong with them; {} where they are not here or not right.
     """
     run = Run(base_folder(folder.resolve(), config.seed), config, unsaved=True)
     try:
         list_hashes(run)  # before faces are rendered for nothing
-        return prepare_data(run, checked=run.folder)
     except (ConfigError, DataError, InputError):
-        return {}
+        return {}, ""
+    try:
+        return prepare_data(run, checked=run.folder), ""
+    except (ConfigError, DataError, InputError) as error:
+        return {}, first_line(error)
 
 
 def other_settings(result: dict, configure: Configure) -> dict[str, tuple[Any, Any]]:

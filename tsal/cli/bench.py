@@ -119,6 +119,7 @@ def run_bench_methods(arguments: argparse.Namespace) -> None:
         bench_methods,
         comparable,
         compare,
+        data_notes,
         draw,
         markdown,
         other_code,
@@ -165,6 +166,7 @@ def run_bench_methods(arguments: argparse.Namespace) -> None:
     bench_methods(settings, configure, read_results(out), folder.resolve(), out.resolve(), *wanted)
     every = read_results(out)
     results = comparable(every, configure, folder)
+    _print_notes(data_notes(folder, configure(arguments.methods[0])))
     reference = all_labels_budget(budget) if budget else ""
     other = f"{data}-{reference}"
     beside = out.parent / other if arguments.out else OUTPUTS / "methods" / other / "results"

@@ -8,11 +8,12 @@ import cv2
 import numpy as np
 import pytest
 from toys import scenery
+from videos import write_video
 
 from tsal.faces import detect as finder
 from tsal.faces import follow as faces
 from tsal.faces import linking
-from tsal.faces.boxes_file import read_boxes
+from tsal.faces.boxes_file import GivenBox, read_boxes
 from tsal.faces.detect import find_faces
 from tsal.faces.linking import Shown, Track
 from tsal.faces.median_flow import propagate
@@ -119,14 +120,14 @@ def test_short_videos_come_out_whole(count):
 # --- linking ---
 
 
-def follow(found: list, cut_at: int = -1, interval: float = 40) -> list[Track]:
+def follow(found: list, cut_at: int = -1, interval: float = 40, given: bool = False) -> list[Track]:
     """Tracks of hand-made finds in a still scene; ``found``: a list of boxes for each frame, or None where nobody
-    searched.
+    searched. ``given``: a person gave them.
     """
     image = scenery(0)
     boxes = [None if each is None else np.array(each, float).reshape(-1, 4) for each in found]
     frames = [Shown(t, interval * t, image, each, t == cut_at) for t, each in enumerate(boxes)]
-    return [linking.trimmed(track, 0.0) for track in linking.link(frames)]
+    return [linking.trimmed(track, 0.0) for track in linking.link(frames, given=given)]
 
 
 ONE, TWO = (20, 20, 60, 60), (90, 40, 130, 80)
@@ -194,6 +195,51 @@ def test_a_track_that_was_hardly_ever_found_is_no_face():
     seen = Track(0, [ONE] * 30, [True] * 6 + [False] * 24, 0, [True] * 30)
     assert not linking.is_face(seen)
     assert linking.is_face(Track(0, [ONE] * 30, [True] * 6 + [False] * 24, 0, [True] * 12 + [False] * 18))
+
+
+# --- given boxes ---
+
+
+def boxes_out(tracks: list[Track]) -> dict[int, list]:
+    """{frame: its boxes}, rounded and sorted."""
+    frames: dict[int, list] = {}
+    for track in tracks:
+        for number, box in enumerate(track.boxes, track.first):
+            frames.setdefault(number, []).append(tuple(int(round(value)) for value in box))
+    return {number: sorted(frames[number]) for number in sorted(frames)}
+
+
+OVERLAPPING = {
+    "inside": [[ONE, (30, 30, 45, 45)]] * 8,
+    "half hidden": [[ONE, (40, 20, 80, 60)]] * 8,
+    "passing": [[ONE, (4 * t, 20, 40 + 4 * t, 60)] for t in range(1, 12)],
+}
+
+
+@pytest.mark.parametrize("case", OVERLAPPING)
+def test_given_boxes_of_overlapping_faces_all_come_out(tmp_path, case):
+    """Those of a finder would end: false finds are like that."""
+    found = OVERLAPPING[case]
+    assert boxes_out(follow(found)) != dict(enumerate(map(sorted, found)))
+    assert boxes_out(follow(found, given=True)) == dict(enumerate(map(sorted, found)))
+    video = write_video(tmp_path / "v.avi", [cv2.cvtColor(scenery(0), cv2.COLOR_GRAY2BGR)] * len(found))
+    given = {t: [GivenBox(tuple(map(float, box)), None, "row") for box in each] for t, each in enumerate(found)}
+    tracks = faces.follow_video(video, given=given, progress=False).tracks
+    assert boxes_out(tracks) == dict(enumerate(map(sorted, found)))
+
+
+def test_a_face_whose_given_box_jumps_in_size_has_one_box_in_every_frame():
+    small, large = (60, 40, 80, 60), (40, 20, 100, 80)  # 1/9 in common: not linked
+    found = [[small]] * 10 + [[large]] * 3 + [[small]] * 4
+    tracks = follow(found, given=True)
+    assert boxes_out(tracks) == dict(enumerate(map(sorted, found)))
+    assert [(track.first, track.last) for track in tracks] == [(0, 9), (10, 12), (13, 16)]
+
+
+def test_a_given_face_goes_on_by_flow_where_only_the_one_before_it_has_a_box():
+    half = (40, 20, 80, 60)
+    tracks = follow([[ONE, half]] * 3 + [[ONE]] * 5 + [[ONE, half]] * 3, given=True)
+    assert [(track.first, track.last) for track in tracks] == [(0, 10), (0, 10)]
 
 
 # --- the finder ---

@@ -81,8 +81,8 @@ def follow_video(
     Args:
         min_face: smallest face over the image's shorter side. The landmark box of such a face is a little smaller
             (0.88).
-        given: boxes of another finder, see :func:`tsal.faces.read_boxes`; used as they are, neither smoothed nor
-            checked by landmarks. Frames between them get propagated or interpolated boxes.
+        given: boxes of another finder, see :func:`tsal.faces.read_boxes`; used as they are, all of them, neither
+            smoothed nor checked by landmarks. Frames between them get propagated or interpolated boxes.
         find: another finder, such as :class:`tsal.faces.YuNet`: (RGB image, min_face) -> boxes (n, 4) px as tight as a
             landmark box; called by ``workers`` threads at once.
         look: detects landmarks, see :data:`tsal.faces.Look`; then a face is followed by them, and by flow only where
@@ -146,7 +146,7 @@ def follow_video(
             yield shown
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        tracks = list(link(frames(pool), live, look))
+        tracks = list(link(frames(pool), live, look, given is not None))
     surest = max((score for track in tracks for score in track.scores), default=0.0)
     tracks = [trimmed(track, surest, given is None) for track in tracks]  # a shot keeps its last frames
     for track in tracks:

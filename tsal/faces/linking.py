@@ -100,17 +100,22 @@ def sure(scores: Sequence[float], surest: float) -> np.ndarray:
     return (scores > 0) & (scores >= NO_FACE * surest)
 
 
-def link(frames: Iterable[Shown], live: list[Live] | None = None, look: Look | None = None) -> Iterator[Track]:
+def link(
+    frames: Iterable[Shown], live: list[Live] | None = None, look: Look | None = None, given: bool = False
+) -> Iterator[Track]:
     """Tracks of the faces in frames.
 
     Args:
         live: an empty list, which then holds the tracks that go on.
         look: detects landmarks, see :data:`Look`; all faces of a frame at once. A box that flow propagates is then made
             that of the landmarks in it, ``LOOKS_A_SECOND`` times and where flow is lost.
+        given: what is found is what somebody gave: every box of it comes out as it is, in one track, and faces may
+            overlap. A box that is like no track's begins a new one; a track that has no box in that frame, and whose
+            place it takes, ends. Without a ``look``.
 
     A face is lost where its flow is, or where it was neither found nor sure for ``PROPAGATED_SECONDS``. Where two faces
-    come to claim one place, both tracks end, as nothing distinguishes them, and what is found later begins anew; only a
-    track that is not yet sure to be a face gives way alone.
+    come to claim one place, both tracks end (``given`` ones do not), as nothing distinguishes them, and what is found
+    later begins anew; only a track that is not yet sure to be a face gives way alone.
     """
     live = [] if live is None else live
     looks = _Looks(look)
@@ -133,8 +138,11 @@ def link(frames: Iterable[Shown], live: list[Live] | None = None, look: Look | N
             if is_sure:
                 propagated[place] = tight
         pairs = {} if frame.found is None else _pairs(propagated, frame.found)
+        new = [] if frame.found is None else np.delete(frame.found, list(pairs.values()), axis=0)
         for place, each in enumerate(live):
             detection = frame.found[pairs[place]] if place in pairs else None
+            if given and detection is None and not _is_free(propagated[place], new):
+                continue
             box = propagated[place] if detection is None or each.sure else detection
             if detection is not None or (place in looked and each.sure):
                 each.seen_at = frame.time
@@ -147,16 +155,16 @@ def link(frames: Iterable[Shown], live: list[Live] | None = None, look: Look | N
             there = [(place, each) for place, each in enumerate(live) if each.track.last == frame.number]
             faces = [each.track for place, each in there if place in pairs or each.sure or _is_often(each.track, False)]
             taken = [track.boxes[-1] for track in faces]
-            new = np.delete(frame.found, list(pairs.values()), axis=0)
-            new = new[[all(shared(box, one) < SAME for one in taken) for box in new]] if len(new) else new
+            new = new[[given or _is_free(box, taken) for box in new]] if len(new) else new
             for box, tight, score, is_sure in zip(new, *looks(frame, new)):
                 box = tight if is_sure else box  # landmarks of a false find beside a face may be the face's
-                if all(shared(box, one) < SAME for one in taken):
+                if given or _is_free(box, taken):
                     track = Track(frame.number, [box], [True], shot, [True], [score])
                     live.append(Live(track, frame.time, score, bool(is_sure)))
                     taken.append(box)
         frame.image = None
-        ended = {id(each) for each in live if each.track.last < frame.number} | _colliding(live)
+        ended = {id(each) for each in live if each.track.last < frame.number}
+        ended |= set() if given else _colliding(live)
         yield from (each.track for each in live if id(each) in ended)
         live[:] = [each for each in live if id(each) not in ended]
     yield from (each.track for each in live)
@@ -175,6 +183,11 @@ def _pairs(propagated: Sequence[np.ndarray], found: np.ndarray) -> dict[int, int
         if overlap >= LINKED and i not in pairs and j not in pairs.values():
             pairs[i] = j
     return pairs
+
+
+def _is_free(box: np.ndarray, taken: Iterable[np.ndarray]) -> bool:
+    """None of the boxes claims its place."""
+    return all(shared(box, one) < SAME for one in taken)
 
 
 def _colliding(live: Sequence[Live]) -> set[int]:

@@ -14,6 +14,7 @@ import torch
 from toys import save_image, scenery
 
 from tsal.cli.commands import main
+from tsal.data import lists
 from tsal.inference import landmarker as landmarker_module
 from tsal.inference import predict as module
 from tsal.inference.predict import predict_images
@@ -180,6 +181,22 @@ def test_a_named_image_must_be_readable_and_one_of_a_folder_is_left_out_with_a_n
     assert run(photos, photos / "broken.jpg", "--weights", weights, "--out", tmp_path / "out.csv") == 2
     assert "broken.jpg: the image cannot be read or decoded" in capsys.readouterr().err
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_list_of_another_dataset_is_of_that_dataset_s_images(weights, tmp_path, monkeypatch):
+    """Both datasets have an image of that name."""
+    monkeypatch.setattr(lists, "PREPARED", tmp_path)
+    for seed, dataset in enumerate("AB"):
+        save_image(tmp_path / dataset / "0001.png", np.repeat(scenery(seed)[..., None], 3, 2))
+        (tmp_path / dataset / "train.txt").write_text("0001.png None 20 30 70 80\n")
+
+    def points(name: str, root: str) -> np.ndarray:
+        assert run("--list", name, "--root", tmp_path / root, "--weights", weights, "--out", tmp_path / "o.npz") == 0
+        assert read_arrays(tmp_path / "o.npz")["paths"].tolist() == ["0001.png"]
+        return read_arrays(tmp_path / "o.npz")["points"]
+
+    assert np.array_equal(points("B:train.txt", "A"), points("train.txt", "B"))
+    assert not np.allclose(points("train.txt", "A"), points("train.txt", "B"), atol=1e-3)
 
 
 def test_heic_images_are_told_to_be_converted(photos, weights, tmp_path, capsys):

@@ -70,7 +70,8 @@ def add_predict(made: argparse.ArgumentParser) -> None:
         "--list",
         metavar="LIST",
         help="path_of_img path_of_annotation x1 y1 x2 y2 [face_size] a row; "
-        "a path, or a name in DIR or DIR/lists; annotations are not opened",
+        "a path, a name in DIR or DIR/lists, or <dataset>:<list>, whose paths are relative to data/prepared/<dataset>; "
+        "annotations are not opened",
     )
     group.add_argument("--root", type=Path, metavar="DIR", help="folder that the list's paths are relative to")
     group.add_argument("--source", choices=("heatmap", "centre", "fused"), help="detection source (heatmap)")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tsal.data import Face, FaceLists, check_files, find_list, read_list
+from tsal.data import Face, FaceLists, check_files, find_list, list_root, read_list
 from tsal.evaluation import DETECTION_SOURCES, predict
 from tsal.faces import MIN_FACE
 from tsal.inference.drawing import too_long
@@ -25,14 +25,19 @@ from tsal.utils import ConfigError, DataError, load_checkpoint, tqdm
 AT_ONCE = 8  # decoded images held
 
 
-def read_faces(root: Path, name: str) -> list[Face]:
-    """Rows of a list, their images checked, their annotations left closed. ``name``: a path, or a name in ``root``."""
+def read_faces(root: Path, name: str) -> tuple[list[Face], Path]:
+    """Rows of a list, their images checked, their annotations left closed; and the folder that they are relative to.
+
+    ``name``: a path, a name in ``root``, or ``<dataset>:<list>``, whose rows are relative to that dataset.
+    """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder (--root)")
-    path = Path(name) if Path(name).is_file() else find_list(root, name)
+    path = Path(name)
+    if not path.is_file():
+        path, root = find_list(root, name), list_root(root, name)
     faces = [dataclasses.replace(face, annotation=None) for face in read_list(path, label=name, root=root)]
     check_files(FaceLists(root, [], faces, {}, {}), 0)
-    return faces
+    return faces, root
 
 
 def predict_list(
@@ -48,6 +53,7 @@ def predict_list(
     """Write the landmarks of every row of a list, in its order, to ``out`` (.csv, .json or .npz).
 
     Args:
+        name, root: see :func:`read_faces`; the table has the list's paths.
         model: ``teacher`` or ``student`` of a TSAL training; by default the method's result, or the only model there
             is.
         source: ``heatmap``, ``centre`` or ``fused``.
@@ -56,9 +62,9 @@ def predict_list(
     if source not in DETECTION_SOURCES:
         raise ConfigError(f"source {source!r} is none of {', '.join(DETECTION_SOURCES)}")
     detector, config, scheme = load_model(weights, model)
+    faces, root = read_faces(root, name)
     config = config.override({"data.root": str(root.resolve()), "train.device": device})
     run = Run(out.parent, config, scheme)  # for its crops and device: it has no folder
-    faces = read_faces(root, name)
     workers = config.data.workers
     found = predict(detector.to(run.device), run.store, faces, run.device, workers=workers, progress="predict")
     paths = [face.image for face in faces]

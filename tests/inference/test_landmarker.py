@@ -138,6 +138,11 @@ def test_a_path_gives_what_its_pixels_give_and_so_does_a_grey_image(weights, tmp
     assert same(landmarker(grey, boxes=BOX), landmarker(np.repeat(grey[..., None], 3, 2), boxes=BOX))
 
 
+def test_a_box_that_is_only_partly_in_the_image_has_landmarks(weights):
+    """The last column of pixels is 159, the first row is 0."""
+    assert len(Landmarker(weights)(picture(), boxes=[(159, 20, 200, 60), (20, -60, 60, 0)])) == 2
+
+
 def test_a_model_of_the_file_can_be_named(weights):
     one, other = (Landmarker(weights, name)(picture(), boxes=BOX)[0].points for name in ("teacher", "student"))
     assert (one == Landmarker(weights)(picture(), boxes=BOX)[0].points).all() and not (one == other).all()
@@ -164,6 +169,12 @@ WRONG = {
     "no file": ("none.jpg", None, "none.jpg: the image does not exist"),
     "inverted": (picture(), [[9, 9, 1, 1]], "image 0: box 0 is empty, inverted or not finite (9 9 1 1)"),
     "nan": (picture(), [list(BOX), [0, 0, np.nan, 9]], "image 0: box 1 is empty, inverted or not finite"),
+    "right of it": (
+        [picture(), picture()],
+        [BOX, [BOX, (160, 20, 200, 60)]],
+        "image 1: box 1 lies wholly outside the image (160 x 120): 160 20 200 60",
+    ),
+    "above it": (picture(), (20, -60, 60, -1), "image 0: box 0 lies wholly outside the image (160 x 120)"),
     "shape": (picture(), [[1, 2, 3]], "image 0: boxes of shape (1, 3)"),
     "text": (picture(), "left", "image 0: its boxes are no numbers"),
     "ragged": ([picture(), picture()], [None, [[1, 2, 3, 4], [5]]], "image 1: its boxes are no numbers"),

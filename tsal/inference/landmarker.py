@@ -146,7 +146,7 @@ class Landmarker:
             if group and sum(held.size for held, _ in group) + pixels.size > 3 * HELD:
                 found += self._in_group(group)
                 group = []
-            group.append((pixels, None if given is None else _boxes(given, name)))
+            group.append((pixels, None if given is None else _inside(_boxes(given, name), pixels, name)))
         return found + self._in_group(group)
 
     def _in_group(self, group: Sequence[tuple[np.ndarray, np.ndarray | None]]) -> list[list[FaceLandmarks]]:
@@ -225,3 +225,14 @@ def _boxes(boxes: Boxes, name: str) -> np.ndarray:
         kind = "is empty, inverted or not finite"
         raise DataError(f"{name}: box {wrong.argmax()} {kind} ({shown}); want x1 < x2, y1 < y2")
     return values
+
+
+def _inside(boxes: np.ndarray, image: np.ndarray, name: str) -> np.ndarray:
+    """Boxes (N, 4), each checked to have a part in the image (H, W, 3): elsewhere landmarks would be invented."""
+    height, width = image.shape[:2]
+    outside = (boxes[:, 2:] < 0).any(1) | (boxes[:, :2] > [width - 1, height - 1]).any(1)
+    if outside.any():
+        shown = " ".join(f"{value:g}" for value in boxes[outside.argmax()])
+        where = f"lies wholly outside the image ({width} x {height})"
+        raise DataError(f"{name}: box {outside.argmax()} {where}: {shown}; want px of this image, 0-based")
+    return boxes

@@ -123,6 +123,19 @@ def test_drawings_of_one_name_get_numbers_and_never_replace_an_image(tmp_path):
         drawing_paths(images[1:], tmp_path / "y")
 
 
+def test_no_drawing_lies_outside_its_folder(tmp_path, monkeypatch):
+    (tmp_path / "here/in").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    images = ["in/a.png", "../other/b.png", "in/../../c.png", str(tmp_path / "here/in/d.png")]
+    places = drawing_paths(images, Path("drawn"), Path("."))
+    assert [str(place) for place in places.values()] == [
+        "drawn/in/a.jpg",
+        "drawn/b.jpg",
+        "drawn/c.jpg",
+        "drawn/in/d.jpg",
+    ]
+
+
 def test_a_drawing_replaces_a_former_drawing_and_no_other_file(photos, weights, tmp_path, capsys):
     for _ in range(2):
         assert run(photos / "a.png", "--weights", weights, "--draw", tmp_path / "drawn") == 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -116,10 +117,11 @@ def drawing_paths(images: Sequence[str], folder: Path, base: Path | None = None)
     """
     places: dict[str, Path] = {}
     taken: set[Path] = set()
+    above = None if base is None else os.path.abspath(base)
     for image in images:
-        path = Path(image)
-        inside = base is not None and path.is_relative_to(base)
-        relative = (path.relative_to(base) if inside else Path(path.name)).with_suffix("")
+        path = Path(os.path.abspath(image))  # without "..", which would lead out of the folder
+        inside = above is not None and path.is_relative_to(above)
+        relative = (path.relative_to(above) if inside else Path(path.name)).with_suffix("")
         place, number = folder / f"{relative}.jpg", 1
         while place in taken:
             number += 1

@@ -167,8 +167,10 @@ def test_an_image_too_long_for_a_drawing_is_noted_in_a_folder_and_an_error_where
     assert note.startswith(f"note: {photos / 'strip.png'}: is not drawn: 70000 x 40 pixels") and "65500" in note
     assert "strip.png" in (tmp_path / "out.json").read_text()
     assert len(list((tmp_path / "drawn").rglob("*.jpg"))) == 3
-    assert run(photos / "strip.png", *options) == 2
-    assert "strip.png: cannot be drawn: 70000 x 40 pixels" in capsys.readouterr().err
+    (tmp_path / "out.json").unlink()
+    assert run(photos / "strip.png", photos / "a.png", *options) == 2
+    assert f"error: {photos / 'strip.png'}: is not drawn: 70000 x 40 pixels" in capsys.readouterr().err
+    assert "strip.png" in (tmp_path / "out.json").read_text()
 
 
 def test_what_the_detector_saw_is_drawn_whatever_the_file_s_name_and_depth(photos, weights, tmp_path):
@@ -186,13 +188,32 @@ def test_what_the_detector_saw_is_drawn_whatever_the_file_s_name_and_depth(photo
         assert [Path(row["path"]).name for row in csv.DictReader(file)] == ["caf\\udce9.png"] * 2
 
 
-def test_a_named_image_must_be_readable_and_one_of_a_folder_is_left_out_with_a_note(photos, weights, tmp_path, capsys):
+def test_an_unreadable_image_is_left_out_with_a_note_and_an_error_only_where_it_is_named(
+    photos, weights, tmp_path, capsys
+):
     (photos / "broken.jpg").write_bytes(b"no image")
     table, notes = predict_images([photos], weights, progress=False)
     assert len(table.images) == 3 and len(notes) == 1
     assert notes[0].endswith("broken.jpg: the image cannot be read or decoded; it is left out")
-    assert run(photos, photos / "broken.jpg", "--weights", weights, "--out", tmp_path / "out.csv") == 2
-    assert "broken.jpg: the image cannot be read or decoded" in capsys.readouterr().err
+    (photos / "in/broken too.jpg").touch()
+    named = [photos / name for name in ("broken.jpg", "a.png", "in")]
+    options = ["--weights", weights, "--out", tmp_path / "out.csv", "--draw", tmp_path / "drawn"]
+    assert run(*named, *options) == 2
+    said = capsys.readouterr()
+    lines = [line.split(": the image")[0] for line in said.err.splitlines() if line.startswith(("note: ", "error: "))]
+    assert lines == [f"note: {photos / 'in/broken too.jpg'}", f"error: {photos / 'broken.jpg'}"]
+    assert "3 faces in 2 images" in said.out
+    with (tmp_path / "out.csv").open(newline="") as file:
+        assert [row["path"] for row in csv.DictReader(file)] == [
+            str(photos / n) for n in ("a.png", "a.png", "in/a.png")
+        ]
+    assert len(list((tmp_path / "drawn").rglob("*.jpg"))) == 2
+
+
+def test_where_no_image_can_be_read_nothing_is_written(photos, weights, tmp_path, capsys):
+    (photos / "broken.jpg").write_bytes(b"no image")
+    assert run(photos / "broken.jpg", "--weights", weights, "--out", tmp_path / "out.csv") == 2
+    assert f"error: {photos / 'broken.jpg'}: the image cannot be read or decoded" in capsys.readouterr().err
     assert not (tmp_path / "out.csv").exists()
 
 

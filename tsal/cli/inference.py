@@ -143,7 +143,7 @@ def run_export(arguments: argparse.Namespace) -> None:
 
 def run_predict(arguments: argparse.Namespace) -> None:
     from tsal.faces import MIN_FACE
-    from tsal.inference import find_weights, predict_images, predict_list
+    from tsal.inference import LeftOut, find_weights, predict_images, predict_list
 
     _check_predict(arguments)
     weights = find_weights(arguments.weights)
@@ -153,16 +153,20 @@ def run_predict(arguments: argparse.Namespace) -> None:
         table = predict_list(weights, arguments.list, arguments.root, arguments.out, **options)
         print(f"{arguments.out}: {len(table.paths)} faces, {table.points.shape[1]} points each")
         return
-    table, notes = predict_images(
-        arguments.images,
-        weights,
-        out=arguments.out,
-        drawings=arguments.draw,
-        model=arguments.model,
-        device=arguments.device,
-        min_face=MIN_FACE if arguments.min_face is None else arguments.min_face,
-        finder=make_finder(arguments),
-    )
+    left_out = None
+    try:
+        table, notes = predict_images(
+            arguments.images,
+            weights,
+            out=arguments.out,
+            drawings=arguments.draw,
+            model=arguments.model,
+            device=arguments.device,
+            min_face=MIN_FACE if arguments.min_face is None else arguments.min_face,
+            finder=make_finder(arguments),
+        )
+    except LeftOut as error:
+        table, notes, left_out = error.table, error.notes, error
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     without = len(table.images) - len(set(table.paths.tolist()))
@@ -172,6 +176,8 @@ def run_predict(arguments: argparse.Namespace) -> None:
     for path in (arguments.out, arguments.draw):
         if path is not None:
             print(path)
+    if left_out is not None:
+        raise left_out
 
 
 def _check_predict(arguments: argparse.Namespace) -> None:

@@ -25,6 +25,16 @@ from tsal.utils import ConfigError, DataError, load_checkpoint, tqdm
 AT_ONCE = 8  # decoded images held
 
 
+class LeftOut(DataError):
+    """Raised when all else is written: what is wrong with images that were named. ``table`` and ``notes``: see
+    :func:`predict_images`.
+    """
+
+    def __init__(self, problems: list[str], table: LandmarkTable, notes: list[str]):
+        super().__init__(problems)
+        self.table, self.notes = table, notes
+
+
 def read_faces(root: Path, name: str) -> tuple[list[Face], Path]:
     """Rows of a list, their images checked, their annotations left closed; and the folder that they are relative to.
 
@@ -98,7 +108,8 @@ def predict_images(
         The table, and lines on what of a folder is left out, or not drawn.
 
     Raises:
-        DataError: an input that is not there, a named image that cannot be read or drawn, no image at all.
+        DataError: an input that is not there, no image at all; nothing is written.
+        LeftOut: a line for each named image that cannot be read or drawn; the others are written.
     """
     if out is not None:
         check_table(out)
@@ -106,7 +117,7 @@ def predict_images(
     base = next((folder for folder in inputs if folder.is_dir()), None)
     places = {} if drawings is None else drawing_paths([str(path) for path in images], drawings, base)
     landmarker = Landmarker(weights, model, device=device, min_face=min_face, finder=finder)
-    read, faces = [], []
+    read, faces, wrong = [], [], []
     paths = list(images)
     with tqdm(total=len(paths), desc="predict", unit="image", disable=not progress, mininterval=1) as bar:
         for start in range(0, len(paths), AT_ONCE):
@@ -116,19 +127,15 @@ def predict_images(
                     pixels.append(read_photograph(path))
                     read.append(str(path))
                 except DataError as error:
-                    if images[path]:
-                        raise
-                    notes.append(f"{error}; it is left out")
+                    (wrong if images[path] else notes).append(f"{error}; it is left out")
                     continue
                 if str(path) in places and (why := too_long(pixels[-1])):
-                    if images[path]:
-                        raise DataError(f"{path}: cannot be drawn: {why}")
-                    notes.append(f"{path}: is not drawn: {why}")
+                    (wrong if images[path] else notes).append(f"{path}: is not drawn: {why}")
                     del places[str(path)]
             faces += landmarker(pixels)
             bar.update(min(AT_ONCE, len(paths) - start))
     if not read:
-        raise DataError(notes)
+        raise DataError(wrong + notes)
     rows = [(path, face) for path, found in zip(read, faces) for face in found]
     landmarks = landmarker.scheme.points
     table = _table(
@@ -144,6 +151,8 @@ def predict_images(
     if places:
         model = model or default_model(load_checkpoint(weights))  # each has a colour
         draw_table(table, landmarker.scheme, places, model, progress=progress)
+    if wrong:
+        raise LeftOut(wrong, table, notes)
     return table, notes
 
 

@@ -18,8 +18,9 @@ from tsal.data import lists
 from tsal.inference import landmarker as landmarker_module
 from tsal.inference import predict as module
 from tsal.inference.predict import predict_images
-from tsal.inference.tables import drawing_paths
+from tsal.inference.tables import LandmarkTable, drawing_paths, write_table
 from tsal.model import Detector
+from tsal.schemes import generic_scheme
 from tsal.utils import read_arrays
 
 ONE, TWO = (20.0, 30.0, 70.0, 80.0), (90.0, 30.0, 140.0, 90.0)
@@ -68,6 +69,23 @@ def test_a_folder_s_faces_are_in_the_table_in_each_of_its_forms(photos, weights,
         assert [float(row[f"score{k}"]) for k in range(68)] == pytest.approx(scores, abs=6e-4)
         assert face["scores"] == pytest.approx(scores, abs=6e-4) and face["box"] == pytest.approx(box, abs=0.006)
         assert float(row["score"]) == pytest.approx(scores.mean(), abs=6e-4) == pytest.approx(face["score"], abs=6e-4)
+
+
+def test_the_rows_of_an_image_need_not_follow_one_another_and_are_looked_for_once(tmp_path):
+    """As those of a list need not; to look for each image's rows in the whole table takes minutes where it is long."""
+
+    class Paths(np.ndarray):
+        def __eq__(self, name):
+            pytest.fail("all paths were compared with one image's")
+
+    paths = np.array(["b", "a", "b", "d"]).view(Paths)
+    boxes, points = np.arange(16, dtype=np.float32).reshape(4, 4), np.zeros((4, 1, 2), np.float32)
+    table = LandmarkTable(["b", "c", "a", "d"], paths, np.array([0, 0, 1, 0]), boxes, points, np.ones((4, 1)))
+    assert table.by_image() == {"b": [0, 2], "c": [], "a": [1], "d": [3]}
+    write_table(tmp_path / "t.json", table, generic_scheme(1))
+    images = json.loads((tmp_path / "t.json").read_text())["images"]
+    found = [(image["path"], [face["box"][0] for face in image["faces"]]) for image in images]
+    assert found == [("b", [0, 8]), ("c", []), ("a", [4]), ("d", [12])]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".npz"])

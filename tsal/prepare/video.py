@@ -41,7 +41,7 @@ SUFFIXES = (
     ".m2ts",
 )
 POINTS = 0  # no row has labels
-VERSION = 4  # of what work/ holds: raise it when the finder or the cuts change
+VERSION = 5  # of what work/ holds: raise it when the finder, the linking or the cuts change
 FOUND = (
     "of the face finder (OpenCV's Haar cascades), followed by median flow, smoothed; made as tight as a landmark box"
 )

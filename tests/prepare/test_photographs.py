@@ -352,6 +352,23 @@ def test_images_beside_the_table_s_folder_are_linked(tmp_path):
     assert [(tmp_path / "out" / image).resolve().name for image in images] == ["a b.png", "c.png"]
 
 
+def test_numbered_images_outside_the_table_s_folder_are_linked_in_the_prepared_folder(tmp_path):
+    """Numbers get a name of their own: it must not lead where ``..`` or an absolute path does."""
+    absolute = [str(tmp_path / "img" / "1.png"), str(tmp_path / "labels" / "in" / "2.png")]
+    names = ["../img/0.png", "../more/0.png", *absolute]
+    for seed, name in enumerate(names):
+        write_image(tmp_path / "labels" / name, seed)
+    source = table(tmp_path / "labels" / "faces.csv", [(name, 20, 20, 30, 40) for name in names])
+    prepare(source, tmp_path / "prepared" / "mine", points=2, val=0)
+    made = tmp_path / "prepared" / "mine"
+    images = [face.image for face in read_list(made / "lists" / "train.txt", root=made)]
+    assert images[0] == "renamed/photo-0.png" and re.fullmatch(r"renamed/photo-0-[0-9a-f]{8}\.png", images[1])
+    assert images[2:] == ["renamed/photo-1.png", "renamed/in/photo-2.png"]
+    for name, image in zip(names, images):
+        assert (made / image).samefile(tmp_path / "labels" / name)
+    assert [path.name for path in (tmp_path / "prepared").iterdir()] == ["mine"]
+
+
 def test_a_json_that_begins_with_a_byte_order_mark_is_read(tmp_path):
     source = coco(tmp_path / "mine")
     source.write_text(source.read_text(), encoding="utf-8-sig")

@@ -122,19 +122,18 @@ class DatasetBuilder:
             {"what": what, "found": found, "expected": expected, "why": why if found != expected else ""}
         )
 
-    def released(self, path: str | Path) -> str:
-        """How a row names a file of the source: through the link, or, where the name has white space, a link of its
-        own.
+    def released(self, path: str | Path, before: str = "") -> str:
+        """How a row names a file of the source: through the link ``release``, or through a link of its own where the
+        name has white space, where the file lies beside the source, or where ``before`` is to stand before its name.
         """
         path = Path(path)
         if path.is_absolute() and path.is_relative_to(self.source):
             path = path.relative_to(self.source)
-        if path.is_absolute() or ".." in path.parts:  # beside the source: a link to it does not lead there
-            return self.link("renamed/" + re.sub(r"\s+", "", path.name), path)
-        if not re.search(r"\s", str(path)):
+        beside = path.is_absolute() or ".." in path.parts  # the link to the source does not lead there
+        if not (before or beside or re.search(r"\s", str(path))):
             return f"{RELEASE}/{path}"
-        without = re.sub(r"\s+", "", str(path))
-        return self.link(f"renamed/{without}", path)
+        place = Path(path.name) if beside else path
+        return self.link(re.sub(r"\s+", "", f"renamed/{place.with_name(before + place.name)}"), path)
 
     def link(self, name: str, path: str | Path) -> str:
         """A link in the prepared folder to a file of the source (relative to it, or absolute); returns its name.

@@ -207,7 +207,5 @@ def _without_held(
 
 def _named(made: DatasetBuilder, image: str) -> str:
     """How a row names a photograph: numbers alone would make it a frame of a clip."""
-    place = Path(image)
-    if not re.sub(r"\s+", "", place.stem).isdecimal():
-        return made.released(image)
-    return made.link(re.sub(r"\s+", "", f"renamed/{place.with_name(f'photo-{place.name}')}"), image)
+    numbered = re.sub(r"\s+", "", Path(image).stem).isdecimal()
+    return made.released(image, before="photo-" if numbered else "")

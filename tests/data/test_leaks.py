@@ -201,10 +201,13 @@ def test_an_image_shared_with_another_face_may_look_like_a_third_image(root):
     assert "with another face" in shared and alike.startswith("val.txt:1: v.png looks like anew.jpg of labelled.txt:2")
 
 
-def test_boxes_too_small_to_have_an_area_are_of_no_common_face(root):
+def test_boxes_too_small_to_have_an_area_are_refused_and_of_no_common_face(root):
     (root / "labelled.txt").write_text("a.png a.pts 0 0 40 40\nv.png v.pts 0 0 1e-200 1e-200\n")
     (root / "val.txt").write_text("v.png v.pts 0 0 1e-200 1e-200\n")
-    assert "with another face" in check(root)[1][0]
+    with pytest.raises(DataError) as caught:
+        check(root)
+    for line, row in zip(caught.value.problems, ("labelled.txt:2", "val.txt:1"), strict=True):
+        assert line.startswith(f"{row}: box 0 0 1e-200 1e-200 of v.png is under 3 px wide and high")
 
 
 @pytest.mark.parametrize(

@@ -557,3 +557,33 @@ def test_frames_of_one_video_stay_on_one_side_of_the_split(tmp_path):
         for name in ("train", "val")
     ]
     assert len(folders[0]) == len(folders[1]) == 1 and folders[0] != folders[1]
+
+
+def turned_copy(path, copy):
+    """A JPEG of a picture with the EXIF orientation 6: a quarter turn."""
+    orientation = bytes([1, 0x12, 0, 3, 0, 0, 0, 1, 0, 6, 0, 0])  # tag, type, count, value
+    exif = b"Exif\0\0MM\0*" + bytes([0, 0, 0, 8, 0, 1]) + orientation + bytes(4)
+    content = cv2.imencode(".jpg", cv2.imread(str(path)))[1].tobytes()
+    copy.write_bytes(content[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + content[2:])
+
+
+def test_labels_that_cannot_be_of_their_picture_are_rejected(tmp_path):
+    """Normalised ones, and those of another picture; a face that leaves the picture by half is none of them."""
+    rows = [("0.3", 0.3, 0.6, 0.5, 0.4, 0.6), (70, 10, 90, 20, 20, 30), (63.5, 10, -0.5, 20, 90, 30)]
+    for seed, name in enumerate("abc"):
+        write_image(tmp_path / f"{name}.png", seed)  # 64 x 64
+    source = table(tmp_path / "faces.csv", [(f"{name}.png", *row) for name, row in zip("abc", rows)], points=3)
+    prepare(source, tmp_path / "out", points=3, val=0)
+    assert [row.image for row in read_list(tmp_path / "out" / "lists" / "train.txt")] == ["release/c.png"]
+    shares, outside = reasons(tmp_path / "out").values()
+    assert "a.png is under 3 px wide and high; coordinates are pixels, not shares" in shares
+    assert "2 of 3 visible landmarks lie outside the image release/b.png (64 x 64, turned as its EXIF says)" in outside
+
+
+def test_labelled_pictures_that_exif_turns_are_told(tmp_path):
+    write_image(tmp_path / "plain.png", 1)
+    write_image(tmp_path / "other.png", 2)
+    turned_copy(tmp_path / "other.png", tmp_path / "turned.jpg")
+    source = table(tmp_path / "faces.csv", [("plain.png", 20, 20, 30, 40), ("turned.jpg", 20, 20, 30, 40)])
+    [note] = prepare(source, tmp_path / "out", points=2, val=0)["notes"]
+    assert note.startswith("EXIF turns 1 of 2 labelled images, such as turned.jpg, when they are read")

@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = exports(
     batches="Batch BatchMaker Part PointPairs neighbours positions prefetch",
     crops="CropFolder",
     gaps="gap_warnings split_at_gaps",
-    images="IMAGE_SUFFIXES decode_image describe_image look_at_image over_the_bound read_image",
+    images="IMAGE_SUFFIXES decode_image describe_image is_turned look_at_image over_the_bound read_image",
     leaks="LOOK_ALIKE check_files",
     lists=(
         "Clip Face FaceLists face_problems find_list from_root group_clips list_root load_lists read_list "

@@ -108,6 +108,24 @@ def _is_cut_off(content: bytes) -> bool:
     return content.startswith(b"\x89PNG") and b"IEND" not in content
 
 
+def is_turned(path: Path) -> bool:
+    """Whether a JPEG's EXIF orientation turns or mirrors it: it is read so, and other programs may not have."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(2**17)
+    except OSError:
+        return False
+    _, exif, tiff = head.partition(b"Exif\0\0")
+    if not (exif and head.startswith(b"\xff\xd8")):
+        return False
+    order = "little" if tiff.startswith(b"II") else "big"
+    start = int.from_bytes(tiff[4:8], order)
+    end = start + 2 + 12 * int.from_bytes(tiff[start : start + 2], order)
+    entries = [tiff[at : at + 12] for at in range(start + 2, min(end, len(tiff)), 12)]
+    tags = {int.from_bytes(entry[:2], order): int.from_bytes(entry[8:10], order) for entry in entries}
+    return 2 <= tags.get(0x0112, 1) <= 8
+
+
 def describe_image(content: bytes, image: np.ndarray) -> dict:
     """The facts that :func:`look_at_image` returns, from a file's bytes and the decoded BGR image (H, W, 3)."""
     height, width = image.shape[:2]

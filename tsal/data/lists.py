@@ -20,6 +20,7 @@ from typing import TypeAlias
 import numpy as np
 
 from tsal.data.images import look_at_image
+from tsal.data.placement import box_problems, points_problems
 from tsal.data.points import read_points
 from tsal.schemes import AlsoRead
 from tsal.utils import PREPARED, DataError, iou, leads_out, read_bytes, tqdm, write_text
@@ -328,17 +329,12 @@ def find_problems(
 
 def face_problems(face: Face, fact: dict | str, root: Path, points: int, also_read: AlsoRead = ()) -> list[str]:
     """What is wrong with a row, one line each; ``fact``: what :func:`look_at_image` returned for its image."""
-    problems = []
-    if isinstance(fact, str):
-        problems.append(fact)
-    else:
-        x1, y1, x2, y2 = face.box
-        if x2 < 0 or y2 < 0 or x1 > fact["width"] - 1 or y1 > fact["height"] - 1:
-            size = f"{fact['width']} x {fact['height']}"
-            problems.append(f"box {x1:g} {y1:g} {x2:g} {y2:g} lies wholly outside the image {face.image} ({size})")
+    known = not isinstance(fact, str)
+    problems = box_problems(face.box, face.image, fact) if known else [fact]
     if face.annotation:
         try:
-            read_points(root / face.annotation, points, also_read)
+            points, visible = read_points(root / face.annotation, points, also_read)
+            problems += points_problems(points, visible, face.image, fact) if known else []
         except DataError as error:
             problems.append(str(error))
     return problems

@@ -251,6 +251,15 @@ def test_a_list_of_another_dataset_is_of_that_dataset_s_images(weights, tmp_path
     assert not np.allclose(points("train.txt", "A"), points("train.txt", "B"), atol=1e-3)
 
 
+def test_images_of_a_linked_folder_are_read_and_broken_links_are_told(photos, weights, tmp_path):
+    (photos / "in").rename(tmp_path / "elsewhere")
+    (photos / "in").symlink_to(tmp_path / "elsewhere")
+    (photos / "gone.jpg").symlink_to(tmp_path / "gone.jpg")
+    table, notes = predict_images([photos], weights, progress=False)
+    assert table.images == [str(photos / name) for name in ("a.png", "b.JPG", "in/a.png")]
+    assert notes == [f"{photos}: left out: 1 link to files that do not exist"]
+
+
 def test_heic_images_are_told_to_be_converted(photos, weights, tmp_path, capsys):
     for name in ("x.HEIC", "y.heif"):
         (photos / name).write_bytes(b"\0\0\0\x18ftypheic")

@@ -44,6 +44,16 @@ def test_the_order_of_the_mat_makes_the_splits(prepared):
     )
 
 
+def test_images_and_mat_of_linked_folders_are_found(prepared, tmp_path):
+    folder, manifest = prepared
+    (tmp_path / "linked").mkdir()
+    for name in ("data", "AFLWinfo_release.mat"):
+        (tmp_path / "release" / name).rename(tmp_path / "linked" / name)
+    (tmp_path / "release" / "more").symlink_to(tmp_path / "linked")
+    again = aflw.prepare_aflw(tmp_path / "release", folder, progress=False)
+    assert again["counts"] == manifest["counts"] and again["rejected"] == manifest["rejected"]
+
+
 def test_points_visibility_box_and_face_size_are_the_mat_s(prepared):
     folder, _ = prepared
     hidden, plain = read_list(folder / "lists" / "AFLW.test.GTB")

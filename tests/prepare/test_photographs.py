@@ -384,6 +384,18 @@ def test_what_is_prepared_below_the_source_is_no_material(tmp_path):
         assert manifest["pictures"] == 2 and manifest["rejected"] == 0
 
 
+def test_a_linked_folder_s_pictures_are_taken(tmp_path):
+    """The prepared folder, whose link to the source leads round, lies below it."""
+    for name in ("mine/a", "store/b"):
+        write_image(tmp_path / f"{name}.png", len(name))
+        write_pts(tmp_path / f"{name}.pts", landmarks(5, len(name)))
+    (tmp_path / "mine" / "more").symlink_to(tmp_path / "store")
+    for _ in range(2):
+        prepare(tmp_path / "mine", tmp_path / "mine" / "out", val=0)
+        images = [face.image for face in read_list(tmp_path / "mine" / "out" / "lists" / "train.txt")]
+        assert images == ["release/a.png", "release/more/b.png"]
+
+
 @pytest.mark.parametrize("last", ["annotations/000001.pts", "lists/train.txt", "rejected.csv"])
 def test_a_build_that_was_killed_can_be_done_again(tmp_path, monkeypatch, last):
     for i in range(3):

@@ -524,6 +524,19 @@ def test_only_broken_videos_in_a_folder_are_an_error_that_names_each(tmp_path):
     assert len(caught.value.problems) == 4 and not (tmp_path / "made" / "lists").exists()
 
 
+def test_videos_of_a_linked_folder_are_read_and_broken_links_are_told(tmp_path):
+    for name in ("all", "store"):
+        (tmp_path / name).mkdir()
+    broken("text", tmp_path / "store" / "v.mp4")
+    (tmp_path / "all" / "more").symlink_to(tmp_path / "store")
+    (tmp_path / "all" / "gone.mp4").symlink_to(tmp_path / "none.mp4")
+    with pytest.raises(DataError) as caught:
+        made(tmp_path, tmp_path / "all")
+    _, gone, text = caught.value.problems
+    assert gone == f"{tmp_path / 'all' / 'gone.mp4'}: a link to a file that does not exist"
+    assert text.startswith(f"{tmp_path / 'all' / 'more' / 'v.mp4'}: ")
+
+
 def test_a_video_without_a_face_an_empty_folder_another_file_and_none_at_all_are_one_line_each(tmp_path):
     nobody = write_video(tmp_path / "nobody.avi", scene(0, 10))
     (tmp_path / "empty").mkdir()

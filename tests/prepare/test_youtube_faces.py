@@ -38,6 +38,13 @@ def test_frames_become_clips_in_their_order(release):
     assert [len(clip.faces) for clip in clips[:4]] == [2, 1, 2, 1]
 
 
+def test_clips_of_a_linked_folder_are_found(release):
+    release.rename(release.parent / "store")
+    release.mkdir()
+    (release / "more").symlink_to(release.parent / "store")
+    assert prepare(release, "again", val=0, test=0)[1]["lists"]["YTF.train.GTB"]["rows"] == 30
+
+
 def test_the_table_counts_pixels_from_1(release):
     folder, _ = prepare(release, val=0, test=0)
     row = rows(folder, "train.GTB")[1]  # subject A, clip 0, frame 1

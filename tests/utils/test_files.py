@@ -13,7 +13,7 @@ from tsal.config import Config
 from tsal.utils import checkpoints
 from tsal.utils.checkpoints import load_checkpoint, save_checkpoint
 from tsal.utils.errors import InputError
-from tsal.utils.files import read_arrays, remove_unfinished, replacing, write_arrays, write_text
+from tsal.utils.files import files_below, read_arrays, remove_unfinished, replacing, write_arrays, write_text
 from tsal.utils.paths import REPOSITORY, from_repository
 
 
@@ -128,6 +128,26 @@ def test_what_killed_processes_left_is_removed_and_what_others_write_is_not(tmp_
         (tmp_path / name).mkdir() if name.startswith(".audit") else (tmp_path / name).write_text("x")
     remove_unfinished(tmp_path, "a*")  # no process has the number 4194305, one has the number 1
     assert left(tmp_path) == [".a.txt.1.tmp.txt", ".b.txt.4194305.tmp.txt", "a.txt"]
+
+
+def test_files_behind_links_are_found_once_each_and_links_that_go_round_end(tmp_path):
+    for name in ("top/b/deep/1", "top/b/2", "top/3", "store/4", "store/more/5", "top/left out/6"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    links = {
+        "top/a": "top/b",
+        "top/b/up": "top",
+        "top/c": "store",
+        "store/back": "top",
+        "top/d": "none",
+        "top/7": "top/3",
+    }
+    for link, target in links.items():
+        (tmp_path / link).symlink_to(tmp_path / target)
+    found = files_below(tmp_path / "top", but=tmp_path / "top" / "left out")
+    assert [str(path.relative_to(tmp_path / "top")) for path in found] == [
+        *("3", "7", "b/2", "b/deep/1", "c/4", "c/more/5", "d")
+    ]
 
 
 def test_a_path_of_a_notebook_starts_at_the_repository_wherever_its_kernel_was_started(tmp_path, monkeypatch):

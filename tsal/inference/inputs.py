@@ -9,7 +9,7 @@ import numpy as np
 
 from tsal.data import IMAGE_SUFFIXES, over_the_bound, read_image
 from tsal.inference.outputs import is_drawn
-from tsal.utils import DataError, counted, read_bytes
+from tsal.utils import DataError, counted, files_below, read_bytes
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 HEIC_SUFFIXES = (".heic", ".heif")  # OpenCV has no decoder for them
@@ -39,7 +39,8 @@ def _reason(path: Path) -> str:
 
 def find_images(inputs: Sequence[Path]) -> tuple[dict[Path, bool], list[str]]:
     """Image files in the order of the inputs, each once, and whether it was named itself; a folder's are sorted. And a
-    line for each kind of image that is left out of a folder: former drawings, and what cannot be read by its kind.
+    line for each kind of image that is left out of a folder: former drawings, broken links, and what cannot be read by
+    its kind.
     """
     images: dict[Path, bool] = {}
     notes = []
@@ -61,7 +62,8 @@ def find_images(inputs: Sequence[Path]) -> tuple[dict[Path, bool], list[str]]:
 
 
 def _of_folder(folder: Path) -> tuple[list[Path], list[str]]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    below = files_below(folder)
+    files = [path for path in below if path.is_file()]
     found = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     taken = [path for path in found if not is_drawn(path)]
     left_out = []
@@ -69,4 +71,6 @@ def _of_folder(folder: Path) -> tuple[list[Path], list[str]]:
         left_out.append(f"{counted(drawn, 'drawing')} of this command")
     if heic := sum(path.suffix.lower() in HEIC_SUFFIXES for path in files):
         left_out.append(f"{counted(heic, 'HEIC image')} ({', '.join(HEIC_SUFFIXES)}): convert to JPEG")
+    if broken := sum(not path.exists() for path in below):
+        left_out.append(f"{counted(broken, 'link')} to files that do not exist")
     return taken, left_out

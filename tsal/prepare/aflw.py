@@ -15,7 +15,7 @@ import numpy as np
 from tsal.data import Origin, write_points
 from tsal.prepare.builder import DatasetBuilder
 from tsal.prepare.matlab import read_mat
-from tsal.utils import DataError
+from tsal.utils import DataError, files_below
 
 POINTS, TRAIN, FACES = 19, 20000, 24386
 SIZES = {"train": 20000, "test": 4386, "test.front": None}
@@ -80,7 +80,8 @@ def prepare_aflw(source: Path, folder: Path, *, workers: int = 2, progress: bool
 
 def _read(made: DatasetBuilder) -> dict:
     """The .mat's arrays: names, visible (N, 19), points (N, 19, 2) and boxes (N, 4) 0-based px, order (N,) from 0."""
-    path = next(iter(sorted(made.source.rglob("AFLWinfo_release.mat"))), made.source / "AFLWinfo_release.mat")
+    name = "AFLWinfo_release.mat"
+    path = next((path for path in files_below(made.source) if path.name == name), made.source / name)
     raw = read_mat(path, "nameList", "bbox", "data", "mask_new", "ra")
     try:
         names = [str(name) for name in np.atleast_1d(raw["nameList"])]
@@ -105,7 +106,7 @@ class _Images:
 
     def __init__(self, source: Path):
         self.by_stem: dict[str, list[Path]] = {}
-        for path in sorted(source.rglob("*")):
+        for path in files_below(source):
             if path.suffix.lower() in IMAGE_SUFFIXES:
                 self.by_stem.setdefault(path.stem, []).append(path)
 

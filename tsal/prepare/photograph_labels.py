@@ -17,7 +17,7 @@ import numpy as np
 
 from tsal.data import IMAGE_SUFFIXES, read_points
 from tsal.prepare.builder import DatasetBuilder
-from tsal.utils import DataError
+from tsal.utils import DataError, files_below
 
 BOX_COLUMNS = ("x1", "y1", "x2", "y2")
 # images that OpenCV does not read: a folder from a phone or a camera holds them
@@ -37,8 +37,7 @@ class Photograph(NamedTuple):
 
 def read_folder(made: DatasetBuilder, source: Path, first: float) -> Iterator[Photograph]:
     """Each image below a folder, labelled by the .pts beside it, whose name may be in another letter case."""
-    own = made.folder.resolve()  # may lie below the source: what it holds is no material
-    files = sorted(path for path in source.rglob("*") if own not in path.parents)
+    files = files_below(source, but=made.folder)  # which may lie below the source: what it holds is no material
     labels: dict[str, list[Path]] = {}
     for path in files:
         if path.suffix.lower() == ".pts":

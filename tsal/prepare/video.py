@@ -22,7 +22,7 @@ from tsal.data import Origin
 from tsal.faces import MIN_FACE, Followed, GivenBox, Track, follow_video, read_boxes
 from tsal.prepare.builder import DatasetBuilder
 from tsal.prepare.clips import JPEG_QUALITY, LIST, MARGIN, FaceClip, clips_of, write_clips
-from tsal.utils import DataError, write_text
+from tsal.utils import DataError, files_below, write_text
 
 SUFFIXES = (
     ".mp4",
@@ -91,6 +91,9 @@ def prepare_video(
     given = _given_of(Path(boxes_file), made.source, videos) if boxes_file else None
     done: list[tuple[Path, Followed, list[FaceClip]]] = []
     for video, name in zip(videos, _names(made.source, videos)):
+        if not video.exists():
+            made.reject(str(video), "a link to a file that does not exist")
+            continue
         if given is not None and video not in given:
             made.reject(str(video), f"{boxes_file} has no boxes for it")
             continue
@@ -144,7 +147,8 @@ def _videos(source: Path) -> list[Path]:
         if source.suffix.lower() not in SUFFIXES:
             raise DataError(f"{source}: not a video by its name; want one of {' '.join(SUFFIXES)}")
         return [source]
-    found = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    files = [path for path in files_below(source) if path.is_file() or not path.exists()]
+    found = [path for path in files if path.suffix.lower() in SUFFIXES]
     videos = [path for path in found if not any(part.startswith(".") for part in path.relative_to(source).parts)]
     if not videos:
         raise DataError(f"{source}: holds no video ({' '.join(SUFFIXES)})")

@@ -18,7 +18,7 @@ import numpy as np
 from tsal.data import Origin, write_points
 from tsal.faces import largest_face
 from tsal.prepare.builder import DatasetBuilder, landmark_box
-from tsal.utils import DataError, tqdm
+from tsal.utils import DataError, files_below, tqdm
 
 POINTS = 68
 NAME = re.compile(r"(?P<subject>.+)_(?P<clip>\d)(?P<frame>\d)\.(jpe?g|png)", re.IGNORECASE)
@@ -49,7 +49,8 @@ def prepare_youtube(
         raise DataError(f"--val {val:g} and --test {test:g}: want shares of the subjects whose sum is under 1")
     options = {"val": val, "test": test, "seed": seed}
     made = DatasetBuilder(folder, "youtube", source, POINTS, BOXES, options)
-    tables = sorted(p for p in made.source.rglob("*_frames_keypoints.csv") if not p.name.startswith("."))
+    files = [path for path in files_below(made.source) if not path.name.startswith(".")]
+    tables = [path for path in files if path.name.endswith("_frames_keypoints.csv")]
     if not tables:
         raise DataError(
             f"{made.source}: holds no *_frames_keypoints.csv; give the folder 'data' of P1_Facial_Keypoints"

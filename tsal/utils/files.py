@@ -38,6 +38,29 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def files_below(folder: Path, but: Path | None = None) -> list[Path]:
+    """Every file in a folder and below it, and links that lead nowhere, sorted by path.
+
+    Links to folders are followed: data sets are put together by them. A folder that is reached in several ways, as by a
+    link to one above it, is read once, by a way without links where there is one. ``but``: a folder that is left out.
+    """
+    seen = {os.path.realpath(but)} if but else set()
+    found: list[Path] = []
+    starts = [Path(folder)]
+    while starts:
+        links = []
+        for start in starts:
+            for place, folders, names in os.walk(start):
+                if (real := os.path.realpath(place)) in seen:
+                    folders.clear()
+                    continue
+                seen.add(real)
+                found += [Path(place, name) for name in names]
+                links += [Path(place, name) for name in folders if os.path.islink(os.path.join(place, name))]
+        starts = sorted(links)
+    return sorted(found)
+
+
 def remove_unfinished(folder: Path, name: str = "*") -> None:
     """Remove what killed processes left of ``name`` (a pattern) in ``folder``: temporary files and folders.
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tsal.data import decode_image, look_at_image, read_image
+from tsal.utils import DataError
 
 
 def picture(side=32):
@@ -18,11 +19,25 @@ def picture(side=32):
 def test_what_stands_behind_the_end_of_a_jpeg_does_not_matter(tmp_path, progressive):
     coded = cv2.imencode(".jpg", picture(), [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive])[1].tobytes()
     video = b"\0\0\0\x18ftypmp42" + b"\xff\xda" + bytes(50)  # by chance a start of scan
-    (tmp_path / "motion.jpg").write_bytes(coded + video)
-    assert look_at_image(tmp_path / "motion.jpg", "motion.jpg")["width"] == 32
+    for end in (video, b"\0"):
+        (tmp_path / "motion.jpg").write_bytes(coded[:-2] + b"\xff\xff\xd9" + end)  # a mark may have several ff
+        assert look_at_image(tmp_path / "motion.jpg", "motion.jpg")["width"] == 32
+        assert np.array_equal(decode_image((tmp_path / "motion.jpg").read_bytes()), decode_image(coded))
     for length in (len(coded) // 2, len(coded) - 2):
         (tmp_path / "cut.jpg").write_bytes(coded[:length])
         assert "cut off" in look_at_image(tmp_path / "cut.jpg", "cut.jpg")
+
+
+@pytest.mark.parametrize("suffix, end", [(".jpg", 2), (".png", 12)])
+def test_an_image_without_its_end_is_read_by_no_version_of_opencv(tmp_path, monkeypatch, suffix, end):
+    coded = cv2.imencode(suffix, picture())[1].tobytes()
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: np.full((32, 32, 3), 128, np.uint8))  # 4.10 fills up with grey
+    assert decode_image(coded) is not None
+    for length in (len(coded) // 2, len(coded) - end):
+        (tmp_path / "cut").write_bytes(coded[:length])
+        assert decode_image(coded[:length]) is None
+        with pytest.raises(DataError, match="cut: the image is cut off: its end is missing$"):
+            read_image(tmp_path / "cut")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])

@@ -16,29 +16,35 @@ IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff"),
     *(".avif", ".gif", ".jp2", ".pbm", ".pgm", ".pnm", ".ppm"),
 )
+CUT_OFF = "is cut off: its end is missing"
 # A mark of a JPEG; in coded pixels, ff is followed by 0 or is a restart mark (d0-d7)
-JPEG_MARK = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
+JPEG_MARK = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 
 # OpenCV's warnings about broken files do not name the file; the functions below report them
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 
 
 def read_image(path: Path) -> np.ndarray:
-    """RGB uint8 (H, W, 3)."""
+    """RGB uint8 (H, W, 3).
+
+    Raises:
+        DataError: one line that names the file: it cannot be read or decoded, or its end is missing.
+    """
     try:
-        image = decode_image(read_bytes(path))
+        content = read_bytes(path)
     except OSError as error:
         raise DataError(f"{path}: the image {_why(error)}") from None
+    image = decode_image(content)
     if image is None:
-        raise DataError(f"{path}: the image cannot be read or decoded")
+        raise DataError(f"{path}: the image {CUT_OFF if _is_cut_off(content) else 'cannot be read or decoded'}")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def decode_image(content: bytes) -> np.ndarray | None:
-    """BGR uint8 (H, W, 3) of an image file's bytes; None where they are no image, or one of too many pixels
-    (:mod:`tsal` sets the bound).
+    """BGR uint8 (H, W, 3) of an image file's bytes; None where they are no image, one whose end is missing, or one of
+    too many pixels (:mod:`tsal` sets the bound).
     """
-    if not content:
+    if not content or _is_cut_off(content):
         return None
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
@@ -83,20 +89,21 @@ def look_at_image(path: Path, name: str) -> dict | str:
         content = read_bytes(path)
     except OSError as error:
         return f"the image {name} {_why(error, name)}"
-    if _is_cut_off(content):
-        return f"the image {name} is cut off: its end is missing"
     image = decode_image(content)
     if image is None:
-        return f"the image {name} cannot be decoded{over_the_bound(content)}"
+        why = CUT_OFF if _is_cut_off(content) else f"cannot be decoded{over_the_bound(content)}"
+        return f"the image {name} {why}"
     return describe_image(content, image)
 
 
 def _is_cut_off(content: bytes) -> bool:
-    """Whether a JPEG or PNG ends before its end mark: OpenCV fills the rest with grey and says nothing.
+    """Whether a JPEG or PNG ends before its end mark: some versions of OpenCV fill the rest with grey and say nothing.
 
-    What follows the end mark does not matter: phones put a video there.
+    What follows the end mark does not matter: phones put a video there. Most files end with it, which costs no search.
     """
     if content.startswith(b"\xff\xd8"):
+        if content.endswith(b"\xff\xd9"):
+            return False
         at = 2
         while mark := JPEG_MARK.search(content, at):
             at, code = mark.end(), mark[1]
@@ -105,7 +112,7 @@ def _is_cut_off(content: bytes) -> bool:
             if code not in b"\x01\xd8":  # the others begin a part that says its length
                 at += int.from_bytes(content[at : at + 2], "big")
         return True
-    return content.startswith(b"\x89PNG") and b"IEND" not in content
+    return content.startswith(b"\x89PNG") and b"IEND" not in content[-8:] and b"IEND" not in content
 
 
 def is_turned(path: Path) -> bool:

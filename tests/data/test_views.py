@@ -20,7 +20,7 @@ from tsal.data.batches import BatchMaker, positions, prefetch
 from tsal.data.crops import CropFolder
 from tsal.data.lists import Clip, Face, read_list
 from tsal.data.points import write_points
-from tsal.data.views import FaceStore, clip_box, plain_affine, plain_views
+from tsal.data.views import FaceStore, clip_box, cut_crop, plain_affine, plain_views
 from tsal.geometry import apply_affine, to_view
 from tsal.model import Detection
 from tsal.schemes import generic_scheme
@@ -71,6 +71,24 @@ def test_the_cut_has_no_half_pixel_shift_at_any_scale(tmp_path, width, height, b
     images, affines = plain_views(store(tmp_path), [[face("dot.png", box)]])
     assert images.shape == (1, 3, SIDE, SIDE) and images.dtype == torch.uint8
     assert np.abs(dot_place(images[0]) - apply_affine(affines[0], np.array([[x, y]]))[0]).max() < 0.1
+
+
+@pytest.mark.parametrize("tall", [False, True])
+@pytest.mark.parametrize("start", [0, 20000, 32700])
+def test_a_small_face_of_an_image_longer_than_opencv_warps_is_cut_as_from_a_part_of_it(start, tall):
+    """Zoom 1.16 and 0.83: not shrunk, and sampled between pixels."""
+    part = np.random.default_rng(start).integers(0, 256, (60, 67, 3), dtype=np.uint8)
+    image = np.zeros((60, 32767, 3), np.uint8)
+    image[:, start : start + 67] = part
+    for side, box in ((64, (12.3, 8.1, 51.9, 48.4)), (48, (13.0, -4.0, 55.0, 30.0))):
+        x1, y1, x2, y2 = box
+        long, short = (x1 + start, y1, x2 + start, y2), box
+        if tall:
+            cut = cut_crop(image.swapaxes(0, 1).copy(), (y1, x1 + start, y2, x2 + start), side, 1.35)
+            expected = cut_crop(part.swapaxes(0, 1).copy(), (y1, x1, y2, x2), side, 1.35)
+        else:
+            cut, expected = cut_crop(image, long, side, 1.35), cut_crop(part, short, side, 1.35)
+        assert np.abs(cut.astype(int) - expected).max() <= 16  # positions are rounded to 1/32 px
 
 
 def test_a_strongly_shrunk_image_does_not_alias(tmp_path):

@@ -27,6 +27,7 @@ from tsal.utils import read_bytes
 
 cv2.setNumThreads(1)  # crops are small and cut by threads of our own; OpenCV's would fight torch's for the cores
 
+WARPED = 32766  # px: the longest side that warpAffine takes
 CROP_MARGIN = 1.75  # side of a stored crop over the network's input: room for rotation, shift and scale
 
 
@@ -118,13 +119,14 @@ def cut_crop(image: np.ndarray, box, side: int, box_scale: float) -> np.ndarray:
     affine = crop_affine(box, side, box_scale)
     zoom = float(np.sqrt(abs(np.linalg.det(affine[:, :2]))))
     shrink = np.array([[1.0, 0, 0], [0, 1.0, 0]])
-    if zoom < 0.75:
+    shrunk = zoom if zoom < 0.75 else 1.0
+    if shrunk < 1 or max(image.shape[:2]) > WARPED:
         # cut the part that is needed before shrinking it
         corners = apply_affine(invert_affine(affine), np.array([[0.0, 0], [side - 1, side - 1]]))
         x1, y1 = np.clip(np.floor(corners[0]).astype(int) - 2, 0, [image.shape[1] - 1, image.shape[0] - 1])
         x2, y2 = np.maximum(np.ceil(corners[1]).astype(int) + 3, [x1 + 1, y1 + 1])
         image = image[y1:y2, x1:x2]
-        width, height = max(1, round(image.shape[1] * zoom)), max(1, round(image.shape[0] * zoom))
+        width, height = max(1, round(image.shape[1] * shrunk)), max(1, round(image.shape[0] * shrunk))
         kx, ky = width / image.shape[1], height / image.shape[0]
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         shrink = np.array([[kx, 0, (0.5 - x1) * kx - 0.5], [0, ky, (0.5 - y1) * ky - 0.5]])

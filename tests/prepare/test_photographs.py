@@ -499,6 +499,20 @@ def test_coco_images_without_an_annotation_are_searched_for_a_face(tmp_path, mon
     assert {name: found["rows"] for name, found in manifest["lists"].items()} == {"train.txt": 1, "unlabelled.txt": 1}
 
 
+def test_a_coco_face_whose_box_has_no_size_gets_the_box_of_its_landmarks(tmp_path):
+    """Without landmarks it has none, and a box that is inverted is wrong."""
+    write_image(tmp_path / "a.png", 1)
+    marks = [
+        {"image_id": 0, "keypoints": [10, 12, 2, 40, 44, 2], "bbox": [0, 0, 0, 0]},
+        {"image_id": 0, "keypoints": [], "bbox": [0, 0, 0, 0]},
+        {"image_id": 0, "keypoints": [10, 12, 2, 40, 44, 2], "bbox": [40, 40, -30, -30]},
+    ]
+    source = coco_file(tmp_path, [{"id": 0, "file_name": "a.png"}], marks)
+    assert prepare(source, tmp_path / "out", points=2, val=0)["rejected"] == 2
+    [row] = read_list(tmp_path / "out" / "lists" / "train.txt")
+    assert row.box == (10, 12, 40, 44)
+
+
 def test_the_faces_of_coco_wholebody(tmp_path):
     write_image(tmp_path / "a.png", 1)
     marks = [{"image_id": 0, "keypoints": [0] * 51, "bbox": [0, 0, 64, 64], "face_valid": True}]

@@ -167,10 +167,12 @@ def read_coco(made: DatasetBuilder, source: Path, first: float) -> Iterator[Phot
             )
             continue
         found = keypoints.reshape(-1, 3) if keypoints.size else None
-        corners = None if box is None else tuple(np.concatenate([box[:2], box[:2] + box[2:]]) - first)
         # v: 0 not labelled, 1 labelled and hidden, 2 labelled and visible; a hidden point's place is known
         visible = np.zeros(0, bool) if found is None else (found[:, 2] > 0) & _is_placed(found[:, :2])
         points = None if found is None else found[:, :2] - first
+        if box is not None and visible.any() and not box.any():
+            box = None  # [0, 0, 0, 0] is how programs write that there is none: the landmarks give it
+        corners = None if box is None else tuple(np.concatenate([box[:2], box[:2] + box[2:]]) - first)
         yield Photograph(image, points, visible, corners, where, sizes[annotation["image_id"]])
     for number, image in images.items():
         if number not in annotated:  # a task half done

@@ -115,22 +115,12 @@ def _is_cut_off(content: bytes) -> bool:
     return content.startswith(b"\x89PNG") and b"IEND" not in content[-8:] and b"IEND" not in content
 
 
-def is_turned(path: Path) -> bool:
-    """Whether a JPEG's EXIF orientation turns or mirrors it: it is read so, and other programs may not have."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(2**17)
-    except OSError:
-        return False
-    _, exif, tiff = head.partition(b"Exif\0\0")
-    if not (exif and head.startswith(b"\xff\xd8")):
-        return False
-    order = "little" if tiff.startswith(b"II") else "big"
-    start = int.from_bytes(tiff[4:8], order)
-    end = start + 2 + 12 * int.from_bytes(tiff[start : start + 2], order)
-    entries = [tiff[at : at + 12] for at in range(start + 2, min(end, len(tiff)), 12)]
-    tags = {int.from_bytes(entry[:2], order): int.from_bytes(entry[8:10], order) for entry in entries}
-    return 2 <= tags.get(0x0112, 1) <= 8
+def is_turned(content: bytes) -> bool:
+    """Whether the EXIF orientation turns or mirrors an image file's pixels: they are read so, as viewers show them, but
+    other programs may read them as they are stored.
+    """
+    coded, small = np.frombuffer(content, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8
+    return not np.array_equal(cv2.imdecode(coded, small), cv2.imdecode(coded, small | cv2.IMREAD_IGNORE_ORIENTATION))
 
 
 def describe_image(content: bytes, image: np.ndarray) -> dict:

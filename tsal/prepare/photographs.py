@@ -17,7 +17,7 @@ from tsal.prepare.builder import DatasetBuilder, landmark_box
 from tsal.prepare.photograph_labels import Photograph, read_coco, read_csv, read_folder, read_wflw
 from tsal.prepare.shot_groups import group_images
 from tsal.schemes import TIGHT, get_scheme
-from tsal.utils import DataError, counted, is_utf8, tqdm
+from tsal.utils import DataError, counted, is_utf8, read_bytes, tqdm
 
 BOXES = (
     "the source's own where it has one, else around the labelled landmarks (the scheme's box); without either, "
@@ -124,7 +124,7 @@ def prepare_photographs(
         made.add("val.txt" if image in held else "train.txt", name, annotation, box, where, size)
     if hidden := sum(int((~face.visible).sum()) for face in faces if _is_labelled(face)):
         made.count(HIDDEN, hidden)
-    if turned := [image for image in labelled if image in looks and is_turned(root / image)]:
+    if turned := [image for image in labelled if image in looks and is_turned(read_bytes(root / image))]:
         of = f"{len(turned)} of {counted(len(labelled), 'labelled image')}, such as {turned[0]},"
         made.notes.append(f"EXIF turns {of} when they are read: labels must be of the turned image")
     if bare:

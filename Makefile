@@ -40,6 +40,7 @@ else ifeq ($(given),)
 # a run that is named alone is what its config.json says; while it has none, what its first try was given
 alone := $(wildcard $(RUN)/config.json)
 tried := $(if $(alone),,$(wildcard $(RUN)/stamps/settings))
+unknown := $(if $(alone)$(tried),,$(RUN))
 names := $(if $(tried),$(shell sed -n 1p $(tried)))
 lists := $(if $(tried),$(shell sed -n 2p $(tried)))
 else
@@ -64,6 +65,15 @@ ignore_set := setup demo report one-step gallery test faults fuzz soak audit loc
 ifneq ($(and $(strip $(SET)),$(MAKECMDGOALS)),)
 ifeq ($(filter-out $(ignore_set),$(MAKECMDGOALS)),)
 $(error 'make $(MAKECMDGOALS)' does not use SET, which changes the settings of a run: 'make reproduce SET=...' first, with the other options as here)
+endif
+endif
+# a mistyped RUN would train the default run; reproduce and data make a new one
+later := tracker train pseudo evaluate figures report one-step gallery
+ifneq ($(and $(unknown),$(filter $(later),$(MAKECMDGOALS))),)
+ifeq ($(filter reproduce data,$(MAKECMDGOALS)),)
+runs := $(patsubst %/config.json,%,$(wildcard $(sort outputs/*/config.json $(dir $(RUN))*/config.json)))
+$(error RUN=$(RUN): no run there$(if $(runs),; runs: $(wordlist 1,12,$(runs))$(if $(word 13,$(runs)), ...)); \
+to make one of this name: 'make reproduce RUN=$(RUN)' with its options)
 endif
 endif
 ifneq ($(filter bench-methods,$(MAKECMDGOALS)),)

@@ -333,6 +333,16 @@ def test_set_is_taken_where_another_target_of_the_same_call_uses_it(make):
     assert make("data", "report", "SET=semi.lr=1e-3")[0] == ["01_data.ipynb", "report"]
 
 
+@pytest.mark.parametrize("goal", ["train", "evaluate", "figures", "report", "one-step"])
+def test_a_mistyped_run_that_is_named_alone_starts_no_new_one(make, goal):
+    (make.folder / "there").mkdir()
+    (make.folder / "there" / "config.json").touch()
+    assert make(goal, status=2)[0] == []
+    assert f"RUN={make.folder / 'run'}: no run there; runs: " in make.stderr and len(make.stderr.splitlines()) == 1
+    assert f" {make.folder / 'there'}" in make.stderr and f"'make reproduce RUN={make.folder / 'run'}'" in make.stderr
+    assert make("train", "SEED=1")[0] == ALL[:3] and make("evaluate")[0] == ALL[4:5]  # made with an option
+
+
 def test_explore_opens_the_run_that_run_or_the_options_name(make):
     assert make("explore", status=2)[0] == [] and f"error: {make.folder / 'run'}: no run there yet" in make.stderr
     (make.folder / "then").write_text(f'echo "$TSAL_RUN" > "{make.folder}/opened"\n')

@@ -8,6 +8,7 @@ metrics.json, figures/ and executed/ (notebooks).
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import hashlib
 import json
 from collections.abc import Collection, Sequence
@@ -32,6 +33,7 @@ from tsal.data import (
 )
 from tsal.schemes import Scheme, get_scheme, read_scheme
 from tsal.utils import (
+    OUTPUTS,
     PACKAGE,
     PREPARED,
     REPOSITORY,
@@ -86,7 +88,8 @@ class Run:
         path = folder / "config.json"
         if not path.exists():
             raise InputError(
-                f"{folder}: no run there (no config.json); make one with 'python -m tsal data --run {folder}'"
+                f"{folder}: no run there (no config.json){_near_runs(folder)}; to make one of this name, give its "
+                f"options to 'python -m tsal data --run {folder}'"
             )
         made = Config.load(path)
         config, name, scheme = made.override(overrides), made.data.scheme, path.with_name("scheme.json")
@@ -236,6 +239,18 @@ class Run:
             )
         more = {"scheme": self.scheme.to_dict(), "data": manifest[rows], "code": code_fingerprint()}
         return kept | more
+
+
+def _near_runs(folder: Path) -> str:
+    """The run beside a folder, or in outputs/, whose name is most like the folder's; the runs in outputs/, if none
+    is.
+    """
+    places = OUTPUTS, folder.parent
+    there = {path.parent.name: path.parent for place in places for path in place.glob("*/config.json")}
+    if close := difflib.get_close_matches(folder.name, there, n=1):
+        return f"; did you mean {there[close[0]]}?"
+    names = sorted(there)
+    return f"; runs: {', '.join(names[:12])}{' ...' if len(names) > 12 else ''}" if names else ""
 
 
 def code_fingerprint(*packages: str) -> str:

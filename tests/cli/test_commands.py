@@ -10,6 +10,7 @@ import pytest
 
 from tsal.cli.commands import STAGES, main, make_parser
 from tsal.cli.options import config_from, resolved, run_folder
+from tsal.config import Config
 from tsal.data.lists import find_list, read_list
 from tsal.run import Run
 from tsal.utils.files import read_arrays
@@ -119,6 +120,24 @@ def test_settings_are_fixed_when_the_run_is_made(smoke_run, capsys):
 def test_a_stage_without_a_run_says_how_to_make_one(tmp_path, capsys):
     assert main(["report", "--run", str(tmp_path / "none")]) == 2
     assert "error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stage", [name for name in STAGES if name != "data"])
+def test_a_mistyped_run_that_is_named_alone_starts_no_new_one(stage, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("tsal.run.OUTPUTS", tmp_path)
+    monkeypatch.setattr("tsal.cli.commands.perform", lambda *_, **__: None)
+    monkeypatch.setattr("tsal.cli.runs.create_run", lambda arguments: Run(run_folder(arguments), Config()))
+    for name in ("mine-smoke-s0", "other"):
+        Config().save(tmp_path / name / "config.json")
+    for folder in (tmp_path / "mine-smoke-s00", tmp_path / "elsewhere" / "mine-smoke-s0"):
+        assert main([stage, "--run", str(folder)]) == 2
+        error = capsys.readouterr().err
+        assert f"; did you mean {tmp_path / 'mine-smoke-s0'}?; to make one of this name, give its" in error
+        assert f"'python -m tsal data --run {folder}'" in error and not folder.exists()
+    assert main([stage, "--run", str(tmp_path / "xyz")]) == 2
+    assert "(no config.json); runs: mine-smoke-s0, other; to make" in capsys.readouterr().err
+    assert main([stage, "--run", str(tmp_path / "xyz"), "--seed", "0"]) == 0  # a new one, by an option
+    assert main([stage]) == 0  # or by the options' defaults
 
 
 def test_the_report_shows_every_member_and_the_figures(smoke_run, capsys):

@@ -37,8 +37,8 @@ RESUMED = (*(stage.name for stage in STAGES.values() if stage.needs), "notebook"
 SETTINGS_ARE_FIXED = (
     "Only 'data' changes the settings of a run: an option given here that differs from the run's config.json is an "
     "error. Stages that this one needs are done first where they are missing or older than what they were made from; "
-    "where there is no run yet, 'data' makes it with the options given here. A training that is done with these "
-    "settings is skipped, and a killed one goes on from its last checkpoint."
+    "where there is no run yet, 'data' makes it with the options given here (--run alone names a run that is there). A "
+    "training that is done with these settings is skipped, and a killed one goes on from its last checkpoint."
 )
 
 

@@ -113,10 +113,15 @@ def make_finder(arguments: argparse.Namespace) -> YuNet | None:
     return YuNet(arguments.finder_model)  # which takes the environment's, and says so where it is wrong
 
 
+def given_settings(arguments: argparse.Namespace) -> list[str]:
+    """The options given that name or set a setting."""
+    names = ("profile", "budget", "method", "seed", "data", "root", *LISTS, "set")
+    return [f"--{name}" for name in names if getattr(arguments, name, None) not in (None, [])]
+
+
 def refuse_beside_run(arguments: argparse.Namespace) -> None:
     """Raise where an option stands beside --run, and would be ignored."""
-    names = ("profile", "budget", "method", "seed", "data", "root", *LISTS, "set")
-    given = [f"--{name}" for name in names if getattr(arguments, name, None) not in (None, [])]
+    given = given_settings(arguments)
     if arguments.run is not None and given:
         raise InputError(f"--run names the run, whose settings are in its config.json: leave out {', '.join(given)}")
 

@@ -6,7 +6,16 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tsal.cli.options import LISTS, asked_lists, asked_settings, config_from, default_profile, difference, run_folder
+from tsal.cli.options import (
+    LISTS,
+    asked_lists,
+    asked_settings,
+    config_from,
+    default_profile,
+    difference,
+    given_settings,
+    run_folder,
+)
 from tsal.utils import ConfigError, InputError
 
 if TYPE_CHECKING:  # --help does without torch
@@ -47,14 +56,17 @@ def create_run(arguments: argparse.Namespace) -> Run:
 
 
 def open_run(arguments: argparse.Namespace) -> Run:
-    """A later stage's run: the one there is, if the options agree with it (changed data are checked), or a new one."""
+    """A later stage's run: the one there is, if the options agree with it (changed data are checked), or a new one.
+
+    A folder that --run names alone must be a run's: a mistyped one would train the default run for half an hour.
+    """
     from tsal import stages
     from tsal.run import Run
 
     folder = run_folder(arguments)
-    if not (folder / "config.json").exists():
+    if not (folder / "config.json").exists() and (arguments.run is None or given_settings(arguments)):
         return create_run(arguments)
-    run = Run.open(folder)
+    run = Run.open(folder)  # an error where there is none
     if found := _changes(run.config, config_over(run.config, arguments)):
         apart = ", ".join(f"{name} = {first!r}, not {second!r}" for name, (first, second) in found.items())
         raise ConfigError(

@@ -28,6 +28,7 @@ from tsal.data import (
     group_clips,
     list_root,
     load_lists,
+    near_dataset,
     read_json,
     split_at_gaps,
 )
@@ -135,7 +136,7 @@ class Run:
                 return PREPARED / data.name
             raise ConfigError(
                 f"data.root: name the folder of {data.name!r} (make: ROOT=<folder>), "
-                "or prepare it: python -m tsal data --help"
+                f"or prepare it: python -m tsal data --help{near_dataset(data.name)}"
             )
         return self.rendered
 

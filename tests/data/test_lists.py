@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 from toys import face, save_image
 
-from tsal.data import lists
+from tsal import run
+from tsal.config import Config
+from tsal.data import lists, near
 from tsal.data.images import read_image
 from tsal.data.leaks import check_files
 from tsal.data.lists import find_list, group_clips, load_lists, read_list, write_list
 from tsal.data.points import read_points, write_points
-from tsal.utils.errors import DataError
+from tsal.run import Run
+from tsal.utils.errors import ConfigError, DataError
 
 
 def pts(*rows: str) -> str:
@@ -151,6 +154,56 @@ def test_a_list_of_a_named_dataset_is_found_from_that_dataset_too(tmp_path, monk
     monkeypatch.setattr(lists, "PREPARED", tmp_path)
     write_list(tmp_path / "mine" / "lists" / "l.txt", [("a.jpg", None, (0, 0, 9, 9))])
     assert find_list(tmp_path / root, "mine:l.txt") == tmp_path / "mine" / "lists" / "l.txt"
+
+
+@pytest.fixture
+def prepared(tmp_path, monkeypatch) -> Path:
+    """The folder of the prepared datasets ``mine``, of labelled faces, ``clips``, and rendered faces."""
+    for module in (lists, near, run):
+        monkeypatch.setattr(module, "PREPARED", tmp_path / "prepared")
+    rendered = "rendered-demo-0a1b2c3d"
+    for name in ("mine/lists/train.txt", "mine/lists/val.txt", "clips/lists/unlabelled.txt"):
+        write_list(tmp_path / "prepared" / name, [("a.jpg", None, (0, 0, 9, 9))])
+    write_list(tmp_path / "prepared" / rendered / "lists" / "unlabelled.txt", [("a.jpg", None, (0, 0, 9, 9))])
+    return tmp_path / "prepared"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "unlabelled.txt",
+        "clips",
+        "clips/unlabelled.txt",
+        "clips/lists/unlabelled.txt",
+        "data/prepared/clips",
+        "data/prepared/clips:unlabelled.txt",
+        "{}/clips:unlabelled.txt",
+    ],
+)
+def test_a_list_of_another_dataset_is_told_how_it_is_named(prepared, name):
+    with pytest.raises(DataError) as error:
+        find_list(prepared / "mine", name.format(prepared))
+    said = f" or {prepared / 'mine' / 'lists'}; did you mean clips:unlabelled.txt?; lists there: train.txt, val.txt"
+    assert str(error.value).endswith(said)
+
+
+@pytest.mark.parametrize(
+    "name, near",
+    [
+        ("clip", " (did you mean 'clips'?)"),
+        ("data/prepared/mine", " (did you mean 'mine'?)"),
+        ("./data/prepared/clips/", " (did you mean 'clips'?)"),
+        ("xyz", " (prepared: clips, mine)"),
+    ],
+)
+def test_a_dataset_that_is_not_there_is_told_which_are(prepared, name, near):
+    with pytest.raises(ConfigError) as error:
+        _ = Run(prepared, Config().override({"data.name": name})).root
+    assert str(error.value).endswith(f", or prepare it: python -m tsal data --help{near}")
+    if "/" not in name:
+        with pytest.raises(DataError) as error:
+            find_list(prepared / "mine", f"{name}:unlabelled.txt")
+        assert f"{name}:unlabelled.txt: no dataset {prepared / name}{near}; prepare it:" in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["l.txt", "lists/l.txt"])

@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = exports(
         "Clip Face FaceLists face_problems find_list from_root group_clips list_root load_lists read_list "
         "spread write_list"
     ),
+    near="near_dataset",
     origins="Origin read_origins read_prepared read_json",
     pairs="FramePairs frame_pairs",
     photometric="photometric_augmentation to_float",

@@ -20,6 +20,7 @@ from typing import TypeAlias
 import numpy as np
 
 from tsal.data.images import look_at_image
+from tsal.data.near import near_dataset, near_list
 from tsal.data.placement import box_problems, points_problems
 from tsal.data.points import read_points
 from tsal.schemes import AlsoRead
@@ -73,16 +74,12 @@ def find_list(root: Path, name: str) -> Path:
     if colon and "/" not in dataset:
         root, name = list_root(root, name), rest
         if not root.is_dir():
-            raise DataError(f"{root.name}:{name}: no dataset {root}; prepare it: python -m tsal data --help")
+            near = near_dataset(dataset)
+            raise DataError(f"{dataset}:{name}: no dataset {root}{near}; prepare it: python -m tsal data --help")
     for path in (Path(root) / name, Path(root) / "lists" / name):  # joined to a root, an absolute path stays as it is
         if path.is_file():
             return path
-    raise DataError(f"{name}: no such list in {root} or {Path(root) / 'lists'}{_near_lists(Path(root), name)}")
-
-
-def _near_lists(root: Path, name: str) -> str:
-    found = sorted(str(p.relative_to(root / "lists")) for p in (root / "lists").rglob("*") if p.is_file())
-    return f"; lists there: {', '.join(found[:12])}{' ...' if len(found) > 12 else ''}" if found else ""
+    raise DataError(f"{name}: no such list in {root} or {Path(root) / 'lists'}{near_list(Path(root), name)}")
 
 
 def read_list(path: Path, *, label: str | None = None, root: Path | None = None) -> list[Face]:

@@ -9,10 +9,11 @@ import sys
 
 import pytest
 from releases import coco, landmarks, release_300vw, release_300w, release_aflw, release_youtube, write_image, write_pts
+from videos import scene, write_video
 
 from tsal import run as run_module
 from tsal.cli.commands import main
-from tsal.data import lists
+from tsal.data import lists, near
 from tsal.prepare import aflw, registry
 from tsal.utils.paths import REPOSITORY
 
@@ -20,7 +21,7 @@ from tsal.utils.paths import REPOSITORY
 @pytest.fixture
 def prepared(tmp_path, monkeypatch):
     """The folder that datasets are prepared in."""
-    for module in (registry, run_module, lists):
+    for module in (registry, run_module, lists, near):
         monkeypatch.setattr(module, "PREPARED", tmp_path / "prepared")
     return tmp_path / "prepared"
 
@@ -171,6 +172,15 @@ def test_boxes_of_another_scheme_are_told(tmp_path, five_and_68, prepared, capsy
     assert make_run(tmp_path, *lists, *settings) == 0
     told = f"warning: {prepared / 'mine'}: the boxes around its landmarks are not those of data.scheme"
     assert told in capsys.readouterr().out
+
+
+def test_a_dataset_without_labels_is_said_to_be_the_unlabelled_faces_of_another(tmp_path, prepared, capsys):
+    video = write_video(tmp_path / "walk.avi", scene(0, 6))
+    (tmp_path / "boxes.csv").write_text("frame,x1,y1,x2,y2\n0,50,40,90,80\n5,50,40,90,80\n")
+    boxes = ["--boxes-file", str(tmp_path / "boxes.csv")]
+    assert main(["data", "video", str(video), "--name", "clips", *boxes]) == 0
+    said = capsys.readouterr().out
+    assert "another dataset: UNLABELLED=clips:unlabelled.txt (lists of " in said and "DATA=clips" not in said
 
 
 def test_a_scheme_of_one_s_own_is_named_where_it_is_wanted(tmp_path, prepared, capsys):

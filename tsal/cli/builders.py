@@ -94,6 +94,11 @@ def run_builder(arguments: argparse.Namespace) -> None:
     options = {name: value for name, value in vars(arguments).items() if name in option_names(arguments.builder)}
     folder, manifest = build(arguments.builder, arguments.source, name=arguments.name, **options)
     print(describe(manifest, folder))
+    lists = manifest["lists"]
+    if lists and not any(found["labelled"] for found in lists.values()):
+        first = f"{folder.name}:{next(iter(lists))}"
+        print(f"go on, as unlabelled faces of another dataset: UNLABELLED={first} (lists of {folder / 'lists'})")
+        return
     scheme = manifest["options"].get("scheme", str(manifest["points"] or 68))
     landmarks = "" if scheme == "68" else f"SET=data.scheme={scheme} "
     print(

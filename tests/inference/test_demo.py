@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
+from toys import save_image
 
 from tsal.cli.commands import main
 from tsal.inference import demo as module
@@ -39,6 +42,20 @@ def test_an_input_of_one_s_own_is_told_by_what_it_is_and_has_progress_bars(weigh
         list(module.run_demo(tmp_path / "out", weights, tmp_path / "x.heic"))
     with pytest.raises(ValueError, match="none.jpg: no such image, video or folder"):
         list(module.run_demo(tmp_path / "out", weights, tmp_path / "none.jpg"))
+
+
+def test_where_no_face_is_found_it_says_what_to_try(weights, tmp_path):
+    for name, side in (("face.png", 96), ("grey.png", 80)):
+        save_image(tmp_path / "photos" / name, np.full((side, side, 3), 128, np.uint8))
+
+    def demo(given: Path) -> list[str]:
+        boxes = np.array([[20.0, 20, 70, 70]])
+        return list(module.run_demo(tmp_path / "out", weights, given, finder=lambda i: boxes[: len(i) == 96]))
+
+    note, found, _ = demo(tmp_path / "photos")
+    assert note.startswith("note: no face is found in 1 image: try another finder (docs/finders.md), or ")
+    assert "smaller --min-face" in note and found.startswith("1 face in 2 images: ")
+    assert len(demo(tmp_path / "photos" / "face.png")) == 2
 
 
 def test_it_takes_the_face_finder_of_the_environment(weights, tmp_path, monkeypatch, capsys):

@@ -81,6 +81,11 @@ def _of_images(given: Path, out: Path, weights: Path, **options) -> Iterator[str
     csv, drawings = out / f"{name}.csv", out / f"{name}-drawn"
     table, notes = predict_images([given], weights, out=csv, drawings=drawings, **options)
     yield from (f"note: {line}" for line in notes)
+    if without := len(table.images) - len(set(table.paths.tolist())):
+        yield (
+            f"note: no face is found in {counted(without, 'image')}: try another finder (docs/finders.md), or "
+            "'python -m tsal predict' with a smaller --min-face"
+        )
     yield f"{counted(len(table.paths), 'face')} in {counted(len(table.images), 'image')}: {drawings}"
     yield f"their landmarks: {csv}"
 

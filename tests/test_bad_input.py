@@ -290,6 +290,13 @@ def test_photographs_are_enough_where_nothing_is_tracked(root, capsys, options):
     assert "warning: data.unlabelled: no clip of two frames or more" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("settings", [["data.unlabelled="], []])
+def test_a_method_of_labels_alone_is_not_warned_that_nothing_is_tracked(root, capsys, settings):
+    write_rows(root, "unlabelled.txt", f"clip/0.png None {BOX}")
+    assert data(root, "--method", "supervised", *(["--set", *settings] if settings else []))[0] == 0
+    assert "warning" not in capsys.readouterr().out
+
+
 def test_without_clips_every_stage_runs_and_a_changed_run_shows_no_former_numbers(root, capsys):
     write_rows(root, "unlabelled.txt", f"clip/0.png None {BOX}")
     few = ["supervised.steps=2", "semi.steps=2", "tracker.tune_steps=3", "semi.rival="]

@@ -54,7 +54,7 @@ def test_a_folder_with_pts_files(tmp_path):
     assert manifest["options"]["box"] == (-0.55, -0.35, 1.55, 1.62)
 
 
-def test_landmarks_of_a_scheme_of_one_s_own_give_the_box_that_its_file_says(tmp_path):
+def test_landmarks_of_a_scheme_of_one_s_own_give_the_box_that_its_file_says(tmp_path, capsys):
     write_image(tmp_path / "a.png", 1)
     source = table(tmp_path / "faces.csv", [("a.png", 20, 20, 30, 40)])
     (tmp_path / "eyes.yaml").write_text("points: 2\nbox: [-1, -0.5, 2, 1.5]\n")
@@ -62,6 +62,7 @@ def test_landmarks_of_a_scheme_of_one_s_own_give_the_box_that_its_file_says(tmp_
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(registry, "PREPARED", tmp_path / "prepared")
         assert main(["data", "photographs", str(source), *options]) == 0
+    assert "checking images: 0it" not in capsys.readouterr().err  # a bar of what is known already
     [row] = read_list(tmp_path / "prepared" / "eyes" / "lists" / "train.txt")
     assert row.box == (10, 10, 40, 50)
 

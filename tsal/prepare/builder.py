@@ -248,7 +248,9 @@ class DatasetBuilder:
         found: dict[str, dict | str] = dict(self.facts)
         with ThreadPoolExecutor(workers) as pool:
             looks = pool.map(lambda image: look_at_image(self.folder / image, image), images)
-            bar = tqdm(looks, total=len(images), desc="checking images", disable=not progress, mininterval=1)
+            bar = tqdm(
+                looks, total=len(images), desc="checking images", disable=not (progress and images), mininterval=1
+            )
             found |= dict(zip(images, bar))
         kept = []
         for row in self.rows:

@@ -10,7 +10,7 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
-from tsal.config import settings_of
+from tsal.config import labels_alone, settings_of
 from tsal.data import (
     Face,
     Origin,
@@ -78,7 +78,8 @@ def prepare_data(run: Run, *, checked: Path | None = None, progress: bool = True
                 "list with clips, or set data.consecutive=false, or a method that does not track, such as "
                 "mean-teacher-corrected"
             )
-        warnings.append(f"{none}: the tracker is not trained, and nothing is tracked")
+        if not labels_alone(config):  # a method that needs no unlabelled faces wants no tracker either
+            warnings.append(f"{none}: the tracker is not trained, and nothing is tracked")
     hashes = list_hashes(run)
     every = [lists.labelled, lists.unlabelled, *lists.evaluate.values()]
     grouped = {

@@ -250,6 +250,18 @@ def test_a_method_is_told_apart_where_a_setting_of_its_file_is_set_to_the_full_m
     assert methods["a"] == "TSAL" and methods["d"] == "TSAL, tsal.heatmap_share=0.5"
 
 
+def test_a_run_whose_method_s_file_is_gone_is_compared_by_its_config(tmp_path):
+    """The method ``tsal-no-teacher-learning``, called ``gone``: its first run stands for the file."""
+    runs = [make(tmp_path / "a")]
+    for name, settings in (("b", ["seed=1"]), ("c", []), ("d", ["tsal.heatmap_share=0.3"])):
+        runs.append(make(tmp_path / name, settings, method="tsal-no-teacher-learning"))
+        config = runs[-1] / "config.json"
+        config.write_text(config.read_text().replace('"tsal-no-teacher-learning"', '"gone"'))
+    methods = read_runs(runs).scores.set_index("runs").method
+    assert methods["a"] == "TSAL" and methods["b"].iloc[-1] == methods["c"] == "gone"
+    assert methods["d"] == "gone, tsal.heatmap_share=0.3"
+
+
 def test_as_many_labels_with_other_unlabelled_faces_are_methods_of_their_own(tmp_path):
     runs = [
         make(tmp_path / "few", ["data.unlabelled=few.txt"], teacher=7.0),

@@ -29,6 +29,7 @@ LISTS = ("data.labelled", "data.unlabelled")
 BUDGET = (*LISTS, "render.labelled")  # the settings that make a budget of labels
 SAME = {"seed", "result", *settings_of("machine", "measuring"), *BUDGET} - {"data.transductive", "data.normaliser"}
 FURTHER = ("steps_times", "semi.steps", "semi.batch", "semi.lr")  # of what comes after the init
+METHOD_KEYS = ("method", "result", "steps_times", "tracker.flow")  # that a method's file says, beside tsal.*
 INIT, SUPERVISED, TSAL = "supervised init", "supervised only", "TSAL"
 
 
@@ -163,14 +164,14 @@ def _name_methods(configs: Sequence[Config], labelled: Sequence[int]) -> list[di
     names = []
     for one, rival in zip(settings, rivals):
         alone = [key for key in differing if not key.startswith(("tsal.", "tracker.")) and key not in unseen]
-        method, result, own = _known_method(one)
+        method, result, own = _known_method(one, every)
         mine = {_called(INIT, [key for key in alone if key not in FURTHER], one, usual): "init"}
         if result == "supervised":
             mine[_called(method, alone, one, usual | own)] = result
         else:
             mine[_called(SUPERVISED, alone, one, usual)] = "supervised"
             if rival:
-                title, _, its = _known_method(rival)
+                title, _, its = _known_method(rival, every)
                 mine[_called(title, differing, rival, usual | its)] = rival["method"]
             mine[_called(method, differing, one, usual | own)] = result
         names.append(mine)
@@ -190,8 +191,14 @@ def _called(name: str, keys: Sequence[str], settings: dict, usual: dict) -> str:
     return ", ".join([name, *words])
 
 
-def _known_method(settings: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
-    """Title and result of a run's method, and the settings of its file."""
-    method = load_method(settings["method"])
-    title = {"tsal": TSAL, "supervised": SUPERVISED}.get(method.name, method.name)
-    return title, settings["result"], method.settings
+def _known_method(settings: dict[str, Any], runs: Sequence[dict]) -> tuple[str, str, dict[str, Any]]:
+    """Title and result of a run's method, and the settings of its file; where that is gone, those of the first run of
+    this method.
+    """
+    name = settings["method"]
+    try:
+        own = load_method(name).settings
+    except ConfigError:
+        first = next(run for run in runs if run["method"] == name)
+        own = {key: value for key, value in first.items() if key.startswith("tsal.") or key in METHOD_KEYS}
+    return {"tsal": TSAL, "supervised": SUPERVISED}.get(name, name), settings["result"], own

@@ -68,7 +68,7 @@ $(error 'make $(MAKECMDGOALS)' does not use SET, which changes the settings of a
 endif
 endif
 # a mistyped RUN would train the default run; reproduce and data make a new one
-later := tracker train pseudo evaluate figures report one-step gallery
+later := tracker train pseudo evaluate figures report one-step
 ifneq ($(and $(unknown),$(filter $(later),$(MAKECMDGOALS))),)
 ifeq ($(filter reproduce data,$(MAKECMDGOALS)),)
 runs := $(patsubst %/config.json,%,$(wildcard $(sort outputs/*/config.json $(dir $(RUN))*/config.json)))

@@ -41,6 +41,7 @@ from tsal.utils import (
     ConfigError,
     InputError,
     describe_environment,
+    first_of,
     lock_folder,
     write_text,
 )
@@ -250,8 +251,7 @@ def _near_runs(folder: Path) -> str:
     there = {path.parent.name: path.parent for place in places for path in place.glob("*/config.json")}
     if close := difflib.get_close_matches(folder.name, there, n=1):
         return f"; did you mean {there[close[0]]}?"
-    names = sorted(there)
-    return f"; runs: {', '.join(names[:12])}{' ...' if len(names) > 12 else ''}" if names else ""
+    return f"; runs: {first_of(sorted(there))}" if there else ""
 
 
 def code_fingerprint(*packages: str) -> str:

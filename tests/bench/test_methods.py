@@ -18,8 +18,8 @@ from tsal import stages, trainings
 from tsal.bench import launch
 from tsal.bench.conditions import (
     all_labels,
+    check_data,
     comparable,
-    data_notes,
     deciding,
     learned_and_measured,
     made_from,
@@ -525,30 +525,33 @@ def test_results_of_labels_or_images_that_have_changed_since_are_made_anew(tmp_p
         stages.prepare_data(run, progress=False)
         return result(method, 0, [1.0]) | {"settings": deciding(run.config)} | made_from(run)
 
+    def checked():
+        return check_data(tmp_path, faces("tsal"))
+
     found, old = [made("supervised"), made("mean-teacher")], [result("stld", 0, [1.0])]
     old[0]["settings"] = deciding(faces("stld"))  # of before results said what their files held
-    assert comparable([*found, *old], faces, tmp_path) == [*found, *old]
+    assert comparable([*found, *old], faces, checked()[0]) == [*found, *old]
     lists = Run(tmp_path, faces("tsal")).lists
     image = Path(faces("tsal").data.root) / lists.unlabelled[0].image
     image.write_bytes(image.with_stem(str(int(image.stem) + 1)).read_bytes())
-    assert comparable([*found, *old], faces, tmp_path) == [found[0], *old]
+    assert comparable([*found, *old], faces, checked()[0]) == [found[0], *old]
     labels = Path(faces("tsal").data.root) / lists.evaluate["val.txt"][0].annotation
     first = re.search(r"^\d+\.\d+", labels.read_text(), re.M)[0]
     labels.write_text(labels.read_text().replace(first, f"{float(first) + 1:.3f}", 1))
-    assert comparable([*found, *old], faces, tmp_path) == old
-    assert data_notes(tmp_path, faces("tsal")) == []
+    assert comparable([*found, *old], faces, checked()[0]) == old
+    assert checked()[1] == []
     root = Path(faces("tsal").data.root)
     measured = (root / "lists" / "val.txt").read_text()
     (root / "lists" / "val.txt").write_text(
         (root / "lists" / "labelled.txt").read_text()
     )  # it is measured on what is learned
-    [note] = data_notes(tmp_path, faces("tsal"))
+    [note] = checked()[1]
     assert note.startswith("the data are not right any more: val.txt") and "labelled.txt" in note
     (root / "lists" / "val.txt").write_text(measured)
     shutil.rmtree(image.parents[2])
-    assert comparable([*found, *old], faces, tmp_path) == [*found, *old]  # what is not here counts as unchanged
+    assert comparable([*found, *old], faces, checked()[0]) == [*found, *old]  # what is not here counts as unchanged
     shutil.rmtree(root)
-    assert data_notes(tmp_path, faces("tsal")) == []
+    assert checked()[1] == []
 
 
 def test_results_of_a_scheme_whose_file_has_changed_since_are_made_anew(tmp_path):

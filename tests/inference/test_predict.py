@@ -228,6 +228,14 @@ def test_an_unreadable_image_is_left_out_with_a_note_and_an_error_only_where_it_
     assert len(list((tmp_path / "drawn").rglob("*.jpg"))) == 2
 
 
+def test_images_are_drawn_with_the_weights_that_ship_or_are_named_from_home(photos, weights, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(weights.parent))
+    for number, given in enumerate((None, Path("~") / weights.name)):
+        monkeypatch.setenv("TSAL_WEIGHTS", str(weights))
+        predict_images([photos / "a.png"], given, drawings=tmp_path / str(number), progress=False)
+        assert (tmp_path / str(number) / "a.jpg").is_file()
+
+
 def test_where_no_image_can_be_read_nothing_is_written(photos, weights, tmp_path, capsys):
     (photos / "broken.jpg").write_bytes(b"no image")
     assert run(photos / "broken.jpg", "--weights", weights, "--out", tmp_path / "out.csv") == 2
@@ -235,20 +243,23 @@ def test_where_no_image_can_be_read_nothing_is_written(photos, weights, tmp_path
     assert not (tmp_path / "out.csv").exists()
 
 
-def test_a_list_of_another_dataset_is_of_that_dataset_s_images(weights, tmp_path, monkeypatch):
+def test_a_list_of_another_dataset_is_of_that_dataset_s_images(weights, tmp_path, monkeypatch, capsys):
     """Both datasets have an image of that name."""
     monkeypatch.setattr(lists, "PREPARED", tmp_path)
     for seed, dataset in enumerate("AB"):
         save_image(tmp_path / dataset / "0001.png", np.repeat(scenery(seed)[..., None], 3, 2))
         (tmp_path / dataset / "train.txt").write_text("0001.png None 20 30 70 80\n")
 
-    def points(name: str, root: str) -> np.ndarray:
-        assert run("--list", name, "--root", tmp_path / root, "--weights", weights, "--out", tmp_path / "o.npz") == 0
+    def points(name: str, *root) -> np.ndarray:
+        assert run("--list", name, *root, "--weights", weights, "--out", tmp_path / "o.npz") == 0
         assert read_arrays(tmp_path / "o.npz")["paths"].tolist() == ["0001.png"]
         return read_arrays(tmp_path / "o.npz")["points"]
 
-    assert np.array_equal(points("B:train.txt", "A"), points("train.txt", "B"))
-    assert not np.allclose(points("train.txt", "A"), points("train.txt", "B"), atol=1e-3)
+    first, second = (points("train.txt", "--root", tmp_path / dataset) for dataset in "AB")
+    assert np.array_equal(points("B:train.txt"), second)
+    assert not np.allclose(first, second, atol=1e-3)
+    assert run("--list", "B:train.txt", "--root", tmp_path / "A", "--out", tmp_path / "o.npz") == 2
+    assert "--root would be ignored: B:train.txt is relative to its own dataset" in capsys.readouterr().err
 
 
 def test_images_of_a_linked_folder_are_read_and_broken_links_are_told(photos, weights, tmp_path):

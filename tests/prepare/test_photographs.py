@@ -596,7 +596,7 @@ def turned_copy(path, copy):
 
 def test_labels_that_cannot_be_of_their_picture_are_rejected(tmp_path):
     """Normalised ones, and those of another picture; a face that leaves the picture by half is none of them."""
-    rows = [("0.3", 0.3, 0.6, 0.5, 0.4, 0.6), (70, 10, 90, 20, 20, 30), (63.5, 10, -0.5, 20, 90, 30)]
+    rows = [(0.3, 0.3, 0.6, 0.5, 0.4, 0.6), (70, 10, 90, 20, 20, 30), (63.5, 10, -0.5, 20, 90, 30)]
     for seed, name in enumerate("abc"):
         write_image(tmp_path / f"{name}.png", seed)  # 64 x 64
     source = table(tmp_path / "faces.csv", [(f"{name}.png", *row) for name, row in zip("abc", rows)], points=3)
@@ -604,7 +604,7 @@ def test_labels_that_cannot_be_of_their_picture_are_rejected(tmp_path):
     assert [row.image for row in read_list(tmp_path / "out" / "lists" / "train.txt")] == ["release/c.png"]
     shares, outside = reasons(tmp_path / "out").values()
     assert "a.png is under 3 px wide and high; coordinates are pixels, not shares" in shares
-    assert "2 of 3 visible landmarks lie outside the image release/b.png (64 x 64, turned as its EXIF says)" in outside
+    assert "2 of 3 visible landmarks lie outside the image release/b.png (64 x 64 as viewers show it)" in outside
 
 
 def test_labelled_pictures_that_exif_turns_are_told(tmp_path):

@@ -4,7 +4,7 @@ from tsal.utils.lazy import exports
 
 __getattr__, __dir__, __all__ = exports(
     __name__,
-    conditions="all_labels comparable data_notes refuse_other_settings same_runs",
+    conditions="all_labels check_data comparable refuse_other_settings same_runs",
     gpu="bench_gpu",
     methods="bench_methods prepare_base run_method",
     report="rows_table",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def learned_and_measured(config: Config) -> list[str]:
     return [name for part in ("labelled", "unlabelled", "evaluate") for name in kept.get(f"data.{part}", ())]
 
 
-def comparable(results: Sequence[dict], configure: Configure, folder: Path | None = None) -> list[dict]:
+def comparable(results: Sequence[dict], configure: Configure, now: Mapping[str, str] = {}) -> list[dict]:
     """Those that were made with these settings, the seed apart, with their method's as it is now, and with lists,
     images, labels and scheme as they are now.
 
@@ -72,15 +72,12 @@ def comparable(results: Sequence[dict], configure: Configure, folder: Path | Non
     does not say what it was made from counts as made from these, and so do all where the data are not here.
 
     Args:
-        folder: of the bench's runs; the files are checked there for its base, if a result says what its files held.
+        now: what :func:`check_data` says that the lists' files hold.
     """
     known = names_of("methods")
     found = [r for r in results if r["method"] in known and not other_settings(r, configure)]
     found = [r for r in found if _same_lists(r, seeded(configure, r["method"], r["seed"]))]
-    if folder and any("data" in result for result in found):
-        now = _checked(folder, configure(next(r["method"] for r in found if "data" in r)))[0]
-        found = [r for r in found if all(now.get(name, made) == made for name, made in r.get("data", {}).items())]
-    return found
+    return [r for r in found if all(now.get(name, made) == made for name, made in r.get("data", {}).items())]
 
 
 def made_from(run: Run) -> dict:
@@ -115,28 +112,21 @@ def _hash_scheme(run: Run) -> str:
     return hashlib.sha256(json.dumps(run.scheme.to_dict(), sort_keys=True).encode()).hexdigest()
 
 
-def data_notes(folder: Path, config: Config) -> list[str]:
-    """A line where the data are here and not right any more: results that are there say nothing of it, and no run that
-    would is started.
-    """
-    if problem := _checked(folder, config)[1]:
-        return [f"the data are not right any more: {problem}; results of before are shown as if they were unchanged"]
-    return []
-
-
-def _checked(folder: Path, config: Config) -> tuple[dict, str]:
-    """What a seed's base says of the data once it is checked, of which files that are as they were are not opened, and
-    what is wrong with them; {} where they are not here or not right.
+def check_data(folder: Path, config: Config) -> tuple[dict, list[str]]:
+    """What a seed's base in a bench's ``folder`` says of the data once it is checked, of which files that are as they
+    were are not opened; {} where they are not here or not right. And a line where they are here and not right:
+    results that are there say nothing of it, and no run that would is started.
     """
     run = Run(base_folder(folder.resolve(), config.seed), config, unsaved=True)
     try:
         list_hashes(run)  # before faces are rendered for nothing
     except (ConfigError, DataError, InputError):
-        return {}, ""
+        return {}, []
     try:
-        return prepare_data(run, checked=run.folder), ""
+        return prepare_data(run, checked=run.folder), []
     except (ConfigError, DataError, InputError) as error:
-        return {}, first_line(error)
+        why = f"the data are not right any more: {first_line(error)}"
+        return {}, [f"{why}; results of before are shown as if they were unchanged"]
 
 
 def other_settings(result: dict, configure: Configure) -> dict[str, tuple[Any, Any]]:

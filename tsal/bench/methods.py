@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from tsal import stages
-from tsal.bench.conditions import Configure, base_folder, comparable, deciding, made_from
+from tsal.bench.conditions import Configure, base_folder, check_data, comparable, deciding, made_from
 from tsal.bench.launch import LAUNCHERS, Group, threads_of
 from tsal.config import Config, labels_alone, load_method
 from tsal.data import group_clips
@@ -167,7 +167,8 @@ def bench_methods(
         own = ("--seeds", str(seed), "--out", str(out), "--runs", str(folder), *more)
         return (sys.executable, "-m", "tsal", "bench-methods", *arguments, *own)
 
-    there = {(result["method"], result["seed"]) for result in comparable(results, configure, folder)}
+    now = check_data(folder, configure(methods[0]))[0] if results else {}
+    there = {(result["method"], result["seed"]) for result in comparable(results, configure, now)}
     groups = []
     for seed in seeds:
         if missing := [method for method in methods if (method, seed) not in there]:

@@ -117,9 +117,9 @@ def run_bench_methods(arguments: argparse.Namespace) -> None:
     from tsal.bench import (
         all_labels,
         bench_methods,
+        check_data,
         comparable,
         compare,
-        data_notes,
         draw,
         markdown,
         other_code,
@@ -165,8 +165,9 @@ def run_bench_methods(arguments: argparse.Namespace) -> None:
         settings += ["--profile", str(Path(arguments.profile).resolve())]
     bench_methods(settings, configure, read_results(out), folder.resolve(), out.resolve(), *wanted)
     every = read_results(out)
-    results = comparable(every, configure, folder)
-    _print_notes(data_notes(folder, configure(arguments.methods[0])))
+    now, wrong = check_data(folder, configure(arguments.methods[0])) if every else ({}, [])
+    results = comparable(every, configure, now)
+    _print_notes(wrong)
     reference = all_labels_budget(budget) if budget else ""
     other = f"{data}-{reference}"
     beside = out.parent / other if arguments.out else OUTPUTS / "methods" / other / "results"

@@ -73,7 +73,12 @@ def add_predict(made: argparse.ArgumentParser) -> None:
         "a path, a name in DIR or DIR/lists, or <dataset>:<list>, whose paths are relative to data/prepared/<dataset>; "
         "annotations are not opened",
     )
-    group.add_argument("--root", type=Path, metavar="DIR", help="folder that the list's paths are relative to")
+    group.add_argument(
+        "--root",
+        type=Path,
+        metavar="DIR",
+        help="folder that the list's paths are relative to; not with <dataset>:<list>",
+    )
     group.add_argument("--source", choices=("heatmap", "centre", "fused"), help="detection source (heatmap)")
 
 
@@ -150,7 +155,7 @@ def run_predict(arguments: argparse.Namespace) -> None:
     if arguments.list:
         source = arguments.source or "heatmap"
         options = {"model": arguments.model, "source": source, "device": arguments.device}
-        table = predict_list(weights, arguments.list, arguments.root, arguments.out, **options)
+        table = predict_list(weights, arguments.list, arguments.root or Path(), arguments.out, **options)
         print(f"{arguments.out}: {len(table.paths)} faces, {table.points.shape[1]} points each")
         return
     left_out = None
@@ -192,7 +197,10 @@ def _check_predict(arguments: argparse.Namespace) -> None:
         raise InputError(
             f"{arguments.list}: is an image, no list; name it without --list: predict {arguments.list} ..."
         )
-    if arguments.list and not (arguments.root and arguments.out):
+    of_dataset = arguments.list and ":" in arguments.list and not Path(arguments.list).is_file()
+    if of_dataset and arguments.root:
+        raise InputError(f"--root would be ignored: {arguments.list} is relative to its own dataset; leave it out")
+    if arguments.list and not ((arguments.root or of_dataset) and arguments.out):
         raise InputError("--list wants --root DIR and --out OUT")
     of_images, of_lists = ("draw", "min_face", "finder", "finder_model"), ("list", "root", "source")
     form, others = ("images", of_lists) if arguments.images else ("--list", of_images)

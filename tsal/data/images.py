@@ -119,6 +119,8 @@ def is_turned(content: bytes) -> bool:
     """Whether the EXIF orientation turns or mirrors an image file's pixels: they are read so, as viewers show them, but
     other programs may read them as they are stored.
     """
+    if b"exif" not in content.lower():  # most files: nothing is decoded
+        return False
     coded, small = np.frombuffer(content, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8
     return not np.array_equal(cv2.imdecode(coded, small), cv2.imdecode(coded, small | cv2.IMREAD_IGNORE_ORIENTATION))
 

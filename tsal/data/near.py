@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tsal.utils import PREPARED, nearest
-
-FEW = 12  # names in a line
+from tsal.utils import PREPARED, first_of, nearest
 
 
 def prepared() -> list[str]:
@@ -19,7 +17,7 @@ def prepared() -> list[str]:
 def near_dataset(name: str) -> str:
     """The prepared dataset that is most like ``name``, which may be written as its folder; all of them, if none is."""
     names = prepared()
-    listed = f" (prepared: {_some(names)})" if names else ""
+    listed = f" (prepared: {first_of(names)})" if names else ""
     return nearest(_in_prepared(name), names) or listed
 
 
@@ -33,7 +31,7 @@ def near_list(root: Path, name: str) -> str:
         meant = [f"{other}:{name}" for other in names if name in _lists(PREPARED / other)]
     did = f"; did you mean {' or '.join(meant[:3])}?" if meant else ""
     found = _lists(root)
-    return did + (f"; lists there: {_some(found)}" if found else "")
+    return did + (f"; lists there: {first_of(found)}" if found else "")
 
 
 def _in_prepared(name: str) -> str:
@@ -43,7 +41,3 @@ def _in_prepared(name: str) -> str:
 
 def _lists(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder / "lists")) for path in (folder / "lists").rglob("*") if path.is_file())
-
-
-def _some(names: list[str]) -> str:
-    return f"{', '.join(names[:FEW])}{' ...' if len(names) > FEW else ''}"

@@ -1,5 +1,5 @@
-"""Whether a row's box and landmarks can be of its image: labels of another image, in other units, or of the image not
-turned as its EXIF says, would be learned without a word.
+"""Whether a row's box and landmarks can be of its image: a box in other units, or labels of another image or of this
+one not turned as its EXIF says, would be learned without a word.
 """
 
 from __future__ import annotations
@@ -34,5 +34,5 @@ def points_problems(points: np.ndarray, visible: np.ndarray, image: str, fact: M
         return []
     return [
         f"{outside.sum()} of {visible.sum()} visible landmarks lie outside the image {image} ({fact['width']} x "
-        f"{fact['height']}, turned as its EXIF says); give pixels of this image"
+        f"{fact['height']} as viewers show it); give pixels of this image"
     ]

@@ -195,7 +195,7 @@ class Explorer:
         self._screens.clear()
         self._asked.clear()
         self.frames.options = ()
-        _offer(self.model, audit.names, "teacher" if "teacher" in audit.names else audit.names[-1])
+        _offer(self.model, audit.names, run.config.result if run.config.result in audit.names else audit.names[-1])
         _offer(self.group, views.group_names(self.scheme), EVERY)
         self._consecutive = run.config.data.consecutive
         known = {"": True, "disagreement": True, "error": bool(self.unit), "jitter": self._consecutive}

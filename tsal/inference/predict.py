@@ -18,6 +18,7 @@ from tsal.inference.drawing import too_long
 from tsal.inference.inputs import find_images, read_photograph
 from tsal.inference.landmarker import Finder, Landmarker
 from tsal.inference.tables import LandmarkTable, check_table, draw_table, drawing_paths, write_table
+from tsal.inference.weights import find_weights
 from tsal.model_files import default_model, load_model
 from tsal.run import Run
 from tsal.utils import ConfigError, DataError, load_checkpoint, tqdm
@@ -111,6 +112,7 @@ def predict_images(
         DataError: an input that is not there, no image at all; nothing is written.
         LeftOut: a line for each named image that cannot be read or drawn; the others are written.
     """
+    weights = find_weights(weights)
     if out is not None:
         check_table(out)
     images, notes = find_images(inputs)

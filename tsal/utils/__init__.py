@@ -18,7 +18,7 @@ __getattr__, __dir__, __all__ = exports(
     paths="CONFIG_FOLDER INSTALLED OUTPUTS PACKAGE PREPARED REPOSITORY SCHEME_FOLDER from_repository leads_out",
     progress="tqdm",
     signals="StopSignals Stopped",
-    text="counted is_utf8 markdown_table nearest printable",
+    text="counted first_of is_utf8 markdown_table nearest printable",
     threads="ThreadWatch allowed_cores free_cores use_free_cores",
     yaml_text="PlainLoader load_yaml",
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -16,6 +16,11 @@ def markdown_table(head: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
 def counted(count: int, thing: str) -> str:
     """``1 face``, ``2 faces``."""
     return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
+def first_of(names: Sequence[str], few: int = 12) -> str:
+    """The first names, with commas between, and ``...`` where there are more."""
+    return f"{', '.join(names[:few])}{' ...' if len(names) > few else ''}"
 
 
 def is_utf8(name: str) -> bool:

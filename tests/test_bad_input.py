@@ -397,14 +397,14 @@ def test_a_network_without_batch_statistics_needs_no_average_of_them(root):
 @pytest.mark.parametrize("scheme, points", [("51", 51), ("49", 49)])
 def test_files_of_68_points_serve_the_schemes_that_are_a_part_of_68(root, scheme, points):
     for name, said in (("a", 68), ("b", points)):  # files of the scheme's own number are read as before
-        write_annotation(root / f"{name}.pts", [f"{i + 1} {2 * i + 1}" for i in range(said)])
+        write_annotation(root / f"{name}.pts", [f"{i / 4 + 1} {i / 2 + 1}" for i in range(said)])
     status, run = data(root, "--set", f"data.scheme={scheme}")
     assert status == 0
     opened = Run.open(run)  # by the scheme that it keeps
     found, visible = opened.store.points(opened.lists.labelled[0])
     kept = [i for i in range(17, 68) if points == 51 or i not in (60, 64)]
-    assert found.tolist() == [[i, 2 * i] for i in kept] and visible.all()
-    assert opened.store.points(opened.lists.labelled[1])[0].tolist() == [[i, 2 * i] for i in range(points)]
+    assert found.tolist() == [[i / 4, i / 2] for i in kept] and visible.all()
+    assert opened.store.points(opened.lists.labelled[1])[0].tolist() == [[i / 4, i / 2] for i in range(points)]
 
 
 def test_files_of_68_points_are_refused_by_other_schemes(root, capsys):

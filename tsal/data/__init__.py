@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = exports(
     near="near_dataset",
     origins="Origin read_origins read_prepared read_json",
     pairs="FramePairs frame_pairs",
+    placement="outside_image",
     photometric="photometric_augmentation to_float",
     points="read_points write_points",
     shape_augmentation="aligned_mixup transfer_shapes",

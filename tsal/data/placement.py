@@ -11,6 +11,11 @@ import numpy as np
 SMALLEST = 3.0  # px; in shares of the image, a box is smaller
 
 
+def outside_image(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
+    """(N,) bool: which of boxes (N, 4) px have no pixel's centre of an image in them."""
+    return (boxes[:, 2:] < 0).any(1) | (boxes[:, :2] > [width - 1, height - 1]).any(1)
+
+
 def box_problems(box: Sequence[float], image: str, fact: Mapping) -> list[str]:
     """A line where a box x1, y1, x2, y2 px lies wholly outside its image, or is too small for a face.
 
@@ -19,7 +24,7 @@ def box_problems(box: Sequence[float], image: str, fact: Mapping) -> list[str]:
     """
     x1, y1, x2, y2 = box
     named = f"box {x1:g} {y1:g} {x2:g} {y2:g}"
-    if x2 < 0 or y2 < 0 or x1 > fact["width"] - 1 or y1 > fact["height"] - 1:
+    if outside_image(np.array([box]), fact["width"], fact["height"]).any():
         return [f"{named} lies wholly outside the image {image} ({fact['width']} x {fact['height']})"]
     if max(x2 - x1, y2 - y1) < SMALLEST:
         return [f"{named} of {image} is under {SMALLEST:g} px wide and high; coordinates are pixels, not shares"]

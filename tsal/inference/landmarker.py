@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeAlias, overload
 
 import numpy as np
 
+from tsal.data import outside_image
 from tsal.faces import MIN_FACE, YuNet, find_boxes
 from tsal.inference.inputs import read_photograph
 from tsal.inference.tighten import PASSES, tightened
@@ -230,7 +231,7 @@ def _boxes(boxes: Boxes, name: str) -> np.ndarray:
 def _inside(boxes: np.ndarray, image: np.ndarray, name: str) -> np.ndarray:
     """Boxes (N, 4), each checked to have a part in the image (H, W, 3): elsewhere landmarks would be invented."""
     height, width = image.shape[:2]
-    outside = (boxes[:, 2:] < 0).any(1) | (boxes[:, :2] > [width - 1, height - 1]).any(1)
+    outside = outside_image(boxes, width, height)
     if outside.any():
         shown = " ".join(f"{value:g}" for value in boxes[outside.argmax()])
         where = f"lies wholly outside the image ({width} x {height})"

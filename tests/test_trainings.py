@@ -146,6 +146,19 @@ def test_a_tracker_is_tuned_with_the_detector_of_the_learner_that_uses_it(
     assert found == {"teacher": "tracker-teacher", "student": f"tracker-{names[-1]}"}
 
 
+@pytest.mark.parametrize("tuned", [("teacher", "student"), ("teacher",), ()])
+def test_a_trained_run_s_trackers_are_those_its_learners_had(tmp_path, monkeypatch, tuned):
+    monkeypatch.setattr(trainings, "load_tracker", lambda path, config, device: path.parent.name)
+    monkeypatch.setattr(trainings, "open_tracker", lambda run: SimpleNamespace(to=lambda device: "tracker"))
+    monkeypatch.setattr(trainings, "freeze_tracker", lambda run, net: net)
+    for name in tuned:
+        file = tmp_path / "semi" / f"tracker-{name}" / "model.pt"
+        file.parent.mkdir(parents=True)
+        file.touch()
+    teacher, student = ("tracker-teacher" if tuned else "tracker"), (f"tracker-{tuned[-1]}" if tuned else "tracker")
+    assert trainings.final_trackers(a_run(tmp_path)) == {"teacher": teacher, "student": student}
+
+
 @pytest.fixture
 def loop_alone(monkeypatch):
     """The loop around a tracker's steps without its files: five steps on batches of two pairs, noise."""

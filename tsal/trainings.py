@@ -297,13 +297,13 @@ def _tuned_trackers(run: Run, detectors: list[Detector], folder: Path, fingerpri
     return {"student": trackers["teacher"]} | trackers
 
 
-def final_tracker(run: Run, learner: str = "teacher", device: torch.device | None = None) -> FrozenTracker:
-    """The tracker that a learner was trained with."""
-    for name in (learner, "teacher"):
-        tuned = run.folder / "semi" / f"tracker-{name}" / "model.pt"
-        if tuned.exists():
-            return freeze_tracker(run, load_tracker(tuned, run.config, device or run.device))
-    return freeze_tracker(run, open_tracker(run).to(device or run.device))
+def final_trackers(run: Run, device: torch.device | None = None) -> dict[str, FrozenTracker]:
+    """The trackers that "teacher" and "student" were trained with: one twice, unless each tuned its own."""
+    device = device or run.device
+    tuned = sorted((run.folder / "semi").glob("tracker-*/model.pt"))  # the student's before the teacher's
+    nets = [load_tracker(path, run.config, device) for path in tuned] or [open_tracker(run).to(device)]
+    trackers = [freeze_tracker(run, net) for net in nets]
+    return {"teacher": trackers[-1], "student": trackers[0]}
 
 
 def measuring_tracker(run: Run) -> FrozenTracker | None:

@@ -26,7 +26,8 @@ def test_a_view_shows_frames_flow_and_heatmaps_of_a_clip(tmp_path):
     clip = moving_clip(tmp_path)[0]
     store, tracker = FaceStore(tmp_path, generic_scheme(1), 64, 1.35, 50), FrozenTracker(Shift(2.0, 0.0))
     detector, settings = DotDetector(), Config().override({"tsal.window": 2})
-    view = clip_view({"teacher": detector}, tracker, store, clip, settings, torch.device("cpu"))
+    trackers = {"teacher": tracker, "student": FrozenTracker(Shift(6.0, 0.0))}
+    view = clip_view({"teacher": detector, "student": detector}, trackers, store, clip, settings, torch.device("cpu"))
     assert view["images"].shape == (3, 64, 64, 3) and view["images"].dtype == np.uint8
     assert np.allclose(view["flow"][:, 0], 2) and np.allclose(view["flow_backward"][:, 0], -2)
     assert view["occluded"].shape == (2, 64, 64) and view["occluded"][:, :, -2:].all()  # what leaves the crop
@@ -37,9 +38,13 @@ def test_a_view_shows_frames_flow_and_heatmaps_of_a_clip(tmp_path):
     points = detector.heatmap(detector(images))[0].numpy()
     beside = np.abs(view["voters"] - view["voted"]) == 1
     assert np.allclose(view["carried_teacher"][beside], points[view["voted"][beside]], atol=0.3)
+    ahead = 4 * (view["voted"] - view["voters"])[beside]  # px that the student's tracker goes further
+    assert np.allclose(
+        view["carried_student"][beside][:, 0, 0], view["carried_teacher"][beside][:, 0, 0] + ahead, atol=0.1
+    )
     assert view["own_teacher"].shape == (3, 1) and (view["votes_teacher"] <= view["own_teacher"].max()).all()
     photograph = Clip("photo", clip.faces[:1])
-    assert not {"flow", "voters"} & set(clip_view({}, tracker, store, photograph, settings, torch.device("cpu")))
+    assert not {"flow", "voters"} & set(clip_view({}, trackers, store, photograph, settings, torch.device("cpu")))
 
 
 @pytest.fixture

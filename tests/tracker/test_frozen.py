@@ -81,6 +81,14 @@ def test_a_pair_is_computed_once_while_there_is_memory(one_by_one):
     assert torch.equal(first, again[:2])
 
 
+def test_pairs_without_a_key_are_computed_each_time_and_not_kept(tmp_path, one_by_one):
+    net = Counted()
+    tracker = FrozenTracker(net, memory_mb=10, disk=CropFolder(tmp_path, 10))
+    for asked in (("",), ("", "")):
+        tracker(pairs(*asked))
+    assert net.pairs == 3
+
+
 def test_flows_on_disk_serve_another_run_with_the_same_weights_alone(tmp_path, one_by_one):
     net, disk = Counted(), CropFolder(tmp_path, 10)
     made = FrozenTracker(net, disk=disk)(pairs("a"))

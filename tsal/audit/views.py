@@ -17,7 +17,7 @@ from tsal.model_files import load_model
 from tsal.pseudo import PseudoLabeller, carried_votes, detection_sources
 from tsal.run import Run
 from tsal.tracker import FrozenTracker, forward_backward_error, occlusion_mask
-from tsal.trainings import final_tracker, model_files_of
+from tsal.trainings import final_trackers, model_files_of
 from tsal.utils import InputError, read_arrays, write_arrays
 
 VIEWS = "views"  # folder in an audit's
@@ -26,13 +26,16 @@ VIEWS = "views"  # folder in an audit's
 @torch.no_grad()
 def clip_view(
     models: dict[str, Detector],
-    tracker: FrozenTracker,
+    trackers: dict[str, FrozenTracker],
     store: FaceStore,
     clip: Clip,
     config: Config,
     device: torch.device,
 ) -> dict[str, np.ndarray]:
     """What can be looked at of a clip of T frames.
+
+    A model's points are carried by the tracker of its name, the teacher's where it has none; the flow shown is the
+    teacher's.
 
     ``images`` (T, S, S, 3) uint8; ``affine`` (2, 3) image px -> input px; ``flow`` and ``flow_backward`` (T-1, 2, S, S)
     px float16; ``occluded`` (T-1, S, S) and ``forward_backward_error`` (T-1, S, S) float16 of the earlier frame; and
@@ -50,7 +53,8 @@ def clip_view(
     if len(clip.faces) > 1:
         ways = zip(previous.tolist(), following.tolist())
         pairs = frame_pairs(store, ((clip.faces[i], clip.faces[j], affines[0]) for i, j in ways))
-        flows = tracker(pairs.to(device))
+        pairs = pairs.to(device)
+        flows = trackers["teacher"](pairs)
         view |= {"voters": torch.cat([previous, following]).numpy(), "voted": torch.cat([following, previous]).numpy()}
         forward, backward = flows.in_view(following - previous == 1)
         view |= {
@@ -63,6 +67,7 @@ def clip_view(
     for name, detector in models.items():
         found = detector.eval()(images)
         if flows:
+            flows = trackers.get(name, trackers["teacher"])(pairs)
             sources = detection_sources(detector, found)
             own, points, ends = labeller.trust(sources), sources["heatmap"].points, (previous, following)
             _, votes, (carried, _) = carried_votes(points, own, flows, *ends, config.tsal.vote_error)
@@ -88,7 +93,7 @@ class ClipViews:
         if path.exists():
             return read_arrays(path)
         run, clip = self.run, self._clip(number)
-        view = clip_view(self._models, self._tracker, run.store, clip, run.config, run.device)
+        view = clip_view(self._models, self._trackers, run.store, clip, run.config, run.device)
         path.parent.mkdir(exist_ok=True)
         write_arrays(path, **view)
         return view
@@ -109,8 +114,8 @@ class ClipViews:
         return {name: load_model(*files[name], self.run.device)[0] for name in self.audit.weights}
 
     @cached_property
-    def _tracker(self) -> FrozenTracker:
-        return final_tracker(self.run)
+    def _trackers(self) -> dict[str, FrozenTracker]:
+        return final_trackers(self.run)
 
 
 def file_hash(path: Path) -> str:

@@ -19,7 +19,8 @@ from tsal.geometry import compose_affine, invert_affine
 class FramePairs:
     """P pairs, each cut by the mean box of its two frames, without augmentation."""
 
-    keys: tuple[str, ...]  # P hashes of both crops: equal crops have the same flow, whatever list they are of
+    # P hashes of both crops: equal crops have the same flow, whatever list they are of; "": flow is not kept
+    keys: tuple[str, ...]
     first: Tensor  # (P, 3, S, S) uint8
     second: Tensor  # (P, 3, S, S) uint8
     to_view: Tensor  # (P, 2, 3): px of these crops -> px of the view that both frames are wanted in

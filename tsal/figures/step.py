@@ -56,7 +56,7 @@ from tsal.trainer import (
     teacher_half,
     teacher_terms,
 )
-from tsal.trainings import batch_maker, batches_after_init, final_tracker, images_a_step
+from tsal.trainings import batch_maker, batches_after_init, final_trackers, images_a_step
 from tsal.utils import InputError
 
 HALFWAY = 0.5  # of the training: the unlabelled losses have their full weight there
@@ -105,7 +105,7 @@ def trained_pair(run: Run) -> TeacherStudent:
     detectors = [load_model(path, name)[0].to(memory_format=torch.channels_last) for name in ("teacher", "student")]
     rates = (config.semi.lr * config.tsal.teacher_lr, config.semi.lr)
     learners = [Learner(d, make_optimiser(d, config.train, rate)) for d, rate in zip(detectors, rates)]
-    return TeacherStudent(*learners, {name: final_tracker(run, name, CPU) for name in ("teacher", "student")})
+    return TeacherStudent(*learners, final_trackers(run, CPU))
 
 
 def training_batch(run: Run, step: int) -> Batch:

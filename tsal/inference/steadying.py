@@ -108,10 +108,10 @@ class Steadier:
 
         Args:
             frame: (H, W, 3) uint8 RGB; not kept longer than the window.
-            points: (K, 2) px; NaN where a point is not known, which it stays.
+            points: (K, 2) px; NaN where a point is not known, which it stays, but for a repeat.
             scores: (K,), how far to trust each point; None: all alike.
             cut: the frame begins a shot.
-            repeat: it shows what the frame before it shows.
+            repeat: it shows what the frame before it shows, and gets that frame's points.
         """
         current = self._read(frame, points, scores, repeat)
         if cut:
@@ -242,14 +242,14 @@ def steady(
     the optical flow and weighted by trust and nearness. The crops that flow is computed in are cut around the points.
 
     Args:
-        points: (T, K, 2) px; NaN where a point is not known, which it stays.
+        points: (T, K, 2) px; NaN where a point is not known, which it stays, but for repeats.
         scores: (T, K), 0 or more, how far to trust each point; None: all alike.
         frames: T of (H, W, 3) uint8 RGB.
         window: frames to either side; repeats are not counted.
         lag: use no more than so many later frames, as a stream would that shows its points so late; see
             :class:`tsal.inference.Steadier`. None: all of the window.
         cuts: frames that begin a shot; None: they are looked for.
-        repeats: frames that show what the one before shows; None: they are looked for.
+        repeats: frames that show what the one before shows, and get its points; None: they are looked for.
         device: of the tracker: auto (CUDA where there is one), cpu, cuda ...
 
     Returns:

@@ -18,7 +18,7 @@ from tsal.model_files import load_model, snapshot_name
 from tsal.run import Run, code_fingerprint
 from tsal.stages.alone import alone
 from tsal.synthetic import rendered_visibility
-from tsal.trainings import final_tracker, model_files_of, schedule_steps
+from tsal.trainings import final_trackers, model_files_of, schedule_steps
 from tsal.utils import load_checkpoint, use_free_cores
 
 
@@ -58,7 +58,7 @@ def audit_pseudo_labels(run: Run, *, clips: int = 64, frames: int = 24, early_fr
     if kept := Audit.kept(run.folder / "audit", made_from):
         return kept
     use_free_cores()
-    tracker = final_tracker(run)
+    trackers = final_trackers(run)
     chosen = [_middle(clip, frames) for clip in spread(run.clips, clips)] + spread(run.single_images, clips)
     faces = [face for clip in chosen for face in clip.faces]
     known = [dataclasses.replace(face, annotation=run.lists.truth.get((face.image, face.box))) for face in faces]
@@ -74,7 +74,7 @@ def audit_pseudo_labels(run: Run, *, clips: int = 64, frames: int = 24, early_fr
             of = range(len(chosen)) if step in (0, last) else few
             found = audit_model(
                 detector,
-                tracker,
+                trackers.get(name, trackers["teacher"]),
                 run.store,
                 [chosen[i] for i in of],
                 config,
@@ -96,10 +96,10 @@ def _audited_state(run: Run) -> dict:
 
 def _audit_hash(run: Run, of: dict, *sizes: int) -> str:
     """Of all that an audit depends on: weights, lists and labels' files, settings, code."""
-    tuned = run.folder / "semi" / "tracker-teacher" / "model.pt"
+    tuned = sorted((run.folder / "semi").glob("tracker-*/model.pt"))
     weights = [
         *dict.fromkeys(path for _, _, path, _ in audited_files(run)),
-        tuned if tuned.exists() else run.folder / "tracker/model.pt",
+        *(tuned or [run.folder / "tracker/model.pt"]),
     ]
     labels = [run.root / name for name in sorted(set(run.lists.truth.values()))]
     facts = {

@@ -91,7 +91,7 @@ class FrozenTracker:
 
     def _kept(self, key: str, shape: tuple[int, ...], device: torch.device) -> Tensor | None:
         """Both flows (2, 3, S, S) of a pair."""
-        if key in self._memory or not self.disk:
+        if key in self._memory or not self.disk or not key:
             return self._memory.get(key)
         entry = self.disk.read(self._name(key, device), (*shape[:-1], 2 * shape[-1]))
         if entry is None:
@@ -101,6 +101,8 @@ class FrozenTracker:
         return flows
 
     def _keep(self, key: str, flows: Tensor) -> None:
+        if not key:
+            return
         self._remember(key, flows)
         if self.disk:
             self.disk.write(self._name(key, flows.device), flows.cpu().numpy().view(np.uint8))

@@ -34,6 +34,11 @@ given := $(strip $(foreach o,$(options),$(if $(filter-out file,$(origin $(o))),$
 alone :=
 ifeq ($(findstring command,$(origin RUN)),)
 RUN := $(shell $(PYTHON) -m tsal run-folder $(names) 2>/dev/null)
+ifneq ($(PYTHON),)
+ifeq ($(RUN),)
+$(error $(shell $(PYTHON) -m tsal run-folder $(names) 2>&1 >/dev/null | tail -n 1))
+endif
+endif
 # without RUN, what is not given has its default
 names += --anew
 else ifeq ($(given),)

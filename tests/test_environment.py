@@ -308,8 +308,17 @@ def test_only_a_run_is_deleted_and_never_one_that_the_environment_names(make, mo
     make("clean-run")
     assert not (make.folder / "run").exists()
     monkeypatch.setenv("RUN", str(tmp := make.folder / "other"))
-    command = ["make", "-n", "-C", str(REPOSITORY), "clean-run"]
-    assert str(tmp) not in subprocess.run(command, capture_output=True, text=True).stdout
+    command = ["make", "-n", "-C", str(REPOSITORY), f"PYTHON={sys.executable}", "clean-run"]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert "outputs/rendered-demo-s0" in said and str(tmp) not in said
+
+
+def test_make_says_what_keeps_a_run_from_having_a_folder(tmp_path):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 'ModuleNotFoundError: no such module' >&2; exit 1\n")
+    python.chmod(0o755)
+    command = ["make", "-n", "-C", str(REPOSITORY), f"PYTHON={python}", "help"]
+    assert "ModuleNotFoundError: no such module" in subprocess.run(command, capture_output=True, text=True).stderr
 
 
 def test_settings_reach_the_first_notebook_word_by_word(make):

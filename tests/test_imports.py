@@ -114,3 +114,10 @@ def test_help_does_without_torch():
         "import sys, tsal.cli as m\ntry: m.main(['--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY, capture_output=True)
+
+
+def test_make_s_first_call_does_with_python_alone():
+    """A fresh machine has none of the packages; ``-S`` hides them."""
+    command = [sys.executable, "-S", "-m", "tsal", "run-folder"]
+    said = subprocess.run(command, check=True, cwd=REPOSITORY, capture_output=True, text=True).stdout
+    assert said == f"{REPOSITORY / 'outputs' / 'rendered-demo-s0'}\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tsal.cli.options import add_settings, config_from
-from tsal.utils import OUTPUTS, REPOSITORY, write_text
+from tsal.utils import OUTPUTS, REPOSITORY
 
 if TYPE_CHECKING:  # --help does without torch
     from tsal.config import Config
@@ -133,6 +133,7 @@ def run_bench_methods(arguments: argparse.Namespace) -> None:
         write_csv,
     )
     from tsal.config import all_labels_budget, load_method
+    from tsal.utils import write_text  # reads numpy, which make's first call must do without
 
     arguments.methods, arguments.seeds = ([*dict.fromkeys(given)] for given in (arguments.methods, arguments.seeds))
     for method in arguments.methods:

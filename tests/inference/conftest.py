@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from drawn_run import run  # noqa: F401
 from toys import config
 
 from tsal.model import Detector

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from tsal import Landmarker
 from tsal.bench.anchors import errors_in, ours
 from tsal.data import FaceStore, find_list, read_image, read_list
 from tsal.evaluation import read_ground_truth
+from tsal.inference import find_weights
 from tsal.schemes import get_scheme
 from tsal.synthetic import render_clip
 from tsal.utils.paths import REPOSITORY
@@ -36,3 +38,19 @@ def test_errors_on_real_faces_are_those_of_the_model_card(realdata, name):
     truth = read_ground_truth(FaceStore(realdata, scheme, 96, 1.35, 0), faces, "ocular", scheme)
     images = [read_image(realdata / face.image) for face in faces]
     assert 100 * errors_in(truth.box, ours(Landmarker()), images, truth).mean() == pytest.approx(said, abs=0.002)
+
+
+def test_the_recipe_of_the_page_reads_a_detector_and_a_run_s_predictions(run):
+    """The code of docs/use.md as printed, but for its two paths."""
+    page = (REPOSITORY / "docs" / "use.md").read_text().partition("## In other programs")[2]
+    [text] = re.findall(r"```python\n(.*?)```", page, re.S)
+    names = {}
+    for said, path in (("outputs/mine/semi/model.pt", find_weights()), ("outputs/mine", run.folder)):
+        assert f'"{said}"' in text
+        text = text.replace(f'"{said}"', repr(str(path)))
+    exec(text, names)
+    assert names["points"].shape == (2, 68, 2) and names["scores"].shape == (2, 68) and names["scheme"].points == 68
+    table = names["table"]
+    assert names["errors"].shape == table["visible"].shape and 0 < np.nanmean(names["errors"]) < 10
+    [keys] = re.findall(r"\| array of `predictions.npz` .*?\n\n", page + "\n\n", re.S)
+    assert set(table.files) <= set(re.findall(r"`(\w+)`", keys))

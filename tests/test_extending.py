@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 import shutil
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,8 +17,8 @@ from tsal import losses, pseudo
 from tsal.config import load_method, resolve
 from tsal.data.lists import group_clips, read_list
 from tsal.data.origins import read_origins
-from tsal.data.points import read_points, write_points
-from tsal.prepare.builder import DatasetBuilder, Origin, landmark_box, read_rejected
+from tsal.data.points import read_points
+from tsal.prepare.builder import Origin, read_rejected
 from tsal.schemes import get_scheme
 from tsal.utils.errors import ConfigError
 from tsal.utils.paths import CONFIG_FOLDER, REPOSITORY
@@ -67,8 +66,7 @@ def myfaces(tmp_path):
         rows[-1].points = None
         for number, row in enumerate(rows):
             save_image(tmp_path / "release" / row.path, np.full((40, 40, 3), 30 * number, np.uint8))
-        names = {"Path": Path, "DatasetBuilder": DatasetBuilder, "Origin": Origin, "write_points": write_points}
-        names |= {"landmark_box": landmark_box, "rows_of": lambda source: rows}
+        names = {"rows_of": lambda source: rows}  # all else is imported on the page
         exec(blocks("A dataset", "python")[0], names)
         return names["prepare_myfaces"](tmp_path / "release", tmp_path / "made", progress=False)
 

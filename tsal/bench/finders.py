@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--every", type=int, default=1, metavar="N", help="each n-th row, or clip, of the lists (%(default)s)")
     add("--video", action="store_true", help="faces followed through clips, instead of faces found in images")
     add("--frames", type=int, default=60, metavar="N", help="with --video: most frames of a dense clip (%(default)s)")
-    add("--out", type=Path, metavar="FILE", help=f"gets the table ({FOLDER}/finders.md, video.md)")
+    add("--out", type=Path, metavar="FILE", help=f"output file for the table ({FOLDER}/finders.md, video.md)")
     asked = parser.parse_args(arguments)
     if asked.realdata is None:
         raise InputError("name the folder of real faces (--realdata)")

@@ -232,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--frames", type=int, default=240, metavar="N", help="most frames of a real clip (%(default)s)")
     add("--clips", type=int, default=RENDERED.validation, metavar="N", help="rendered clips (%(default)s)")
     add("--device", default="cpu", help="cpu or cuda (%(default)s)")
-    add("--out", type=Path, default=OUT, metavar="FILE", help="gets the tables (%(default)s)")
+    add("--out", type=Path, default=OUT, metavar="FILE", help="output file for the tables (%(default)s)")
     asked = parser.parse_args(arguments)
     use_free_cores()
     facts, device = (

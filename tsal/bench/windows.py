@@ -256,7 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--frames", type=int, default=RENDERED.frames, metavar="N", help="frames of each (%(default)s)")
     add("--reach", type=int, default=REACH, metavar="N", help="the largest window, frames to a side (%(default)s)")
     add("--device", default="cpu", help="cpu or cuda (%(default)s)")
-    add("--out", type=Path, default=OUT, metavar="FOLDER", help="gets table and figure (%(default)s)")
+    add("--out", type=Path, default=OUT, metavar="FOLDER", help="output folder for table and figure (%(default)s)")
     asked = parser.parse_args(arguments)
     use_free_cores()
     config, device = Config(), torch.device(asked.device)

@@ -32,7 +32,7 @@ PREDICT_NOTES = (
 )
 DEMO_NOTES = (
     "Without INPUT: a photograph that matplotlib ships (Grace Hopper by James S. Davis, US Navy: public domain) and a "
-    "clip of a rendered head. DIR gets the images or the video with landmarks, and their numbers as CSV."
+    "clip of a rendered head. Into DIR are written the images or the video with landmarks, and the landmarks as CSV."
 )
 WEIGHTS = "a trained detector, such as <run>/semi/model.pt ($TSAL_WEIGHTS, else the one that comes with the project)"
 
@@ -56,8 +56,10 @@ def add_predict(made: argparse.ArgumentParser) -> None:
         metavar="IMAGE_OR_FOLDER",
         help="image files, and folders with all that is below them but former drawings",
     )
-    made.add_argument("--out", type=Path, metavar="OUT", help="gets the landmarks: a .csv, .json or .npz")
-    made.add_argument("--draw", type=Path, metavar="DIR", help="gets every image with its landmarks drawn on it")
+    made.add_argument("--out", type=Path, metavar="OUT", help="output file for the landmarks: a .csv, .json or .npz")
+    made.add_argument(
+        "--draw", type=Path, metavar="DIR", help="output folder for every image with its landmarks drawn on it"
+    )
     made.add_argument("--weights", type=Path, metavar="W", help=WEIGHTS)
     made.add_argument("--model", metavar="NAME", help="teacher or student of a TSAL training (the method's result)")
     made.add_argument(
@@ -86,9 +88,15 @@ def add_track(made: argparse.ArgumentParser) -> None:
     made.add_argument("video", type=Path, metavar="VIDEO")
     made.add_argument("--weights", type=Path, metavar="W", help=WEIGHTS)
     made.add_argument(
-        "--out", required=True, type=Path, metavar="OUT.mp4", help="gets the video with faces, lines and dots"
+        "--out",
+        required=True,
+        type=Path,
+        metavar="OUT.mp4",
+        help="output file for the video with faces, lines and dots",
     )
-    made.add_argument("--csv", type=Path, metavar="OUT.csv", help="gets the numbers (beside OUT.mp4)")
+    made.add_argument(
+        "--csv", type=Path, metavar="OUT.csv", help="output file for the landmarks (default: OUT.csv beside OUT.mp4)"
+    )
     made.add_argument(
         "--model",
         metavar="NAME",

@@ -108,7 +108,7 @@ class Landmarker:
             The faces of the image, in the order of ``boxes`` or of the finder; of a list, a list of these.
 
         Raises:
-            DataError: an image or a box that is none; the text says which.
+            DataError: an image or a box that is not valid; the text says which.
         """
         if isinstance(images, (np.ndarray, str, Path)):
             return self._in_images([images], [boxes])[0]
@@ -123,7 +123,7 @@ class Landmarker:
 
         The video is read twice: faces are found and followed to its end, and landmarks are detected in their boxes,
         smoothed without lag. The first frame comes with the second reading. A face whose landmarks' scores are far
-        lower than another's is left out. What is left out, or odd in the file, is told by :func:`warnings.warn`.
+        lower than another's is left out. What is left out, or odd in the file, is reported by :func:`warnings.warn`.
 
         Args:
             progress: show bars of the readings (by tqdm, where it is installed).

@@ -100,8 +100,8 @@ def predict_images(
 
     Args:
         inputs: image files, and folders, with all that is below them but former drawings.
-        out: gets the table (.csv, .json or .npz).
-        drawings: folder that gets every image with its landmarks drawn on it.
+        out: output file for the landmarks (.csv, .json or .npz).
+        drawings: output folder for every image with its landmarks drawn on it.
         min_face: smallest face that is looked for, over the image's shorter side.
         finder: another finder than the Haar cascades, such as :class:`tsal.faces.YuNet`.
 

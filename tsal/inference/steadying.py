@@ -108,7 +108,7 @@ class Steadier:
 
         Args:
             frame: (H, W, 3) uint8 RGB; not kept longer than the window.
-            points: (K, 2) px; NaN where a point is not known, which it stays, but for a repeat.
+            points: (K, 2) px; NaN where a point is unknown; it stays NaN, except in a repeat.
             scores: (K,), how far to trust each point; None: all alike.
             cut: the frame begins a shot.
             repeat: it shows what the frame before it shows, and gets that frame's points.
@@ -236,13 +236,13 @@ def steady(
     repeats: Collection[int] | None = None,
     device: torch.device | str = "cpu",
 ) -> np.ndarray:
-    """One face's landmarks in T frames that follow one another, of whatever detector -> the same, steady.
+    """Landmarks of one face in T consecutive frames, from any detector -> the same with less jitter.
 
     Each point becomes the mean of itself and of those of the frames at most ``window`` before and after, carried along
     the optical flow and weighted by trust and nearness. The crops that flow is computed in are cut around the points.
 
     Args:
-        points: (T, K, 2) px; NaN where a point is not known, which it stays, but for repeats.
+        points: (T, K, 2) px; NaN where a point is unknown; it stays NaN, except in a repeat.
         scores: (T, K), 0 or more, how far to trust each point; None: all alike.
         frames: T of (H, W, 3) uint8 RGB.
         window: frames to either side; repeats are not counted.
@@ -257,7 +257,7 @@ def steady(
 
     Raises:
         DataError: arrays of other shapes, or of different lengths.
-        ConfigError: a window, lag or device that is none.
+        ConfigError: a window, lag or device that is not valid.
     """
     count = len(frames)
     if len(points) != count or (scores is not None and len(scores) != count):

@@ -25,7 +25,7 @@ def check_settings(run: Run) -> list[str]:
 
     Raises:
         ConfigError: what does not work, by the settings' names.
-        InputError: the normaliser is none of the lists' or of the scheme's.
+        InputError: the lists or the scheme do not have the normaliser.
     """
     config = run.config
     find_rival(config)

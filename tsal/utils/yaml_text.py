@@ -22,8 +22,9 @@ def load_yaml(text: str, loader: type[PlainLoader] = PlainLoader) -> Any:
     """The values of a YAML or JSON text.
 
     Raises:
-        yaml.YAMLError: it is none; also for what PyYAML raises other errors at: a date that is none, a number of
-            thousands of digits, thousands of brackets, a key that is a list; and for over a million characters.
+        yaml.YAMLError: it is not valid; also for what PyYAML raises other errors at: a date that does not exist, a
+            number of thousands of digits, thousands of brackets, a key that is a list; and for over a million
+            characters.
     """
     if len(text) > LONGEST:
         raise yaml.YAMLError(f"{len(text)} characters, want at most {LONGEST}")

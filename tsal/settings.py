@@ -138,9 +138,7 @@ class SemiConfig:
     batch: int = setting(16, "labelled faces a step", least=1)
     lr: float = setting(2e-3, "largest learning rate of the student")
     clips: int = setting(5, "unlabelled clips a step", "unlabelled")
-    images: int = setting(
-        24, "unlabelled single images a step, but at most a tenth of the lists' single images", "unlabelled"
-    )
+    images: int = setting(24, "unlabelled single images a step; at most a tenth of those in the lists", "unlabelled")
     frames: int = setting(5, "frames of a clip in a step (T)", "unlabelled", least=1)
     unlabelled_weight: float = setting(1.0, "weight of the unlabelled losses after the ramp-up", "unlabelled")
     ema_decay: float = setting(
@@ -170,7 +168,9 @@ class TrainConfig:
     offset_radius: int = setting(1, "cells around the centre cell that also learn their offsets; 0: as in the paper")
     checkpoint_every: int = setting(100, "steps between two checkpoints", "machine", least=1)
     snapshots: int = setting(
-        4, "equal parts of the semi-supervised training; models are kept at their borders for the audit", "machine"
+        4,
+        "number of equal parts of the semi-supervised training; models are saved after each, for notebook 04",
+        "machine",
     )
     on_nonfinite: Literal["stop", "skip"] = setting(
         "stop", "at a loss or gradient that is NaN or infinite: stop the training, or skip the step", "machine"
@@ -267,7 +267,8 @@ class TsalConfig:
     ramp_up: float = setting(0.1, "share of the run in which the unlabelled losses rise", most=1)
     ramp_down: float = setting(0.9, "share of the run after which the unlabelled losses fall", most=1)
     max_fb_error: float = setting(
-        0.5, "tracked_heatmap, tracked_centre: a larger forward-backward error (px) leaves a point out; 0: none is"
+        0.5,
+        "tracked_heatmap, tracked_centre: points with a larger forward-backward error (px) are left out; 0: keep all",
     )
     window: int = setting(
         3, "R: source propagated is made of the points of at most R frames before and after; under semi.frames", least=1

@@ -45,9 +45,7 @@ class Config:
     profile: str = setting("demo", "scale: model, steps, batch, rendering, tracker", "machine")
     budget: str = setting("", "data: lists and faces a step; empty: the lists named", "machine")
     method: str = setting("tsal", "targets", "machine")
-    result: Literal["teacher", "student", "supervised"] = setting(
-        "teacher", "of the method: the model that is evaluated as the method's result"
-    )
+    result: Literal["teacher", "student", "supervised"] = setting("teacher", "model evaluated as the method's result")
     steps_times: int = setting(1, "of the method: steps after the init, times those of the other methods", least=1)
     seed: int = setting(0, "random seed of initial weights and batches")
     data: DataConfig = field(default_factory=DataConfig)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from videos import rotate_tag, scene, write_video
 
+from tsal import Landmarker
 from tsal.cli.commands import main
 from tsal.faces import Followed, Track
 from tsal.inference.tighten import sure_tracks
@@ -113,6 +114,30 @@ def test_what_a_finder_finds_is_followed(tmp_path, heads, weights):
     assert tracked(path, weights, find=find)[0]["faces"] == 1
     blue, green, red = frames[0][0, 0].tolist()
     assert seen[0][:2] == ((240, 320, 3), 0.2) and seen[0][2] == pytest.approx([red, green, blue], abs=12)
+
+
+# --- in Python ---
+
+
+def test_steady_landmarks_in_python_are_those_of_the_command(tmp_path, heads, weights):
+    """Of a cut, after which the face has another number, and of frames without a face."""
+    (one, _, still), (two, _, _) = heads
+    path, table = write_video(tmp_path / "v.mp4", one + two + [still] * 6, codec="mp4v"), tmp_path / "o.csv"
+    options = ["--weights", weights, "--out", table.with_suffix(".mp4"), "--min-face", 0.2]
+    assert main(["track", str(path), *map(str, options), "--steady"]) == 0
+    with open(table, newline="") as file:
+        rows = {(int(row["frame"]), int(row["face"])): row for row in csv.DictReader(file)}
+    frames = list(Landmarker(weights, min_face=0.2).track(path, steady=True))
+    assert [frame.number for frame in frames] == list(range(38)) and frames[-1].faces == []
+    assert {(frame.number, face.number) for frame in frames for face in frame.faces} == rows.keys()
+    assert {face.number for frame in frames for face in frame.faces} == {0, 1}
+    for number, time_ms, faces in frames:
+        for face in faces:
+            row = rows[number, face.number]
+            assert time_ms == pytest.approx(float(row["time_ms"]), abs=0.01)
+            assert face.box == pytest.approx(box_of(row), abs=0.01)
+            for name, values in (("x", face.points[:, 0]), ("y", face.points[:, 1]), ("score", face.scores)):
+                assert values == pytest.approx([float(row[f"{name}{k}"]) for k in range(68)], abs=0.02)
 
 
 # --- false faces ---

@@ -118,7 +118,7 @@ class Landmarker:
             raise DataError(f"{len(images)} images, but boxes of {len(boxes)}: want one item of boxes for each image")
         return self._in_images(images, boxes)
 
-    def track(self, video: str | Path, *, progress: bool = False) -> Iterator[Frame]:
+    def track(self, video: str | Path, *, steady: bool = False, progress: bool = False) -> Iterator[Frame]:
         """Every frame of a video with its faces, each with a number that stays with it through its shot.
 
         The video is read twice: faces are found and followed to its end, and landmarks are detected in their boxes,
@@ -126,6 +126,9 @@ class Landmarker:
         lower than another's is left out. What is left out, or odd in the file, is reported by :func:`warnings.warn`.
 
         Args:
+            steady: fuse each frame's points (px) with those of the 3 frames before and after it, carried along the
+                optical flow, as ``tsal track --steady`` does; scores stay. The video is read a third time, and the
+                first frame comes after that; until then the landmarks of all frames are held, but no images.
             progress: show bars of the readings (by tqdm, where it is installed).
 
         Raises:
@@ -134,7 +137,7 @@ class Landmarker:
         path = Path(video)
         if not path.is_file():
             raise DataError(f"{path}: no such video")
-        return self._frames(path, progress)
+        return self._frames(path, steady, progress)
 
     # --- images ---
 
@@ -183,14 +186,15 @@ class Landmarker:
 
     # --- video ---
 
-    def _frames(self, path: Path, progress: bool) -> Iterator[Frame]:
-        from tsal.inference.video import detect_frames, follow_faces  # imports torch
+    def _frames(self, path: Path, steady: bool, progress: bool) -> Iterator[Frame]:
+        from tsal.inference.video import detect_frames, follow_faces, steady_frames  # imports torch
 
         own = {} if self._finder is None else {"find": lambda image, _: self._find(image), "workers": 1}
         followed = follow_faces(path, self._detector, min_face=self._min_face, progress=progress, **own)
         for note in followed.notes:
             warnings.warn(note, stacklevel=2)
-        for number, tracks, points, scores in detect_frames(path, followed, [self._detector], progress=progress):
+        frames = (steady_frames if steady else detect_frames)(path, followed, [self._detector], progress=progress)
+        for number, tracks, points, scores in frames:
             boxes = [followed.tracks[track].boxes[number - followed.tracks[track].first] for track in tracks]
             each = zip(points[0], scores[0], np.array(boxes, np.float32), tracks)
             yield Frame(number, followed.times[number], [FaceLandmarks(*face) for face in each])

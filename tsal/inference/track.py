@@ -18,16 +18,15 @@ import numpy as np
 import torch
 
 from tsal.evaluation import DEGENERATE_SHARE, jitter
-from tsal.faces import MIN_FACE, Followed, gaussian_lines, read_boxes, read_frames
+from tsal.faces import MIN_FACE, Followed, gaussian_lines, read_boxes
 from tsal.inference.crop_detector import CropDetector
 from tsal.inference.drawing import LONGEST_VIDEO, LOW, draw_csv, is_ours, video_zoom, write_csv
 from tsal.inference.inputs import is_still
 from tsal.inference.outputs import check_output, is_drawn
-from tsal.inference.steadying import steady_tracks
-from tsal.inference.video import detect_tracks, follow_faces, too_seldom
+from tsal.inference.video import detect_tracks, follow_faces, steady_found, too_seldom
 from tsal.model_files import default_model
 from tsal.schemes import Scheme
-from tsal.utils import ConfigError, DataError, load_checkpoint, replacing, tqdm
+from tsal.utils import ConfigError, DataError, load_checkpoint, replacing
 
 BOTH = ("teacher", "student")
 BATCH = 32  # crops a forward pass
@@ -107,9 +106,7 @@ def track_video(
     interval = float(np.median(np.diff(followed.times))) if len(followed.times) > 1 else 0.0
     fused = found
     if steady:
-        name, total = f"{video.name}: steadying", len(followed.times)
-        bar = tqdm(read_frames(video), total=total, desc=name, unit="frame", disable=not progress, mininterval=1)
-        fused = steady_tracks(bar, followed, found, lag=lag, device=first.device)
+        fused = steady_found(video, followed, found, lag=lag, device=first.device, progress=progress)
     shown = [smooth_points(one, 1000 * smooth / interval if interval > 0 else 0.0) for one in fused]
     scores = np.concatenate([one[..., 2].reshape(len(detectors), -1) for one in found], 1)
     low = {name: LOW * float(np.median(mine)) for name, mine in zip(detectors, scores)}

@@ -1,7 +1,8 @@
 """Faces of a video and their landmarks: what the command ``track`` and :meth:`tsal.Landmarker.track` share.
 
 Two readings. In the first, faces are found, and followed by their landmarks (:func:`tsal.faces.follow_video`). In the
-second, landmarks are detected in these boxes, which are tight, and smoothed without lag as the file is whole.
+second, landmarks are detected in these boxes, which are tight, and smoothed without lag as the file is whole. A third
+makes them steady, where asked.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from tsal.faces import (
     MIN_FACE,
@@ -23,6 +25,7 @@ from tsal.faces import (
     read_frames,
 )
 from tsal.inference.crop_detector import CropDetector
+from tsal.inference.steadying import steady_tracks
 from tsal.inference.tighten import PASSES, landmark_look, sure_tracks, tighten_tracks
 from tsal.utils import DataError, tqdm
 
@@ -154,3 +157,32 @@ def detect_tracks(
             at = number - followed.tracks[place].first
             found[place][:, at, :, :2], found[place][:, at, :, 2] = points[:, face], scores[:, face]
     return found
+
+
+def steady_found(
+    path: Path,
+    followed: Followed,
+    found: Sequence[np.ndarray],
+    *,
+    lag: int | None = None,
+    device: torch.device | str = "cpu",
+    progress: bool = True,
+) -> list[np.ndarray]:
+    """Landmarks of :func:`detect_tracks`, made steady by :func:`steady_tracks` in a further reading of the file."""
+    name, total = f"{path.name}: steadying", len(followed.times)
+    bar = tqdm(read_frames(path), total=total, desc=name, unit="frame", disable=not progress, mininterval=1)
+    return steady_tracks(bar, followed, found, lag=lag, device=device)
+
+
+def steady_frames(
+    path: Path, followed: Followed, detectors: Sequence[CropDetector], *, progress: bool = True
+) -> Iterator[Detections]:
+    """:func:`detect_frames` with the landmarks that :func:`steady_found` gives, when all of them are known."""
+    found = detect_tracks(path, followed, detectors, progress=progress)
+    found = steady_found(path, followed, found, device=detectors[0].device, progress=progress)
+    none = np.empty((len(detectors), 0, detectors[0].scheme.points, 3), np.float32)
+    for number in range(len(followed.times)):
+        tracks = [place for place, track in enumerate(followed.tracks) if track.first <= number <= track.last]
+        faces = [found[place][:, number - followed.tracks[place].first] for place in tracks]
+        faces = np.stack(faces, 1) if faces else none
+        yield Detections(number, tracks, faces[..., :2].copy(), faces[..., 2].copy())

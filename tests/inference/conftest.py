@@ -13,6 +13,12 @@ from tsal.model import Detector
 from tsal.model_files import save_models
 
 
+@pytest.fixture(autouse=True)
+def cascades(monkeypatch):
+    """Faces are found by what needs no model file, whatever the environment of whoever runs the tests names."""
+    monkeypatch.delenv("TSAL_FACE_MODEL", raising=False)
+
+
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory) -> Path:
     """An untrained teacher and student of 68 landmarks."""

@@ -15,8 +15,7 @@ from tsal.inference import demo as module
 from tsal.inference import weights as weights_module
 
 
-def test_without_input_it_shows_a_photograph_and_a_rendered_clip(weights, tmp_path, monkeypatch, capsys):
-    monkeypatch.delenv("TSAL_FACE_MODEL", raising=False)
+def test_without_input_it_shows_a_photograph_and_a_rendered_clip(weights, tmp_path, capsys):
     assert main(["demo", "--weights", str(weights), "--out", str(tmp_path)]) == 0
     said = capsys.readouterr()
     assert "landmarks: 100%" not in said.err

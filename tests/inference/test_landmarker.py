@@ -11,6 +11,7 @@ import torch
 from toys import config, save_image, scenery
 
 from tsal import Landmarker
+from tsal.cli.commands import main
 from tsal.data import find_list, read_list, read_points
 from tsal.faces import YuNet
 from tsal.geometry import apply_affine, crop_affine, invert_affine
@@ -235,6 +236,67 @@ def test_weights_in_half_precision_become_float32(weights, tmp_path):
     assert {value.dtype for value in detector.state_dict().values()} == {torch.float32, torch.int64}
     whole, half = (Landmarker(path)(picture(), boxes=BOX)[0].points for path in (weights, tmp_path / "half.pt"))
     assert half == pytest.approx(whole, abs=0.5) and not (half == whole).all()
+
+
+# --- the finder ---
+
+
+@pytest.fixture()
+def model_is_named(monkeypatch, tmp_path):
+    """The environment names a model file of YuNet, which finds one face; the cascades find none. -> How YuNet is
+    called: with the image's sides and the smallest face.
+    """
+
+    class Knows(YuNet):
+        asked: list[tuple] = []
+
+        def __init__(self, model=None):
+            assert model is None  # the environment's
+
+        def __call__(self, image, min_face=0.1):
+            self.asked.append((*image.shape[:2], min_face))
+            return np.array([BOX])
+
+    monkeypatch.setattr("tsal.faces.yunet.YuNet", Knows)
+    monkeypatch.setenv("TSAL_FACE_MODEL", "model.onnx")
+    return Knows.asked
+
+
+def test_the_environment_s_finder_is_that_of_the_landmarker_and_of_predict(weights, tmp_path, model_is_named):
+    save_image(tmp_path / "image.png", picture())
+    command = ["predict", tmp_path / "image.png", "--weights", weights, "--min-face", 0.2]
+    assert main([*map(str, command), "--out", str(tmp_path / "found.npz")]) == 0
+    [face] = Landmarker(weights, min_face=0.2)(tmp_path / "image.png")
+    with np.load(tmp_path / "found.npz") as table:
+        assert table["points"].tolist() == [face.points.tolist()]
+    assert model_is_named == [(120, 160, 0.2)] * 2
+    assert main([*map(str, command), "--out", str(tmp_path / "none.npz"), "--finder", "haar"]) == 0
+    with np.load(tmp_path / "none.npz") as table:
+        assert len(table["points"]) == 0
+    assert Landmarker(weights, finder="haar")(picture()) == []
+    assert len(Landmarker(weights, finder=lambda _: [BOX, BOX])(picture())) == 2
+    assert len(model_is_named) == 2
+
+
+def test_the_environment_s_finder_is_that_of_the_landmarker_and_of_track(video, weights, model_is_named):
+    frames = list(Landmarker(weights, min_face=0.2).track(video))
+    asked = set(model_is_named)
+    found = track_video(video, weights, video.with_name("out.mp4"), min_face=0.2, progress=False)
+    assert asked == set(model_is_named) == {(120, 160, 0.2)}
+    assert [len(frame.faces) for frame in frames] == [1] * 40 and len(dict(read_csv(found["csv"]))) == 40
+    with pytest.raises(ValueError, match="in.mp4: no face is found"):
+        track_video(video, weights, video.with_name("haar.mp4"), find="haar", progress=False)
+
+
+def test_without_a_model_file_the_cascades_find_faces_unless_yunet_is_asked_for(weights, monkeypatch):
+    assert Landmarker(weights)(picture()) == []
+    with pytest.raises(ValueError, match=r"finder yunet: name its model file .*YuNet\(FILE\) in Python"):
+        Landmarker(weights, finder="yunet")
+    with pytest.raises(ValueError, match="finder = 'dlib': want haar, yunet, or a function"):
+        Landmarker(weights, finder="dlib")
+    monkeypatch.setenv("TSAL_FACE_MODEL", "none.onnx")
+    with pytest.raises(ValueError, match=r"none.onnx: no such model file \(TSAL_FACE_MODEL\)"):
+        Landmarker(weights)
 
 
 # --- video ---

@@ -183,7 +183,6 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_options_are_one_line(tmp_path, weights, monkeypatch, capsys, case):
     arguments, said = WRONG[case]
-    monkeypatch.delenv("TSAL_FACE_MODEL", raising=False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.onnx").write_bytes(b"no model at all")
     write_video(tmp_path / "in.mp4", scene(0, 3), codec="mp4v")

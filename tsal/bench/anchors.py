@@ -119,7 +119,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     arguments = made.parse_args(argv)
     root, weights, scheme = arguments.realdata, find_weights(arguments.weights), get_scheme("68")
-    methods = {weights.stem: ours(Landmarker(weights)), f"{weights.stem}, flip": ours(Landmarker(weights, flip=True))}
+    plain, flipped = (Landmarker(weights, finder="haar", flip=flip) for flip in (False, True))
+    methods = {weights.stem: ours(plain), f"{weights.stem}, flip": ours(flipped)}
     if other := dlib_predictor(root):
         methods["dlib, 68 points"] = other
     rows, kinds = [], []

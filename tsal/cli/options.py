@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +86,8 @@ def add_face_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--finder",
         choices=("haar", "yunet"),
-        help="haar: OpenCV's cascades; yunet: finds more faces, and needs its model file (yunet where there is one)",
+        help="haar: OpenCV's cascades; yunet: finds more faces, and needs its model file "
+        "(yunet if its model file is named, else haar)",
     )
     parser.add_argument(
         "--finder-model",
@@ -97,20 +97,21 @@ def add_face_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def make_finder(arguments: argparse.Namespace) -> YuNet | None:
-    """The finder that :func:`add_face_model` asks for; None: the cascades, or none is needed."""
+def make_finder(arguments: argparse.Namespace) -> YuNet | str | None:
+    """The finder that :func:`add_face_model` asks for, as :class:`tsal.Landmarker` takes it: None, where nothing is
+    asked for, is left to the environment.
+    """
     if getattr(arguments, "boxes_file", None):
         if arguments.finder or arguments.finder_model:
             raise InputError("--finder, --finder-model would be ignored beside --boxes-file: leave it out")
         return None
     if arguments.finder == "haar" and arguments.finder_model:
         raise InputError("--finder-model is of --finder yunet")
-    named = arguments.finder_model or os.environ.get("TSAL_FACE_MODEL")
-    if arguments.finder == "haar" or not (arguments.finder or named):
-        return None
+    if not arguments.finder_model:
+        return arguments.finder
     from tsal.faces import YuNet
 
-    return YuNet(arguments.finder_model)  # which takes the environment's, and says so where it is wrong
+    return YuNet(arguments.finder_model)
 
 
 def given_settings(arguments: argparse.Namespace) -> list[str]:

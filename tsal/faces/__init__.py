@@ -10,5 +10,5 @@ __getattr__, __dir__, __all__ = exports(
     linking="MIN_SEARCHES NO_FACE SURE_SEARCHES Look Track",
     shots="cuts_and_repeats read_frames",
     smooth="gaussian_lines smooth_boxes",
-    yunet="YuNet",
+    yunet="YuNet named_finder",
 )

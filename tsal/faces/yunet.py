@@ -1,5 +1,5 @@
 """Faces in an image by YuNet (Wu, Peng, Yu: "YuNet: A Tiny Millisecond-level Face Detector", 2023), where its model
-file is given: OpenCV runs it and does not ship it.
+file is given: OpenCV runs it and does not ship it. And when it is taken instead of the cascades.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class YuNet:
         model = model or os.environ.get(MODEL_VARIABLE)
         if not model:
             raise InputError(
-                f"finder yunet: name its model file (--finder-model FILE, or {MODEL_VARIABLE}): "
+                f"finder yunet: name its model file (--finder-model FILE, YuNet(FILE) in Python, or {MODEL_VARIABLE}): "
                 "face_detection_yunet_2023mar.onnx of OpenCV's model zoo"
             )
         self.model = Path(model)
@@ -84,6 +84,21 @@ class YuNet:
             model = cv2.FaceDetectorYN.create(str(self.model), "", (SHORTER_SIDE, SHORTER_SIDE), SCORE, OVERLAP)
             self._of_thread.detector = model
         return self._of_thread.detector
+
+
+def named_finder(name: str | None = None) -> YuNet | None:
+    """The finder that :class:`tsal.Landmarker` and the commands take; None: OpenCV's cascades.
+
+    Args:
+        name: ``haar`` or ``yunet``; None: YuNet where the environment variable TSAL_FACE_MODEL names its model file,
+            else the cascades.
+
+    Raises:
+        InputError: another name; or what is wrong with the model file, see :class:`YuNet`.
+    """
+    if name not in (None, "haar", "yunet"):
+        raise InputError(f"finder = {name!r}: want haar, yunet, or a function: RGB image -> boxes (N, 4) px")
+    return YuNet() if name == "yunet" or (name is None and os.environ.get(MODEL_VARIABLE)) else None
 
 
 def tight_boxes(found: np.ndarray) -> np.ndarray:

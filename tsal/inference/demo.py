@@ -30,7 +30,7 @@ def run_demo(
     Without ``given``: those of :func:`photograph` and of a rendered clip.
 
     Args:
-        finder: as of :func:`tsal.inference.predict_images`; of videos, it is called with the smallest face too.
+        finder: as of :class:`tsal.Landmarker`; of videos, a function is called with the smallest face too.
     """
     check_folder(out)
     options = {"device": device, "progress": given is not None}

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, overload
+from typing import Literal, NamedTuple, TypeAlias, overload
 
 import numpy as np
 
 from tsal.data import outside_image
-from tsal.faces import MIN_FACE, YuNet, find_boxes
+from tsal.faces import MIN_FACE, YuNet, find_boxes, named_finder
 from tsal.inference.inputs import read_photograph
 from tsal.inference.tighten import PASSES, tightened
 from tsal.inference.weights import find_weights
@@ -25,7 +25,7 @@ from tsal.utils import ConfigError, DataError
 Image: TypeAlias = "np.ndarray | str | Path"
 Images: TypeAlias = "list[np.ndarray] | list[str] | list[Path] | list[Image]"
 Boxes: TypeAlias = "np.ndarray | Sequence[Sequence[float]] | Sequence[float]"
-Finder: TypeAlias = "Callable[[np.ndarray], np.ndarray]"
+Finder: TypeAlias = "Callable[[np.ndarray], np.ndarray] | Literal['haar', 'yunet']"
 
 HELD = 2**26  # pixels of decoded images kept at once
 
@@ -58,14 +58,16 @@ class Landmarker:
             ships.
         model: a model of that file, such as ``student``; by default its method's result, or the only one.
         device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``.
-        finder: RGB uint8 image (H, W, 3) -> boxes (N, 4) px, tight around the landmarks; by default OpenCV's cascades.
+        finder: ``haar`` (OpenCV's cascades), ``yunet``, or a function: RGB uint8 image (H, W, 3) -> boxes (N, 4) px,
+            tight around the landmarks; by default, as in the commands, YuNet where the environment's
+            ``TSAL_FACE_MODEL`` names its model file, else the cascades.
         min_face: smallest face that the cascades, or YuNet, look for, over the image's shorter side.
         batch: faces of a forward pass.
         flip: detect in each face's mirror image too, and average: a little less error (docs/model-card.md), twice the
             time.
 
     Raises:
-        InputError: what is wrong with the weights or the options.
+        InputError: what is wrong with the weights, the options or the environment's model file.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Landmarker:
             raise ConfigError(f"min_face = {min_face:g}: want a share of the image's shorter side, from 0.02 to 1")
         if not isinstance(batch, Integral) or batch < 1:
             raise ConfigError(f"batch = {batch}: want a whole number, 1 or more")
+        finder = finder if callable(finder) else named_finder(finder)
         self._detector = CropDetector(find_weights(weights), model, device, batch, flip)
         self._finder = functools.partial(finder, min_face=min_face) if isinstance(finder, YuNet) else finder
         self._min_face = min_face

@@ -103,7 +103,7 @@ def predict_images(
         out: output file for the landmarks (.csv, .json or .npz).
         drawings: output folder for every image with its landmarks drawn on it.
         min_face: smallest face that is looked for, over the image's shorter side.
-        finder: another finder than the Haar cascades, such as :class:`tsal.faces.YuNet`.
+        finder: as of :class:`tsal.Landmarker`.
 
     Returns:
         The table, and lines on what of a folder is left out, or not drawn.

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 
 from tsal.evaluation import DEGENERATE_SHARE, jitter
-from tsal.faces import MIN_FACE, Followed, gaussian_lines, read_boxes
+from tsal.faces import MIN_FACE, Followed, gaussian_lines, named_finder, read_boxes
 from tsal.inference.crop_detector import CropDetector
 from tsal.inference.drawing import LONGEST_VIDEO, LOW, draw_csv, is_ours, video_zoom, write_csv
 from tsal.inference.inputs import is_still
@@ -43,7 +44,7 @@ def track_video(
     smooth: float = 0.0,
     csv_path: Path | None = None,
     boxes_file: Path | None = None,
-    find: Callable[[np.ndarray, float], np.ndarray] | None = None,
+    find: Callable[[np.ndarray, float], np.ndarray] | Literal["haar", "yunet"] | None = None,
     min_face: float = MIN_FACE,
     device: str = "auto",
     progress: bool = True,
@@ -60,7 +61,8 @@ def track_video(
             detected.
         csv_path: by default ``out`` with the suffix .csv.
         boxes_file: boxes of another finder, see :func:`tsal.faces.read_boxes`; used as they are.
-        find: another finder than the Haar cascades, such as :class:`tsal.faces.YuNet`.
+        find: as ``finder`` of :class:`tsal.Landmarker`, but a function is called with ``min_face`` too, and by two
+            threads at once; not taken beside ``boxes_file``.
         min_face: smallest face that is looked for, over the image's shorter side.
 
     Faces that were found, not given, are followed by the landmarks of the first model. One whose scores are far lower
@@ -90,9 +92,11 @@ def track_video(
         raise ConfigError(f"min_face = {min_face:g}: want a share of the image's shorter side, from 0.02 to 1")
     if lag is not None and not (steady and isinstance(lag, Integral) and lag >= 0):
         raise ConfigError(f"lag = {lag}: want a whole number of frames, 0 or more, and steady (--steady) with it")
+    given = _boxes_of(boxes_file, video) if boxes_file else None
+    if given is None and not callable(find):
+        find = named_finder(find)
     detectors = _load(weights, model, device)
     first, *_ = detectors.values()
-    given = _boxes_of(boxes_file, video) if boxes_file else None
 
     start = time.perf_counter()
     with _light_threads(first):

@@ -95,6 +95,19 @@ def test_a_subpackage_exports_names_that_exist(name):
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)
 
 
+def test_the_package_has_the_names_of_a_user_s_program_and_is_imported_without_torch():
+    """Errors are caught without it too: a program that only names the class does not load numpy."""
+    code = """
+import sys, tsal
+assert issubclass(tsal.InputError, ValueError)
+assert not {"torch", "cv2", "numpy"} & set(sys.modules)
+print(*tsal.__all__)
+[getattr(tsal, name) for name in tsal.__all__]
+"""
+    said = subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY, capture_output=True, text=True)
+    assert said.stdout.split() == ["Config", "InputError", "Landmarker", "Run", "Steadier", "steady"]
+
+
 def test_evaluation_does_not_import_training():
     found = {name: {other for other, _ in imports(path)} for name, path in modules().items()}
     packages = {

@@ -66,6 +66,9 @@ class Landmarker:
         flip: detect in each face's mirror image too, and average: a little less error (docs/model-card.md), twice the
             time.
 
+    Attributes:
+        scheme: the :class:`tsal.schemes.Scheme` of the K landmarks: their ``names``, the ``lines`` that join them.
+
     Raises:
         InputError: what is wrong with the weights, the options or the environment's model file.
     """
@@ -111,7 +114,7 @@ class Landmarker:
             The faces of the image, in the order of ``boxes`` or of the finder; of a list, a list of these.
 
         Raises:
-            DataError: an image or a box that is not valid; the text says which.
+            InputError: an image or a box that is not valid; the text says which.
         """
         if isinstance(images, (np.ndarray, str, Path)):
             return self._in_images([images], [boxes])[0]
@@ -135,7 +138,7 @@ class Landmarker:
             progress: show bars of the readings (by tqdm, where it is installed).
 
         Raises:
-            DataError: it is no video, or cannot be read.
+            InputError: it is no video, or cannot be read.
         """
         path = Path(video)
         if not path.is_file():

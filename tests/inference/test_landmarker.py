@@ -162,6 +162,11 @@ def test_threads_share_one_instance(weights):
         assert all(same(*pair) for pair in zip(pool.map(work, images), expected, strict=True))
 
 
+def test_a_tensor_is_an_image_and_not_a_list_of_its_rows(weights):
+    image, landmarker = picture(), Landmarker(weights)
+    assert same(landmarker(torch.from_numpy(image), boxes=[BOX]), landmarker(image, boxes=[BOX]))
+
+
 WRONG = {
     "floats": (np.zeros((9, 9, 3)), None, "image 0: float64 of shape (9, 9, 3); want RGB uint8"),
     "four channels": (np.zeros((9, 9, 4), np.uint8), None, "uint8 of shape (9, 9, 4)"),
@@ -179,6 +184,7 @@ WRONG = {
     "shape": (picture(), [[1, 2, 3]], "image 0: boxes of shape (1, 3)"),
     "text": (picture(), "left", "image 0: its boxes are no numbers"),
     "ragged": ([picture(), picture()], [None, [[1, 2, 3, 4], [5]]], "image 1: its boxes are no numbers"),
+    "nothing at all": (None, None, "images of type NoneType: want RGB uint8"),
     "too few": ([picture(), picture()], [BOX], "2 images, but boxes of 1"),
 }
 
@@ -396,6 +402,15 @@ def test_what_is_odd_in_a_video_is_warned_of(video, weights):
 def test_a_video_that_is_not_there_is_said_at_once(weights, tmp_path):
     with pytest.raises(ValueError, match="none.mp4: no such video"):
         Landmarker(weights).track(tmp_path / "none.mp4")
+
+
+def test_an_image_is_not_tracked_and_a_video_is_no_image(video, weights, tmp_path):
+    landmarker = Landmarker(weights)
+    save_image(tmp_path / "image.png", picture())
+    with pytest.raises(ValueError, match="image.png: is an image; call the Landmarker itself"):
+        landmarker.track(tmp_path / "image.png")
+    with pytest.raises(ValueError, match="in.mp4: the image cannot be read or decoded; it is a video: use track"):
+        landmarker(video)
 
 
 # --- real faces ---

@@ -34,6 +34,8 @@ def _reason(path: Path) -> str:
         content = read_bytes(path)
     except OSError:  # the error says so
         return ""
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return "; it is a video: use track"
     return "; convert it to JPEG" if path.suffix.lower() in HEIC_SUFFIXES else over_the_bound(content)
 
 

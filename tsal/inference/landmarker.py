@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 
 from tsal.data import outside_image
 from tsal.faces import MIN_FACE, YuNet, find_boxes, named_finder
-from tsal.inference.inputs import read_photograph
+from tsal.inference.inputs import is_still, read_photograph
 from tsal.inference.tighten import PASSES, tightened
 from tsal.inference.weights import find_weights
 from tsal.utils import ConfigError, DataError
@@ -28,6 +28,7 @@ Boxes: TypeAlias = "np.ndarray | Sequence[Sequence[float]] | Sequence[float]"
 Finder: TypeAlias = "Callable[[np.ndarray], np.ndarray] | Literal['haar', 'yunet']"
 
 HELD = 2**26  # pixels of decoded images kept at once
+WANTED = "want RGB uint8 (H, W, 3), grey uint8 (H, W), or a path; several images are given as a list"
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +117,11 @@ class Landmarker:
         Raises:
             InputError: an image or a box that is not valid; the text says which.
         """
-        if isinstance(images, (np.ndarray, str, Path)):
+        if isinstance(images, (np.ndarray, str, Path)) or getattr(images, "ndim", 0) > 1:  # rows of a tensor are none
             return self._in_images([images], [boxes])[0]
+        if not isinstance(images, Iterable):
+            pillow = "; a Pillow image becomes one by numpy.asarray(image.convert('RGB'))"
+            raise DataError(f"images of type {type(images).__name__}: {WANTED}{pillow}")
         images = list(images)
         boxes = [None] * len(images) if boxes is None else list(boxes)
         if len(boxes) != len(images):
@@ -143,6 +147,8 @@ class Landmarker:
         path = Path(video)
         if not path.is_file():
             raise DataError(f"{path}: no such video")
+        if is_still(path):
+            raise DataError(f"{path}: is an image; call the Landmarker itself with it")
         return self._frames(path, steady, progress)
 
     # --- images ---
@@ -212,8 +218,7 @@ def _rgb(image: Image, name: str) -> np.ndarray:
         return read_photograph(Path(image))
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3):
-        wanted = "want RGB uint8 (H, W, 3), grey uint8 (H, W), or a path; several images are given as a list"
-        raise DataError(f"{name}: {pixels.dtype} of shape {pixels.shape}; {wanted}")
+        raise DataError(f"{name}: {pixels.dtype} of shape {pixels.shape}; {WANTED}")
     if not pixels.size:
         raise DataError(f"{name}: has no pixels (shape {pixels.shape})")
     return np.ascontiguousarray(pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, 2))

@@ -386,6 +386,30 @@ def test_settings_that_work_otherwise_than_one_would_think_are_warned_of(root, c
     assert status == 0 and len(told) == bool(said) and all(line.startswith(f"warning: {said}") for line in told)
 
 
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (["--set", "semi.frames=4"], "semi.frames=4: no unlabelled clip has more than 2 frames"),
+        (["--set", "semi.frames=2"], ""),
+        (["--set", "semi.frames=3"], ""),  # as the profile has it, whatever the lists are
+        (["--profile", "faces"], ""),
+        (["--method", "supervised", "--set", "semi.frames=4"], ""),
+        (["--method", "mean-teacher", "--set", "semi.frames=4", "semi.clips=0", "semi.rival="], ""),
+    ],
+)
+def test_more_frames_of_a_clip_than_any_has_are_warned_of_where_they_were_asked_for(root, capsys, options, said):
+    status, _ = data(root, *options)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "semi.frames" in line]
+    assert status == 0 and len(lines) == bool(said)
+    assert all(line.startswith(f"warning: {said}") and line.endswith("it wants longer clips") for line in lines)
+
+
+def test_rendered_clips_are_as_long_as_they_are_rendered(tmp_path, capsys):
+    assert main(["data", "--profile", "smoke", "--run", str(tmp_path / "run"), "--set", "semi.frames=4"]) == 0
+    assert "warning: semi.frames=4: no unlabelled clip has more than 3 frames" in (said := capsys.readouterr().out)
+    assert "; set render.frames=4 too" in said
+
+
 def test_the_largest_number_that_a_map_has_is_taken(root):
     assert data(root, "--set", "model.centre_candidates=64", "supervised.batch=1", "semi.batch=1")[0] == 0
 

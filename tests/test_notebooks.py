@@ -69,6 +69,14 @@ def test_a_notebook_asks_runs_and_says_what_you_should_see(name):
     assert all(len(line) <= 120 for cell in notebook.cells for line in cell.source.splitlines())
 
 
+def test_settings_that_a_notebook_advises_are_settings_and_clips_are_as_long_as_the_window_that_is_asked_for():
+    texts = [nbformat.read(REPOSITORY / "notebooks" / f"{name}.ipynb", 4).cells for name in [*ASIDE, *NOTEBOOKS]]
+    advised = re.findall(r'SET="(.+?)"', "\n".join(cell.source for cells in texts for cell in cells), re.S)
+    assert "tsal.window=5" in " ".join(advised)
+    for config in (Config.resolve(overrides=settings.split()) for settings in advised):
+        assert config.tsal.window < config.semi.frames <= config.render.frames
+
+
 def test_there_are_no_other_notebooks():
     assert sorted(path.stem for path in (REPOSITORY / "notebooks").glob("*.ipynb")) == sorted([*ASIDE, *NOTEBOOKS])
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 import torch
 from torch import nn
 
-from tsal.config import AugmentConfig, Config
+from tsal.config import AugmentConfig, Config, labels_alone
 from tsal.data import beyond_crop
 from tsal.evaluation import normaliser
 from tsal.model import Detector
@@ -51,7 +53,7 @@ def check_settings(run: Run) -> list[str]:
         size = np.array([np.nan if any(face.face_size is None for face in faces) else 1.0])
         any_face = np.zeros((1, run.scheme.points, 2)), np.ones((1, run.scheme.points), bool), np.zeros((1, 4))
         normaliser(config.data.normaliser, *any_face, size, run.scheme)
-    return _warnings(config)
+    return _warnings(config) + _short_clips(run)
 
 
 def _warnings(config: Config) -> list[str]:
@@ -70,6 +72,21 @@ def _warnings(config: Config) -> list[str]:
             "(more than 1 % of their pixels), where they repeat its border; smaller ranges avoid it"
         )
     return found
+
+
+def _short_clips(run: Run) -> list[str]:
+    """More frames of a clip asked for than any has. What a profile or budget has was not asked for, and is not told."""
+    config, frames, usual = run.config, run.config.semi.frames, 0
+    with suppress(ConfigError):  # a profile of one's own is known by its name alone
+        usual = Config.resolve(config.profile, config.budget).semi.frames
+    longest = max((len(clip.faces) for clip in run.clips), default=0)
+    if labels_alone(config) or config.semi.clips == 0 or not 0 < longest < frames or frames <= usual:
+        return []
+    rendered = config.data.name == "rendered" and not config.data.root
+    return [
+        f"semi.frames={frames}: no unlabelled clip has more than {longest} frames, so a step sees no more of one; "
+        + (f"set render.frames={frames} too" if rendered else "it wants longer clips")
+    ]
 
 
 def _check_detector(run: Run) -> None:

@@ -22,7 +22,8 @@ def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
     text = capsys.readouterr().out
-    assert stop.value.code == 0 and f"python -m tsal {command}" in text and "--run" in text or command == "predict"
+    assert stop.value.code == 0 and f"python -m tsal {command}" in text
+    assert ("--run" in text) == (command != "predict")
 
 
 def test_a_wrong_option_ends_with_status_2_and_no_traceback():

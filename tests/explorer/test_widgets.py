@@ -305,6 +305,17 @@ def test_an_earlier_step_offers_its_own_frames_and_says_that_it_has_no_heatmaps(
     assert explorer.step.options == (10,) and explorer.state.frame == 2
 
 
+def test_the_frame_that_is_looked_at_stays_where_the_region_holds_none(explorer):
+    explorer.ranges[0].value, explorer.frame.value = (0, 0.25), 2
+    assert explorer.frames.options == ()
+    explorer.model.value = "student"
+    assert explorer.state.frame == 2
+    explorer.model.value, explorer.group.value = "teacher", explorer.group.options[3][1]
+    assert explorer.state.frame == 2
+    explorer.step.value = 5
+    assert explorer.frames.options == () and explorer.state.frame == 2
+
+
 def test_another_run_is_picked_and_a_broken_one_is_told(folder, tmp_path):
     for name in ("a", "b", "c"):
         shutil.copytree(folder, tmp_path / name)

@@ -160,7 +160,7 @@ class Explorer:
         changed = LEVELS[LEVELS.index(level) :] if level else ()
         if "run" in changed:
             self._open(self.run.value)
-        before = self._row() if self.frames.options else None
+        before = None if level == "run" else self._row()
         if "model" in changed:
             steps = self.audit.steps(self.model.value)
             _offer(self.step, steps, steps[-1])
@@ -178,7 +178,7 @@ class Explorer:
             _offer(self.clip, list(zip(names, clips.index)), clips.index[0], keep=level != "order")
         if "clip" in changed:
             last = int((self.table["view"] == self.clip.value).sum()) - 1
-            stays = before in self.table.index and level != "run"
+            stays = before in self.table.index
             place = int(self.audit.frames.place.loc[before]) if stays else last // 2
             for widget in (self.frame, self.play):
                 widget.max, widget.disabled = max(1, last), last == 0

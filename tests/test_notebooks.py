@@ -8,11 +8,13 @@ import os
 import re
 import shutil
 
+import cv2
 import nbformat
 import numpy as np
 import pytest
 import torch
 from toys import ASIDE, NOTEBOOKS
+from videos import write_video
 
 from tsal import stages, trainings
 from tsal.audit.store import Audit
@@ -21,6 +23,7 @@ from tsal.config import Config, load_method
 from tsal.data.lists import find_list, read_list
 from tsal.evaluation.predictions import metrics_rows
 from tsal.figures.report import comparison_tables
+from tsal.inference.demo import photograph
 from tsal.model_files import load_model, snapshot_steps
 from tsal.run import Run
 from tsal.stages.notebook import notebook_parameters
@@ -111,8 +114,9 @@ def test_an_executed_notebook_ends_without_an_error_and_shows_its_numbers(smoke_
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert not any(output.output_type == "error" for output in outputs)
     assert any(output.output_type == "execute_result" for output in outputs)  # the table of the last cell
-    figures = [output for output in outputs if "image/png" in output.get("data", {})]
-    assert figures or name == "06_figures"
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    tables = [output.data["text/markdown"] for output in outputs if "text/markdown" in output.get("data", {})]
+    assert (name == "06_figures") == any("| val.txt | teacher | heatmap |" in table for table in tables)
     assert any("injected-parameters" in cell.metadata.get("tags", []) for cell in notebook.cells)
     kernel = notebook.metadata.get("language_info", {}).get("version", "")
     assert kernel == ".".join(map(str, __import__("sys").version_info[:3]))
@@ -136,6 +140,42 @@ def test_a_notebook_aside_shows_a_run_and_changes_nothing_of_it(smoke_run, tmp_p
     outputs = [output for cell in cells for output in cell.outputs]
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 5
     assert "text/html" in cells[-1].outputs[-1].data  # the table of the last cell
+
+
+def execute_copy(smoke_run, folder, notebook, *parameters: str) -> tuple:
+    """A copy of the run, and what the cells of the notebook show there with these parameters (-p)."""
+    run = folder / "run"
+    shutil.copytree(smoke_run, run)
+    assert main(["notebook", str(notebook), "--run", str(run), "-p", *parameters]) == 0
+    cells = nbformat.read(run / "executed" / notebook.name, 4).cells
+    return run, [output for cell in cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+def test_a_video_that_is_named_is_tracked_by_teacher_and_student_and_smoothed(smoke_run, tmp_path):
+    face, notebook = cv2.imread(str(photograph()))[::2, ::2], REPOSITORY / "notebooks" / "05_evaluate.ipynb"
+    video = write_video(tmp_path / "my video.mp4", [face] * 8, codec="mp4v")
+    run, outputs = execute_copy(smoke_run, tmp_path, notebook, "video", str(video), "-p", "smooth", "0.1")
+    with open(run / "track.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["model"] for row in rows} == {"teacher", "student"} and (run / "track.mp4").stat().st_size > 0
+    said = "".join(output.text for output in outputs if output.output_type == "stream" and output.name == "stdout")
+    assert f"out: {run / 'track.mp4'}\nframes: 8\nfaces: 1\n" in said
+    assert all(word in outputs[-1].data["text/html"] for word in ("teacher", "student", "raw", "smoothed"))
+
+
+def test_runs_that_are_named_are_compared(smoke_run, tmp_path):
+    other = shutil.copytree(smoke_run, tmp_path / "other")
+    for name in ("config.json", "metrics.json"):
+        text = (other / name).read_text()
+        (other / name).write_text(text.replace('"seed": 0', '"seed": 1', 1))
+    text, drawn = (REPOSITORY / "notebooks" / "06_figures.ipynb").read_text(), "figures.draw_all(opened)"
+    assert drawn in text
+    (tmp_path / "06_figures.ipynb").write_text(text.replace(drawn, "[]"))  # the run has them: half a minute
+    run, outputs = execute_copy(smoke_run, tmp_path, tmp_path / "06_figures.ipynb", "compare", f"[{other}]")
+    [tables] = [output.data["text/markdown"] for output in outputs if "text/markdown" in output.get("data", {})]
+    assert "| val.txt | 12 | TSAL | 2 |" in tables and "| val.txt | 12 | mean-teacher-corrected | 2 |" in tables
+    assert "compare-methods.png" in outputs[-1].data["text/plain"]
+    assert cv2.imread(str(run / "figures" / "compare" / "compare-methods.png")).std() > 1
 
 
 def test_data_keeps_the_resolved_config_and_a_manifest_of_every_row(smoke_run):
@@ -242,8 +282,6 @@ def test_metrics_are_what_the_predictions_table_says(smoke_run):
 
 
 def test_the_figures_are_image_files(smoke_run):
-    import cv2
-
     paths = list((smoke_run / "figures").glob("*.png"))
     assert len(paths) >= 6
     assert all(cv2.imread(str(path)).std() > 1 for path in paths)

@@ -282,7 +282,7 @@ def test_odd_sizes_gain_a_column_and_a_row(video, weights, monkeypatch):
     def odd(path):  # OpenCV cannot write such a video
         return ((number, time, image[:113, :151]) for number, time, image in read_frames(path))
 
-    for reader in (module, overlay):
+    for reader in (landmarks, overlay):
         monkeypatch.setattr(reader, "read_frames", odd)
     plain, shown = frames_of(video)[3], frames_of(tracked(video, weights)["out"])[3]
     assert shown.shape[:2] == (114, 152)

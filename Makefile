@@ -61,6 +61,9 @@ export GOMP_SPINCOUNT ?= 100000
 PY := .venv/bin/python
 S = $(RUN)/stamps
 
+ifeq ($(findstring command,$(origin RUN))$(strip $(RUN)),command)
+$(error RUN is empty: give it the run's folder, or leave RUN out)
+endif
 ifneq ($(if $(PYTHON),$(words $(RUN)),1),1)
 $(error RUN='$(RUN)': make cannot have a run's folder with spaces in its name (DATA, BUDGET, PROFILE, METHOD and SEED make it))
 endif

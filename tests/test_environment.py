@@ -321,6 +321,11 @@ def test_make_says_what_keeps_a_run_from_having_a_folder(tmp_path):
     assert "ModuleNotFoundError: no such module" in subprocess.run(command, capture_output=True, text=True).stderr
 
 
+def test_a_run_that_is_given_empty_is_told(make):
+    assert make("help", "RUN=", status=2, run=False)[0] == []
+    assert "RUN is empty: give it the run's folder" in make.stderr and len(make.stderr.splitlines()) == 1
+
+
 def test_settings_reach_the_first_notebook_word_by_word(make):
     log = make("data", "DATA=mine", "ROOT=/a b/it's", "LABELLED=x y", "EVALUATE=z", "PROFILE=smoke", "SET=a.b=1 c.d=2")[
         1

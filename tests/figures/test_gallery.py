@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import cv2
@@ -10,9 +11,10 @@ import pytest
 from toys import NOTEBOOKS
 
 from tsal.cli.commands import main
+from tsal.config import Config
 from tsal.figures import gallery
 from tsal.run import Run
-from tsal.utils import InputError
+from tsal.utils import PACKAGE, InputError
 
 
 def test_pages_have_an_index_with_the_question_of_each_notebook(smoke_run, tmp_path):
@@ -56,6 +58,23 @@ def test_the_command_says_what_it_wrote_or_what_is_missing(smoke_run, tmp_path, 
         gallery.write_pages(Run.open(tmp_path), tmp_path / "pages")
     with pytest.raises(InputError, match="none drawn yet; run 'python -m tsal figures"):
         gallery.write_figures(Run.open(tmp_path), tmp_path / "chosen")
+
+
+def test_notebooks_that_are_older_than_what_draws_their_figures_are_told(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(gallery, "write_pages", lambda run, folder: [folder / "index.html"])
+    Config.load("smoke").save(tmp_path / "config.json")
+    changed = max(path.stat().st_mtime for name in ("figures", "explorer") for path in (PACKAGE / name).glob("*.py"))
+    (tmp_path / "executed").mkdir()
+    for name, seconds in {"01_data": -1, "02_tracker": 1, "03_train": -1, "04_pseudo_labels.failed": -1}.items():
+        (tmp_path / "executed" / f"{name}.ipynb").touch()
+        os.utime(tmp_path / "executed" / f"{name}.ipynb", (changed + seconds,) * 2)
+    assert main(["gallery", "--run", str(tmp_path)]) == 0
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("note: 01_data, 03_train: executed before a file of tsal/figures or tsal/explorer changed")
+    assert line.endswith(f"python -m tsal notebook notebooks/01_data.ipynb --run {tmp_path}")
+    for name in ("01_data", "03_train"):
+        os.utime(tmp_path / "executed" / f"{name}.ipynb", (changed + 1,) * 2)
+    assert main(["gallery", "--run", str(tmp_path)]) == 0 and capsys.readouterr().err == ""
 
 
 def test_a_run_without_labels_to_measure_by_publishes_the_other_figures(tmp_path, smoke_run):

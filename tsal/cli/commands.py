@@ -227,12 +227,14 @@ def run_report(arguments: argparse.Namespace) -> None:
 
 
 def run_gallery(arguments: argparse.Namespace) -> None:
-    from tsal.figures import write_gallery
+    from tsal.figures import former_notebooks, write_gallery
     from tsal.run import Run
 
     refuse_beside_run(arguments)
-    figures = arguments.publish and arguments.publish.absolute()
-    print("\n".join(str(path) for path in write_gallery(Run.open(run_folder(arguments)), figures=figures)))
+    run, figures = Run.open(run_folder(arguments)), arguments.publish and arguments.publish.absolute()
+    print("\n".join(str(path) for path in write_gallery(run, figures=figures)))
+    if former := former_notebooks(run):
+        print(f"note: {former}", file=sys.stderr)
 
 
 def print_run_folder(arguments: argparse.Namespace) -> None:

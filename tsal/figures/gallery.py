@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 
 from tsal.run import Run
-from tsal.utils import OUTPUTS, InputError, replacing, write_text
+from tsal.utils import OUTPUTS, PACKAGE, InputError, replacing, write_text
 
 PAGES = OUTPUTS / "gallery"
 CHOSEN = ("samples-views", "tracker", "pseudo-error", "evaluation-ced", "history", "summary")
@@ -34,10 +34,7 @@ def write_pages(run: Run, folder: Path) -> list[Path]:
     import nbformat
     from nbconvert import HTMLExporter
 
-    executed = [
-        path for path in sorted((run.folder / "executed").glob("*.ipynb")) if re.fullmatch(r"\w+\.ipynb", path.name)
-    ]
-    if not executed:
+    if not (executed := executed_notebooks(run)):
         raise InputError(f"{run.folder / 'executed'}: no executed notebook; 'make reproduce' makes them")
     exporter, rows, paths = HTMLExporter(), [], []
     for path in executed:
@@ -59,6 +56,24 @@ def write_pages(run: Run, folder: Path) -> list[Path]:
     )
     write_text(folder / "index.html", index)
     return [folder / "index.html", *paths]
+
+
+def executed_notebooks(run: Run) -> list[Path]:
+    """Those that did not fail, in their order."""
+    return [
+        path for path in sorted((run.folder / "executed").glob("*.ipynb")) if re.fullmatch(r"\w+\.ipynb", path.name)
+    ]
+
+
+def former_notebooks(run: Run) -> str:
+    """A line on the executed notebooks that are older than the code that draws their figures; "" where none is."""
+    changed = max(path.stat().st_mtime for name in ("figures", "explorer") for path in (PACKAGE / name).glob("*.py"))
+    if not (former := [path.stem for path in executed_notebooks(run) if path.stat().st_mtime < changed]):
+        return ""
+    return (
+        f"{', '.join(former)}: executed before a file of tsal/figures or tsal/explorer changed: figures may be of "
+        f"former code; anew, each: python -m tsal notebook notebooks/{former[0]}.ipynb --run {run.folder}"
+    )
 
 
 def heading(notebook) -> tuple[str, str]:

@@ -21,7 +21,7 @@ from tsal.model_files import load_model, save_models, snapshot_name, snapshot_st
 from tsal.optimiser import make_optimiser
 from tsal.pseudo import TRACKING, PseudoLabeller
 from tsal.run import Run
-from tsal.tracker import FrozenTracker, freeze_tracker, load_tracker, open_tracker, tune_tracker
+from tsal.tracker import FrozenTracker, freeze_tracker, load_tracker, open_tracker, tune_tracker, tuned_trackers
 from tsal.trainer import Context, Learner, TeacherStudent, asynchronous_step, supervised_step
 from tsal.utils import ConfigError, InputError, load_checkpoint, processes, rank, side_by_side, wait_for_all
 
@@ -300,8 +300,7 @@ def _tuned_trackers(run: Run, detectors: list[Detector], folder: Path, fingerpri
 def final_trackers(run: Run, device: torch.device | None = None) -> dict[str, FrozenTracker]:
     """The trackers that "teacher" and "student" were trained with: one twice, unless each tuned its own."""
     device = device or run.device
-    tuned = sorted((run.folder / "semi").glob("tracker-*/model.pt"))  # the student's before the teacher's
-    nets = [load_tracker(path, run.config, device) for path in tuned] or [open_tracker(run).to(device)]
+    nets = [load_tracker(path, run.config, device) for path in tuned_trackers(run)] or [open_tracker(run).to(device)]
     trackers = [freeze_tracker(run, net) for net in nets]
     return {"teacher": trackers[-1], "student": trackers[0]}
 

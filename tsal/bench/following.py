@@ -137,7 +137,7 @@ def _compare(sums: _Sums, clip: Clip, followed: Followed, landmarks: Sequence[np
     """Add what the tracks have of the clip's boxes."""
     best = np.zeros(len(followed.tracks))
     for frame, box in clip.boxes.items():
-        there = [place for place, t in enumerate(followed.tracks) if t.first <= frame <= t.last]
+        there = followed.tracks_at(frame)
         overlaps = [iou(followed.tracks[place].boxes[frame - followed.tracks[place].first], box) for place in there]
         best[there] = np.maximum(best[there], overlaps)
         hit = max(overlaps, default=0.0) >= HIT

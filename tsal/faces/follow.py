@@ -64,6 +64,10 @@ class Followed:
     notes: list
     repeats: list = field(default_factory=list)
 
+    def tracks_at(self, frame: int) -> list[int]:
+        """Places in ``tracks`` of those that have a frame."""
+        return [place for place, track in enumerate(self.tracks) if track.first <= frame <= track.last]
+
 
 def follow_video(
     path: Path,

@@ -123,7 +123,7 @@ def detect_frames(
     )
     with bar:
         for reached, _, image in bar:
-            tracks = [place for place, track in enumerate(followed.tracks) if track.first <= reached <= track.last]
+            tracks = followed.tracks_at(reached)
             waiting.append((reached, tracks))
             for place in tracks:
                 track = followed.tracks[place]
@@ -182,7 +182,7 @@ def steady_frames(
     found = steady_found(path, followed, found, device=detectors[0].device, progress=progress)
     none = np.empty((len(detectors), 0, detectors[0].scheme.points, 3), np.float32)
     for number in range(len(followed.times)):
-        tracks = [place for place, track in enumerate(followed.tracks) if track.first <= number <= track.last]
+        tracks = followed.tracks_at(number)
         faces = [found[place][:, number - followed.tracks[place].first] for place in tracks]
         faces = np.stack(faces, 1) if faces else none
         yield Detections(number, tracks, faces[..., :2].copy(), faces[..., 2].copy())

@@ -18,6 +18,7 @@ from tsal.model_files import load_model, snapshot_name
 from tsal.run import Run, code_fingerprint
 from tsal.stages.alone import alone
 from tsal.synthetic import rendered_visibility
+from tsal.tracker import tuned_trackers
 from tsal.trainings import final_trackers, model_files_of, schedule_steps
 from tsal.utils import load_checkpoint, use_free_cores
 
@@ -96,10 +97,9 @@ def _audited_state(run: Run) -> dict:
 
 def _audit_hash(run: Run, of: dict, *sizes: int) -> str:
     """Of all that an audit depends on: weights, lists and labels' files, settings, code."""
-    tuned = sorted((run.folder / "semi").glob("tracker-*/model.pt"))
     weights = [
         *dict.fromkeys(path for _, _, path, _ in audited_files(run)),
-        *(tuned or [run.folder / "tracker/model.pt"]),
+        *(tuned_trackers(run) or [run.folder / "tracker/model.pt"]),
     ]
     labels = [run.root / name for name in sorted(set(run.lists.truth.values()))]
     facts = {

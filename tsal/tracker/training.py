@@ -129,6 +129,11 @@ def open_tracker(run: Run) -> nn.Module:
     return load_tracker(run.folder / "tracker" / "model.pt", run.config, run.device)
 
 
+def tuned_trackers(run: Run) -> list[Path]:
+    """Files of the trackers that were tuned with a detector: none, one for both, or the student's, the teacher's."""
+    return sorted((run.folder / "semi").glob("tracker-*/model.pt"))
+
+
 def freeze_tracker(run: Run, net: nn.Module) -> FrozenTracker:
     """A tracker that keeps its flows in memory and beside the run's crops on disk."""
     amp = "none" if isinstance(net, LucasKanade) else run.config.train.amp  # gradients of images need all digits

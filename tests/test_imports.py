@@ -16,7 +16,7 @@ ORDER = (
     "utils",
     "settings", "config", "geometry", "schemes", "codecs", "averaging", "optimiser", "alarms",
     "data", "run", "guard", "loop",
-    "losses", "model", "model_files", "supervision", "tracker", "pseudo", "trainer", "trainings",
+    "losses", "model", "model_files", "initial", "supervision", "tracker", "pseudo", "trainer", "trainings",
     "evaluation", "faces", "synthetic", "prepare",
     "audit", "figures", "inference", "explorer", "stages", "bench", "cli",
 )  # fmt: skip

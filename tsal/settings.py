@@ -88,6 +88,9 @@ class ModelConfig:
     decode_radius: int = setting(0, "window of the local soft-argmax, cells; 0: the whole map")
     centre_candidates: int = setting(5, "top-N centres", least=1)
     vgg16_weights: str = setting("", "local file of ImageNet weights with torchvision's names")
+    weights: str = setting(
+        "", "trained detector that the init starts from: face68 (it ships), or a run's model.pt; empty: random weights"
+    )
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import torch
 
 from tsal.config import Config, Method, labels_alone, load_method, settings_of
 from tsal.data import BatchMaker
+from tsal.initial import initial_detector, initial_fingerprint
 from tsal.loop import fit, is_done, record_time, seed_everything
 from tsal.model import Detector
 from tsal.model_files import load_model, save_models, snapshot_name, snapshot_steps
@@ -87,7 +88,7 @@ def batches_after_init(config: Config) -> int:
 def train_supervised(
     run: Run, name: str, *, seed: int, steps: int, batch: int, lr: float, init: Path | None = None
 ) -> Detector:
-    """Labelled rows alone, from scratch or from another training's weights (``init``); kept in
+    """Labelled rows alone, from what ``model.weights`` says or another training (``init``); kept in
     ``<run>/<name>/model.pt``.
     """
     config, folder = run.config, run.folder / name
@@ -96,7 +97,7 @@ def train_supervised(
         fingerprint["init"] = load_checkpoint(init)["fingerprint"]
     if not is_done(folder / "model.pt", fingerprint):
         seed_everything(seed)
-        detector = load_model(init)[0] if init else Detector(run.scheme.points, config.model)
+        detector = load_model(init)[0] if init else initial_detector(config, run.scheme)[0]
         detector = detector.to(run.device, memory_format=torch.channels_last)
         learner = Learner(detector, make_optimiser(detector, config.train, lr))
         context = Context(config, run.scheme, run.device)
@@ -116,12 +117,12 @@ def train_supervised(
 
 
 def supervised_fingerprint(run: Run, name: str, **settings: float) -> dict:
-    """What decides a training on labels from scratch (:meth:`Run.fingerprint`), and its settings: unlabelled faces do
-    not, so other ones leave it as it is.
+    """What decides a training on labels (:meth:`Run.fingerprint`), and its settings: unlabelled faces do not, so other
+    ones leave it as it is.
     """
     ignored = {*settings_of("unlabelled"), "train.epochs"}
     kept = run.fingerprint("model", "augment", "train", without=ignored, rows="labelled_fingerprint")
-    return kept | {"name": name, "training seed": settings.pop("seed")} | settings
+    return kept | initial_fingerprint(run.config) | {"name": name, "training seed": settings.pop("seed")} | settings
 
 
 def init_settings(run: Run, count: int | None = None) -> dict[str, dict]:

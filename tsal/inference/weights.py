@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tsal.utils import PACKAGE, InputError
+from tsal.initial import SHIPPED
+from tsal.utils import InputError
 
-SHIPPED = PACKAGE / "weights" / "face68.pt"
 VARIABLE = "TSAL_WEIGHTS"
 
 

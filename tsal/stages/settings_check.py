@@ -11,6 +11,7 @@ from torch import nn
 from tsal.config import AugmentConfig, Config, labels_alone
 from tsal.data import beyond_crop
 from tsal.evaluation import normaliser
+from tsal.initial import initial_detector
 from tsal.model import Detector
 from tsal.pseudo import PseudoLabeller, detection_sources
 from tsal.run import Run
@@ -45,7 +46,8 @@ def check_settings(run: Run) -> list[str]:
         )
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         initial_tracker(config)
-        _check_detector(run)
+        detector, warnings = initial_detector(config, run.scheme)
+        _check_detector(run, detector)
     lists = run.lists
     evaluated = [face for faces in lists.evaluate.values() for face in faces]
     measured = [evaluated] if any(face.annotation for face in evaluated) else []
@@ -53,7 +55,7 @@ def check_settings(run: Run) -> list[str]:
         size = np.array([np.nan if any(face.face_size is None for face in faces) else 1.0])
         any_face = np.zeros((1, run.scheme.points, 2)), np.ones((1, run.scheme.points), bool), np.zeros((1, 4))
         normaliser(config.data.normaliser, *any_face, size, run.scheme)
-    return _warnings(config) + _short_clips(run)
+    return warnings + _warnings(config) + _short_clips(run)
 
 
 def _warnings(config: Config) -> list[str]:
@@ -89,14 +91,14 @@ def _short_clips(run: Run) -> list[str]:
     ]
 
 
-def _check_detector(run: Run) -> None:
+def _check_detector(run: Run, detector: Detector) -> None:
     model, batch = run.config.model, min(run.config.supervised.batch, run.config.semi.batch)
     if model.centre_candidates > (cells := (model.input // Detector.stride) ** 2):
         raise ConfigError(
             f"model.centre_candidates={model.centre_candidates}: wants at most {cells}, the cells of a map of "
             f"model.input={model.input}"
         )
-    detector, image = Detector(run.scheme.points, model), torch.zeros(1, 3, model.input, model.input)
+    image = torch.zeros(1, 3, model.input, model.input)
     if (tsal := run.config.tsal).teacher_lr == 0 and tsal.ema_direction != "none" and tsal.bn_stats == "own":
         if any(isinstance(module, nn.BatchNorm2d) for module in detector.modules()):
             raise ConfigError(

@@ -68,6 +68,6 @@ def initial_detector(config: Config, scheme: Scheme) -> tuple[Detector, list[str
     if learned.points != scheme.points:
         text = f"it has {learned.points} landmarks, the run {scheme.points}"
         warnings.append(f"{named}: {text}: layers whose size depends on that start from random weights")
-    elif learned.to_dict() != scheme.to_dict():
+    elif (learned.flip, learned.centre) != (scheme.flip, scheme.centre):
         warnings.append(f"{named}: its {learned.points} landmarks are not those of data.scheme={config.data.scheme}")
     return detector, warnings

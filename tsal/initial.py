@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from tsal.config import Config
 from tsal.model import Detector
 from tsal.model_files import load_model
 from tsal.schemes import Scheme
-from tsal.utils import PACKAGE, ConfigError, InputError, from_repository
+from tsal.utils import PACKAGE, ConfigError, InputError, file_hash, from_repository
 
 SHIPPED = PACKAGE / "weights" / "face68.pt"  # model.weights=face68
 NETWORK = ("size", "width", "stages", "heatmap")  # of model.*: with others the weights are of another network
@@ -32,7 +31,7 @@ def initial_weights(config: Config) -> Path | None:
 def initial_fingerprint(config: Config) -> dict[str, str]:
     """The content of that file, as a part of a training's fingerprint; empty where ``model.weights`` names none."""
     path = initial_weights(config)
-    return {"weights": hashlib.sha256(path.read_bytes()).hexdigest()} if path else {}
+    return {"weights": file_hash(path)} if path else {}
 
 
 def initial_detector(config: Config, scheme: Scheme) -> tuple[Detector, list[str]]:

@@ -10,5 +10,5 @@ __getattr__, __dir__, __all__ = exports(
         "known_points landmark_means mean_face motions one_a_clip poses source_table step_table"
     ),
     store="AUDITED Audit AuditWriter LABELS audit_model",
-    views="ClipViews file_hash",
+    views="ClipViews",
 )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,7 +16,7 @@ from tsal.pseudo import PseudoLabeller, carried_votes, detection_sources
 from tsal.run import Run
 from tsal.tracker import FrozenTracker, forward_backward_error, occlusion_mask
 from tsal.trainings import final_trackers, model_files_of
-from tsal.utils import InputError, read_arrays, write_arrays
+from tsal.utils import InputError, file_hash, read_arrays, write_arrays
 
 VIEWS = "views"  # folder in an audit's
 
@@ -116,8 +114,3 @@ class ClipViews:
     @cached_property
     def _trackers(self) -> dict[str, FrozenTracker]:
         return final_trackers(self.run)
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tsal.audit import Audit, AuditWriter, audit_model, file_hash
+from tsal.audit import Audit, AuditWriter, audit_model
 from tsal.config import settings_of
 from tsal.data import Clip, spread
 from tsal.evaluation import read_ground_truth
@@ -20,7 +20,7 @@ from tsal.stages.alone import alone
 from tsal.synthetic import rendered_visibility
 from tsal.tracker import tuned_trackers
 from tsal.trainings import final_trackers, model_files_of, schedule_steps
-from tsal.utils import load_checkpoint, use_free_cores
+from tsal.utils import file_hash, load_checkpoint, use_free_cores
 
 
 def audited_files(run: Run) -> list[tuple[str, int, Path, str | None]]:

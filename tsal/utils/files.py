@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -111,6 +112,11 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     if other := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
         raise InputError(f"{path}: not readable arrays ({other[0]} is none); make it again")
     return arrays
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def first_line(error: Exception) -> str:

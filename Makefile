@@ -118,7 +118,7 @@ help:
 	@echo "make weights     train again the detector that ships, from ROOT=<folder of real faces> (tsal/weights/face68.pt, docs/model-card.md)"
 	@echo "make clean-run   delete the run's folder"
 	@echo
-	@echo "PROFILE=$(PROFILE)   scale: demo (rendered faces), faces (your own), smoke, paper, or a YAML file"
+	@echo "PROFILE=$(PROFILE)   scale: demo (rendered faces), faces (your own), finetune (few labels), face68 (many), smoke, paper, or a YAML file"
 	@echo "BUDGET=$(BUDGET)    data: lists of configs/budgets, such as 300w-120; or LABELLED= UNLABELLED= EVALUATE= lists, each one or more"
 	@echo "METHOD=$(METHOD)    targets: tsal, mean-teacher, ... (configs/methods)"
 	@echo "SET='$(SET)'   any setting, such as SET=\"semi.steps=2000 semi.ema_decay=0.99\"; see: python -m tsal config show"

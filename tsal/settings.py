@@ -121,7 +121,7 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class SupervisedConfig:
-    """The supervised init: labels alone, from random weights."""
+    """The supervised init: labels alone, from random weights or ``model.weights``."""
 
     steps: int = setting(800, "optimiser steps")
     batch: int = setting(32, "labelled faces a step", least=1)

@@ -35,7 +35,7 @@ def add_which(parser: argparse.ArgumentParser) -> None:
 
 def add_names(group: argparse._ArgumentGroup, one_method: bool = True) -> None:
     """Options that name a run's folder."""
-    profiles = "demo, faces, face68, smoke or paper, or the path of a YAML file (demo; faces for your own)"
+    profiles = "demo, faces, finetune, face68, smoke or paper, or the path of a YAML file (demo; faces for your own)"
     group.add_argument("--profile", metavar="NAME", help=f"scale: model, steps, batch, rendering: {profiles}")
     group.add_argument("--budget", metavar="NAME", help="data: lists of configs/budgets, such as 300w-120")
     if one_method:

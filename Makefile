@@ -197,17 +197,20 @@ config = $(call quote,$(RUN)/config.json)
 others := $(if $(alone),,$(shell [ ! $(config) -nt $(call quote,$(S)/settings) ] && \
 	$(asked) | cmp -s - $(call quote,$(S)/settings) || echo OTHERS))
 
-# the lists that the settings name, or that the run has, wherever they may lie: where one has changed, the data are checked anew
+# the lists that the settings name, or that the run has, wherever they may lie, and the weights that it starts from: where one has
+# changed, the data are checked anew
 kept := $(if $(wildcard $(RUN)/config.json),$(shell sed -n '/^  "data"/,/^  }/s/^ *\("name": \|"root": \|\)"\([^"]*\)",*$$/\2/p' $(RUN)/config.json))
 words = $(sort $(subst ',,$(filter-out --%,$(names) $(lists))) $(kept))
 roots = $(words) $(addprefix data/prepared/,$(words))
 places = $(addsuffix /$(1),$(roots)) $(addsuffix /lists/$(1),$(roots)) data/prepared/$(subst :,/lists/,$(1))
+start := $(if $(wildcard $(RUN)/config.json),$(shell sed -n 's/^ *"weights": "\([^"]*\)",*$$/\1/p' $(RUN)/config.json))
+start_file = $(wildcard $(start) $(addprefix tsal/weights/,$(addsuffix .pt,$(start))))
 list_files = $(wildcard $(foreach l,$(words),$(call places,$(l))))
 
 # also where notebook 01 or 'tsal data' has given the run other settings since; and 'make data' looks at the files themselves:
 # what was made of them goes on unless one has changed
 checked = $(call quote,$(RUN))/manifest.json
-$(S)/data: notebooks/01_data.ipynb $(others) $(data_code) $(wildcard configs/*/*.yaml $(PROFILE)) $(list_files) \
+$(S)/data: notebooks/01_data.ipynb $(others) $(data_code) $(wildcard configs/*/*.yaml $(PROFILE)) $(list_files) $(start_file) \
 		$(wildcard $(RUN)/config.json) $(if $(filter data,$(MAKECMDGOALS)),FORCE) $(call lost,data) | .venv/.done
 	@mkdir -p $(S) && rm -f $@.former && $(if $(filter-out FORCE,$?),rm -f $@.checked,mv $@ $@.former)
 	@[ -e $(config) ] || $(asked) > $(S)/settings

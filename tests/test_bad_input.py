@@ -356,7 +356,7 @@ def test_without_unlabelled_faces_every_stage_runs_and_there_is_nothing_to_audit
         ("tracker.iterations=0", "tracker.iterations = (0,)"),
         ("tracker.init=nowhere.pt", "no such tracker (tracker.init)"),
         ("model.size=vgg16 model.vgg16_weights=nowhere.pth", "nowhere.pth: no such file of VGG-16 weights"),
-        ("model.weights=nowhere.pt", "model.weights=nowhere.pt: no such file; want face68, or the path of a run's"),
+        ("model.weights=nowhere.pt", "nowhere.pt; want face68, or the path of a run's model.pt"),
         ("model.weights=face68", "model.weights=face68: it is another network; set model.width=1.5"),
         ("model.weights=README.md", "README.md: not a readable checkpoint"),
         ("data.normaliser=face_size", "data.normaliser=face_size: a list has no seventh column"),

@@ -286,6 +286,15 @@ def test_a_list_that_the_run_s_config_names_is_watched_too(make, tmp_path):
     assert make("tracker")[0] == ALL[:2]
 
 
+def test_the_weights_that_a_run_starts_from_are_watched(make, tmp_path):
+    (tmp_path / "model.pt").touch()
+    Config().override({"model.weights": str(tmp_path / "model.pt")}).save(make.folder / "run" / "config.json")
+    make("data")
+    assert make("tracker")[0] == ALL[1:2]
+    os.utime(tmp_path / "model.pt", (2e9, 2e9))
+    assert make("tracker")[0] == ALL[:2]
+
+
 def test_a_changed_list_has_the_data_checked_anew(make, tmp_path):
     for name in ("train.txt", "lists/val.txt"):
         (tmp_path / "faces" / name).parent.mkdir(parents=True, exist_ok=True)

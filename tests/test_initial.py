@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,14 @@ import torch
 
 from tests.helpers.toys import config
 from tsal.config import Config
-from tsal.initial import SHIPPED, initial_detector
+from tsal.initial import SHIPPED, make_initial
 from tsal.model import Detector
 from tsal.model_files import load_model, save_models
 from tsal.run import Run
 from tsal.schemes import generic_scheme, get_scheme
-from tsal.stages import prepare_data
+from tsal.stages import is_unchecked, prepare_data
 from tsal.trainings import train_inits
-from tsal.utils import ConfigError
+from tsal.utils import ConfigError, InputError
 
 SMALL = ("model.input=32", "model.width=0.05", "model.stages=2", "data.scheme=5")
 
@@ -36,7 +37,7 @@ def trained(tmp_path) -> Path:
 def start(trained: Path, points: int = 5, *more: str) -> tuple[Detector, list[str]]:
     torch.manual_seed(7)
     scheme = generic_scheme(points)
-    return initial_detector(config(*SMALL, f"data.scheme={points}", f"model.weights={trained}", *more), scheme)
+    return make_initial(config(*SMALL, f"data.scheme={points}", f"model.weights={trained}", *more), scheme)
 
 
 def test_it_has_every_weight_of_the_model_that_is_the_file_s_result(trained):
@@ -64,7 +65,7 @@ def test_for_other_landmarks_only_layers_of_their_number_are_random(trained):
 def test_another_network_is_refused_with_the_settings_to_give(trained):
     with pytest.raises(ConfigError) as raised:
         start(trained, 5, "model.stages=1", "model.width=0.1", "model.input=64")
-    assert "it is another network; set model.width=0.05 model.stages=2 too" in str(raised.value)
+    assert str(raised.value).endswith(": it is another network; set model.width=0.05 model.stages=2 model.input=32 too")
 
 
 def test_views_unlike_those_that_it_learned_from_are_warned_of(trained):
@@ -78,37 +79,83 @@ def test_views_unlike_those_that_it_learned_from_are_warned_of(trained):
 
 def test_as_many_landmarks_in_another_order_are_warned_of(trained):
     five = get_scheme("5")  # has pairs; the file's has none
-    _, [warning] = initial_detector(config(*SMALL, f"model.weights={trained}"), five)
+    _, [warning] = make_initial(config(*SMALL, f"model.weights={trained}"), five)
     assert warning.endswith("its 5 landmarks are not those of data.scheme=5")
 
 
 def test_the_profile_finetune_is_of_the_network_and_the_views_of_the_detector_that_ships():
-    detector, warnings = initial_detector(Config.load("finetune"), get_scheme("68"))
+    detector, warnings = make_initial(Config.load("finetune"), get_scheme("68"))
     shipped = load_model(SHIPPED)[0].state_dict()
     assert all(torch.equal(value, shipped[name]) for name, value in detector.state_dict().items()) and not warnings
 
 
-def test_a_run_s_init_starts_from_it_and_is_trained_anew_once_the_file_is_another(tmp_path):
-    def weights_of(path: Path) -> dict[str, torch.Tensor]:
-        return load_model(path)[0].state_dict()
-
-    def same(one: Path, other: dict[str, torch.Tensor]) -> bool:
-        return all(torch.equal(value, other[name]) for name, value in weights_of(one).items())
-
-    smoke, file = Config.load("smoke"), tmp_path / "trained.pt"
-    scheme, models = get_scheme("68"), []
+@pytest.fixture
+def files(tmp_path) -> list[Path]:
+    """Two detectors of the profile smoke, untrained."""
+    smoke, scheme = Config.load("smoke"), get_scheme("68")
     for seed in range(2):
         torch.manual_seed(seed)
-        models.append(Detector(68, smoke.model))
-    save_models(file, {"init": models[0]}, smoke, {"scheme": scheme.to_dict()})
-    run = Run.create(tmp_path / "run", smoke.override([f"model.weights={file}", "supervised.steps=0"]))
+        models = {"init": Detector(68, smoke.model)}
+        save_models(tmp_path / f"{seed}.pt", models, smoke, {"scheme": scheme.to_dict()})
+    return [tmp_path / "0.pt", tmp_path / "1.pt"]
+
+
+def run_from(file: Path, *settings: str) -> Run:
+    settings = (f"model.weights={file}", "supervised.steps=0", *settings)
+    run = Run.create(file.parent / "run", Config.load("smoke").override(settings))
     prepare_data(run, progress=False)
+    return run
+
+
+def same(one: Path, other: Path) -> bool:
+    there = load_model(other)[0].state_dict()
+    return all(torch.equal(value, there[name]) for name, value in load_model(one)[0].state_dict().items())
+
+
+def test_a_run_s_init_starts_from_the_file_and_then_learns(files):
+    [init] = train_inits(run_from(files[0]), 1)
+    assert same(init, files[0])
+    train_inits(run_from(files[0], "supervised.steps=2"), 1)
+    assert not same(init, files[0])
+
+
+def test_an_init_is_made_anew_once_the_file_is_another_and_the_data_are_checked_again(files):
+    run = run_from(files[0])
     [init] = train_inits(run, 1)
-    assert same(init, models[0].state_dict())
-    save_models(file, {"init": models[1]}, smoke, {"scheme": scheme.to_dict()})
-    train_inits(run, 1)
-    assert same(init, models[1].state_dict())
-    stepped = Run.create(tmp_path / "run", run.config.override(["supervised.steps=2"]))
-    prepare_data(stepped, progress=False)
-    train_inits(stepped, 1)
-    assert not same(init, models[1].state_dict())
+    written = init.stat().st_mtime_ns
+    shutil.copy(files[0], moved := files[0].with_name("moved.pt"))
+    train_inits(run_from(moved), 1)
+    assert init.stat().st_mtime_ns == written  # it holds the same
+    shutil.copy(files[1], moved)
+    train_inits(run_from(moved), 1)
+    assert same(init, files[1])
+
+
+def test_a_done_init_is_taken_though_the_file_is_gone_and_another_file_is_not_learned_from_unseen(files):
+    run = run_from(files[0])
+    [init] = train_inits(run, 1)
+    files[0].unlink()
+    assert not is_unchecked(Run.open(run.folder))  # stages that follow do not ask for it
+    assert train_inits(Run.open(run.folder), 1) == [init]
+    shutil.copy(files[1], files[0])
+    init.unlink()
+    with pytest.raises(InputError, match="0.pt: changed since it was checked; run 'python -m tsal data --run"):
+        train_inits(Run.open(run.folder), 1)
+
+
+def test_a_run_does_not_start_from_what_it_would_replace(files):
+    run = run_from(files[0])
+    [init] = train_inits(run, 1)
+    other = Run.create(run.folder, run.config.override({"model.weights": str(init)}))
+    with pytest.raises(ConfigError, match="a file of this run, which would train it away; give the run another folder"):
+        prepare_data(other, progress=False)
+
+
+def test_random_layers_are_not_taken_for_trained_ones(trained):
+    with pytest.raises(ConfigError, match="^supervised.steps=0: .*from random weights, and have to learn"):
+        start(trained, 4, "supervised.steps=0")
+
+
+def test_two_inits_from_one_file_are_warned_of(trained):
+    _, [warning] = start(trained, 5, "tsal.inits=2")
+    assert warning.endswith("both inits (tsal.inits=2) start from it, and differ by their batches alone")

@@ -99,6 +99,12 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_ends(tmp_path):
     assert (tmp_path / "whole/history.csv").read_bytes() == (tmp_path / "cut/history.csv").read_bytes()
 
 
+def test_a_training_without_steps_leaves_no_history_of_another_one(tmp_path):
+    (tmp_path / "history.csv").write_text("step,loss\n10,1.0\n")
+    train_line(tmp_path, steps=0)
+    assert not (tmp_path / "history.csv").exists()
+
+
 def test_a_checkpoint_of_other_settings_is_left_aside(tmp_path):
     with pytest.raises(Interrupted):
         train_line(tmp_path, fail_at=17, fingerprint={"name": "other"})

@@ -123,6 +123,8 @@ def _kept(folder: Path, history: list[dict[str, float]]) -> Iterator[None]:
     finally:
         if rank() == 0 and history:
             write_history(folder / "history.csv", history)
+        elif rank() == 0:
+            (folder / "history.csv").unlink(missing_ok=True)  # of a training of other settings
 
 
 def _asked(signals: StopSignals, end_of_row: bool) -> int:

@@ -239,6 +239,8 @@ class Run:
             raise InputError(
                 f"{self.folder}: checked by another version; run 'python -m tsal data --run {self.folder}'"
             )
+        if "model.weights" in kept:  # what the file holds decides, not where it lies
+            kept["model.weights"] = manifest.get("weights", "")
         more = {"scheme": self.scheme.to_dict(), "data": manifest[rows], "code": code_fingerprint()}
         return kept | more
 

@@ -15,7 +15,7 @@ import torch
 
 from tsal.config import Config, Method, labels_alone, load_method, settings_of
 from tsal.data import BatchMaker
-from tsal.initial import initial_detector, initial_fingerprint
+from tsal.initial import initial_detector
 from tsal.loop import fit, is_done, record_time, seed_everything
 from tsal.model import Detector
 from tsal.model_files import load_model, save_models, snapshot_name, snapshot_steps
@@ -97,7 +97,7 @@ def train_supervised(
         fingerprint["init"] = load_checkpoint(init)["fingerprint"]
     if not is_done(folder / "model.pt", fingerprint):
         seed_everything(seed)
-        detector = load_model(init)[0] if init else initial_detector(config, run.scheme)[0]
+        detector = load_model(init)[0] if init else initial_detector(run)
         detector = detector.to(run.device, memory_format=torch.channels_last)
         learner = Learner(detector, make_optimiser(detector, config.train, lr))
         context = Context(config, run.scheme, run.device)
@@ -122,7 +122,7 @@ def supervised_fingerprint(run: Run, name: str, **settings: float) -> dict:
     """
     ignored = {*settings_of("unlabelled"), "train.epochs"}
     kept = run.fingerprint("model", "augment", "train", without=ignored, rows="labelled_fingerprint")
-    return kept | initial_fingerprint(run.config) | {"name": name, "training seed": settings.pop("seed")} | settings
+    return kept | {"name": name, "training seed": settings.pop("seed")} | settings
 
 
 def init_settings(run: Run, count: int | None = None) -> dict[str, dict]:

@@ -30,7 +30,10 @@ from tsal.bench.methods import prepare_base, run_method
 from tsal.bench.table import read_results
 from tsal.cli.commands import main
 from tsal.config import Config, TsalConfig, load_method, names_of, resolve
+from tsal.model import Detector
+from tsal.model_files import save_models
 from tsal.run import Run, code_fingerprint, list_hashes
+from tsal.schemes import get_scheme
 from tsal.trainings import schedule_steps
 from tsal.utils.checkpoints import load_checkpoint
 from tsal.utils.errors import ConfigError, DataError, InputError
@@ -552,6 +555,24 @@ def test_results_of_labels_or_images_that_have_changed_since_are_made_anew(tmp_p
     assert comparable([*found, *old], faces, checked()[0]) == [*found, *old]  # what is not here counts as unchanged
     shutil.rmtree(root)
     assert checked()[1] == []
+
+
+def test_results_that_started_from_other_weights_are_made_anew(tmp_path):
+    path, smoke = tmp_path / "model.pt", Config.load("smoke")
+    configure = configured(**{"model.weights": str(path)})
+
+    def keep(seed):
+        torch.manual_seed(seed)
+        models = {"teacher": Detector(68, smoke.model)}
+        save_models(path, models, smoke, {"scheme": get_scheme("68").to_dict()})
+
+    keep(seed=0)
+    run = Run.create(tmp_path / "tsal-s0", configure("tsal"))
+    stages.prepare_data(run, progress=False)
+    found = [result("tsal", 0, [1.0]) | {"settings": deciding(run.config)} | made_from(run)]
+    assert comparable(found, configure, check_data(tmp_path, configure("tsal"))[0]) == found
+    keep(seed=1)
+    assert comparable(found, configure, check_data(tmp_path, configure("tsal"))[0]) == []
 
 
 def test_results_of_a_scheme_whose_file_has_changed_since_are_made_anew(tmp_path):

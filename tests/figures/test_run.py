@@ -266,6 +266,16 @@ def test_an_audit_that_does_not_say_of_what_it_is_has_as_many_landmarks_as_the_r
         style.open_audit(other)
 
 
+def test_an_init_without_steps_has_no_curve(copied):
+    (copied.folder / "init" / "history.csv").unlink()
+    with pytest.raises(InputError, match="init/history.csv: not there yet"):
+        figures.draw_history(copied)
+    (figure,) = figures.draw_history(dataclasses.replace(copied, config=copied.config.override(["supervised.steps=0"])))
+    drawn = {line.get_label(): line.get_xdata() for line in figure.axes[0].lines}
+    steps = pd.read_csv(copied.folder / "semi" / "history.csv").step.tolist()
+    assert "init" not in drawn and drawn["teacher"].tolist() == steps
+
+
 @pytest.mark.filterwarnings("error")
 def test_a_loss_that_is_zero_throughout_is_drawn_without_a_warning(copied):
     path = copied.folder / "semi" / "history.csv"

@@ -81,10 +81,14 @@ def comparable(results: Sequence[dict], configure: Configure, now: Mapping[str, 
 
 
 def made_from(run: Run) -> dict:
-    """What a result keeps of its data: hashes of its lists, of what their rows hold, and of the scheme."""
+    """What a result keeps of its data: hashes of its lists, of what their rows hold, of the file that its init started
+    from, and of the scheme.
+    """
     names, manifest = ["labelled_fingerprint", "evaluate_fingerprint"], run.manifest()
     if not labels_alone(run.config):
         names.append("fingerprint")
+    if run.config.model.weights:
+        names.append("weights")
     return {
         "list_hashes": {name: manifest["lists"][name] for name in learned_and_measured(run.config)},
         "data": {name: manifest[name] for name in names},

@@ -198,7 +198,6 @@ def _named_from_here(config: Config) -> list[str]:
     folder.
     """
     names = {"data.scheme": config.data.scheme, "model.vgg16_weights": config.model.vgg16_weights}
-    names |= {"model.weights": config.model.weights}
     return [
         f"{name}={Path(file).resolve()}"
         for name, file in names.items()

@@ -201,9 +201,10 @@ def _draw_tracker_errors(run: Run) -> NamedFigure:
 @styled
 def draw_history(run: Run) -> list[NamedFigure]:
     """Loss terms and what training notes of its targets, over optimiser steps; the init's steps come first."""
-    trained = ("init", "supervised") if labels_alone(run.config) else ("init", "supervised", "semi")
+    trained = ("supervised",) if labels_alone(run.config) else ("supervised", "semi")
+    trained = ("init", *trained) if run.config.supervised.steps or run.config.train.epochs else trained
     histories = {name: pd.read_csv(run_file(run, f"{name}/history.csv")) for name in trained}
-    offset = histories["init"].step.iloc[-1]
+    offset = histories["init"].step.iloc[-1] if "init" in trained else 0
     figure = NamedFigure("history", TEXT, 4.9, layout="constrained")
     axes = figure.subplots(3, 3)
 

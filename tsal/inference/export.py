@@ -123,12 +123,13 @@ def _mean_model(files: Sequence[Path], model: str | None) -> tuple[Detector, Con
 
 def _write_weights(contents: Sequence[dict], model: str | None, detector: Detector, path: Path) -> None:
     """What batch normalisation has summed up stays float32: a variance may be out of half precision's range. Where the
-    training's images were is nobody else's business.
+    training's images and first weights were is nobody else's business.
     """
     content, *others = contents
     name = model or default_model(content)
     kept = {key: value.half() if value.ndim > 1 else value for key, value in detector.state_dict().items()}
     config = content["config"] | {"data": content["config"]["data"] | {"root": ""}}
+    config["model"] = config["model"] | {"weights": ""}
     fingerprint = content.get("fingerprint", {})
     if others:
         fingerprint |= {"mean with": [other.get("fingerprint", {}) for other in others]}

@@ -23,6 +23,7 @@ from tsal.data import (
     read_origins,
     read_prepared,
 )
+from tsal.initial import initial_weights
 from tsal.pseudo import check_sources
 from tsal.run import Run, data_folders, list_hashes, list_names
 from tsal.schemes import TIGHT
@@ -30,7 +31,7 @@ from tsal.stages.alone import alone
 from tsal.stages.settings_check import check_settings
 from tsal.synthetic import render_dataset
 from tsal.trainings import parts_that_track
-from tsal.utils import ConfigError, DataError, InputError, write_text
+from tsal.utils import ConfigError, DataError, InputError, file_hash, write_text
 
 CHECKED = ".checked"  # in a run's folder: what its data's files were when they were checked
 
@@ -99,6 +100,7 @@ def prepare_data(run: Run, *, checked: Path | None = None, progress: bool = True
         "transductive": config.data.transductive,
         "warnings": warnings,
         "lists": hashes,
+        "weights": file_hash(weights) if (weights := initial_weights(config)) else "",
         "labelled": len(run.lists.labelled),
         "unlabelled": len(run.lists.unlabelled),
         "clips": len(run.clips),

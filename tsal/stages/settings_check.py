@@ -11,7 +11,7 @@ from torch import nn
 from tsal.config import AugmentConfig, Config, labels_alone
 from tsal.data import beyond_crop
 from tsal.evaluation import normaliser
-from tsal.initial import initial_detector
+from tsal.initial import initial_weights, make_initial
 from tsal.model import Detector
 from tsal.pseudo import PseudoLabeller, detection_sources
 from tsal.run import Run
@@ -44,9 +44,14 @@ def check_settings(run: Run) -> list[str]:
             f"{few}: a step has no two frames to track between, wanted by {' and '.join(tracks)}; set semi.clips to 1 "
             "or more and semi.frames to 2 or more, or a method that does not track, such as mean-teacher-corrected"
         )
+    if (weights := initial_weights(config)) and weights.resolve().is_relative_to(run.folder.resolve()):
+        raise ConfigError(
+            f"model.weights={config.model.weights}: a file of this run, which would train it away; give the run "
+            "another folder (--run, RUN=), or copy the file out of it"
+        )
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         initial_tracker(config)
-        detector, warnings = initial_detector(config, run.scheme)
+        detector, warnings = make_initial(config, run.scheme)
         _check_detector(run, detector)
     lists = run.lists
     evaluated = [face for faces in lists.evaluate.values() for face in faces]

@@ -232,7 +232,9 @@ class TsalConfig:
     out.
     """
 
-    inits: Literal[1, 2] = setting(1, "one supervised init for both models, or one for each, with different seeds")
+    inits: Literal[1, 2] = setting(
+        1, "one supervised init for both models, or one for each, with different seeds of weights and batches"
+    )
     trackers: Literal["shared", "own"] = setting(
         "shared", "one tracker for both models, or one for each (where tracker.tune_steps is above 0)"
     )

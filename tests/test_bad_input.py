@@ -106,6 +106,14 @@ CASES = {
         lambda r: edit_row(r, "val.txt", 1, "v.png v.pts 70 70 90 90"),
         ["val.txt:1: box 70 70 90 90 lies wholly outside the image v.png (64 x 64)"],
     ),
+    "a box x y w h": (
+        lambda r: edit_row(r, "labelled.txt", 2, "b.png b.pts 2 3 9 14"),
+        ["labelled.txt:2: the box 2 3 9 14 holds 8 of 68 visible landmarks of b.png; give x1 y1 x2 y2 (not width"],
+    ),
+    "a depth as third column": (
+        lambda r: write_annotation(r / "v.pts", ["20 20 0"] * 4 + ["20 20 -7.5"] * 64),
+        ["val.txt:1: ", "v.pts: point 5 has visibility -7.5, want 0 or 1; a depth is not read"],
+    ),
     "an inverted box": (
         lambda r: edit_row(r, "labelled.txt", 2, "b.png b.pts 50 10 10 50"),
         ["labelled.txt:2: box is empty or inverted (x1 y1 x2 y2 = 50 10 10 50)"],
@@ -425,6 +433,7 @@ def test_a_network_without_batch_statistics_needs_no_average_of_them(root):
 def test_files_of_68_points_serve_the_schemes_that_are_a_part_of_68(root, scheme, points):
     for name, said in (("a", 68), ("b", points)):  # files of the scheme's own number are read as before
         write_annotation(root / f"{name}.pts", [f"{i / 4 + 1} {i / 2 + 1}" for i in range(said)])
+    write_rows(root, "labelled.txt", "a.png a.pts 0 0 50 50", "b.png b.pts 0 0 50 50")
     status, run = data(root, "--set", f"data.scheme={scheme}")
     assert status == 0
     opened = Run.open(run)  # by the scheme that it keeps
@@ -432,6 +441,16 @@ def test_files_of_68_points_serve_the_schemes_that_are_a_part_of_68(root, scheme
     kept = [i for i in range(17, 68) if points == 51 or i not in (60, 64)]
     assert found.tolist() == [[i / 4, i / 2] for i in kept] and visible.all()
     assert opened.store.points(opened.lists.labelled[1])[0].tolist() == [[i / 4, i / 2] for i in range(points)]
+
+
+def test_a_list_of_mirrored_labels_is_one_warning(root, capsys):
+    points = np.tile([[30.0, 40.0]], (68, 1))
+    points[36], points[45] = (20, 25), (40, 24)  # the person's right eye is on the left
+    for name, shown in (("a", points), ("b", points), ("v", points[:, ::-1])):
+        write_annotation(root / f"{name}.pts", [f"{x + 1} {y + 1}" for x, y in shown])
+    assert data(root)[0] == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "are mirrored" in line]
+    assert "warning: val.txt: 1 of 1 labelled faces are mirrored: are x and y swapped" in line
 
 
 def test_files_of_68_points_are_refused_by_other_schemes(root, capsys):
@@ -476,7 +495,7 @@ def test_an_annotation_that_is_edited_since_is_checked_by_the_next_stage(root, c
     written = (run / "manifest.json").stat().st_mtime_ns
     assert main(["tracker", "--run", str(run)]) == 0
     assert (run / "manifest.json").stat().st_mtime_ns == written  # nothing is another: not checked again
-    write_annotation(root / "other.pts", ["2 2"] * 68)
+    write_annotation(root / "other.pts", ["22 22"] * 68)
     os.utime(root / "other.pts", (1, 1))
     os.replace(root / "other.pts", root / "a.pts")  # with a time of before the check
     assert main(["tracker", "--run", str(run)]) == 0

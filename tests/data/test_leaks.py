@@ -29,6 +29,7 @@ def root(tmp_path):
     for seed, name in enumerate(("a", "one/1", "one/2", "two/1", "two/2", "v")):
         save_image(tmp_path / f"{name}.png", scene(seed))
         write_points(tmp_path / f"{name}.pts", np.array([[3.0, 4.0], [5.0, 6.0]]))
+    write_points(tmp_path / "right.pts", np.array([[53.0, 4.0], [55.0, 6.0]]))
     write_list(tmp_path / "labelled.txt", [("a.png", "a.pts", BOX)])
     write_list(tmp_path / "unlabelled.txt", [(f"one/{i}.png", None, BOX) for i in (1, 2)])
     write_list(
@@ -172,7 +173,7 @@ def test_another_face_of_an_evaluated_image_is_one_warning_a_list(root, train):
     (root / "copy.png").write_bytes((root / "v.png").read_bytes())
     (root / "b-copy.png").write_bytes((root / "a.png").read_bytes())
     write_list(root / "labelled.txt", [("a.png", "a.pts", LEFT), (train, "v.pts", LEFT)])
-    write_list(root / "val.txt", [(name, "v.pts", RIGHT) for name in ("two/1.png", "v.png", "v.png", "b-copy.png")])
+    write_list(root / "val.txt", [(name, "right.pts", RIGHT) for name in ("two/1.png", "v.png", "v.png", "b-copy.png")])
     [line] = check(root)[1]  # nothing of images that look alike: they are the same
     assert line == (
         "val.txt: 2 of its images are also in a training list, with another face (val.txt:2: v.png, labelled.txt:2)"
@@ -185,7 +186,7 @@ def test_of_all_faces_that_training_has_in_an_image_none_may_be_evaluated(root, 
     (root / "copy.png").write_bytes((root / "v.png").read_bytes())
     rows = [(train, "v.pts", LEFT), (train, None, (52, 2, 91, 41))][::order]  # the same face by another finder's box
     write_list(root / "labelled.txt", [("a.png", "a.pts", LEFT), *rows])
-    write_list(root / "val.txt", [("v.png", "v.pts", RIGHT)])
+    write_list(root / "val.txt", [("v.png", "right.pts", RIGHT)])
     number = 3 if order == 1 else 2
     with pytest.raises(DataError, match=rf"val.txt:1: v.png .* (\(|of )labelled.txt:{number}.*transductive=true$"):
         check(root)
@@ -196,7 +197,7 @@ def test_of_all_faces_that_training_has_in_an_image_none_may_be_evaluated(root, 
 def test_an_image_shared_with_another_face_may_look_like_a_third_image(root):
     cv2.imwrite(str(root / "anew.jpg"), scene(5)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 30])
     write_list(root / "labelled.txt", [("v.png", "v.pts", LEFT), ("anew.jpg", "v.pts", LEFT)])
-    write_list(root / "val.txt", [("v.png", "v.pts", RIGHT)])
+    write_list(root / "val.txt", [("v.png", "right.pts", RIGHT)])
     shared, alike = check(root)[1]
     assert "with another face" in shared and alike.startswith("val.txt:1: v.png looks like anew.jpg of labelled.txt:2")
 

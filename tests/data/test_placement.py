@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tsal.data.placement import points_problems
+from tsal.data.placement import apart_problems, points_problems, reflected
 
 FACT = {"width": 64, "height": 48}
 
@@ -19,3 +19,33 @@ FACT = {"width": 64, "height": 48}
 def test_what_of_landmarks_cannot_be_of_the_image(points, visible, said):
     found = points_problems(np.array(points, float), np.array(visible, bool), "a.png", FACT)
     assert said in found[0] if said else not found
+
+
+@pytest.mark.parametrize(
+    ("visible", "said"),
+    [
+        ([1, 1, 1, 1], ""),  # half of them lie in the box, two of these on its border
+        ([1, 0, 1, 1], "the box 10 10 20 20 holds 1 of 3 visible landmarks of a.png; give x1 y1 x2 y2 (not width"),
+        ([0, 0, 0, 0], ""),
+    ],
+)
+def test_a_box_holds_half_of_the_landmarks_at_least(visible, said):
+    points = np.array([[10, 20], [20, 10], [21, 15], [15, 9]], float)
+    found = apart_problems(points, np.array(visible, bool), (10, 10, 20, 20), "a.png")
+    assert found[0].startswith(said) if said else not found
+
+
+EYES = np.array([[20, 30], [40, 30], [30, 50], [28, 60]], float)  # the person's right corner, the left one, nose, chin
+
+
+@pytest.mark.parametrize("turn", [0, 40, 90, 180, 300])
+def test_mirrored_labels_are_told_however_the_face_is_turned(turn):
+    angle, seen = np.deg2rad(turn), np.ones(4, bool)
+    points = (EYES - 32) @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) + 32
+    mirrored, swapped, upward = points * [-1, 1] + [63, 0], points[:, ::-1], points * [1, -1] + [0, 63]
+    assert reflected([(points, seen)], (0, 1)) == ""
+    for wrong in (mirrored, swapped, upward):
+        assert reflected([(wrong, seen), (wrong, seen), (points, seen)], (0, 1)).startswith("2 of 3 labelled faces are")
+        assert reflected([(wrong, seen), (points, seen)], (0, 1)) == ""  # not more than half
+        assert reflected([(wrong, seen)], None) == ""
+        assert reflected([(wrong, np.array([1, 0, 1, 1], bool))], (0, 1)) == ""  # an eye corner is not known

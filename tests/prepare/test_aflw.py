@@ -128,7 +128,11 @@ def test_an_image_with_faces_of_both_splits_serves_a_run_where_they_are_differen
     monkeypatch.setattr(aflw, "TRAIN", 4)
     names = np.array([[f"0/image0000{n}.jpg"] for n in (0, 1, 2, 3, 4, 0)], object)  # face 1 tests, face 6 trains
     every = np.stack([boxes[0], *[[10, 60, 8, 58]] * 4, boxes[1]]).astype(float)
-    aflw.prepare_aflw(release_aflw(tmp_path / "release", nameList=names, bbox=every), tmp_path / "AFLW", progress=False)
+    points = np.stack([landmarks(19, seed) for seed in range(6)])
+    for face, left in ((0, 36), (5, 6)):  # each within its own box
+        points[face, :, 0] = left + 0.6 * (points[face, :, 0] - 12)
+    changes = {"nameList": names, "bbox": every, "data": np.concatenate([points[..., 0], points[..., 1]], axis=1)}
+    aflw.prepare_aflw(release_aflw(tmp_path / "release", **changes), tmp_path / "AFLW", progress=False)
 
     def load():
         lists = load_lists(tmp_path / "AFLW", ["AFLW.train.GTB"], [], ["AFLW.test.GTB"], points=19)

@@ -197,12 +197,30 @@ def test_a_wrong_row_of_a_table_is_reported_and_the_rest_goes_on(tmp_path, row, 
     assert "faces.csv:3" in line and said in line
 
 
+def test_mirrored_labels_and_labels_in_other_files_are_noted(tmp_path):
+    points = np.tile([[30.0, 40.0]], (68, 1))
+    points[36], points[45] = (40, 24), (20, 25)  # the person's right eye is on the right
+    for name in ("a", "b", "c"):
+        write_image(tmp_path / "mine" / f"{name}.png", ord(name))
+    write_pts(tmp_path / "mine" / "a.pts", points)
+    for name in ("a.json", "b.json", "c.JSON", "other.json"):
+        (tmp_path / "mine" / name).write_text("{}")
+    mirrored, unread = sorted(prepare(tmp_path / "mine", tmp_path / "out", points=68)["notes"])
+    assert mirrored.startswith("1 of 1 labelled faces are mirrored: are x and y swapped, does y count from the bottom")
+    assert unread.startswith(
+        "beside 2 images without .pts there is a file .JSON, .json, such as b.json, that is not read"
+    )
+
+
 BROKEN_FILES = {
     "no such file": (None, "no such file or folder"),
     "another kind": ("faces.txt", "want a folder, a .csv or a .json"),
     "no columns": ("faces.csv", "has no column image, x0, y0, x1"),
     "other separators": ("parted.csv", "are its columns parted by commas"),
     "a column twice": ("twice.csv", "column x0 is given twice"),
+    "more points": ("more.csv", "has 6 points a face, not 5; give --points for them"),
+    "visibility from 1 on": ("flags.csv", "has 5 columns of visibility; want v0 ... v4, or none"),
+    "another box": ("boxed.csv", "has the columns box_x, box_w; a box's are box_x1, box_y1, box_x2, box_y2 .corners"),
     "no json": ("faces.json", "cannot be read as JSON"),
     "endless json": ("deep.json", "cannot be read as JSON"),
     "no coco": ("list.json", "is no COCO file"),
@@ -222,6 +240,9 @@ def test_a_source_that_is_none_is_refused_in_one_line(tmp_path, name, said):
     content |= {
         "parted.csv": ";".join(head) + "\n",
         "twice.csv": ",".join([*head, "x0"]) + "\n",
+        "more.csv": ",".join([*head, "x5", "y5"]) + "\n",
+        "flags.csv": ",".join([*head, *(f"v{i}" for i in range(1, 6))]) + "\n",
+        "boxed.csv": ",".join([*head, "box_x", "box_w"]) + "\n",
         "deep.json": "[" * 100_000,
     }
     if name:

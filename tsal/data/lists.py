@@ -21,7 +21,7 @@ import numpy as np
 
 from tsal.data.images import look_at_image
 from tsal.data.near import near_dataset, near_list
-from tsal.data.placement import box_problems, points_problems
+from tsal.data.placement import apart_problems, box_problems, points_problems
 from tsal.data.points import read_points
 from tsal.schemes import AlsoRead
 from tsal.utils import PREPARED, DataError, iou, leads_out, read_bytes, tqdm, write_text
@@ -332,6 +332,7 @@ def face_problems(face: Face, fact: dict | str, root: Path, points: int, also_re
         try:
             points, visible = read_points(root / face.annotation, points, also_read)
             problems += points_problems(points, visible, face.image, fact) if known else []
+            problems = problems or apart_problems(points, visible, face.box, face.image)
         except DataError as error:
             problems.append(str(error))
     return problems

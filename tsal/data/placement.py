@@ -31,6 +31,18 @@ def box_problems(box: Sequence[float], image: str, fact: Mapping) -> list[str]:
     return []
 
 
+def apart_problems(points: np.ndarray, visible: np.ndarray, box: Sequence[float], image: str) -> list[str]:
+    """A line where fewer than half of the visible ones of points (K, 2) px lie in a box x1, y1, x2, y2 px."""
+    x1, y1, x2, y2 = box
+    inside = ((points >= [x1, y1]) & (points <= [x2, y2])).all(1) & visible
+    if inside.sum() >= visible.sum() / 2:
+        return []
+    return [
+        f"the box {x1:g} {y1:g} {x2:g} {y2:g} holds {inside.sum()} of {visible.sum()} visible landmarks of {image}; "
+        "give x1 y1 x2 y2 (not width and height) and the landmarks of this face, both in px"
+    ]
+
+
 def points_problems(points: np.ndarray, visible: np.ndarray, image: str, fact: Mapping) -> list[str]:
     """A line where most of the visible ones of points (K, 2) px lie outside their image."""
     beyond = np.array([fact["width"], fact["height"]]) - 0.5  # a pixel's centre is a whole number
@@ -41,3 +53,22 @@ def points_problems(points: np.ndarray, visible: np.ndarray, image: str, fact: M
         f"{outside.sum()} of {visible.sum()} visible landmarks lie outside the image {image} ({fact['width']} x "
         f"{fact['height']} as viewers show it); give pixels of this image"
     ]
+
+
+def reflected(faces: Sequence[tuple[np.ndarray, np.ndarray]], ocular: tuple[int, int] | None) -> str:
+    """What to say where most of the faces, each points (K, 2) px and visibility (K,) bool, are mirrored ones: seen from
+    between the eyes towards the mean of all landmarks, the person's right eye corner (the first of a scheme's
+    ``ocular``) lies on the left. Turning a face does not change that. Empty where few are, or nobody named the corners.
+    """
+    known = [pair for pair in faces if ocular and pair[1][list(ocular)].all()]
+    mirrored = 0
+    for points, visible in known:
+        right, left = points[ocular[0]], points[ocular[1]]
+        across, down = left - right, points[visible].mean(0) - (left + right) / 2
+        mirrored += bool(across[0] * down[1] < across[1] * down[0])
+    if mirrored <= len(known) / 2:
+        return ""
+    return (
+        f"{mirrored} of {len(known)} labelled faces are mirrored: are x and y swapped, does y count from the bottom, "
+        "are the labels of the mirror image, or is the first of the scheme's ocular corners not the person's right one?"
+    )

@@ -42,6 +42,8 @@ def read_points(path: Path, count: int, also_read: AlsoRead = ()) -> tuple[np.nd
             raise DataError(f"{path}: point {index + 1} is not a number: {' '.join(columns)}") from None
         if len(values) not in (2, 3) or not all(abs(value) < 1e9 for value in values):  # false for nan and inf too
             raise DataError(f"{path}: point {index + 1} wants 'x y' (or 'x y visible'), got: {' '.join(columns)[:80]}")
+        if len(values) == 3 and abs(values[2]) > 2:  # some datasets have -1, or 2 as COCO has
+            raise DataError(f"{path}: point {index + 1} has visibility {values[2]:g}, want 0 or 1; a depth is not read")
         points[index] = values[:2]
         visible[index] = values[2] != 0 if len(values) == 3 else max(values) > 0
     chosen = list(kept[len(rows)])

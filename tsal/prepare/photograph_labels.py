@@ -7,9 +7,10 @@ the source count from, 0 or 1; .pts files always count from 1.
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,9 +18,10 @@ import numpy as np
 
 from tsal.data import IMAGE_SUFFIXES, read_points
 from tsal.prepare.builder import DatasetBuilder
-from tsal.utils import DataError, files_below
+from tsal.utils import DataError, counted, files_below
 
 BOX_COLUMNS = ("x1", "y1", "x2", "y2")
+NOT_READ = (".json", ".xml", ".mat", ".txt", ".csv", ".npy", ".npz")  # labels in other forms, one file an image
 # images that OpenCV does not read: a folder from a phone or a camera holds them
 UNREADABLE = (".heic", ".heif", ".hif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".psd", ".svg")
 
@@ -43,6 +45,7 @@ def read_folder(made: DatasetBuilder, source: Path, first: float) -> Iterator[Ph
         if path.suffix.lower() == ".pts":
             labels.setdefault(_key(path), []).append(path)
     images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    unread = _labels_unread(images, files, labels)
     taken = {path.with_suffix(".pts") for path in files if path.suffix.lower() in (*IMAGE_SUFFIXES, *UNREADABLE)}
     for path in images:
         image, exact = str(path.relative_to(source)), path.with_suffix(".pts")
@@ -58,11 +61,26 @@ def read_folder(made: DatasetBuilder, source: Path, first: float) -> Iterator[Ph
             made.reject(str(path), str(error))
             continue
         yield Photograph(image, points, visible, None, str(path))
+    if unread:
+        made.notes.append(unread)
     for path in files:
         if path.suffix.lower() in UNREADABLE:
             made.reject(str(path), "is an image of a format that is not read; save it as JPEG or PNG")
         elif path.suffix.lower() == ".pts" and path not in taken and not path.name.startswith("._"):
             made.reject(str(path), "no image of its name is beside it")
+
+
+def _labels_unread(images: Sequence[Path], files: Sequence[Path], labels: Collection[str]) -> str:
+    """What to say of images without a .pts that have labels of another kind beside them; empty where none has."""
+    bare = {_key(path) for path in images} - set(labels)
+    found = sorted(path for path in files if path.suffix.lower() in NOT_READ and _key(path) in bare)
+    if not found:
+        return ""
+    kinds = ", ".join(sorted({path.suffix for path in found}))
+    return (
+        f"beside {counted(len(found), 'image')} without .pts there is a file {kinds}, such as {found[0].name}, that is "
+        "not read; if it holds landmarks, write them to .pts, to a CSV table or to COCO keypoints"
+    )
 
 
 def _key(path: Path) -> str:
@@ -89,7 +107,16 @@ def read_csv(made: DatasetBuilder, source: Path, first: float) -> Iterator[Photo
         )
     if twice := [name for name in wanted if columns.count(name) > 1]:
         raise DataError(f"{source}: its column {twice[0]} is given twice")
+    if more := _counted(columns, "x") - made.points:
+        raise DataError(f"{source}: has {made.points + more} points a face, not {made.points}; give --points for them")
+    flags = sum(name[:1] == "v" and name[1:].isdecimal() for name in columns)
+    if flags and (flags, _counted(columns, "v")) != (made.points, made.points):
+        raise DataError(f"{source}: has {flags} columns of visibility; want v0 ... v{made.points - 1}, or none")
+    boxes = [name for name in columns if name.startswith(("box", "bbox"))]
     has_box = all(f"box_{name}" in columns for name in BOX_COLUMNS)
+    if boxes and not has_box:
+        wanted = ", ".join(f"box_{name}" for name in BOX_COLUMNS)
+        raise DataError(f"{source}: has the columns {', '.join(boxes)}; a box's are {wanted} (corners, in px)")
     for number, row in enumerate(rows, 2):
         where = f"{source}:{number}"
         if None in row or None in row.values():
@@ -105,6 +132,11 @@ def read_csv(made: DatasetBuilder, source: Path, first: float) -> Iterator[Photo
             continue
         box = box if box and all(map(math.isfinite, box)) else None
         yield Photograph(row["image"].strip(), points - first, visible, box, where)
+
+
+def _counted(columns: Sequence[str], letter: str) -> int:
+    """How many columns there are of a letter and a number, from 0 on without a gap."""
+    return next(i for i in itertools.count() if f"{letter}{i}" not in columns)
 
 
 def _is_placed(points: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tsal.data import Origin, is_turned, look_at_image, write_points
+from tsal.data import Origin, is_turned, look_at_image, reflected, write_points
 from tsal.faces import faces_in
 from tsal.prepare.builder import DatasetBuilder, landmark_box
 from tsal.prepare.photograph_labels import Photograph, read_coco, read_csv, read_folder, read_wflw
@@ -124,6 +124,8 @@ def prepare_photographs(
         made.add("val.txt" if image in held else "train.txt", name, annotation, box, where, size)
     if hidden := sum(int((~face.visible).sum()) for face in faces if _is_labelled(face)):
         made.count(HIDDEN, hidden)
+    if text := reflected([(face.points, face.visible) for face in faces if _is_labelled(face)], known.ocular):
+        made.notes.append(text)
     if turned := [image for image in labelled if image in looks and is_turned(read_bytes(root / image))]:
         of = f"{len(turned)} of {counted(len(labelled), 'labelled image')}, such as {turned[0]},"
         made.notes.append(f"EXIF turns {of} when they are read: labels must be of the turned image")

@@ -22,6 +22,7 @@ from tsal.data import (
     list_root,
     read_origins,
     read_prepared,
+    reflected,
 )
 from tsal.initial import initial_weights
 from tsal.pseudo import check_sources
@@ -68,7 +69,7 @@ def prepare_data(run: Run, *, checked: Path | None = None, progress: bool = True
         workers=config.data.workers,
         progress=progress,
     )
-    warnings += boxes + check_settings(run)
+    warnings += boxes + _mirrored_lists(run) + check_settings(run)
     if config.data.consecutive:
         warnings += gap_warnings(group_clips(lists.unlabelled))
     if not run.clips:
@@ -142,6 +143,16 @@ def _check_labels(run: Run, folder: Path, made: dict) -> list[str]:
         text = "the boxes around its landmarks are not those of data.scheme, in which faces are detected"
         return [f"{folder}: {text}; prepare it again (--scheme {data.scheme})"]
     return []
+
+
+def _mirrored_lists(run: Run) -> list[str]:
+    """A warning for each list most of whose labels are mirrored."""
+    lists: dict[str, list] = {}
+    for face in itertools.chain(run.lists.labelled, *run.lists.evaluate.values()):
+        if face.annotation:
+            lists.setdefault(face.list_name, []).append(run.store.points(face))
+    said = {name: reflected(faces, run.scheme.ocular) for name, faces in lists.items()}
+    return [f"{name}: {text}" for name, text in said.items() if text]
 
 
 def is_unchecked(run: Run) -> bool:

@@ -6,7 +6,7 @@ Keys of a file (indices are 0-based; ``0-16`` is a range, both ends in it):
     points: 68                      how many landmarks there are
     flip: [[0, 16], [1, 15]]        pairs that a mirror swaps; any other landmark stays itself
     centre: 30                      the landmark that is the face's centre; without it: the mean of all
-    ocular: [36, 45]                the two outer eye corners
+    ocular: [36, 45]                the two outer eye corners, the person's right one first
     pupil: [36-41, 42-47]           two groups of landmarks, whose means are taken as the pupils
     box: [-0.1, 0, 1.1, 1.3]        the face's box, brows to chin, where the tight box of the landmarks is [0, 0, 1, 1]
     lines: {left eye: 36-41 closed} what a figure joins: a name, its landmarks in order, and whether the line is closed
@@ -41,8 +41,8 @@ class Scheme:
     """What the indices of K landmarks mean (0-based).
 
     ``centre`` is the landmark that the centre source takes as the face's centre, or -1 for the mean of all.
-    ``ocular``: the two outer eye corners. ``pupil``: the index groups whose means are taken as the two pupils. ``box``:
-    where the face's box lies in the landmarks' tight one, as :func:`tsal.utils.boxes_beside` takes it.
+    ``ocular``: the outer eye corners, right one first. ``pupil``: the index groups whose means are taken as the pupils.
+    ``box``: where the face's box lies in the landmarks' tight one, as :func:`tsal.utils.boxes_beside` takes it.
     """
 
     name: str

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from toys import config
 
-from tests.helpers.toys import config
 from tsal.config import Config
-from tsal.initial import SHIPPED, make_initial
+from tsal.initial import make_initial
 from tsal.model import Detector
 from tsal.model_files import load_model, save_models
 from tsal.run import Run
 from tsal.schemes import generic_scheme, get_scheme
 from tsal.stages import is_unchecked, prepare_data
 from tsal.trainings import train_inits
-from tsal.utils import ConfigError, InputError
+from tsal.utils import SHIPPED, ConfigError, InputError
 
 SMALL = ("model.input=32", "model.width=0.05", "model.stages=2", "data.scheme=5")
 

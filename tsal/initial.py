@@ -10,9 +10,8 @@ from tsal.model import Detector
 from tsal.model_files import load_model
 from tsal.run import Run
 from tsal.schemes import Scheme
-from tsal.utils import PACKAGE, ConfigError, InputError, file_hash, from_repository
+from tsal.utils import SHIPPED, ConfigError, InputError, file_hash, from_repository
 
-SHIPPED = PACKAGE / "weights" / "face68.pt"  # model.weights=face68
 NETWORK = ("size", "width", "stages", "heatmap")  # of model.*: with others the weights are of another network
 VIEWS = ("model.input", "model.sigma", "model.heatmap_shape", "augment.box_scale")  # what the weights are used to
 

@@ -89,9 +89,7 @@ class ModelConfig:
     centre_candidates: int = setting(5, "top-N centres", least=1)
     vgg16_weights: str = setting("", "local file of ImageNet weights with torchvision's names")
     weights: str = setting(
-        "",
-        "trained detector that the init starts from: face68 (it ships), or the path of a run's model.pt, relative to "
-        "the repository; empty: random weights",
+        "", "trained detector that the init starts from: face68, or the path of a run's model.pt; empty: random weights"
     )
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tsal.initial import SHIPPED
-from tsal.utils import InputError
+from tsal.utils import SHIPPED, InputError
 
 VARIABLE = "TSAL_WEIGHTS"
 

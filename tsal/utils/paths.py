@@ -16,6 +16,7 @@ CONFIG_FOLDER = (PACKAGE if INSTALLED else REPOSITORY) / "configs"
 SCHEME_FOLDER = CONFIG_FOLDER / "schemes"
 PREPARED = REPOSITORY / "data" / "prepared"
 OUTPUTS = REPOSITORY / "outputs"
+SHIPPED = PACKAGE / "weights" / "face68.pt"  # the trained detector; also what model.weights=face68 names
 
 
 def from_repository(path: str | Path) -> Path:

@@ -41,6 +41,7 @@ from tsal.utils import (
     ConfigError,
     InputError,
     describe_environment,
+    file_hash,
     first_of,
     lock_folder,
     write_text,
@@ -276,7 +277,7 @@ def list_names(run: Run) -> tuple[str, ...]:
 def list_hashes(run: Run, names: Sequence[str] | None = None) -> dict[str, str]:
     """Content hash of every list of the run, or of those named."""
     names = list_names(run) if names is None else names
-    return {name: hashlib.sha256(find_list(run.root, name).read_bytes()).hexdigest() for name in names}
+    return {name: file_hash(find_list(run.root, name)) for name in names}
 
 
 def data_folders(run: Run) -> list[Path]:

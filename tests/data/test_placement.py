@@ -43,9 +43,13 @@ def test_mirrored_labels_are_told_however_the_face_is_turned(turn):
     angle, seen = np.deg2rad(turn), np.ones(4, bool)
     points = (EYES - 32) @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) + 32
     mirrored, swapped, upward = points * [-1, 1] + [63, 0], points[:, ::-1], points * [1, -1] + [0, 63]
-    assert reflected([(points, seen)], (0, 1)) == ""
+
+    def said(faces, visible=seen, ocular=(0, 1)):
+        return reflected(np.array(faces), np.array([visible] * len(faces)), ocular)
+
+    assert said([points]) == ""
     for wrong in (mirrored, swapped, upward):
-        assert reflected([(wrong, seen), (wrong, seen), (points, seen)], (0, 1)).startswith("2 of 3 labelled faces are")
-        assert reflected([(wrong, seen), (points, seen)], (0, 1)) == ""  # not more than half
-        assert reflected([(wrong, seen)], None) == ""
-        assert reflected([(wrong, np.array([1, 0, 1, 1], bool))], (0, 1)) == ""  # an eye corner is not known
+        assert said([wrong, wrong, points]).startswith("2 of 3 labelled faces are mirrored")
+        assert said([wrong, points]) == ""  # not more than half
+        assert said([wrong], ocular=None) == ""
+        assert said([wrong], np.array([1, 0, 1, 1], bool)) == ""  # an eye corner is not known

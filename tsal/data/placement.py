@@ -55,20 +55,21 @@ def points_problems(points: np.ndarray, visible: np.ndarray, image: str, fact: M
     ]
 
 
-def reflected(faces: Sequence[tuple[np.ndarray, np.ndarray]], ocular: tuple[int, int] | None) -> str:
-    """What to say where most of the faces, each points (K, 2) px and visibility (K,) bool, are mirrored ones: seen from
+def reflected(points: np.ndarray, visible: np.ndarray, ocular: tuple[int, int] | None) -> str:
+    """What to say where most of the faces, points (N, K, 2) px and visibility (N, K) bool, are mirrored ones: seen from
     between the eyes towards the mean of all landmarks, the person's right eye corner (the first of a scheme's
     ``ocular``) lies on the left. Turning a face does not change that. Empty where few are, or nobody named the corners.
     """
-    known = [pair for pair in faces if ocular and pair[1][list(ocular)].all()]
-    mirrored = 0
-    for points, visible in known:
-        right, left = points[ocular[0]], points[ocular[1]]
-        across, down = left - right, points[visible].mean(0) - (left + right) / 2
-        mirrored += bool(across[0] * down[1] < across[1] * down[0])
-    if mirrored <= len(known) / 2:
+    known = visible[:, list(ocular)].all(1) if ocular else np.zeros(len(points), bool)
+    points, visible = points[known], visible[known]
+    if not len(points):
+        return ""
+    right, left = points[:, ocular[0]], points[:, ocular[1]]  # (M, 2) px
+    across, down = left - right, points.mean(1, where=visible[..., None]) - (left + right) / 2
+    mirrored = (across[:, 0] * down[:, 1] < across[:, 1] * down[:, 0]).sum()
+    if mirrored <= len(points) / 2:
         return ""
     return (
-        f"{mirrored} of {len(known)} labelled faces are mirrored: are x and y swapped, does y count from the bottom, "
+        f"{mirrored} of {len(points)} labelled faces are mirrored: are x and y swapped, does y count from the bottom, "
         "are the labels of the mirror image, or is the first of the scheme's ocular corners not the person's right one?"
     )

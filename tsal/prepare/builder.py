@@ -26,7 +26,7 @@ import numpy as np
 
 from tsal.data import Face, Origin, face_problems, group_clips, look_at_image, read_json, write_list
 from tsal.schemes import TIGHT
-from tsal.utils import LOCK, DataError, boxes_beside, is_utf8, printable, replacing, tqdm, write_text
+from tsal.utils import LOCK, DataError, boxes_beside, file_hash, is_utf8, printable, replacing, tqdm, write_text
 
 RELEASE = "release"  # the link to the source, in the prepared folder
 # what a stopped build leaves: it goes on from there
@@ -185,7 +185,7 @@ class DatasetBuilder:
             lists[name] = {
                 "rows": len(rows),
                 "labelled": labelled,
-                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                "sha256": file_hash(path),
             }
         images = [
             {"image": image, **vars(self.origins.get(image, Origin())), **self.facts[image]}

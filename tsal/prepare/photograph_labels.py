@@ -45,7 +45,6 @@ def read_folder(made: DatasetBuilder, source: Path, first: float) -> Iterator[Ph
         if path.suffix.lower() == ".pts":
             labels.setdefault(_key(path), []).append(path)
     images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
-    unread = _labels_unread(images, files, labels)
     taken = {path.with_suffix(".pts") for path in files if path.suffix.lower() in (*IMAGE_SUFFIXES, *UNREADABLE)}
     for path in images:
         image, exact = str(path.relative_to(source)), path.with_suffix(".pts")
@@ -61,7 +60,7 @@ def read_folder(made: DatasetBuilder, source: Path, first: float) -> Iterator[Ph
             made.reject(str(path), str(error))
             continue
         yield Photograph(image, points, visible, None, str(path))
-    if unread:
+    if unread := _labels_unread(images, files, labels):
         made.notes.append(unread)
     for path in files:
         if path.suffix.lower() in UNREADABLE:

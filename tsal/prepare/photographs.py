@@ -124,7 +124,8 @@ def prepare_photographs(
         made.add("val.txt" if image in held else "train.txt", name, annotation, box, where, size)
     if hidden := sum(int((~face.visible).sum()) for face in faces if _is_labelled(face)):
         made.count(HIDDEN, hidden)
-    if text := reflected([(face.points, face.visible) for face in faces if _is_labelled(face)], known.ocular):
+    shown = [(face.points, face.visible) for face in faces if _is_labelled(face)]
+    if shown and (text := reflected(*map(np.stack, zip(*shown)), known.ocular)):
         made.notes.append(text)
     if turned := [image for image in labelled if image in looks and is_turned(read_bytes(root / image))]:
         of = f"{len(turned)} of {counted(len(labelled), 'labelled image')}, such as {turned[0]},"

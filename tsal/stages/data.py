@@ -10,6 +10,8 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+
 from tsal.config import labels_alone, settings_of
 from tsal.data import (
     Face,
@@ -151,7 +153,7 @@ def _mirrored_lists(run: Run) -> list[str]:
     for face in itertools.chain(run.lists.labelled, *run.lists.evaluate.values()):
         if face.annotation:
             lists.setdefault(face.list_name, []).append(run.store.points(face))
-    said = {name: reflected(faces, run.scheme.ocular) for name, faces in lists.items()}
+    said = {name: reflected(*map(np.stack, zip(*faces)), run.scheme.ocular) for name, faces in lists.items()}
     return [f"{name}: {text}" for name, text in said.items() if text]
 
 

@@ -330,6 +330,14 @@ def test_trust_falls_with_the_square_of_the_sources_distance(apart, trust):
     assert labeller("tsal.trust=0").trust(found).tolist() == [[1.0] * 4]
 
 
+def test_settings_in_px_at_96_grow_with_the_input():
+    whole, centre = torch.ones(1, 4), POINTS + torch.tensor([4.0, 0.0])
+    found = {name: Source(points, whole, whole > 0) for name, points in (("heatmap", POINTS), ("centre", centre))}
+    large = labeller("model.input=192", "tsal.trust=2", "tsal.vote_error=1", "tsal.max_fb_error=0.5")
+    assert large.trust(found).flatten().tolist() == pytest.approx([0.5] * 4, rel=1e-5)
+    assert (large.vote_error, large.max_fb_error) == (2.0, 1.0)
+
+
 @pytest.mark.parametrize("width, place", [(2.0, 2.25), (0.0, 1.5)])
 def test_a_frame_s_own_point_has_its_trust_as_its_vote(width, place, monkeypatch):
     """Frame 1's sources lie sqrt(8) px apart: of trust 1/3, at 0; that of frame 0 comes to 3 with a whole vote."""

@@ -483,14 +483,16 @@ def test_each_member_uses_its_own_tracker():
     assert report["flow_error"].item() == pytest.approx(math.hypot(6, 6), rel=1e-4)  # both ways by 3 px: they miss by 6
 
 
-def agreement(points: torch.Tensor, flow: tuple[float, float], target: torch.Tensor | None = None) -> torch.Tensor:
+def agreement(
+    points: torch.Tensor, flow: tuple[float, float], target: torch.Tensor | None = None, weight: float = 1.0
+) -> torch.Tensor:
     """The loss of a student that says ``points`` (T, 1, 2) on the strong views of a clip that moves by ``flow``."""
     chosen = small("tsal.agreement_weight=1", "tsal.teacher_lr=0")
     student = SimpleNamespace(detector=SimpleNamespace(heatmap=lambda detection: (points, None)))
     pair = SimpleNamespace(student=student, trackers={"student": FrozenTracker(Shift(*flow))})
     context = Context(chosen, generic_scheme(1), torch.device("cpu"))
     known = torch.ones(points.shape[:2])
-    target = PseudoLabels(points.detach() if target is None else target, known, known, known > 0, known)
+    target = PseudoLabels(points.detach() if target is None else target, weight * known, known, known > 0, known)
     return trainer._agreement_loss(pair, None, target, random_batch(1, [len(points)], 1), context)
 
 
@@ -512,6 +514,11 @@ def test_a_landmark_outside_the_strong_view_need_not_agree():
     points = torch.tensor([[[20.0, 20.0]], [[30.0, 30.0]]])
     outside = torch.tensor([[[20.0, 20.0]], [[62.5, 30.0]]])  # the strong view lies 2 px further left: 64.5 of 63
     assert agreement(points, (3.0, 1.0)) > 1 and agreement(points, (3.0, 1.0), outside) == 0
+
+
+def test_a_landmark_without_a_target_need_not_agree():
+    points = torch.tensor([[[20.0, 20.0]], [[30.0, 30.0]]])
+    assert agreement(points, (3.0, 1.0)) > 1 and agreement(points, (3.0, 1.0), weight=0.0) == 0
 
 
 def test_agreement_is_a_term_of_the_student_alone_where_frames_follow_one_another():

@@ -27,9 +27,9 @@ def grave_alarms(history: History) -> list[str]:
 
 def _not_finite(history: History) -> list[str]:
     skipped = sum(row.get("skipped", 0) > 0 for row in history)
-    found = [f"not finite: steps were skipped in {skipped} of {len(history)} rows"] if skipped else []
+    lines = [f"not finite: steps were skipped in {skipped} of {len(history)} rows"] if skipped else []
     broken = [row for row in history if not math.isfinite(row.get("loss", 0))]
-    return found + [f"not finite: the loss is {row['loss']} at step {int(row['step'])}" for row in broken[:1]]
+    return lines + [f"not finite: the loss is {row['loss']} at step {int(row['step'])}" for row in broken[:1]]
 
 
 def _drift(history: History) -> list[str]:
@@ -38,9 +38,9 @@ def _drift(history: History) -> list[str]:
         ("target_disagreement", "the disagreement of the sources"),
     ):
         values = [_smooth(history, name, end) for end in range(1, len(history) + 1)]
-        known = [place for place, value in enumerate(values) if not math.isnan(value)]
-        if known:
-            lowest, end = min(known, key=values.__getitem__), values[known[-1]]
+        rows = [row for row, value in enumerate(values) if not math.isnan(value)]
+        if rows:
+            lowest, end = min(rows, key=values.__getitem__), values[rows[-1]]
             step = int(history[lowest]["step"])
             text = f"drift: {what} is {end:.2f} at the end, and was {values[lowest]:.2f} at step {step}"
             return [text] if end > RISE * values[lowest] else []
@@ -68,5 +68,5 @@ def _silence(history: History) -> list[str]:
 def _smooth(history: History, name: str, end: int) -> float:
     """Mean of what is known of a column in the last few of the rows up to ``end``; NaN where nothing is."""
     values = [row.get(name, math.nan) for row in history[max(0, end - SMOOTH) : end]]
-    known = [value for value in values if not math.isnan(value)]
-    return sum(known) / len(known) if known else math.nan
+    finite = [value for value in values if not math.isnan(value)]
+    return sum(finite) / len(finite) if finite else math.nan

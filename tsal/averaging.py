@@ -35,9 +35,9 @@ def average_into(target: nn.Module, source: nn.Module, decay: float, *, bn_stats
     own, other = list(target.parameters()), list(source.parameters())
     torch._foreach_lerp_(own, other, 1 - decay)
     if bn_stats == "average":
-        for mine, theirs in zip(target.buffers(), source.buffers()):
-            if mine.is_floating_point():
-                mine.lerp_(theirs, 1 - decay)
+        for buffer, source_buffer in zip(target.buffers(), source.buffers()):
+            if buffer.is_floating_point():
+                buffer.lerp_(source_buffer, 1 - decay)
 
 
 @torch.no_grad()
@@ -65,7 +65,7 @@ def distance(first: nn.Module, second: nn.Module) -> float:
 def batch_statistics(model: nn.Module) -> Iterator[None]:
     """Within, batch normalisation takes the statistics of its batch, as in learning, and keeps none of them."""
     training, layers = model.training, [layer for layer in model.modules() if hasattr(layer, "track_running_stats")]
-    kept = [layer.track_running_stats for layer in layers]
+    tracking = [layer.track_running_stats for layer in layers]
     model.train()
     try:
         for layer in layers:
@@ -73,8 +73,8 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(training)
-        for layer, tracks in zip(layers, kept):
-            layer.track_running_stats = tracks
+        for layer, tracked in zip(layers, tracking):
+            layer.track_running_stats = tracked
 
 
 class RunningMean(nn.Module):

@@ -40,9 +40,9 @@ class Guard:
         tensors = (tensor for module in modules for tensor in (*module.parameters(), *module.buffers()))
         self._weights = [tensor.detach() for tensor in tensors if tensor.is_floating_point()]
         self._unseen: list[tuple[dict, Tensor, Tensor]] = []
-        found = read_alarms(folder)
-        self._kept = [entry for entry in found if entry["step"] <= start]
-        if len(self._kept) < len(found) and rank() == 0:
+        entries = read_alarms(folder)
+        self._kept = [entry for entry in entries if entry["step"] <= start]
+        if len(self._kept) < len(entries) and rank() == 0:
             self._write()
 
     def step(self, number: int, batch: Batch | PointPairs, take: Callable[[Batch], dict[str, Tensor]]) -> dict:
@@ -106,17 +106,17 @@ class Guard:
         Raises:
             RunError: there is one, and ``train.on_alarm`` is stop.
         """
-        found, step = grave_alarms(history), int(history[-1]["step"])
-        for line in found:
+        alarms, step = grave_alarms(history), int(history[-1]["step"])
+        for line in alarms:
             if not any(_kind(entry["alarm"]) == _kind(line) for entry in self._kept):
                 self._keep(line, {"step": step, "seed": batch.seed, "rows": list(batch.faces)})
                 if rank() == 0:
                     tqdm.write(f"alarm: {self.label}, step {step}: {line}")
-        if found and self.train.on_alarm == "stop":
+        if alarms and self.train.on_alarm == "stop":
             raise RunError(
-                f"{self.label}: stopped at step {step} (train.on_alarm=stop): {found[0]}; the last checkpoint is kept"
+                f"{self.label}: stopped at step {step} (train.on_alarm=stop): {alarms[0]}; the last checkpoint is kept"
             )
-        return len(found)
+        return len(alarms)
 
     def _keep(self, alarm: str, about: dict) -> None:
         self._kept.append({"alarm": alarm} | about)
@@ -134,12 +134,12 @@ def read_alarms(folder: Path) -> list[dict]:
     """What is kept of a training's alarms: ``alarm``, ``step``, and its batch's ``seed`` and ``rows`` of the lists."""
     path = folder / "alarms.json"
     try:
-        kept = json.loads(path.read_text()) if path.exists() else []
+        entries = json.loads(path.read_text()) if path.exists() else []
     except (ValueError, RecursionError):
-        kept = None
-    if not isinstance(kept, list) or not all(isinstance(e, dict) and e.keys() >= {"alarm", "step"} for e in kept):
+        entries = None
+    if not isinstance(entries, list) or not all(isinstance(e, dict) and e.keys() >= {"alarm", "step"} for e in entries):
         raise InputError(f"{path}: is damaged; delete it")
-    return kept
+    return entries
 
 
 def _kind(alarm: str) -> str:

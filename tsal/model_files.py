@@ -61,8 +61,8 @@ def load_model(
         raise InputError(f"{path}: has no model {model!r}; it holds {', '.join(map(str, names))}")
     # the file holds every weight: what they once started from need not be there
     config = Config.from_dict(content["config"], str(path)).override({"model.vgg16_weights": "", "model.weights": ""})
-    kept, name = fingerprint.get("scheme"), config.data.scheme
-    scheme = scheme_from_dict(kept, name, f"{path}: scheme") if kept else get_scheme(name)
+    stored_scheme, name = fingerprint.get("scheme"), config.data.scheme
+    scheme = scheme_from_dict(stored_scheme, name, f"{path}: scheme") if stored_scheme else get_scheme(name)
     weights = content["models"][model]
     try:
         with torch.device("meta"):  # takes no memory, whatever sizes a damaged config has

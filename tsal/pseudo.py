@@ -26,6 +26,7 @@ CENTRE_FAMILY = ("centre", "tracked_centre")
 SOURCES = HEATMAP_FAMILY + CENTRE_FAMILY
 RECONSTRUCTED = ("tracked_heatmap", "tracked_centre")  # those that need a detection on reconstructed frames
 TRACKING = (*RECONSTRUCTED, "propagated")  # those that need a tracker
+NOMINAL_INPUT = 96  # px; of an input of this side are the px of tsal.max_fb_error, tsal.vote_error and tsal.trust
 FEW = 1e-3  # votes, of 1 for each neighbour, below which a landmark of a frame has no neighbour
 
 
@@ -88,14 +89,14 @@ def reconstructed_sources(
         following: (P,) indices of frames t + 1 among the U.
         max_fb_error: a point with a larger forward-backward error (px) is not valid; 0: no gate.
     """
-    found = detection_sources(detector, reconstruction)
+    plain = detection_sources(detector, reconstruction)
     error_map = forward_backward_error(flow_backward, flow_forward)[:, None]  # on frame t + 1
     sources = {}
     for name in ("heatmap", "centre"):
-        points = found[name].points
+        points = plain[name].points
         error = sample(error_map, points)[:, 0]
         stays = inside(points + sample(flow_backward, points).mT, *flow_backward.shape[-2:])
-        sources[f"tracked_{name}"] = _scatter(count, following, points, found[name].score, stays, error, max_fb_error)
+        sources[f"tracked_{name}"] = _scatter(count, following, points, plain[name].score, stays, error, max_fb_error)
     return sources
 
 
@@ -144,10 +145,10 @@ def carried_votes(
         forward-backward error (2P, K) px.
     """
     ways = flows.carry(points[previous]), flows.carry(points[following], backward=True)
-    carry, error, stays, seen = (torch.cat(parts) for parts in zip(*ways))
+    carry, error, stays, visibility = (torch.cat(parts) for parts in zip(*ways))
     votes = stays * trust[torch.cat([previous, following])]
     if vote_error > 0:
-        votes = votes * seen * torch.exp(-((error / vote_error) ** 2))
+        votes = votes * visibility * torch.exp(-((error / vote_error) ** 2))
     return torch.cat([following, previous]), votes, (carry, error)
 
 
@@ -157,8 +158,8 @@ def _scatter(
     """A source known for the frames ``following`` alone, spread over all ``count`` frames."""
     ok = ok & (error <= gate) if gate > 0 else ok
 
-    def spread(values: Tensor, rest) -> Tensor:
-        whole = torch.full((count, *values.shape[1:]), rest, dtype=values.dtype, device=values.device)
+    def spread(values: Tensor, elsewhere) -> Tensor:
+        whole = torch.full((count, *values.shape[1:]), elsewhere, dtype=values.dtype, device=values.device)
         whole[following] = values
         return whole
 
@@ -205,11 +206,11 @@ def fuse(
     (first, first_valid), (second, second_valid) = families
     disagreement = torch.where(first_valid & second_valid, (first - second).norm(dim=-1), torch.nan)
     if all(named):
-        share = heatmap_share * first_valid.to(first.dtype)
-        rest = (1 - heatmap_share) * second_valid.to(first.dtype)
-        total = (share + rest).clamp_min(1e-12)
-        points = (first * share[..., None] + second * rest[..., None]) / total[..., None]
-        valid = share + rest > 0
+        first_share = heatmap_share * first_valid.to(first.dtype)
+        second_share = (1 - heatmap_share) * second_valid.to(first.dtype)
+        total = (first_share + second_share).clamp_min(1e-12)
+        points = (first * first_share[..., None] + second * second_share[..., None]) / total[..., None]
+        valid = first_share + second_share > 0
     else:
         points, valid = families[named.index(True)]
     moved = [sources[name] for name in names if sources[name].flow_error is not None]
@@ -250,13 +251,12 @@ class PseudoLabeller:
     """
 
     def __init__(
-        self,
-        config: Config,
-        precision: Callable[[], AbstractContextManager] = nullcontext,
-        *,
-        everything: bool = False,
+        self, config: Config, precision: Callable[[], AbstractContextManager] = nullcontext, *, everything: bool = False
     ):
         tsal = self.tsal = config.tsal
+        self.max_fb_error, self.vote_error, self.trust_distance = (
+            px * config.model.input / NOMINAL_INPUT for px in (tsal.max_fb_error, tsal.vote_error, tsal.trust)
+        )
         check_sources(tsal.sources)
         followed = config.data.consecutive or tsal.tracking == "any"
         self.names = tuple(name for name in tsal.sources if followed or name not in TRACKING)
@@ -306,7 +306,7 @@ class PseudoLabeller:
         """
         tsal, sources = self.tsal, detection_sources(detector, detection.detach())
         trust = self.trust(sources)
-        if tsal.trust > 0:
+        if self.trust_distance > 0:
             sources["heatmap"] = replace(sources["heatmap"], votes=trust)
         rebuilt = None
         if flows is not None and self.reconstructs:
@@ -314,7 +314,7 @@ class PseudoLabeller:
             sources |= rebuilt.sources
         if flows is not None and self.propagates:
             sources["propagated"] = propagated_source(
-                sources["heatmap"], trust, flows, previous, following, tsal.vote_error
+                sources["heatmap"], trust, flows, previous, following, self.vote_error
             )
         fused = fuse(sources, self.names, tsal.heatmap_share, fallback=tsal.fallback)
         return LabellerOutput(sources, fused, rebuilt)
@@ -334,17 +334,17 @@ class PseudoLabeller:
         rows, (forward, backward) = following[beside], flows.in_view(beside)
         frames = reconstruct_next(images[rows - 1], backward)
         if labelled is None:
-            found = self.detect(detector, frames)
+            reconstruction = self.detect(detector, frames)
         else:  # in the real frames' place: with other statistics, all faces would differ a little in the same way
             with batch_statistics(detector), self.precision():
                 whole = detector(torch.cat([labelled, images.index_copy(0, rows, frames)]))
-            found = whole.rows(len(labelled) + rows)
-        ways = forward, backward, rows, self.tsal.max_fb_error
-        return Rebuilt(rows, found, reconstructed_sources(detector, found, len(images), *ways))
+            reconstruction = whole.rows(len(labelled) + rows)
+        sources = reconstructed_sources(
+            detector, reconstruction, len(images), forward, backward, rows, self.max_fb_error
+        )
+        return Rebuilt(rows, reconstruction, sources)
 
     def trust(self, sources: dict[str, Source]) -> Tensor:
         """Trust (U, K) in the heatmap source's points, by their distance from the centre source's."""
-        heatmap, centre = sources["heatmap"].points, sources["centre"].points
-        if self.tsal.trust <= 0:
-            return torch.ones_like(heatmap[..., 0])
-        return 1 / (1 + ((heatmap - centre).norm(dim=-1) / self.tsal.trust) ** 2)
+        apart = (sources["heatmap"].points - sources["centre"].points).norm(dim=-1)
+        return 1 / (1 + (apart / self.trust_distance) ** 2) if self.trust_distance > 0 else torch.ones_like(apart)

@@ -80,7 +80,7 @@ class Scheme:
             label: " ".join(map(str, indices)) + " closed" * closed for label, indices, closed in self.lines
         }
         if self.also_read:
-            values["also_read"] = {count: list(kept) for count, kept in self.also_read}
+            values["also_read"] = {count: list(landmarks) for count, landmarks in self.also_read}
         return values | ({"names": list(self.names)} if self.names else {})
 
 
@@ -124,9 +124,9 @@ def _find(name: str, way: tuple[Path, ...]) -> Scheme:
         )
     if name.isdecimal() and len(name) < 10 and 0 < int(name) <= MOST_POINTS:
         return generic_scheme(int(name))
-    known = ", ".join(scheme_names())
+    names = ", ".join(scheme_names())
     raise ConfigError(
-        f"no landmark scheme {name!r}; known: {known}, any whole number to {MOST_POINTS}, or the path of a .yaml file"
+        f"no landmark scheme {name!r}; known: {names}, any whole number to {MOST_POINTS}, or the path of a .yaml file"
     )
 
 
@@ -205,25 +205,25 @@ def _subset(values: dict, name: str, where: str, way: tuple[Path, ...]) -> Schem
         if parent.flip[i] not in place:
             raise ConfigError(f"{where}: keep: {i} is kept without its mirror image {parent.flip[i]}")
 
-    def kept(indices: Iterable[int]) -> tuple[int, ...]:
+    def places(indices: Iterable[int]) -> tuple[int, ...]:
         return tuple(place[i] for i in indices if i in place)
 
     def whole(indices: Iterable[int]) -> bool:
         return all(i in place for i in indices)
 
-    lines = tuple((label, kept(indices), closed) for label, indices, closed in parent.lines if kept(indices))
+    lines = tuple((label, places(indices), closed) for label, indices, closed in parent.lines if places(indices))
     return Scheme(
         name=name,
         points=len(keep),
         flip=tuple(place[parent.flip[i]] for i in keep),
         centre=place.get(parent.centre, -1),
-        ocular=kept(parent.ocular) if parent.ocular and whole(parent.ocular) else None,
-        pupil=tuple(map(kept, parent.pupil)) if parent.pupil and all(map(whole, parent.pupil)) else None,
+        ocular=places(parent.ocular) if parent.ocular and whole(parent.ocular) else None,
+        pupil=tuple(map(places, parent.pupil)) if parent.pupil and all(map(whole, parent.pupil)) else None,
         lines=lines,
         names=tuple(parent.names[i] for i in keep) if parent.names else (),
         also_read=tuple(
-            (count, tuple(kept[i] for i in keep))
-            for count, kept in ((parent.points, range(parent.points)), *parent.also_read)
+            (count, tuple(landmarks[i] for i in keep))
+            for count, landmarks in ((parent.points, range(parent.points)), *parent.also_read)
             if count != len(keep)
         ),
         box=_box(values.get("box"), f"{where}: box"),
@@ -237,7 +237,7 @@ def _indices(value: Any, points: int, where: str, count: int | None = None) -> t
     """Landmarks, written as one, as a list, or as text with ranges (``3, 5, 8-11``); ``count`` of them where it is
     given.
     """
-    found: list[int] = []
+    indices: list[int] = []
     for part in value if isinstance(value, list) else re.split(r"[,\s]+", str(value).strip()):
         match = re.fullmatch(r"(\d{1,18})(?:-(\d{1,18}))?", str(part), re.ASCII)
         if not match:
@@ -247,12 +247,12 @@ def _indices(value: Any, points: int, where: str, count: int | None = None) -> t
             raise ConfigError(f"{where}: the range {part} goes backwards")
         if last >= points:
             raise ConfigError(f"{where}: {last} is none of the {points} landmarks (0-{points - 1})")
-        found += range(first, last + 1)
-    if len(set(found)) < len(found):
-        raise ConfigError(f"{where}: {next(i for i in found if found.count(i) > 1)} is given twice")
-    if not found or count not in (None, len(found)):
-        raise ConfigError(f"{where}: {value!r} are {len(found)} landmarks; want {count or 'at least one'}")
-    return tuple(found)
+        indices += range(first, last + 1)
+    if len(set(indices)) < len(indices):
+        raise ConfigError(f"{where}: {next(i for i in indices if indices.count(i) > 1)} is given twice")
+    if not indices or count not in (None, len(indices)):
+        raise ConfigError(f"{where}: {value!r} are {len(indices)} landmarks; want {count or 'at least one'}")
+    return tuple(indices)
 
 
 def _flip(pairs: Any, points: int, where: str) -> tuple[int, ...]:
@@ -273,21 +273,21 @@ def _flip(pairs: Any, points: int, where: str) -> tuple[int, ...]:
 def _lines(lines: Any, points: int, where: str) -> tuple[tuple[str, tuple[int, ...], bool], ...]:
     if not isinstance(lines, dict):
         raise ConfigError(f"{where}: want a name and landmarks a line, such as 'left eye: 36-41 closed'")
-    found = []
+    named = []
     for label, value in lines.items():
         parts = value if isinstance(value, list) else re.split(r"[,\s]+", str(value).strip())
         closed = parts[-1:] == ["closed"]
-        found.append((str(label), _indices(parts[: len(parts) - closed], points, f"{where}: {label}"), closed))
-    return tuple(found)
+        named.append((str(label), _indices(parts[: len(parts) - closed], points, f"{where}: {label}"), closed))
+    return tuple(named)
 
 
 def _names(names: Any, lines: tuple, points: int, where: str) -> tuple[str, ...]:
     """The names that are given; else, of each landmark, its first line's with its place there from 1, or its index."""
     if names is None:
-        made = {i: f"landmark {i}" for i in range(points)}
+        defaults = {i: f"landmark {i}" for i in range(points)}
         for label, indices, _ in reversed(lines):
-            made |= {i: label if len(indices) == 1 else f"{label} {place}" for place, i in enumerate(indices, 1)}
-        return tuple(made[i] for i in range(points))
+            defaults |= {i: label if len(indices) == 1 else f"{label} {place}" for place, i in enumerate(indices, 1)}
+        return tuple(defaults[i] for i in range(points))
     if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
         raise ConfigError(f"{where}: want a list of texts, one a landmark")
     if len(names) != points:
@@ -301,13 +301,13 @@ def _also_read(files: Any, points: int, where: str) -> AlsoRead:
     """``{number of points: the landmarks among them}``; JSON has its keys as text."""
     if not isinstance(files, dict):
         raise ConfigError(f"{where}: want numbers of points and which of them are kept, such as {{68: 17-67}}")
-    found = {}
+    landmarks = {}
     for key, value in files.items():
         [count] = _indices(key, MOST_POINTS + 1, where, count=1)
-        if count == points or count in found:
+        if count == points or count in landmarks:
             raise ConfigError(f"{where}: {count}: is {'the number of points itself' if count == points else 'twice'}")
-        found[count] = _indices(value, count, f"{where}: {count}", count=points)
-    return tuple(found.items())
+        landmarks[count] = _indices(value, count, f"{where}: {count}", count=points)
+    return tuple(landmarks.items())
 
 
 def _box(value: Any, where: str) -> tuple[float, float, float, float]:
@@ -345,6 +345,6 @@ def centre_point(points, scheme: Scheme, visible=None):
     points = points[..., chosen, :]
     if visible is None:
         return points.mean(-2)
-    visible, seen = visible[..., chosen], points + 0
-    seen[~visible] = 0
-    return seen.sum(-2) / visible.sum(-1)[..., None].clip(min=1)
+    visible, shown = visible[..., chosen], points + 0
+    shown[~visible] = 0
+    return shown.sum(-2) / visible.sum(-1)[..., None].clip(min=1)

@@ -2,7 +2,8 @@
 
 Each field says what it is for, and, where it has one, its role: ``machine`` settings change how a run goes and never
 what comes out of it, ``measuring`` ones are not seen by training, ``unlabelled`` ones touch no labelled face. Lengths
-called px are pixels of the network's input. :mod:`tsal.config` reads the files of ``configs/`` and overrides into them.
+called px are pixels of the network's input, *px at 96* those of an input of 96 px: the value is scaled with
+``model.input``. :mod:`tsal.config` reads the files of ``configs/`` and overrides into them.
 """
 
 from __future__ import annotations
@@ -273,16 +274,16 @@ class TsalConfig:
     ramp_down: float = setting(0.9, "share of the run after which the unlabelled losses fall", most=1)
     max_fb_error: float = setting(
         0.5,
-        "tracked_heatmap, tracked_centre: points with a larger forward-backward error (px) are left out; 0: keep all",
+        "tracked_heatmap, tracked_centre: forward-backward error (px at 96) above which a point is left out; 0: never",
     )
     window: int = setting(
         3, "R: source propagated is made of the points of at most R frames before and after; under semi.frames", least=1
     )
     vote_error: float = setting(
-        1.0, "px; vote of a carried point: exp(-(forward-backward error / this)^2) * visibility * trust; 0: trust alone"
+        1.0, "px at 96; vote of a carried point: exp(-(forward-backward error / this)^2) * visibility * trust; 0: trust"
     )
     trust: float = setting(
-        2.0, "px; trust in a point: 1 / (1 + (distance of heatmap and centre source / this)^2); 0: all are 1"
+        2.0, "px at 96; trust in a point: 1 / (1 + (distance of heatmap and centre source / this)^2); 0: all are 1"
     )
     agreement_weight: float = setting(
         1.0, "weight of the student's agreement with its own points on neighbouring frames, carried by the flow"

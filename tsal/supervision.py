@@ -47,8 +47,8 @@ def _heatmap_loss(
             loss = loss + train.point_weight * terms["points"] + train.heatmap_weight * terms["heatmap"]
         else:
             # the background is known only where every landmark is
-            known = torch.cat([weights, weights.amin(1, keepdim=True)], 1)
-            terms["heatmap"] = heatmap_mse(stage.float(), with_background(drawn), known)
+            map_weights = torch.cat([weights, weights.amin(1, keepdim=True)], 1)
+            terms["heatmap"] = heatmap_mse(stage.float(), with_background(drawn), map_weights)
             loss = loss + train.heatmap_weight * terms["heatmap"]
     return loss, terms
 
@@ -97,5 +97,5 @@ def consistency_loss(
             total = total + train.point_weight * point_loss(codec.expectation(stage), points, trust)
             total = total + train.heatmap_weight * heatmap_cross_entropy(stage[:, :-1].float(), maps, trust)
         return total
-    known = torch.cat([trust, trust.amin(1, keepdim=True)], 1)
-    return train.heatmap_weight * sum(heatmap_mse(stage.float(), target.float(), known) for stage in real.stages)
+    map_weights = torch.cat([trust, trust.amin(1, keepdim=True)], 1)
+    return train.heatmap_weight * sum(heatmap_mse(stage.float(), target.float(), map_weights) for stage in real.stages)

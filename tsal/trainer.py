@@ -20,8 +20,6 @@ from tsal.supervision import consistency_loss, detector_loss, structure_loss
 from tsal.tracker import FrozenTracker
 from tsal.utils import Together, half_precision, in_turn, mean_over_processes, rank, share_gradients, share_statistics
 
-# --- what steps work with ---
-
 
 @dataclass
 class Learner:
@@ -129,23 +127,26 @@ def asynchronous_step(pair: TeacherStudent, batch: Batch, context: Context, frac
     ``tsal.targets_from`` is self); whoever makes targets also sees the reconstructed frames. Targets are detached.
     """
     tsal, semi, train = context.config.tsal, context.config.semi, context.config.train
-    rates = rate_at(fraction, train), loss_factors(context.config, fraction), context
+    rate, factors = rate_at(fraction, train), loss_factors(context.config, fraction)
     views = make_views(batch, context)
-    (teacher, by_teacher), (student, by_student) = context.together(
+    (teacher, teacher_labels), (student, student_labels) = context.together(
         lambda: teacher_half(pair, views, batch, context), lambda: student_half(pair, views, batch, context)
     )
-    made = {"teacher": by_teacher, "self": by_student}[tsal.targets_from]
-    labels = student.loss * (fraction >= tsal.labels_after)
-    (teacher_loss, of_teacher), (student_loss, of_student) = context.together(
-        lambda: learn(
-            pair.teacher, teacher.loss, teacher_terms(pair, teacher, by_teacher, views, batch, context), *rates
-        ),
-        lambda: learn(pair.student, labels, student_terms(pair, student, made.fused, batch, context), *rates),
-    )
+    targets = {"teacher": teacher_labels, "self": student_labels}[tsal.targets_from]
+
+    def teacher_learns() -> tuple[Tensor, dict[str, Tensor]]:
+        terms = teacher_terms(pair, teacher, teacher_labels, views, batch, context)
+        return learn(pair.teacher, teacher.loss, terms, rate, factors, context)
+
+    def student_learns() -> tuple[Tensor, dict[str, Tensor]]:
+        terms = student_terms(pair, student, targets.fused, batch, context)
+        return learn(pair.student, student.loss * (fraction >= tsal.labels_after), terms, rate, factors, context)
+
+    (teacher_loss, teacher_extra), (student_loss, student_extra) = context.together(teacher_learns, student_learns)
     average_models(pair.teacher.detector, pair.student.detector, semi.ema_decay, tsal.ema_direction, tsal.bn_stats)
-    report = {"loss": teacher_loss + student_loss, "weight": torch.tensor(rates[1]["unlabelled"])}
-    report |= named("teacher", teacher.terms | of_teacher) | named("student", student.terms | of_student)
-    return report | describe(made.fused, pair, context) | measure(made, batch)
+    report = {"loss": teacher_loss + student_loss, "weight": torch.tensor(factors["unlabelled"])}
+    report |= named("teacher", teacher.terms | teacher_extra) | named("student", student.terms | student_extra)
+    return report | describe(targets.fused, pair, context) | measure(targets, batch)
 
 
 def make_views(batch: Batch, context: Context) -> Views:
@@ -200,28 +201,29 @@ def teacher_pass(teacher: Learner, views: Views, batch: Batch, context: Context)
     """The teacher's pass over the weak views: with labelled ones where it learns; else as evaluation, for targets."""
     if (tsal := context.config.tsal).teacher_lr > 0:
         return labelled_pass(teacher, views, views.weak, batch, context)
-    found = context.labeller.detect(teacher.detector, views.weak) if tsal.targets_from == "teacher" else None
-    return Pass(torch.zeros((), device=context.device), found, {})
+    detection = context.labeller.detect(teacher.detector, views.weak) if tsal.targets_from == "teacher" else None
+    return Pass(torch.zeros((), device=context.device), detection, {})
 
 
 def teacher_half(
     pair: TeacherStudent, views: Views, batch: Batch, context: Context
 ) -> tuple[Pass, LabellerOutput | None]:
     """The teacher's pass, and its pseudo-labels of the weak views where the student learns from them."""
-    seen = teacher_pass(pair.teacher, views, batch, context)
-    asked = context.config.tsal.targets_from == "teacher"
-    return seen, pseudo_labels(pair, "teacher", seen.detection, views, batch, context) if asked else None
+    teacher = teacher_pass(pair.teacher, views, batch, context)
+    if context.config.tsal.targets_from != "teacher":
+        return teacher, None
+    return teacher, pseudo_labels(pair, "teacher", teacher.detection, views, batch, context)
 
 
 def student_half(
     pair: TeacherStudent, views: Views, batch: Batch, context: Context
 ) -> tuple[Pass, LabellerOutput | None]:
     """The student's pass, and its own pseudo-labels of the weak views where it learns from them."""
-    seen = labelled_pass(pair.student, views, views.strong, batch, context)
+    student = labelled_pass(pair.student, views, views.strong, batch, context)
     if context.config.tsal.targets_from != "self":
-        return seen, None
+        return student, None
     detection = context.labeller.detect(pair.student.detector, views.weak)
-    return seen, pseudo_labels(pair, "student", detection, views, batch, context)
+    return student, pseudo_labels(pair, "student", detection, views, batch, context)
 
 
 def pseudo_labels(
@@ -238,7 +240,7 @@ def pseudo_labels(
 
 
 def teacher_terms(
-    pair: TeacherStudent, seen: Pass, own: LabellerOutput | None, views: Views, batch: Batch, context: Context
+    pair: TeacherStudent, teacher: Pass, labels: LabellerOutput | None, views: Views, batch: Batch, context: Context
 ) -> dict[str, Tensor]:
     """Where the teacher learns: ``consistency`` with itself on reconstructed frames, and structure (``sic``)."""
     terms, config, detector = {}, context.config, pair.teacher.detector
@@ -246,28 +248,28 @@ def teacher_terms(
         # where no target needs them, frames are reconstructed here, while the student learns
         flows = pair.trackers["teacher"](batch.pairs)
         frames = views.weak, flows, batch.previous, batch.following, views.labelled
-        rebuilt = own and own.rebuilt or context.labeller.rebuild(detector, *frames)
+        rebuilt = labels.rebuilt if labels and labels.rebuilt else context.labeller.rebuild(detector, *frames)
         trust = rebuilt.sources["tracked_heatmap"].valid[rebuilt.rows].to(torch.float32)
-        real = seen.detection.rows(rebuilt.rows)
+        real = teacher.detection.rows(rebuilt.rows)
         terms["consistency"] = consistency_loss(detector, real, rebuilt.detection, trust, config.train)
     if config.tsal.teacher_lr > 0:
-        terms["sic"] = structure_loss(detector, seen.detection, batch.size, batch.clip, context.scheme)
+        terms["sic"] = structure_loss(detector, teacher.detection, batch.size, batch.clip, context.scheme)
     return terms
 
 
 def student_terms(
-    pair: TeacherStudent, seen: Pass, target: PseudoLabels, batch: Batch, context: Context
+    pair: TeacherStudent, student: Pass, target: PseudoLabels, batch: Batch, context: Context
 ) -> dict[str, Tensor]:
     """``unlabelled``: the student's loss on its own view against the fused target; structure (``sic``); ``agreement``
     of its own points on neighbouring frames.
     """
     size = batch.size * batch.to_strong[:, :, :2].det().abs().sqrt()  # (U,) px, in the strong view
     terms = {
-        "unlabelled": _target_loss(pair, seen.detection, target, size, batch, context),
-        "sic": structure_loss(pair.student.detector, seen.detection, size, batch.clip, context.scheme),
+        "unlabelled": _target_loss(pair, student.detection, target, size, batch, context),
+        "sic": structure_loss(pair.student.detector, student.detection, size, batch.clip, context.scheme),
     }
     if context.labeller.agreement:
-        terms["agreement"] = _agreement_loss(pair, seen.detection, target, batch, context)
+        terms["agreement"] = _agreement_loss(pair, student.detection, target, batch, context)
     return terms
 
 
@@ -277,17 +279,16 @@ def _agreement_loss(
     """The student's points on its strong views against its own on neighbouring frames, carried along the flow.
 
     Both ends learn. Points go to the weak view for the flow; which landmark is which does not matter to it. A landmark
-    whose target lies outside the strong view of either frame is left out.
+    that has no target, or one outside the strong view, in either frame is left out.
     """
     side = context.config.model.input
     targets = to_view(target.points, batch.to_strong, batch.flipped, context.scheme.flip)
-    shown = inside(targets, side, side).to(target.points.dtype)
+    shown = inside(targets, side, side) * weights_to_view(target.weight, batch.flipped, context.scheme.flip)
     points = pair.student.detector.heatmap(detection)[0]
     weak = apply_affine(invert_affine(batch.to_strong), points)
     flows = pair.trackers["student"](batch.pairs)
-    to, votes, (carry, _) = carried_votes(
-        weak, shown, flows, batch.previous, batch.following, context.config.tsal.vote_error
-    )
+    vote_error = context.labeller.vote_error
+    to, votes, (carry, _) = carried_votes(weak, shown, flows, batch.previous, batch.following, vote_error)
     return point_loss(weak[to], carry, votes.detach() * shown[to])
 
 
@@ -331,19 +332,19 @@ def describe(target: PseudoLabels, pair: TeacherStudent, context: Context) -> di
     return report | ({"drift": 100 * pair.drift.mean.norm()} if context.config.tsal.drift_correction else {})
 
 
-def measure(made: LabellerOutput, batch: Batch) -> dict[str, Tensor]:
+def measure(targets: LabellerOutput, batch: Batch) -> dict[str, Tensor]:
     """Mean error of each source and of the fused target where the batch has labels to measure by, in % of the face's
     size; and the ``spread`` of the heatmap source's shapes over the faces, in % too: 0 once all faces get the same
     shape. Nothing of it is learned from.
     """
-    shape = made.sources["heatmap"].points / batch.size[:, None, None]
+    shape = targets.sources["heatmap"].points / batch.size[:, None, None]
     several = len(shape) > 1  # one face has no spread
     spread = 100 * (shape - shape.mean(1, keepdim=True)).std(0).mean() if several else shape.new_tensor(torch.nan)
     if batch.truth is None:
         return {"spread": spread}
-    fused = [("fused", made.fused.points, made.fused.weight > 0)]
+    fused = [("fused", targets.fused.points, targets.fused.weight > 0)]
     errors = {}
-    for name, points, valid in [*((n, s.points, s.valid) for n, s in made.sources.items()), *fused]:
+    for name, points, valid in [*((n, s.points, s.valid) for n, s in targets.sources.items()), *fused]:
         apart = 100 * (points - batch.truth).norm(dim=-1) / batch.size[:, None]
         errors[f"error_{name}"] = torch.where(valid, apart, torch.nan).nanmean()
     return {"spread": spread} | errors

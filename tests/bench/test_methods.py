@@ -86,6 +86,7 @@ def test_an_ablation_is_tsal_without_one_part(part):
         "tsal-no-agreement": {"agreement_weight"},
         "tsal-no-trust": {"trust"},
         "tsal-no-fusion": {"sources"},
+        "tsal-heatmap-alone": {"sources", "trust"},
         "tsal-no-sic": {"sic_weight"},
         "tsal-no-drift-correction": {"drift_correction"},
         "tsal-no-teacher-learning": {"teacher_lr", "bn_stats"},

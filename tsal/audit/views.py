@@ -68,7 +68,7 @@ def clip_view(
             flows = trackers.get(name, trackers["teacher"])(pairs)
             sources = detection_sources(detector, found)
             own, points, ends = labeller.trust(sources), sources["heatmap"].points, (previous, following)
-            _, votes, (carried, _) = carried_votes(points, own, flows, *ends, config.tsal.vote_error)
+            _, votes, (carried, _) = carried_votes(points, own, flows, *ends, labeller.vote_error)
             for key, values in (("own", own), ("votes", votes), ("carried", carried)):
                 view[f"{key}_{name}"] = values.cpu().numpy().astype(np.float16)
         maps = detector.maps(found).clamp(min=0)

@@ -76,9 +76,11 @@ class FromPrevious:
 # --- targets ---
 
 
-def labeller(window: int, trusted: bool, sources: Sequence[str]) -> PseudoLabeller:
-    """That of the method ``tsal``, with another window and other sources, and with its trust or none."""
-    values = {"tsal.window": window, "tsal.sources": list(sources), "data.consecutive": True}
+def labeller(side: int, window: int, trusted: bool, sources: Sequence[str]) -> PseudoLabeller:
+    """That of the method ``tsal`` for crops of ``side`` px, with another window and other sources, and with its trust
+    or none.
+    """
+    values = {"model.input": side, "tsal.window": window, "tsal.sources": list(sources), "data.consecutive": True}
     return PseudoLabeller(Config.resolve(method="tsal", overrides=values | ({} if trusted else {"tsal.trust": 0.0})))
 
 
@@ -109,14 +111,14 @@ def clip_targets(
     ways = zip(every[0].tolist(), every[1].tolist())
     flows = tracker(frame_pairs(store, ((clip.faces[i], clip.faces[j], affine) for i, j in ways)).to(device))
     exact = torch.as_tensor(apply_affine(affine, truth), dtype=torch.float32, device=device)
-    detection = labeller(1, False, WINDOW).detect(detector, images)
+    detection = labeller(store.side, 1, False, WINDOW).detect(detector, images)
 
     def targets(window: int, *, trusted=False, perfect=False, onward=False, sources=WINDOW) -> np.ndarray:
         near = every[1] - every[0] <= window
         previous, following = (ends[near].to(device) for ends in every)
         tracks = PairFlows(flows.flows[near.to(device)], flows.to_view[near.to(device)])
         tracks = PerfectTracks(exact, previous, following) if perfect else FromPrevious(tracks) if onward else tracks
-        asked = labeller(window, trusted, sources)
+        asked = labeller(store.side, window, trusted, sources)
         labels = asked(detector, images, detection, tracks, previous, following)
         return apply_affine(invert_affine(affine), labels.fused.points.double().cpu().numpy())
 

@@ -290,7 +290,7 @@ def draw_flow(step: Step) -> NamedFigure:
     figure, axes = image_grid("step-flow", len(pairs), len(names), top=0.32, under=0.16)
     forward, backward = step.flows
     error = forward_backward_error(backward, forward).numpy()
-    rebuilt, gate = step.rebuilt, step.run.config.tsal.max_fb_error
+    rebuilt, gate = step.rebuilt, PseudoLabeller(step.run.config).max_fb_error
     for pair, row in zip(pairs, axes):
         flow, weak = forward[pair].numpy(), step.views.weak
         longest = float(np.hypot(*flow).max())

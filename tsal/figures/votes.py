@@ -27,10 +27,10 @@ def step_votes(step: Step) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What neighbours say in a step: frames (2P,) that speak, frames (2P,) that they speak of, their votes (2P, K) and
     the points (2P, K, 2) px of the weak view that they carry there.
     """
-    config, batch, heatmap = step.run.config, step.batch, step.labels.sources["heatmap"]
-    trust = PseudoLabeller(config).trust(step.labels.sources)
+    labeller, batch, heatmap = PseudoLabeller(step.run.config), step.batch, step.labels.sources["heatmap"]
+    trust = labeller.trust(step.labels.sources)
     to, votes, (carry, _) = carried_votes(
-        heatmap.points, trust, step.tracks, batch.previous, batch.following, config.tsal.vote_error
+        heatmap.points, trust, step.tracks, batch.previous, batch.following, labeller.vote_error
     )
     return torch.cat([batch.previous, batch.following]), to, votes, carry
 

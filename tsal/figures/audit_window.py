@@ -36,8 +36,8 @@ def neighbours_speak(audit: Audit) -> bool:
 def apart(audit: Audit, model: str) -> np.ndarray:
     """(N', K) px of the input between a frame's heatmap point and its neighbours'; NaN where they say nothing."""
     labels, rows = audit.labels(model)
-    own, theirs = (labels.points[audit.sources.index(name)] for name in ("heatmap", "propagated"))
-    distance = np.linalg.norm(own - theirs, axis=-1) * audit.frames.zoom.to_numpy()[rows, None]
+    heatmap, propagated = (labels.points[audit.sources.index(name)] for name in ("heatmap", "propagated"))
+    distance = np.linalg.norm(heatmap - propagated, axis=-1) * audit.frames.zoom.to_numpy()[rows, None]
     return np.where(labels.valid[audit.sources.index("propagated")], distance, np.nan)
 
 
@@ -90,8 +90,8 @@ def _draw_gates(axes, audit: Audit, distance: np.ndarray) -> None:
     for name, score in scores.items():
         use = np.isfinite(score) & np.isfinite(error)
         if use.any():
-            kept, mean = coverage(score[use], error[use])
+            share, mean = coverage(score[use], error[use])
             looks = {"color": GATES.get(name, "#949494"), "linestyle": "-" if name in GATES else ":"}
-            axes.plot(100 * kept * use.sum() / measured, mean, label=name, **looks)
+            axes.plot(100 * share * use.sum() / measured, mean, label=name, **looks)
     axes.set(xlabel="landmarks that the gate keeps (%)", title="gates on the neighbours' points", xlim=(0, 100))
     axes.set_ylabel("mean error of those kept (%)")

@@ -198,19 +198,19 @@ def _draw_changes(run: Run, audit: Audit) -> list[NamedFigure]:
 
 def _draw_changed_faces(run: Run, audit: Audit, table: pd.DataFrame) -> NamedFigure:
     names = ("most improved", "most worsened") if is_measured(audit) else ("agree more", "agree less")
-    rows = dict(zip(names, (table[table.change < 0].iloc[::-1], table[table.change > 0])))
-    chosen = {name: one_a_clip(found, SHOWN) for name, found in rows.items() if len(found)}
+    tables = dict(zip(names, (table[table.change < 0].iloc[::-1], table[table.change > 0])))
+    chosen = {name: one_a_clip(frames, SHOWN) for name, frames in tables.items() if len(frames)}
     figure, axes = image_grid("pseudo-changed-faces", 2 * max(1, len(chosen)), SHOWN, left=0.3, top=0.02, under=0.15)
-    clips = audited_faces(run, audit, [frame for found in chosen.values() for frame in found.index])
+    clips = audited_faces(run, audit, [frame for frames in chosen.values() for frame in frames.index])
     store, measured, fused = fine_store(run), is_measured(audit), audit.sources.index("fused")
-    for number, (name, found) in enumerate(chosen.items()):
+    for number, (name, frames) in enumerate(chosen.items()):
         for offset, model in enumerate(("init", run.config.result)):
-            labels, known = audit.labels(model)
+            labels, rows = audit.labels(model)
             row_name(axes[2 * number + offset, 0], f"{name}\n{model}")
-            for place, (frame, row) in zip(axes[2 * number + offset], found.iterrows()):
+            for place, (frame, row) in zip(axes[2 * number + offset], frames.iterrows()):
                 clip, face = clips[frame]
                 truth = {TRUTH: (audit.truth[frame], audit.visible[frame])} if measured else {}
-                at = (fused, np.flatnonzero(known == frame)[0])
+                at = (fused, np.flatnonzero(rows == frame)[0])
                 points = np.where(labels.valid[at][:, None], labels.points[at], np.nan)
                 draw_crop(place, store, clip.faces, face, truth | {MODELS[model]: (points, None)}, width=0.8)
                 under_name(place, f"{row[model]:.2f} {'%' if measured else 'px'}", color=MODELS[model])

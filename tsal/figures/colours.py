@@ -6,12 +6,12 @@ from __future__ import annotations
 class _Or(dict):
     """A dict whose other keys, the rival's name, have one value."""
 
-    def __init__(self, values: dict, rest):
+    def __init__(self, values: dict, default):
         super().__init__(values)
-        self.rest = rest
+        self.default = default
 
     def __missing__(self, _):
-        return self.rest
+        return self.default
 
 
 # seaborn's "colorblind" palette: one colour a model, in every figure

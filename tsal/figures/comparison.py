@@ -49,10 +49,10 @@ class Comparison(NamedTuple):
         """
         keys, scores = ["list", "labelled", "seed"], self.scores
         full = scores[scores.method == self.full].set_index(keys)[["NME", "init"]]
-        there = full.reindex(pd.MultiIndex.from_frame(scores[keys])).set_axis(scores.index)
-        apart = (scores.init - there.init).abs() >= SAME_INIT
+        reference = full.reindex(pd.MultiIndex.from_frame(scores[keys])).set_axis(scores.index)
+        apart = (scores.init - reference.init).abs() >= SAME_INIT
         apart = apart.groupby([scores[key] for key in ("method", "labelled", "seed")]).transform("any")  # on any list
-        return scores.assign(difference=(scores.NME - there.NME).mask(apart))
+        return scores.assign(difference=(scores.NME - reference.NME).mask(apart))
 
 
 def read_runs(folders: Sequence[Path]) -> Comparison:
@@ -86,12 +86,12 @@ def read_runs(folders: Sequence[Path]) -> Comparison:
     methods = _name_methods(configs, [manifest["labelled"] for manifest in manifests])
     rows = []
     for (folder, (config, manifest, report)), names in zip(runs.items(), methods):
-        found = {(row["list"], row["model"]): row for row in report["rows"] if row["source"] == "heatmap"}
+        numbers = {(row["list"], row["model"]): row for row in report["rows"] if row["source"] == "heatmap"}
         same_init = next(iter(names)) == next(iter(methods[0]))  # by its settings
-        for list_name in dict.fromkeys(name for name, _ in found):
-            init = found.get((list_name, "init"), {}).get("NME", np.nan) if same_init else np.nan
+        for list_name in dict.fromkeys(name for name, _ in numbers):
+            init = numbers.get((list_name, "init"), {}).get("NME", np.nan) if same_init else np.nan
             for method, model in names.items():
-                row = found.get((list_name, model), {})
+                row = numbers.get((list_name, model), {})
                 nme, shaken = row.get("NME", np.nan), row.get("error_jitter", np.nan)
                 if nme is not None and np.isfinite(nme):
                     rows.append((list_name, method, manifest["labelled"], config.seed, nme, shaken, init, folder.name))
@@ -122,8 +122,8 @@ def _of_the_full_method_s_init(scores: pd.DataFrame, full: str) -> pd.DataFrame:
     several times: that of the full method's init is kept.
     """
     keys = ["list", "labelled", "seed"]
-    wanted = scores[scores.method == full].groupby(keys).init.mean().reindex(pd.MultiIndex.from_frame(scores[keys]))
-    same = (scores.init - wanted.to_numpy()).abs() < SAME_INIT
+    full_init = scores[scores.method == full].groupby(keys).init.mean().reindex(pd.MultiIndex.from_frame(scores[keys]))
+    same = (scores.init - full_init.to_numpy()).abs() < SAME_INIT
     return scores[same | ~same.groupby([scores[key] for key in (*keys, "method")]).transform("any")]
 
 
@@ -153,37 +153,37 @@ def _name_methods(configs: Sequence[Config], labelled: Sequence[int]) -> list[di
     settings, usual = [config.flat() for config in configs], base.flat()
     rivals = [rival.flat() if (rival := rival_config(config)) else None for config in configs]
     several = {name for name in LISTS if _differs(name, settings, labelled)}
-    every = [*settings, *filter(None, rivals)]
-    methods = [one["method"] for one in every]  # trainings of one method may differ where the runs do not
+    trainings = [*settings, *filter(None, rivals)]
+    methods = [run["method"] for run in trainings]  # trainings of one method may differ where the runs do not
 
     def differs(key: str) -> bool:
-        return key in several or (key not in SAME and (_differs(key, settings) or _differs(key, every, methods)))
+        return key in several or (key not in SAME and (_differs(key, settings) or _differs(key, trainings, methods)))
 
     differing = [key for key in usual if differs(key)]
     unseen = settings_of("unlabelled")  # by trainings on labels alone
     names = []
-    for one, rival in zip(settings, rivals):
+    for run, rival in zip(settings, rivals):
         alone = [key for key in differing if not key.startswith(("tsal.", "tracker.")) and key not in unseen]
-        method, result, own = _known_method(one, every)
-        mine = {_called(INIT, [key for key in alone if key not in FURTHER], one, usual): "init"}
+        method, result, own = _known_method(run, trainings)
+        models = {_called(INIT, [key for key in alone if key not in FURTHER], run, usual): "init"}
         if result == "supervised":
-            mine[_called(method, alone, one, usual | own)] = result
+            models[_called(method, alone, run, usual | own)] = result
         else:
-            mine[_called(SUPERVISED, alone, one, usual)] = "supervised"
+            models[_called(SUPERVISED, alone, run, usual)] = "supervised"
             if rival:
-                title, _, its = _known_method(rival, every)
-                mine[_called(title, differing, rival, usual | its)] = rival["method"]
-            mine[_called(method, differing, one, usual | own)] = result
-        names.append(mine)
+                title, _, rival_own = _known_method(rival, trainings)
+                models[_called(title, differing, rival, usual | rival_own)] = rival["method"]
+            models[_called(method, differing, run, usual | own)] = result
+        names.append(models)
     return names
 
 
 def _differs(key: str, settings: Sequence[dict], groups: Sequence[Hashable] = ()) -> bool:
     """Whether a setting has several values; with the ``groups`` that the runs are of: in one of them."""
-    found: dict[Hashable, set[str]] = {}
-    for one, group in zip(settings, groups or [0] * len(settings)):
-        found.setdefault(group, set()).add(json.dumps(one[key]))
-    return any(len(values) > 1 for values in found.values())
+    by_group: dict[Hashable, set[str]] = {}
+    for run, group in zip(settings, groups or [0] * len(settings)):
+        by_group.setdefault(group, set()).add(json.dumps(run[key]))
+    return any(len(values) > 1 for values in by_group.values())
 
 
 def _called(name: str, keys: Sequence[str], settings: dict, usual: dict) -> str:

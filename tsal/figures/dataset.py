@@ -59,7 +59,7 @@ def list_table(lists: Mapping[str, Sequence[Face]]) -> pd.DataFrame:
 def manifest_table(manifest: Mapping) -> pd.DataFrame:
     """How much a run has to learn from, and to be measured on."""
     counts = {part: manifest[part] for part in ("labelled", "unlabelled", "clips", "photographs")}
-    counts |= {f"evaluate: {name}": found["faces"] for name, found in manifest["evaluate"].items()}
+    counts |= {f"evaluate: {name}": facts["faces"] for name, facts in manifest["evaluate"].items()}
     return pd.DataFrame({"faces or clips": counts})
 
 
@@ -134,7 +134,7 @@ def _distributions(store: FaceStore, lists: Mapping[str, Sequence[Face]]) -> Nam
         width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
         roll, yaw = labelled_poses(store, faces)
         clips = [clip.faces for clip in group_clips(faces) if len(clip.faces) > 1]
-        values = (
+        measures = (
             np.sqrt(width * height),
             width / height,
             roll,
@@ -142,24 +142,24 @@ def _distributions(store: FaceStore, lists: Mapping[str, Sequence[Face]]) -> Nam
             np.array([len(clip) for clip in clips]),
             motion(clips),
         )
-        for panel, found in zip(shown, values):
-            panel.append((name, found))
+        for panel, values in zip(shown, measures):
+            panel.append((name, values))
     for place, panel in zip(axes, shown):
-        every = np.concatenate([found for _, found in panel])
-        if not len(every):
+        all_values = np.concatenate([values for _, values in panel])
+        if not len(all_values):
             place.text(
                 0.5, 0.5, "nothing to show", transform=place.transAxes, ha="center", va="center", color="#777777"
             )
             continue
-        whole = place.get_xlabel() == titles[4]  # numbers of frames: a bin a number, where they are few
+        is_count = place.get_xlabel() == titles[4]  # numbers of frames: a bin a number, where they are few
         edges = (
-            np.arange(every.min() - 0.5, every.max() + 1)
-            if whole and np.ptp(every) < 24
-            else np.histogram_bin_edges(every, 24)
+            np.arange(all_values.min() - 0.5, all_values.max() + 1)
+            if is_count and np.ptp(all_values) < 24
+            else np.histogram_bin_edges(all_values, 24)
         )
-        for (name, found), colour in zip(panel, COLOURS * (1 + len(panel) // len(COLOURS))):
-            weights = np.full(len(found), 1 / max(1, len(found)))
-            place.hist(found, bins=edges, weights=weights, histtype="step", color=colour, label=name, linewidth=1)
+        for (name, values), colour in zip(panel, COLOURS * (1 + len(panel) // len(COLOURS))):
+            weights = np.full(len(values), 1 / max(1, len(values)))
+            place.hist(values, bins=edges, weights=weights, histtype="step", color=colour, label=name, linewidth=1)
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=min(4, len(names)))
     return figure
@@ -177,9 +177,9 @@ def labelled_poses(store: FaceStore, faces: Sequence[Face]) -> tuple[np.ndarray,
 
 def motion(clips: Sequence[Sequence[Face]]) -> np.ndarray:
     """How far the box's centre moves from frame to frame, in % of the box's size: the median of each clip."""
-    found = []
+    medians = []
     for clip in clips:
         boxes = np.array([face.box for face in clip])
         centres, sizes = (boxes[:, :2] + boxes[:, 2:]) / 2, np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
-        found.append(100 * np.median(np.linalg.norm(np.diff(centres, axis=0), axis=1) / sizes[1:]))
-    return np.array(found)
+        medians.append(100 * np.median(np.linalg.norm(np.diff(centres, axis=0), axis=1) / sizes[1:]))
+    return np.array(medians)

@@ -39,18 +39,20 @@ def read_audit(run: Run) -> Audit:
     if labels_alone(run.config):
         raise InputError(f"{run.folder}: no pseudo-labels to look at: {run.config.method} learns from labels alone")
     audit = Audit.open(run.folder / "audit")
-    made, count = audit.of, audit.truth.shape[1]
-    apart = _other_settings(made.get("settings", {}), run.config.flat())
-    if not apart and (count != run.scheme.points or made.get("scheme") not in (None, _plain(run.scheme.to_dict()))):
+    facts, count = audit.of, audit.truth.shape[1]
+    apart = _other_settings(facts.get("settings", {}), run.config.flat())
+    if not apart and (count != run.scheme.points or facts.get("scheme") not in (None, _plain(run.scheme.to_dict()))):
         apart.append(f"another landmark scheme, of {count} points")
-    if made and made.get("fingerprint") != run.manifest().get("fingerprint"):
+    if facts and facts.get("fingerprint") != run.manifest().get("fingerprint"):
         apart.append("other training faces")
     _refuse(apart, audit.folder, run.folder, "pseudo")
     return audit
 
 
-def _other_settings(made: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    return [f"{name} = {made[name]!r}, not {now[name]!r}" for name in now if name in made and made[name] != now[name]]
+def _other_settings(former: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{name} = {former[name]!r}, not {now[name]!r}" for name in now if name in former and former[name] != now[name]
+    ]
 
 
 def _plain(value: Mapping) -> dict:

@@ -57,17 +57,17 @@ def draw_evaluation(run: Run) -> list[NamedFigure]:
 
 def _plot_ced(axes, run: Run, predictions: dict, errors: np.ndarray, name: str) -> None:
     numbers = table(run).set_index(["list", "model", "source"])
-    mine = predictions["list"] == name
-    found = {m: e[np.isfinite(e)] for m, e in zip(predictions["models"].tolist(), errors[:, mine])}
-    slowest = max(np.median(e) for e in found.values())
-    largest = 10.0 if slowest < 7 else 10 * np.ceil(max(np.quantile(e, 0.95) for e in found.values()) / 10)
-    for model, values in found.items():
+    in_list = predictions["list"] == name
+    by_model = {m: e[np.isfinite(e)] for m, e in zip(predictions["models"].tolist(), errors[:, in_list])}
+    slowest = max(np.median(e) for e in by_model.values())
+    largest = 10.0 if slowest < 7 else 10 * np.ceil(max(np.quantile(e, 0.95) for e in by_model.values()) / 10)
+    for model, values in by_model.items():
         label = f"{_numbers(numbers.loc[(name, model, 'heatmap')])}  {model}"
         axes.step(*cumulative(values), where="post", color=MODELS[model], linestyle=MODEL_DASHES[model], label=label)
     axes.axvline(100 * TAU, color="#b0b0b0", linewidth=0.6)
     axes.set(xlim=(0, largest), ylim=(0, 1), xlabel=f"NME ({unit(run)})", ylabel="share of faces")
     axes.set_yticks(np.linspace(0, 1, 6))
-    headroom(axes, 0.07 + 0.055 * len(found))
+    headroom(axes, 0.07 + 0.055 * len(by_model))
     axes.legend(title=f"NME % / AUC@{TAU:.2f} / FR@{TAU:.2f} %", loc="upper left", alignment="left")
 
 
@@ -112,8 +112,8 @@ def _draw_jitter(run: Run) -> NamedFigure:
         empty(figure.subplots(), "nothing to show: no evaluation list has\na labelled clip of three consecutive frames")
         return figure
     for axes, name in zip(figure.subplots(1, len(lists), squeeze=False)[0], lists):
-        mine = clips[clips.list == name]
-        for model, rows in mine[mine.model != "labels"].groupby("model", sort=False):
+        list_clips = clips[clips.list == name]
+        for model, rows in list_clips[list_clips.model != "labels"].groupby("model", sort=False):
             axes.scatter(rows.NME, rows.jitter, s=5, color=MODELS[model], alpha=0.35, linewidths=0)
             label = f"{rows.NME.mean():.2f} / {rows.jitter.mean():.2f}  {model}"
             options = {
@@ -124,7 +124,7 @@ def _draw_jitter(run: Run) -> NamedFigure:
                 "linestyle": "",
             }
             axes.plot(rows.NME.mean(), rows.jitter.mean(), marker="D", label=label, zorder=3, **options)
-        labels = mine[mine.model == "labels"].jitter.mean()
+        labels = list_clips[list_clips.model == "labels"].jitter.mean()
         if np.isfinite(labels):
             axes.axhline(labels, color="#b0b0b0", linewidth=0.7, label=f"{labels:.2f}  of the labels themselves")
         axes.set(xscale="log", yscale="log", xlabel=f"NME ({unit(run)})", ylabel="jitter: mean second difference (%)")
@@ -133,7 +133,7 @@ def _draw_jitter(run: Run) -> NamedFigure:
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter("")
         headroom(axes, 0.36)
-        axes.set_title(f"{name}: {mine['clip'].nunique()} clips")
+        axes.set_title(f"{name}: {list_clips['clip'].nunique()} clips")
         axes.legend(title="NME % / jitter %, means", loc="upper left", alignment="left", handletextpad=0.4)
     return figure
 
@@ -157,9 +157,9 @@ def _draw_faces(run: Run, predictions: dict, errors: np.ndarray) -> NamedFigure:
     figure, axes = image_grid("evaluation-faces", len(models) * len(lists), len(places), left=left, under=0.15)
     store, ranked = fine_store(run), errors[names.index(run.config.result)]
     for number, name in enumerate(lists):
-        mine = np.flatnonzero(predictions["list"] == name)
-        scored = mine[np.isfinite(ranked[mine])]
-        order = scored[np.argsort(ranked[scored], kind="stable")] if len(scored) else mine
+        indices = np.flatnonzero(predictions["list"] == name)
+        scored = indices[np.isfinite(ranked[indices])]
+        order = scored[np.argsort(ranked[scored], kind="stable")] if len(scored) else indices
         for column, (title, share) in enumerate(places.items()):
             index = order[round(share * (len(order) - 1))]
             face = next(f for f in run.lists.evaluate[name] if f.row == predictions["row"][index])
@@ -190,7 +190,7 @@ def draw_summary(run: Run) -> NamedFigure:
     name = (lists or list(run.lists.evaluate))[0]
     result, alone = run.config.result, labels_alone(run.config)
     model = predictions["models"].tolist().index(result)
-    mine, points = errors[model], predictions["points"][model, predictions["sources"].tolist().index("heatmap")]
+    model_errors, points = errors[model], predictions["points"][model, predictions["sources"].tolist().index("heatmap")]
     place_of = {
         (n, row): i for i, (n, row) in enumerate(zip(predictions["list"].tolist(), predictions["row"].tolist()))
     }
@@ -198,7 +198,9 @@ def draw_summary(run: Run) -> NamedFigure:
     clips = clips or [Clip(name, (face,)) for face in run.lists.evaluate[name]]
 
     def error(clip: Clip) -> float:
-        return float(np.nan_to_num(np.mean([mine[place_of[name, face.row]] for face in clip.faces]), nan=np.inf))
+        return float(
+            np.nan_to_num(np.mean([model_errors[place_of[name, face.row]] for face in clip.faces]), nan=np.inf)
+        )
 
     ranked = sorted(clips, key=error)
     if len(ranked[0].faces) > 1:

@@ -93,10 +93,10 @@ def write_figures(run: Run, folder: Path, limit: int = LIMIT) -> list[Path]:
     Without labels to measure by, errors are not drawn.
     """
     sources = [run.folder / "figures" / f"{name}.png" for name in CHOSEN]
-    there = [path for path in sources if path.exists()]
-    if not there:
+    paths = [path for path in sources if path.exists()]
+    if not paths:
         raise InputError(f"{run.folder / 'figures'}: none drawn yet; run 'python -m tsal figures --run {run.folder}'")
-    return [_write_within(path, folder / path.name, limit) for path in there]
+    return [_write_within(path, folder / path.name, limit) for path in paths]
 
 
 def _write_within(source: Path, target: Path, limit: int) -> Path:

@@ -39,19 +39,19 @@ def draw_parts(table: pd.DataFrame, unit: str) -> NamedFigure:
     panels = figure.subplots(len(lists), len(measures), squeeze=False, sharey=True)
     for name, row in zip(lists, panels):
         for measure, axes in zip(measures, row):
-            mine = table[(table.list == name) & (table.measure == measure)]
+            effects = table[(table.list == name) & (table.measure == measure)]
             axes.set_yticks(range(len(parts)), [f"no {part}" for part in parts])
             axes.set(ylim=(len(parts) - 0.5, -0.5), title=MEASURES[measure])
             axes.grid(False, axis="y")
-            if mine.empty:
+            if effects.empty:
                 axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color="#777777")
                 axes.set_xticks([])
                 continue
             axes.axvline(0, color="#222222", linewidth=0.7)
-            end = _end(mine)
+            end = _end(effects)
             cut |= np.isfinite(end)
-            for one in mine.itertuples():
-                _draw_part(axes, parts.index(one.part), one, end)
+            for effect in effects.itertuples():
+                _draw_part(axes, parts.index(effect.part), effect, end)
             axes.set_xlabel(f"without the part, less TSAL\n({unit if measure == 'NME' else '%'})")
             axes.margins(x=0.1)
         row[0].set_ylabel(name)
@@ -65,34 +65,34 @@ def draw_parts(table: pd.DataFrame, unit: str) -> NamedFigure:
     return figure
 
 
-def _numbers(one) -> list[float]:
+def _numbers(effect) -> list[float]:
     """All that is drawn of a part."""
-    return [number for number in (one.mean, one.low, one.high, *one.seeds) if np.isfinite(number)]
+    return [number for number in (effect.mean, effect.low, effect.high, *effect.seeds) if np.isfinite(number)]
 
 
-def _end(mine: pd.DataFrame) -> float:
+def _end(effects: pd.DataFrame) -> float:
     """Where a panel's axis ends, left and right; inf where nothing is cut."""
-    *_, second, largest = sorted([0.0, *(max(map(abs, _numbers(one))) for one in mine.itertuples())])
+    *_, second, largest = sorted([0.0, *(max(map(abs, _numbers(effect))) for effect in effects.itertuples())])
     return CUT * second if 0 < CUT * second < largest else np.inf
 
 
-def _draw_part(axes, place: int, one, end: float) -> None:
+def _draw_part(axes, place: int, effect, end: float) -> None:
     """A row of :func:`draw_parts`; beyond ``end`` there are arrows."""
-    sure = len(one.seeds) > 1 and (one.low > 0 or one.high < 0)
+    sure = len(effect.seeds) > 1 and (effect.low > 0 or effect.high < 0)
     colour = MODELS["teacher"] if sure else "#707070"
-    if len(one.seeds) > 1:
-        seeds = [seed for seed in one.seeds if abs(seed) <= end]
+    if len(effect.seeds) > 1:
+        seeds = [seed for seed in effect.seeds if abs(seed) <= end]
         axes.plot(seeds, np.full(len(seeds), place), "o", markersize=1.5, color=colour, alpha=0.6)
-    if np.isfinite(one.low):
-        axes.plot(np.clip((one.low, one.high), -end, end), (place, place), "-", linewidth=1, color=colour)
+    if np.isfinite(effect.low):
+        axes.plot(np.clip((effect.low, effect.high), -end, end), (place, place), "-", linewidth=1, color=colour)
     looks = {"color": colour, "markersize": 3, "markerfacecolor": colour if sure else "white", "markeredgewidth": 0.7}
-    if abs(one.mean) <= end:
-        axes.plot(one.mean, place, "D", **looks)
-    beyond = [side for side in (-1, 1) if max(side * number for number in _numbers(one)) > end]
+    if abs(effect.mean) <= end:
+        axes.plot(effect.mean, place, "D", **looks)
+    beyond = [side for side in (-1, 1) if max(side * number for number in _numbers(effect)) > end]
     for side in beyond:
         axes.plot(side * end, place, "<>"[side > 0], **looks)
     if beyond:
         side = beyond[-1]
-        interval = f" ({one.low:.2f} to {one.high:.2f})" * bool(np.isfinite(one.low))
+        interval = f" ({effect.low:.2f} to {effect.high:.2f})" * bool(np.isfinite(effect.low))
         options = {"textcoords": "offset points", "fontsize": 6, "ha": "right" if side > 0 else "left"}
-        axes.annotate(f"{one.mean:.2f}{interval}", (side * end, place), (0, 2.5), **options)
+        axes.annotate(f"{effect.mean:.2f}{interval}", (side * end, place), (0, 2.5), **options)

@@ -110,8 +110,8 @@ def _draw_reliability(run: Run, audit: Audit) -> NamedFigure:
     for (name, score), colour in zip(
         {**scores, "true error (bound)": error}.items(), (*colours[: len(scores)], "#949494")
     ):
-        kept, mean = coverage(score[use], error[use])
-        gates.plot(100 * kept, mean, color=colour, linestyle=":" if score is error else "-", label=name)
+        share, mean = coverage(score[use], error[use])
+        gates.plot(100 * share, mean, color=colour, linestyle=":" if score is error else "-", label=name)
     gates.set(xlabel="landmarks that the gate keeps (%)", title="gates on the fused points (teacher)", xlim=(0, 100))
     for axes, without in (
         (disagreement, "one family speaks alone"),
@@ -133,19 +133,20 @@ def _draw_calibration(run: Run, audit: Audit) -> NamedFigure:
     """What error a disagreement predicts, learned on every second clip, and whether it is right on the others."""
     figure = NamedFigure("pseudo-calibration", TEXT, 2.6, layout="constrained")
     maps, checks = figure.subplots(1, 2)
-    shown = {model: one for (model, score), one in calibrations(audit).items() if score == "landmark"}
-    for model, one in shown.items():
+    shown = {model: calibration for (model, score), calibration in calibrations(audit).items() if score == "landmark"}
+    for model, calibration in shown.items():
         options = {"color": MODELS[model], "linestyle": MODEL_DASHES[model]}
-        maps.plot(one.knots, one.fit, label=model, **options)
-        checks.plot(one.predicted, one.observed, marker="o", markersize=2.5, label=_off(model, one), **options)
+        maps.plot(calibration.knots, calibration.fit, label=model, **options)
+        label = _off(model, calibration)
+        checks.plot(calibration.predicted, calibration.observed, marker="o", markersize=2.5, label=label, **options)
     if not shown:
         for axes in (maps, checks):
             empty(axes, "nothing to show: two clips\nwhose sources disagree are needed")
         return figure
-    largest = max(float(max(one.predicted.max(), one.observed.max())) for one in shown.values())
+    largest = max(float(max(calibration.predicted.max(), calibration.observed.max())) for calibration in shown.values())
     checks.plot((0, largest), (0, largest), color="#b0b0b0", linewidth=0.7, zorder=1)
     # the highest scores are few: the map goes on, and is drawn as far as it is checked
-    maps.set_xlim(0, max(float(np.quantile(one.knots, 0.98)) for one in shown.values()))
+    maps.set_xlim(0, max(float(np.quantile(calibration.knots, 0.98)) for calibration in shown.values()))
     maps.set_ylim(0, 1.25 * largest)
     maps.set(
         xlabel="disagreement of heatmap and centre sources (px of the input)", title="learned on one half of the clips"
@@ -159,8 +160,8 @@ def _draw_calibration(run: Run, audit: Audit) -> NamedFigure:
     return figure
 
 
-def _off(model: str, one: Calibration) -> str:
-    return f"{one.off:.2f} / {one.mean:.2f}  {model}"
+def _off(model: str, calibration: Calibration) -> str:
+    return f"{calibration.off:.2f} / {calibration.mean:.2f}  {model}"
 
 
 def _draw_steps(run: Run, audit: Audit) -> NamedFigure:
@@ -282,14 +283,14 @@ def _draw_examples(run: Run, audit: Audit) -> NamedFigure:
         clip, face = clips[frame]
         says = f"\n{own[frame]:.1f} px apart" if np.isfinite(own[frame]) else ""
         row_name(row[0], label + says)
-        known = audit.visible[frame]
+        visible = audit.visible[frame]
         for index, (name, place) in enumerate(zip(sources, row)):
-            landmarks = {TRUTH: (np.where(known[:, None], audit.truth[frame], np.nan), None)} if known.any() else {}
+            landmarks = {TRUTH: (np.where(visible[:, None], audit.truth[frame], np.nan), None)} if visible.any() else {}
             valid = teacher.valid[index, frame]
             points = np.where(valid[:, None], teacher.points[index, frame], np.nan)
             draw_crop(place, store, clip.faces, face, landmarks | {SOURCES[name]: (points, None)}, width=0.8)
             error = (
-                np.linalg.norm(points - audit.truth[frame], axis=-1)[known & valid] / audit.frames.norm_px.iloc[frame]
+                np.linalg.norm(points - audit.truth[frame], axis=-1)[visible & valid] / audit.frames.norm_px.iloc[frame]
             )
             measured = f"{100 * error.mean():.1f} %" if len(error) and np.isfinite(error).all() else ""
             under_name(place, measured if valid.any() else "no points")

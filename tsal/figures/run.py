@@ -91,9 +91,17 @@ def draw_samples(run: Run) -> list[NamedFigure]:
 
 def _draw_views(run: Run) -> NamedFigure:
     """The first batch of training, as the detectors see it."""
-    pools, seed = (run.lists.labelled, run.clips, run.single_images), run.config.seed + 31
     sizes = (8, 4, 0) if run.clips else (8, 0, 8)
-    batch = BatchMaker(run.store, *pools, run.config.augment, seed=seed, sizes=sizes, frames=2)(0)
+    batch = BatchMaker(
+        run.store,
+        run.lists.labelled,
+        run.clips,
+        run.single_images,
+        run.config.augment,
+        seed=run.config.seed + 31,
+        sizes=sizes,
+        frames=2,
+    )(0)
 
     context = Context(run.config, run.scheme, torch.device("cpu"))
     views = make_views(batch, context)
@@ -147,8 +155,8 @@ def draw_tracker(run: Run) -> list[NamedFigure]:
         figure = NamedFigure("tracker", COLUMN, 1.2)
         empty(figure.subplots(), "nothing to show: no clip of two frames or more")
         return [figure]
-    seen = _track(run, [clip.faces[:2] for clip in clips])
-    order = np.argsort(np.hypot(*seen["flow"].swapaxes(0, 1)).mean((1, 2)), kind="stable")
+    arrays = _track(run, [clip.faces[:2] for clip in clips])
+    order = np.argsort(np.hypot(*arrays["flow"].swapaxes(0, 1)).mean((1, 2)), kind="stable")
     names = (
         "frame t",
         "frame t + 1",
@@ -159,7 +167,7 @@ def draw_tracker(run: Run) -> list[NamedFigure]:
     )
     figure, axes = image_grid("tracker", 2, len(names), left=0.18)
     for row, label, pair in zip(axes, ("median motion", "most motion"), (order[len(order) // 2], order[-1])):
-        first, second, rebuilt, flow = (seen[name][pair] for name in ("first", "second", "rebuilt", "flow"))
+        first, second, rebuilt, flow = (arrays[name][pair] for name in ("first", "second", "rebuilt", "flow"))
         longest = float(np.hypot(*flow).max())
         differences = [np.clip(1 - 3 * np.abs(second - other).mean(-1), 0, 1) for other in (rebuilt, first)]
         for place, image in zip(row, (first, second, flow_colours(flow, longest), rebuilt)):

@@ -268,13 +268,13 @@ def draw_sources(step: Step) -> NamedFigure:
     names += ["heatmap head,\nreconstructed t + 1", "centre and offsets,\nreconstructed t + 1"] * tracked
     figure, axes = image_grid("step-sources", max(1, len(frames)), len(names), top=0.32, under=0.16)
     # a teacher that is asked for nothing sees nothing in a step
-    seen, rebuilt = (step.teacher.detection or step.detector.eval()(step.views.weak)).detach(), step.rebuilt
+    detection, rebuilt = (step.teacher.detection or step.detector.eval()(step.views.weak)).detach(), step.rebuilt
     for number, (frame, row) in enumerate(zip(frames, axes)):
-        _draw_heads(row[:2], step, frame, step.views.weak[frame], seen.rows(slice(frame, frame + 1)), "")
+        _draw_heads(row[:2], step, frame, step.views.weak[frame], detection.rows(slice(frame, frame + 1)), "")
         if tracked and pairs:
             pair = pairs[number]
-            found = step.labels.rebuilt.detection.rows(slice(pair, pair + 1))
-            _draw_heads(row[2:], step, frame, rebuilt[pair], found, "tracked_")
+            rebuilt_detection = step.labels.rebuilt.detection.rows(slice(pair, pair + 1))
+            _draw_heads(row[2:], step, frame, rebuilt[pair], rebuilt_detection, "tracked_")
     for name, place in zip(names, axes[0]):
         place.set_title(name, pad=3)
     return figure

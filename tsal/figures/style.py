@@ -255,8 +255,8 @@ def binned(
 def coverage(score: np.ndarray, error: np.ndarray, count: int = 200) -> tuple[np.ndarray, np.ndarray]:
     """Share kept and mean error of what is kept, as a gate on the score opens."""
     means = np.cumsum(error[np.argsort(score, kind="stable")]) / np.arange(1, len(error) + 1)
-    kept = np.unique(np.linspace(max(1, len(error) // 50), len(error), count).astype(int))
-    return kept / len(error), means[kept - 1]
+    counts = np.unique(np.linspace(max(1, len(error) // 50), len(error), count).astype(int))
+    return counts / len(error), means[counts - 1]
 
 
 def flow_colours(flow: np.ndarray, longest: float) -> np.ndarray:
@@ -303,12 +303,12 @@ def audited_faces(run: Run, audit: Audit, frames: Sequence[int]) -> dict[int, tu
     for clip in (*run.clips, *run.single_images):
         for face in clip.faces:
             faces.setdefault(face.image, []).append((clip, face))
-    found = {}
+    by_frame = {}
     for frame in frames:
         row = audit.frames.iloc[frame]
         box = row[["x1", "y1", "x2", "y2"]].to_numpy(float)
-        found[frame] = min(faces[row.image], key=lambda pair: np.abs(np.subtract(pair[1].box, box)).max())
-    return found
+        by_frame[frame] = min(faces[row.image], key=lambda pair: np.abs(np.subtract(pair[1].box, box)).max())
+    return by_frame
 
 
 def unit(run: Run) -> str:

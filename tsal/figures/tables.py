@@ -54,10 +54,8 @@ def table(run: Run, scheme: str = "") -> pd.DataFrame:
             f"run 'python -m tsal evaluate --run {run.folder}'"
         )
     refuse_former(run.folder, run.config, run.manifest() if "settings" in report else {}, report)
-    times, kept = (
-        report["times"],
-        ("list", "model", "source", "NME", f"AUC@{TAU:.2f}", f"FR@{TAU:.2f}", "faces", "degenerate"),
-    )
+    times = report["times"]
+    columns = ("list", "model", "source", "NME", f"AUC@{TAU:.2f}", f"FR@{TAU:.2f}", "faces", "degenerate")
 
     def of(names, what: str) -> float:
         return sum(times.get(name, {}).get(what, np.nan) for name in names)
@@ -76,9 +74,9 @@ def table(run: Run, scheme: str = "") -> pd.DataFrame:
         }
         steps = parts["init_steps"] + parts["semi_steps"]
         seconds = np.nansum([value for name, value in parts.items() if name.endswith("seconds")])
-        whole = {"steps": steps, "seconds": seconds, "transductive": report.get("transductive", False)}
+        totals = {"steps": steps, "seconds": seconds, "transductive": report.get("transductive", False)}
         steady = {name: row.get(name, np.nan) for name in (*STEADINESS, "inner_frames", "jitter_d")}
-        rows.append({name: row[name] for name in kept} | whole | parts | steady)
+        rows.append({name: row[name] for name in columns} | totals | parts | steady)
     return pd.DataFrame(rows)
 
 
@@ -109,15 +107,15 @@ def clip_table(run: Run) -> pd.DataFrame:
     rows = []
     for name, faces in run.lists.evaluate.items() if jitters else ():
         for clip in group_clips(faces):
-            mine = [place[name, face.row] for face in clip.faces]
-            inner = [i for i in mine if np.isfinite(jitters["jitter"][0, heatmap, i])]
-            if not inner or np.isnan(errors[:, mine]).all():
+            indices = [place[name, face.row] for face in clip.faces]
+            inner = [i for i in indices if np.isfinite(jitters["jitter"][0, heatmap, i])]
+            if not inner or np.isnan(errors[:, indices]).all():
                 continue
             for m, model in enumerate(predictions["models"].tolist()):
                 shaken = 100 * jitters["jitter"][m, heatmap, inner].mean()
-                rows.append((name, clip.name, model, float(np.nanmean(errors[m, mine])), float(shaken)))
-            known = jitters["label_jitter"][inner]
-            shaken = 100 * known[np.isfinite(known)].mean() if np.isfinite(known).any() else np.nan
+                rows.append((name, clip.name, model, float(np.nanmean(errors[m, indices])), float(shaken)))
+            label_jitter = jitters["label_jitter"][inner]
+            shaken = 100 * label_jitter[np.isfinite(label_jitter)].mean() if np.isfinite(label_jitter).any() else np.nan
             rows.append((name, clip.name, "labels", 0.0, float(shaken)))
     return pd.DataFrame(rows, columns=["list", "clip", "model", "NME", "jitter"])
 
@@ -173,9 +171,9 @@ def tracker_errors(metrics: Mapping) -> pd.DataFrame:
     for share, title in doubt.items():
         if values := methods.get("tracker", {}).get(share):
             rows[title] = {n: f"{100 * value:.0f}" for n, value in values.items()}
-    found = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=list(metrics["pairs"])).fillna("-")
+    errors = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=list(metrics["pairs"])).fillna("-")
     unit = f"% of {NORMALISERS[kind]}" if kind else "px of the input"
-    return found.rename(columns=lambda n: f"{n} apart").rename_axis(f"error, mean (median), {unit}")
+    return errors.rename(columns=lambda n: f"{n} apart").rename_axis(f"error, mean (median), {unit}")
 
 
 def _tracker(run: Run) -> pd.DataFrame | str:
@@ -200,12 +198,10 @@ def _pseudo_labels(run: Run) -> dict[str, pd.DataFrame | str]:
     audit = open_audit(run)
     if audit is None:
         return {"Pseudo-labels": f"Nothing to show: {run.no_pseudo_labels}."}
-    steps = step_table(audit)
-    known = steps.dropna(axis=1, how="all").rename(
-        columns={"disagreement": "disagreement px", "flow_error": "forward-backward px"}
-    )
-    texts = {name: known[name].map(_number) for name in known if name not in ("model", "step", "frames")}
-    over = known.assign(**texts).rename(columns=lambda name: name.replace("_", " "))
+    steps = step_table(audit).dropna(axis=1, how="all")
+    steps = steps.rename(columns={"disagreement": "disagreement px", "flow_error": "forward-backward px"})
+    texts = {name: steps[name].map(_number) for name in steps if name not in ("model", "step", "frames")}
+    over = steps.assign(**texts).rename(columns=lambda name: name.replace("_", " "))
     title = "Pseudo-labels over training (medians; the same frames at every step)"
     worse = _worsened(audit, run.config.result)
     if not is_measured(audit):
@@ -214,13 +210,22 @@ def _pseudo_labels(run: Run) -> dict[str, pd.DataFrame | str]:
             "Errors of pseudo-labels": "Nothing to show: data.audit_labels names no labels of the audited frames.",
         } | worse
     sources = source_table(audit)
-    kept = sources.assign(known=(100 * sources.known).map("{:.1f}".format), source=sources.source.str.replace("_", " "))
-    kept = kept.assign(**{name: sources[name].map(_number) for name in ("median", "mean", "90 %")}).rename(
+    errors = sources.assign(
+        known=(100 * sources.known).map("{:.1f}".format), source=sources.source.str.replace("_", " ")
+    )
+    errors = errors.assign(**{name: sources[name].map(_number) for name in ("median", "mean", "90 %")}).rename(
         columns={"known": "known, % of landmarks"}
     )
     checked = [
-        (model, SCORES[score], f"{one.off:.2f}", f"{one.mean:.2f}", _number(one.rank), one.landmarks)
-        for (model, score), one in calibrations(audit).items()
+        (
+            model,
+            SCORES[score],
+            f"{calibration.off:.2f}",
+            f"{calibration.mean:.2f}",
+            _number(calibration.rank),
+            calibration.landmarks,
+        )
+        for (model, score), calibration in calibrations(audit).items()
     ]
     columns = ["model", "score", "calibration error", "mean error", "rank correlation", "landmarks"]
     calibrated = (
@@ -229,7 +234,7 @@ def _pseudo_labels(run: Run) -> dict[str, pd.DataFrame | str]:
         else "Nothing to show: two clips whose sources disagree are needed."
     )
     return {
-        "Errors of pseudo-labels": kept,
+        "Errors of pseudo-labels": errors,
         **_by_condition(audit, run.config.data.consecutive),
         "Errors that are predicted from a score (fused points; learned and checked on halves of the clips)": calibrated,
         title: over,
@@ -253,11 +258,11 @@ def _worsened(audit: Audit, result: str) -> dict[str, pd.DataFrame | str]:
     """The frames that changed most for the worse from the init to the method's ``result``, one a clip, as the figure of
     changes numbers them.
     """
-    found = changes(audit, result)
-    worse = one_a_clip(found[found.change > 0], NAMED)
+    frames = changes(audit, result)
+    worse = one_a_clip(frames[frames.change > 0], NAMED)
     named = pd.DataFrame({"no.": range(1, len(worse) + 1)}, index=worse.index).join(worse[["image", "clip"]])
     named = named.assign(**{name: worse[name].map("{:.2f}".format) for name in ("init", result)})
-    share = f"{100 * (found.change > 0).mean():.1f} % of {len(found)} frames" if len(found) else "no frame"
+    share = f"{100 * (frames.change > 0).mean():.1f} % of {len(frames)} frames" if len(frames) else "no frame"
     what, measure = (
         ("got worse", "fused points, NME %")
         if is_measured(audit)

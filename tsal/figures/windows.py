@@ -36,13 +36,13 @@ def draw_windows(table: pd.DataFrame) -> NamedFigure:
     figure = NamedFigure("windows", TEXT, 5.6, layout="constrained")
     panels = figure.subplots(3, len(detectors), sharex=True, squeeze=False)
     for detector, column in zip(detectors, panels.T):
-        mine = table[table.detector == detector].copy()
-        before = np.array(mine.loc[mine.targets == "frame alone", "clips"].iloc[0])
-        mine["change"] = [100 * (np.nanmedian(np.array(clips) / before) - 1) for clips in mine.clips]
+        rows = table[table.detector == detector].copy()
+        before = np.array(rows.loc[rows.targets == "frame alone", "clips"].iloc[0])
+        rows["change"] = [100 * (np.nanmedian(np.array(clips) / before) - 1) for clips in rows.clips]
         for axes, number in zip(column, ("NME", "change", "error_jitter")):
-            _draw_kinds(axes, mine, number)
+            _draw_kinds(axes, rows, number)
             if number != "error_jitter":
-                inside = mine.loc[mine.targets != "Gaussian in time", number]
+                inside = rows.loc[rows.targets != "Gaussian in time", number]
                 room = max(float(inside.max() - inside.min()), 0.1)
                 axes.set_ylim(inside.min() - 0.08 * room, inside.max() + 0.25 * room)
         column[0].set_title(detector)
@@ -59,13 +59,13 @@ def _draw_kinds(axes, table: pd.DataFrame, number: str) -> None:
     """A column of one detector's rows against the window, a line or a marker for each kind of targets."""
     start = float(table.loc[table.targets == "frame alone", number].iloc[0])
     for kind, (colour, dashes, marker) in LOOKS.items():
-        one = table[table.targets == kind].sort_values("window")
-        if one.empty:
+        rows = table[table.targets == kind].sort_values("window")
+        if rows.empty:
             continue
         looks = {"color": colour, "label": kind, "markersize": 3}
         if kind == "frame alone":
             axes.axhline(start, linewidth=0.8, zorder=1, **looks)
         elif not dashes:
-            axes.plot(one.window, one[number], marker, **looks | {"markersize": 4.5}, markeredgewidth=0)
+            axes.plot(rows.window, rows[number], marker, **looks | {"markersize": 4.5}, markeredgewidth=0)
         else:
-            axes.plot([0, *one.window], [start, *one[number]], marker=marker, linestyle=dashes, **looks)
+            axes.plot([0, *rows.window], [start, *rows[number]], marker=marker, linestyle=dashes, **looks)

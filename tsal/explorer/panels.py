@@ -51,9 +51,9 @@ def frame_points(
         name: np.where(labels.valid[index, at][:, None], apply_affine(view["affine"], labels.points[index, at]), np.nan)
         for index, name in enumerate(AUDITED)
     }
-    seen = audit.visible[state.frame]
-    truth = np.where(seen[:, None], apply_affine(view["affine"], audit.truth[state.frame]), np.nan)
-    return points, truth if seen.any() else None
+    visible = audit.visible[state.frame]
+    truth = np.where(visible[:, None], apply_affine(view["affine"], audit.truth[state.frame]), np.nan)
+    return points, truth if visible.any() else None
 
 
 def _crop_panel(audit: Audit, view: dict[str, np.ndarray], scheme: Scheme, state: State, place: int) -> Panel:
@@ -92,11 +92,11 @@ def frame_votes(
     if votes is None or state.step != audit.steps(state.model)[-1]:
         return {}
     points, landmark = frame_points(audit, view, state)[0], state.landmark
-    found = {0: (float(view[f"own_{state.model}"][place, landmark]), points["heatmap"][landmark])}
+    voters = {0: (float(view[f"own_{state.model}"][place, landmark]), points["heatmap"][landmark])}
     for row in np.flatnonzero(view["voted"] == place):
         by = int(view["voters"][row]) - place
-        found[by] = float(votes[row, landmark]), carried[row, landmark].astype(np.float32)
-    return found
+        voters[by] = float(votes[row, landmark]), carried[row, landmark].astype(np.float32)
+    return voters
 
 
 def _heatmap_panel(audit: Audit, view: dict[str, np.ndarray], scheme: Scheme, state: State, place: int) -> Panel:

@@ -118,8 +118,8 @@ def scatter_axes(frames: pd.DataFrame) -> tuple[str, str]:
     """The two columns that frames are spread by at first: disagreement and error; for one that is unknown, the next
     best that is known.
     """
-    known = [name for name in ("disagreement", "flow_error", "gate", "place") if frames[name].notna().any()]
-    return known[0], "error" if frames.error.notna().any() else known[1]
+    columns = [name for name in ("disagreement", "flow_error", "gate", "place") if frames[name].notna().any()]
+    return columns[0], "error" if frames.error.notna().any() else columns[1]
 
 
 def known_measures(frames: pd.DataFrame) -> list[tuple[str, str]]:
@@ -139,19 +139,19 @@ def source_distances(
     """Each shown source's, on frames ``rows``: mean error (%), or without labels mean distance (px) from the fused
     points.
     """
-    labels, every = audit.labels(state.model, state.step)
-    at, landmarks = np.searchsorted(every, rows), group_landmarks(scheme, state.group)
+    labels, audited_rows = audit.labels(state.model, state.step)
+    at, landmarks = np.searchsorted(audited_rows, rows), group_landmarks(scheme, state.group)
     names = [name for name in AUDITED if name in state.shown]
     if measured:
         return {name: known_mean(audit.errors(state.model, name, state.step)[np.ix_(at, landmarks)]) for name in names}
     fused, zoom = labels.points[AUDITED.index("fused")], audit.frames.zoom.to_numpy()[rows, None]
-    found = {}
+    distances = {}
     for name in names:
         if name != "fused":
             index = AUDITED.index(name)
             distance = zoom * np.linalg.norm(labels.points[index, at] - fused[at], axis=-1)
-            found[name] = known_mean(np.where(labels.valid[index, at], distance, np.nan)[:, landmarks])
-    return found
+            distances[name] = known_mean(np.where(labels.valid[index, at], distance, np.nan)[:, landmarks])
+    return distances
 
 
 # --- curves ---

@@ -167,8 +167,8 @@ class Explorer:
         if "group" in changed:
             landmarks = views.group_landmarks(self.scheme, self.group.value)
             _offer(self.landmark, [(views.landmark_name(self.scheme, i), i) for i in landmarks], landmarks[0])
-            at = (self.model.value, self.step.value, landmarks)
-            self.table = views.frame_table(self.audit, *at, consecutive=self._consecutive)
+            model, step = self.model.value, self.step.value
+            self.table = views.frame_table(self.audit, model, step, landmarks, consecutive=self._consecutive)
         if "y" in changed:
             self._offer_axes(keep=level != "run")
         if "order" in changed:
@@ -198,8 +198,8 @@ class Explorer:
         _offer(self.model, audit.names, run.config.result if run.config.result in audit.names else audit.names[-1])
         _offer(self.group, views.group_names(self.scheme), EVERY)
         self._consecutive = run.config.data.consecutive
-        known = {"": True, "disagreement": True, "error": bool(self.unit), "jitter": self._consecutive}
-        orders = {name: by for name, by in ORDERS.items() if known[by]}
+        available = {"": True, "disagreement": True, "error": bool(self.unit), "jitter": self._consecutive}
+        orders = {name: by for name, by in ORDERS.items() if available[by]}
         _offer(self.order, list(orders.items()), "")
         self.shown[TRUTH_NAME].disabled = not self.unit
 
@@ -207,22 +207,22 @@ class Explorer:
         """What frames are spread by, and ranges of it: what was asked for of this measure, as far as it reaches; else
         all that the frames have.
         """
-        known, first = views.known_measures(self.table), views.scatter_axes(self.table)
-        _offer(self.x, known, first[0], keep)
-        left = [option for option in known if option[1] != self.x.value]
+        measures, first = views.known_measures(self.table), views.scatter_axes(self.table)
+        _offer(self.x, measures, first[0], keep)
+        left = [option for option in measures if option[1] != self.x.value]
         _offer(self.y, left, first[1] if first[1] != self.x.value else left[0][1], keep)
         for axis, slider in zip((self.x, self.y), self.ranges):
             top = views.range_limits(self.table[axis.value])[1]
             slider.description = axis.label
             with slider.hold_trait_notifications():
-                wanted = tuple(min(end, top) for end in self._asked.get(axis.value, (0, top)))
-                slider.min, slider.max, slider.value = 0, top, wanted
+                ends = tuple(min(end, top) for end in self._asked.get(axis.value, (0, top)))
+                slider.min, slider.max, slider.value = 0, top, ends
 
     def _list_frames(self) -> None:
         """The frames in the region, and which of them is looked at."""
         listed, (x, y), row = self.listed, self.region, self._row()
         columns = (listed[name] for name in (y, x, "clip", "place"))
-        names = [f"{one:.2f}   {other:.2f}   {clip}   {place}" for one, other, clip, place in zip(*columns)]
+        names = [f"{y_value:.2f}   {x_value:.2f}   {clip}   {place}" for y_value, x_value, clip, place in zip(*columns)]
         options = tuple(zip(names, map(int, listed.index)))
         if self.frames.options != options:
             self.frames.options = options
@@ -257,8 +257,8 @@ class Explorer:
         for name, screen in (("series", series), ("scatter", scatter)):
             self._show(name, screen.image())
         row = self.table.loc[state.frame]
-        known = [name for name in ("error", "disagreement", "gate") if np.isfinite(row[name])]
-        said = [f"{views.MEASURES[name]}{views.UNITS.get(name, '')} {row[name]:.2f}" for name in known]
+        names = [name for name in ("error", "disagreement", "gate") if np.isfinite(row[name])]
+        said = [f"{views.MEASURES[name]}{views.UNITS.get(name, '')} {row[name]:.2f}" for name in names]
         self.about.value = _text(
             f"<b>{escape(self.audit.frames.image.loc[state.frame])}</b>, fused points: {', '.join(said)}"
         )

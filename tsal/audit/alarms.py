@@ -17,5 +17,7 @@ def find_alarms(history: pd.DataFrame) -> list[str]:
 
 def training_alarms(folder: Path) -> list[str]:
     """The alarms of a training's folder: of its ``history.csv``, and those that were kept while it ran."""
-    kept = [f"step {entry['step']}: {entry['alarm']} ({Path(folder) / 'alarms.json'})" for entry in read_alarms(folder)]
-    return find_alarms(pd.read_csv(Path(folder) / "history.csv")) + kept
+    recorded_alarms = [
+        f"step {entry['step']}: {entry['alarm']} ({Path(folder) / 'alarms.json'})" for entry in read_alarms(folder)
+    ]
+    return find_alarms(pd.read_csv(Path(folder) / "history.csv")) + recorded_alarms

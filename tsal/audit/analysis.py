@@ -61,18 +61,20 @@ def step_table(audit: Audit) -> pd.DataFrame:
     """A row a model and step, all on the same frames: ``frames``, median ``disagreement`` and ``flow_error`` (px of the
     input), ``gate`` (mean weight in the student's target), and each source's median error under its name.
     """
-    found = {key: audit.labels(*key) for key in audit.models}
-    shared = set.intersection(*(set(rows.tolist()) for _, rows in found.values()))
+    labels_by_model = {(model, step): audit.labels(model, step) for model, step in audit.models}
+    shared = set.intersection(*(set(rows.tolist()) for _, rows in labels_by_model.values()))
     table = []
-    for (model, step), (labels, rows) in found.items():
-        mine = np.isin(rows, list(shared))
-        row = {"model": model, "step": step, "frames": int(mine.sum())}
+    for (model, step), (labels, rows) in labels_by_model.items():
+        is_shared = np.isin(rows, list(shared))
+        row = {"model": model, "step": step, "frames": int(is_shared.sum())}
         row |= {
-            "disagreement": known_median(labels.disagreement[mine]),
-            "flow_error": known_median(labels.flow_error[-1, mine]),
+            "disagreement": known_median(labels.disagreement[is_shared]),
+            "flow_error": known_median(labels.flow_error[-1, is_shared]),
         }
-        row["gate"] = float(labels.weight[mine].mean())
-        table.append(row | {source: known_median(audit.errors(model, source, step)[mine]) for source in audit.sources})
+        row["gate"] = float(labels.weight[is_shared].mean())
+        table.append(
+            row | {source: known_median(audit.errors(model, source, step)[is_shared]) for source in audit.sources}
+        )
     return pd.DataFrame(table)
 
 
@@ -96,14 +98,14 @@ def conditions(audit: Audit, consecutive: bool = True) -> dict[str, np.ndarray]:
     """What landmarks (N, K) of all frames are, where it is known and some differ: ``shown``, ``hidden``, and ``slow``,
     ``middle``, ``fast``: thirds of the labelled landmarks by :func:`motions`, named with their limits.
     """
-    found = {"shown": audit.hidden == 0, "hidden": audit.hidden == 1} if (audit.hidden == 1).any() else {}
+    masks = {"shown": audit.hidden == 0, "hidden": audit.hidden == 1} if (audit.hidden == 1).any() else {}
     moved = motions(audit, consecutive)
-    if len(known := finite(moved)):
-        low, high = np.quantile(known, (1 / 3, 2 / 3))
-        found[f"slow: up to {low:.2g} % a frame"] = moved <= low
-        found[f"middle: up to {high:.2g} %"] = (moved > low) & (moved <= high)
-        found["fast: more"] = moved > high
-    return {name: those for name, those in found.items() if those.any()}
+    if len(distances := finite(moved)):
+        low, high = np.quantile(distances, (1 / 3, 2 / 3))
+        masks[f"slow: up to {low:.2g} % a frame"] = moved <= low
+        masks[f"middle: up to {high:.2g} %"] = (moved > low) & (moved <= high)
+        masks["fast: more"] = moved > high
+    return {name: mask for name, mask in masks.items() if mask.any()}
 
 
 def condition_table(audit: Audit, consecutive: bool = True) -> pd.DataFrame:
@@ -111,14 +113,14 @@ def condition_table(audit: Audit, consecutive: bool = True) -> pd.DataFrame:
     each source's mean error under its name. Empty where no condition is known.
     """
     rows, measured = [], audit.visible & np.isfinite(audit.frames.norm_px.to_numpy())[:, None]
-    found = conditions(audit, consecutive)
-    for model in audit.names if found else ():
+    masks = conditions(audit, consecutive)
+    for model in audit.names if masks else ():
         at = audit.labels(model)[1]
         errors = {source: audit.errors(model, source) for source in audit.sources}
-        for name, those in found.items():
-            mine = those[at] & measured[at]
-            row = {"model": model, "condition": name, "share": float(mine.sum() / max(1, measured[at].sum()))}
-            rows.append(row | {source: float(known_mean(values[mine])) for source, values in errors.items()})
+        for name, mask in masks.items():
+            use = mask[at] & measured[at]
+            row = {"model": model, "condition": name, "share": float(use.sum() / max(1, measured[at].sum()))}
+            rows.append(row | {source: float(known_mean(values[use])) for source, values in errors.items()})
     return pd.DataFrame(rows, columns=["model", "condition", "share", *audit.sources])
 
 
@@ -173,15 +175,15 @@ def calibrations(audit: Audit, source: str = "fused") -> dict[tuple[str, str], C
     landmark's disagreement of heatmap and centre sources; ``frame``, its mean over the frame; ``flow``, the
     forward-backward error.
     """
-    found = {}
+    by_score = {}
     for model in audit.names:
         labels, rows = audit.labels(model)
         frame = np.broadcast_to(known_mean(labels.disagreement)[:, None], labels.disagreement.shape)
         scores = {"landmark": labels.disagreement, "frame": frame, "flow": labels.flow_error[-1]}
         # by name: the parts of a clip with gaps, which are audited apart, show one person
         error, clip = audit.errors(model, source), pd.factorize(audit.frames["clip"])[0][rows]
-        found |= {(model, name): calibrate(score, error, clip) for name, score in scores.items()}
-    return {key: one for key, one in found.items() if one}
+        by_score |= {(model, name): calibrate(score, error, clip) for name, score in scores.items()}
+    return {key: calibration for key, calibration in by_score.items() if calibration}
 
 
 # --- where the error is ---

@@ -108,7 +108,7 @@ def audit_model(
         errors = [sources[name].flow_error for name in SOURCES] + [fused.flow_error]
         nothing = torch.full_like(fused.flow_error, torch.nan)
         parts["flow_error"].append(
-            torch.stack([nothing if each is None else each for each in errors]).float().cpu().numpy()
+            torch.stack([nothing if error is None else error for error in errors]).float().cpu().numpy()
         )
         for name in ("disagreement", "weight"):
             parts[name].append(getattr(fused, name).float().cpu().numpy())
@@ -154,8 +154,12 @@ class AuditWriter:
         )
         self.frames.to_csv(self.temporary / FRAMES, index_label="frame")
         unknown = np.full(truth.visible.shape, -1, np.int8)
-        known = {"visible": truth.visible, "hidden": unknown if hidden is None else hidden}
-        write_arrays(self.temporary / TRUTH, points=truth.points.astype(np.float32), **known)
+        write_arrays(
+            self.temporary / TRUTH,
+            points=truth.points.astype(np.float32),
+            visible=truth.visible,
+            hidden=unknown if hidden is None else hidden,
+        )
         self.parquet, self.models = None, []
 
     def add(self, model: str, step: int, labels: Labels, rows: np.ndarray, weights: str = "") -> None:
@@ -306,17 +310,17 @@ class Audit:
             name: table[name].to_numpy() for name in table.column_names if name not in ("model", "source", "image")
         }
         shape = (len(AUDITED), -1, self.truth.shape[1])
-        whole = {name: values.reshape(shape) for name, values in column.items()}
+        arrays = {name: values.reshape(shape) for name, values in column.items()}
         labels = Labels(
-            np.stack([whole["x"], whole["y"]], -1),
-            whole["score"],
-            whole["valid"],
-            whole["disagreement"][0],
-            whole["forward_backward_error"],
-            whole["target_weight"][0],
-            whole["votes"][0],
+            np.stack([arrays["x"], arrays["y"]], -1),
+            arrays["score"],
+            arrays["valid"],
+            arrays["disagreement"][0],
+            arrays["forward_backward_error"],
+            arrays["target_weight"][0],
+            arrays["votes"][0],
         )
-        rows = whole["frame"][0, :, 0].astype(int)
+        rows = arrays["frame"][0, :, 0].astype(int)
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(self.truth):
             raise IndexError("a frame that is not there")
         if labels.points.dtype.kind != "f" or labels.valid.dtype != bool:

@@ -49,8 +49,8 @@ def clip_view(
     previous, following = neighbours(range(len(clip.faces)), labeller.window)
     flows = None
     if len(clip.faces) > 1:
-        ways = zip(previous.tolist(), following.tolist())
-        pairs = frame_pairs(store, ((clip.faces[i], clip.faces[j], affines[0]) for i, j in ways))
+        indices = zip(previous.tolist(), following.tolist())
+        pairs = frame_pairs(store, ((clip.faces[i], clip.faces[j], affines[0]) for i, j in indices))
         pairs = pairs.to(device)
         flows = trackers["teacher"](pairs)
         view |= {"voters": torch.cat([previous, following]).numpy(), "voted": torch.cat([following, previous]).numpy()}

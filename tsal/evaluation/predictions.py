@@ -45,7 +45,7 @@ def predict(
         DataError: an image that cannot be read.
     """
     detector.eval()
-    found: dict[str, list] = {name: [] for name in DETECTION_SOURCES}
+    by_source: dict[str, list] = {name: [] for name in DETECTION_SOURCES}
     starts = range(0, len(faces), batch)
     batches = prefetch(lambda i: plain_views(store, [[face] for face in faces[i : i + batch]]), starts, workers)
     for images, affines in tqdm(
@@ -57,8 +57,8 @@ def predict(
         for name in DETECTION_SOURCES:
             points = apply_affine(invert_affine(affines), sources[name].points.double().cpu().numpy())
             score = sources["heatmap" if name == "fused" else name].score
-            found[name].append((points.astype(np.float32), score.float().cpu().numpy()))
-    return {name: tuple(np.concatenate(parts) for parts in zip(*rows)) for name, rows in found.items()}
+            by_source[name].append((points.astype(np.float32), score.float().cpu().numpy()))
+    return {name: tuple(np.concatenate(parts) for parts in zip(*rows)) for name, rows in by_source.items()}
 
 
 @dataclass(frozen=True)
@@ -118,12 +118,12 @@ def predictions_table(
     Raises:
         InputError: a model whose points are not finite: left out, such a face would lower the error.
     """
-    found = [
+    predictions = [
         predict(detector, store, faces, device, workers=workers, progress=f"predict {name}")
         for name, detector in models.items()
     ]
-    for name, one in zip(models, found):
-        if broken := np.flatnonzero(~np.isfinite(one["fused"][0]).all((1, 2))).tolist():
+    for name, prediction in zip(models, predictions):
+        if broken := np.flatnonzero(~np.isfinite(prediction["fused"][0]).all((1, 2))).tolist():
             raise InputError(
                 f"{name}: its landmarks are no numbers in {len(broken)} of {len(faces)} images, first in "
                 f"{faces[broken[0]].image}; its training went wrong, see its history"
@@ -143,13 +143,13 @@ def predictions_table(
     sources, followed = list(DETECTION_SOURCES), consecutive and inner_frames(after := follows(table)).any()
     if followed and tracker:
         sources.append("window")
-        points = [one["heatmap"][0] for one in found]
+        points = [prediction["heatmap"][0] for prediction in predictions]
         steady = steady_lists(points, faces, after, store, tracker, device, progress="window")
-        for one, points in zip(found, steady):
-            one["window"] = points, one["heatmap"][1]
+        for prediction, points in zip(predictions, steady):
+            prediction["window"] = points, prediction["heatmap"][1]
     table["sources"] = np.array(sources)
-    table["points"] = np.stack([[one[name][0] for name in sources] for one in found])
-    table["scores"] = np.stack([[one[name][1] for name in sources] for one in found])
+    table["points"] = np.stack([[prediction[name][0] for name in sources] for prediction in predictions])
+    table["scores"] = np.stack([[prediction[name][1] for name in sources] for prediction in predictions])
     if followed:
         table["flow_difference"] = flow_difference(store, faces, table["points"], after, workers, "flow")
     return table
@@ -174,13 +174,13 @@ def metrics_rows(table: dict[str, np.ndarray]) -> list[dict]:
     errors, jitters = table_errors(table), table_jitters(table)
     rows = []
     for name in dict.fromkeys(table["list"].tolist()):
-        mine = table["list"] == name
-        steady = steady_numbers(table, jitters, mine)
+        in_list = table["list"] == name
+        steady = steady_numbers(table, jitters, in_list)
         for m, model in enumerate(table["models"].tolist()):
             for s, source in enumerate(table["sources"].tolist()):
-                scored = errors[m, s, mine]
+                scored = errors[m, s, in_list]
                 scored = scored[~np.isnan(scored)]
-                counts = {"faces": len(scored), "degenerate": int(table["degenerate"][mine].sum())}
+                counts = {"faces": len(scored), "degenerate": int(table["degenerate"][in_list].sum())}
                 rows.append(
                     {"list": name, "model": model, "source": source, **summary(scored), **counts, **steady[m, s]}
                 )

@@ -46,9 +46,9 @@ def unit_length(table: dict[str, np.ndarray]) -> np.ndarray:
     """
     d, box = table["norm_px"].astype(float), table["box"].astype(float)
     for name in np.unique(table["list"]):
-        mine = table["list"] == name
-        if np.isnan(d[mine]).all():
-            d[mine] = np.sqrt((box[mine, 2] - box[mine, 0]) * (box[mine, 3] - box[mine, 1]))
+        in_list = table["list"] == name
+        if np.isnan(d[in_list]).all():
+            d[in_list] = np.sqrt((box[in_list, 2] - box[in_list, 0]) * (box[in_list, 3] - box[in_list, 1]))
     return d
 
 
@@ -99,42 +99,45 @@ def table_jitters(table: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _mean(values: np.ndarray) -> np.ndarray:
     """Mean over the last axis of what is not NaN; NaN where nothing is."""
-    known = np.isfinite(values)
-    count = known.sum(-1)
-    return np.where(count > 0, np.where(known, values, 0).sum(-1) / np.maximum(count, 1), np.nan)
+    finite = np.isfinite(values)
+    count = finite.sum(-1)
+    return np.where(count > 0, np.where(finite, values, 0).sum(-1) / np.maximum(count, 1), np.nan)
 
 
-def steady_numbers(table: dict[str, np.ndarray], jitters: dict[str, np.ndarray], mine: np.ndarray) -> np.ndarray:
-    """Numbers (M, S) of the rows ``mine`` (N,) of one list, a dict each: of :func:`table_jitters` the mean over inner
+def steady_numbers(table: dict[str, np.ndarray], jitters: dict[str, np.ndarray], in_list: np.ndarray) -> np.ndarray:
+    """Numbers (M, S) of the rows ``in_list`` (N,), a dict each: of :func:`table_jitters` the mean over inner
     frames in %; ``lag`` in frames; ``inner_frames``; and ``jitter_d``, what d is. A number that is not known is left
     out; without inner frames all are.
     """
-    found = np.array([[{} for _ in table["sources"]] for _ in table["models"]], object)
-    inner = mine & np.isfinite(jitters["jitter"][0, 0]) if jitters else np.zeros(len(mine), bool)
+    numbers = np.array([[{} for _ in table["sources"]] for _ in table["models"]], object)
+    inner = in_list & np.isfinite(jitters["jitter"][0, 0]) if jitters else np.zeros(len(in_list), bool)
     if not inner.any():
-        return found
+        return numbers
     shared = {
         "inner_frames": int(inner.sum()),
-        "jitter_d": "normaliser" if np.isfinite(table["norm_px"][mine]).any() else "box",
+        "jitter_d": "normaliser" if np.isfinite(table["norm_px"][in_list]).any() else "box",
     }
-    tracks = _labelled_tracks(table, mine)
-    for m, s in np.ndindex(found.shape):
+    tracks = _labelled_tracks(table, in_list)
+    for m, s in np.ndindex(numbers.shape):
         of_frames = {
             name: values[inner] if values.ndim == 1 else values[m, s, inner] for name, values in jitters.items()
         }
-        numbers = {name: 100 * float(_mean(values)) for name, values in of_frames.items()}
-        numbers["lag"] = lag(
-            [(table["points"][m, s][rows][:, seen] / d, table["truth"][rows][:, seen] / d) for rows, seen, d in tracks]
+        cell = {name: 100 * float(_mean(values)) for name, values in of_frames.items()}
+        cell["lag"] = lag(
+            [
+                (table["points"][m, s][rows][:, visible] / d, table["truth"][rows][:, visible] / d)
+                for rows, visible, d in tracks
+            ]
         )
-        found[m, s] = {name: value for name, value in numbers.items() if np.isfinite(value)} | shared
-    return found
+        numbers[m, s] = {name: value for name, value in cell.items() if np.isfinite(value)} | shared
+    return numbers
 
 
-def _labelled_tracks(table: dict[str, np.ndarray], mine: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, float]]:
+def _labelled_tracks(table: dict[str, np.ndarray], in_list: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, float]]:
     """Rows (T,) of consecutive frames that are all scored, the landmarks (K,) that are visible in all of them, and the
     mean d px.
     """
-    scored, after = mine & np.isfinite(table["norm_px"]), follows(table)
+    scored, after = in_list & np.isfinite(table["norm_px"]), follows(table)
     runs: list[list[int]] = []
     for row in np.flatnonzero(scored):
         if runs and after[row] and runs[-1][-1] == row - 1:
@@ -159,16 +162,16 @@ def lag(tracks: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
     reach = int(SHIFTS[-1])
     together, predicted, labelled, count = np.zeros(len(SHIFTS)), np.zeros(len(SHIFTS)), 0.0, 0
     for points, truth in tracks:
-        moved, wanted = np.diff(points.astype(float), axis=0), np.diff(truth.astype(float), axis=0)
-        frames = len(wanted) - 2 * reach
+        velocity, label_velocity = np.diff(points.astype(float), axis=0), np.diff(truth.astype(float), axis=0)
+        frames = len(label_velocity) - 2 * reach
         if frames < 3:
             continue
-        label = _centred(wanted[reach : reach + frames])
+        label = _centred(label_velocity[reach : reach + frames])
         labelled, count = labelled + np.square(label).sum(), count + label.size // 2
         for index, shift in enumerate(SHIFTS):
-            found = _centred(moved[reach + shift : reach + shift + frames])
-            together[index] += (found * label).sum()
-            predicted[index] += np.square(found).sum()
+            prediction = _centred(velocity[reach + shift : reach + shift + frames])
+            together[index] += (prediction * label).sum()
+            predicted[index] += np.square(prediction).sum()
     if not count or min(labelled, predicted.min()) < count * MOTION**2:
         return float("nan")
     alike = together / np.sqrt(predicted * labelled)

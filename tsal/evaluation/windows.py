@@ -36,22 +36,22 @@ def steady_points(
         points: of each model, (T, K, 2) px of the images.
         vote_error: px of the network's input, as ``tsal.vote_error``.
     """
-    count, models = len(clip.faces), [torch.as_tensor(one, dtype=torch.float32, device=device) for one in points]
-    found = [np.array(one, np.float32) for one in points]
+    count, tracks = len(clip.faces), [torch.as_tensor(track, dtype=torch.float32, device=device) for track in points]
+    steady_tracks = [np.array(track, np.float32) for track in points]
     for start in range(0, count, FRAMES):
         first, last = max(0, start - window), min(count, start + FRAMES + window)
         previous, following = neighbours(range(last - first), window)
         faces = clip.faces[first:last]
-        wanted = ((faces[i], faces[j], STILL) for i, j in zip(previous.tolist(), following.tolist()))
-        flows = tracker(frame_pairs(store, wanted).to(device))
-        kept = slice(start - first, min(count, start + FRAMES) - first)
-        for one, result in zip(models, found):
-            part = one[first:last]
+        pairs = ((faces[i], faces[j], STILL) for i, j in zip(previous.tolist(), following.tolist()))
+        flows = tracker(frame_pairs(store, pairs).to(device))
+        core = slice(start - first, min(count, start + FRAMES) - first)
+        for track, steady_track in zip(tracks, steady_tracks):
+            part = track[first:last]
             mean = window_mean(
                 part, torch.ones_like(part[..., 0]), flows, previous.to(device), following.to(device), vote_error
             )
-            result[start : start + FRAMES] = mean[kept].cpu().numpy()
-    return found
+            steady_track[start : start + FRAMES] = mean[core].cpu().numpy()
+    return steady_tracks
 
 
 def steady_lists(
@@ -70,13 +70,12 @@ def steady_lists(
     Args:
         after: (N,) bool: rows whose image is the frame after that of the row before.
     """
-    found = [np.array(one, np.float32) for one in points]
+    results = [np.array(model_points, np.float32) for model_points in points]
     starts = [*np.flatnonzero(~after).tolist(), len(faces)]
     for start, end in tqdm([*zip(starts, starts[1:])], desc=progress, disable=not progress, mininterval=1, unit="clip"):
         rows, clip = slice(start, end), Clip("", tuple(faces[start:end]))
-        steady = steady_points(
-            [one[rows] for one in points], clip, store, tracker, device, window=WINDOW, vote_error=VOTE_ERROR
-        )
-        for one, result in zip(steady, found):
-            result[rows] = one
-    return found
+        tracks = [model_points[rows] for model_points in points]
+        steady_tracks = steady_points(tracks, clip, store, tracker, device, window=WINDOW, vote_error=VOTE_ERROR)
+        for steady_track, result in zip(steady_tracks, results):
+            result[rows] = steady_track
+    return results

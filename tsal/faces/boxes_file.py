@@ -76,9 +76,9 @@ def read_boxes(path: Path) -> dict[str, dict[int, list[GivenBox]]]:
     return boxes
 
 
-def check_boxes(given: Mapping[int, list[GivenBox]], size: Sequence[int], count: int) -> None:
+def check_boxes(boxes: Mapping[int, list[GivenBox]], size: Sequence[int], count: int) -> None:
     problems = []
-    for number, rows in given.items():
+    for number, rows in boxes.items():
         for row in rows:
             x1, y1, x2, y2 = row.box
             if number >= count:

@@ -71,19 +71,19 @@ def find_faces(grey: np.ndarray, min_face: float = MIN_FACE, profiles: bool = Tr
     """
     frontal, profile = _cascades()
     smallest = max(20, round(min_face * min(grey.shape)))
-    found = _hits(frontal, grey, smallest, FRONTAL)
-    if profiles or not found:
+    hits = _hits(frontal, grey, smallest, FRONTAL)
+    if profiles or not hits:
         width = grey.shape[1]
         mirrored = _hits(profile, np.ascontiguousarray(grey[:, ::-1]), smallest, PROFILE)
         mirrored = [
             (box[[2, 1, 0, 3]] * [-1, 1, -1, 1] + [width - 1, 0, width - 1, 0], count) for box, count in mirrored
         ]
-        found += sorted(_hits(profile, grey, smallest, PROFILE) + mirrored, key=lambda hit: -hit[1])
-    kept: list[np.ndarray] = []
-    for box, _ in found:
-        if all(shared(box, other) < SAME for other in kept):
-            kept.append(box)
-    return np.array(kept).reshape(-1, 4)
+        hits += sorted(_hits(profile, grey, smallest, PROFILE) + mirrored, key=lambda hit: -hit[1])
+    boxes: list[np.ndarray] = []
+    for box, _ in hits:
+        if all(shared(box, other) < SAME for other in boxes):
+            boxes.append(box)
+    return np.array(boxes).reshape(-1, 4)
 
 
 def find_boxes(image: np.ndarray, min_face: float = MIN_FACE) -> np.ndarray:

@@ -109,7 +109,7 @@ def follow_video(
 
     def searched(pool: ThreadPoolExecutor) -> Iterator[tuple[tuple[Shown, Future | None], np.ndarray]]:
         """The frames with the finder at work on them, and their thumbnails."""
-        due, count, latest, former, seen = -math.inf, 0, -math.inf, None, None
+        due, count, latest, former, small = -math.inf, 0, -math.inf, None, None
         name = f"{Path(path).name}: finding faces"
         bar = tqdm(read_frames(path), total=total or None, desc=name, unit="frame", disable=not progress, mininterval=1)
         for number, time, image in bar:
@@ -117,8 +117,8 @@ def follow_video(
             if not math.isfinite(time) or (times and time <= times[-1]):  # no time, or none that rises
                 time, guessed[0] = (times[-1] + 1000 / (rate or 25.0) if times else 0.0), guessed[0] + 1
             times.append(time)
-            last, seen = seen, small_grey(image)
-            steps.append(0.0 if last is None else float(cv2.absdiff(last, seen).mean()))
+            last, small = small, small_grey(image)
+            steps.append(0.0 if last is None else float(cv2.absdiff(last, small).mean()))
             grey, zoom = shrunk(image, min_face)
             shown, search = Shown(number, time, grey, image=None if look is None else image, zoom=zoom), None
             if given is not None:
@@ -159,9 +159,9 @@ def follow_video(
         check_boxes(given, size, len(times))
     if linked:
         tracks = _given_tracks(given, times, cuts)
-    kept = [track for track in tracks if given is not None or is_face(track, surest)]
+    faces = [track for track in tracks if given is not None or is_face(track, surest)]
     interval = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
-    for track in kept if given is None else ():
+    for track in faces if given is None else ():
         track.boxes = smooth_boxes(np.array(track.boxes), interval)
     notes = []
     if total and total != len(times):
@@ -172,9 +172,9 @@ def follow_video(
     if guessed[0]:
         assumed = f"{rate or 25.0:g} frames a second are assumed there"
         notes.append(f"{Path(path).name}: {guessed[0]} frames have no time of their own; {assumed}")
-    dropped = len(tracks) - len(kept)
-    kept = sorted(kept, key=lambda t: (t.first, t.boxes[0][0]))
-    return Followed(size[0], size[1], times, cuts, kept, dropped, notes, repeated_frames(steps))
+    dropped = len(tracks) - len(faces)
+    faces = sorted(faces, key=lambda t: (t.first, t.boxes[0][0]))
+    return Followed(size[0], size[1], times, cuts, faces, dropped, notes, repeated_frames(steps))
 
 
 def _search(find: Callable | None, image: np.ndarray, small: tuple, min_face: float, profiles: bool) -> np.ndarray:
@@ -184,13 +184,13 @@ def _search(find: Callable | None, image: np.ndarray, small: tuple, min_face: fl
     )
 
 
-def _given_tracks(given: Mapping[int, list[GivenBox]], times: Sequence[float], cuts: Sequence[int]) -> list[Track]:
+def _given_tracks(boxes: Mapping[int, list[GivenBox]], times: Sequence[float], cuts: Sequence[int]) -> list[Track]:
     """Tracks that the boxes file links itself: boxes between two rows are interpolated; cut in parts at cuts and at
     long gaps.
     """
     rows: dict[str, list[tuple[int, np.ndarray]]] = {}
-    for number in sorted(given):
-        for row in given[number]:
+    for number in sorted(boxes):
+        for row in boxes[number]:
             rows.setdefault(row.track, []).append((number, np.array(row.box)))
     tracks = []
     for places in rows.values():

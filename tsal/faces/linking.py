@@ -130,9 +130,9 @@ def link(
         previous = frame.grey
         due = frame.time >= next_look
         next_look = frame.time + 950 / LOOKS_A_SECOND if due else next_look
-        asked = np.flatnonzero(due | np.isnan(propagated[:, 0]))
-        starts = np.where(np.isnan(propagated), boxes, propagated)[asked]
-        looked = {place: found for place, *found in zip(asked, *looks(frame, starts))}
+        places = np.flatnonzero(due | np.isnan(propagated[:, 0]))
+        starts = np.where(np.isnan(propagated), boxes, propagated)[places]
+        looked = {place: result for place, *result in zip(places, *looks(frame, starts))}
         for place, (tight, score, is_sure) in looked.items():
             live[place].sure, live[place].score = is_sure, score
             if is_sure:
@@ -154,14 +154,14 @@ def link(
         if frame.found is not None:
             there = [(place, each) for place, each in enumerate(live) if each.track.last == frame.number]
             faces = [each.track for place, each in there if place in pairs or each.sure or _is_often(each.track, False)]
-            taken = [track.boxes[-1] for track in faces]
-            new = new[[given or _is_free(box, taken) for box in new]] if len(new) else new
+            face_boxes = [track.boxes[-1] for track in faces]
+            new = new[[given or _is_free(box, face_boxes) for box in new]] if len(new) else new
             for box, tight, score, is_sure in zip(new, *looks(frame, new)):
                 box = tight if is_sure else box  # landmarks of a false find beside a face may be the face's
-                if given or _is_free(box, taken):
+                if given or _is_free(box, face_boxes):
                     track = Track(frame.number, [box], [True], shot, [True], [score])
                     live.append(Live(track, frame.time, score, bool(is_sure)))
-                    taken.append(box)
+                    face_boxes.append(box)
         frame.image = None
         ended = {id(each) for each in live if each.track.last < frame.number}
         ended |= set() if given else _colliding(live)
@@ -170,13 +170,13 @@ def link(
     yield from (each.track for each in live)
 
 
-def _pairs(propagated: Sequence[np.ndarray], found: np.ndarray) -> dict[int, int]:
-    """{propagated: found} boxes that overlap most, each used once."""
+def _pairs(propagated: Sequence[np.ndarray], detections: np.ndarray) -> dict[int, int]:
+    """{place of a propagated box: place of the detection that overlaps with it most}, each used once."""
     overlaps = [
-        (iou(one, other), i, j)
-        for i, one in enumerate(propagated)
-        if not np.isnan(one[0])
-        for j, other in enumerate(found)
+        (iou(box, detection), i, j)
+        for i, box in enumerate(propagated)
+        if not np.isnan(box[0])
+        for j, detection in enumerate(detections)
     ]
     pairs: dict[int, int] = {}
     for overlap, i, j in sorted(overlaps, reverse=True):
@@ -185,19 +185,19 @@ def _pairs(propagated: Sequence[np.ndarray], found: np.ndarray) -> dict[int, int
     return pairs
 
 
-def _is_free(box: np.ndarray, taken: Iterable[np.ndarray]) -> bool:
+def _is_free(box: np.ndarray, boxes: Iterable[np.ndarray]) -> bool:
     """None of the boxes claims its place."""
-    return all(shared(box, one) < SAME for one in taken)
+    return all(shared(box, other) < SAME for other in boxes)
 
 
 def _colliding(live: Sequence[Live]) -> set[int]:
     """ids of the tracks that end because two claim one place."""
     ended = set()
-    for i, one in enumerate(live):
-        for other in live[:i]:
-            if shared(one.track.boxes[-1], other.track.boxes[-1]) < SAME:
+    for i, later in enumerate(live):
+        for earlier in live[:i]:
+            if shared(later.track.boxes[-1], earlier.track.boxes[-1]) < SAME:
                 continue
-            seldom, often = sorted((one, other), key=lambda each: sum(each.track.detected))
+            seldom, often = sorted((later, earlier), key=lambda each: sum(each.track.detected))
             ended.add(id(seldom))
             if _is_often(seldom.track, seldom.sure):
                 ended.add(id(often))
@@ -235,8 +235,8 @@ def trimmed(track: Track, surest: float, keep_unsearched: bool = False) -> Track
 
 def is_face(track: Track, surest: float = 0.0) -> bool:
     """It was found often enough, and few of the searches in it saw no face."""
-    found, searched, seen = np.array(track.detected), np.array(track.searched), sure(track.scores, surest)
-    confirmed = (found | seen if len(seen) else found) & searched
+    detected, searched, seen = np.array(track.detected), np.array(track.searched), sure(track.scores, surest)
+    confirmed = (detected | seen if len(seen) else detected) & searched
     is_sure = len(seen) > 0 and bool(seen.mean() > 0.5)
     return _is_often(track, is_sure) and bool(confirmed.sum() >= MIN_SHARE * searched.sum())
 

@@ -35,16 +35,16 @@ def propagate(previous: np.ndarray, grey: np.ndarray, boxes: np.ndarray) -> np.n
             continue
         middle = np.median(errors[number][good])
         good &= errors[number] <= middle
-        one, other = starts[number][good].astype(float), ends[number][good].astype(float)
-        moves = other - one
+        start, end = starts[number][good].astype(float), ends[number][good].astype(float)
+        moves = end - start
         shift = np.median(moves, axis=0)
         spread = np.median(np.linalg.norm(moves - shift, axis=1))
-        first, second = np.triu_indices(len(one), 1)
-        before = np.linalg.norm(one[first] - one[second], axis=1)
-        scale = np.median(np.linalg.norm(other[first] - other[second], axis=1) / before)
+        first, second = np.triu_indices(len(start), 1)
+        before = np.linalg.norm(start[first] - start[second], axis=1)
+        scale = np.median(np.linalg.norm(end[first] - end[second], axis=1) / before)
         centre = (box[:2] + box[2:]) / 2 + shift
-        gone = not ((centre >= 0) & (centre <= [grey.shape[1] - 1, grey.shape[0] - 1])).all()
-        if middle > max(1.0, 0.05 * size) or spread > 0.15 * size or not 0.8 < scale < 1.25 or gone:
+        outside = not ((centre >= 0) & (centre <= [grey.shape[1] - 1, grey.shape[0] - 1])).all()
+        if middle > max(1.0, 0.05 * size) or spread > 0.15 * size or not 0.8 < scale < 1.25 or outside:
             continue
         half = (box[2:] - box[:2]) / 2 * scale
         propagated[number] = np.concatenate([centre - half, centre + half])

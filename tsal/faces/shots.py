@@ -80,15 +80,15 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, THUMB, interpolation=cv2.INTER_AREA).astype(np.float32)
 
 
-def unlikeness(one: np.ndarray, other: np.ndarray, reach: int = 2) -> float:
+def unlikeness(first: np.ndarray, second: np.ndarray, reach: int = 2) -> float:
     """Mean absolute difference of two thumbnails in grey levels, the least over shifts up to ``reach`` cells: cameras
     move.
     """
-    height, width = one.shape[:2]
-    core = one[reach : height - reach, reach : width - reach]
+    height, width = first.shape[:2]
+    core = first[reach : height - reach, reach : width - reach]
     steps = range(2 * reach + 1)
     return min(
-        float(np.abs(core - other[y : y + core.shape[0], x : x + core.shape[1]]).mean()) for y in steps for x in steps
+        float(np.abs(core - second[y : y + core.shape[0], x : x + core.shape[1]]).mean()) for y in steps for x in steps
     )
 
 
@@ -115,7 +115,7 @@ def mark_cuts(items: Iterable[tuple[Any, np.ndarray]]) -> Iterator[tuple[Any, bo
             return False
         before = [window[i][1] for i in range(max(0, at - CUT_NEAR), at)]
         after = [window[i][1] for i in range(at, min(len(window), at + CUT_NEAR))]
-        return min(unlikeness(one, other) for one in before for other in after) > max(CUT_FLOOR, step / 2)
+        return min(unlikeness(earlier, later) for earlier in before for later in after) > max(CUT_FLOOR, step / 2)
 
     for item, thumb in items:
         window.append((item, thumb, None if previous is None else unlikeness(previous, thumb)))
@@ -163,7 +163,7 @@ def cuts_and_repeats(images: Iterable[np.ndarray]) -> tuple[list[int], list[int]
     """Frames of a video that begin a shot, and frames that repeat the one before; colours in whatever order."""
     cuts, steps, last = [], [], None
 
-    def seen() -> Iterator[tuple[int, np.ndarray]]:
+    def thumbnails() -> Iterator[tuple[int, np.ndarray]]:
         nonlocal last
         for number, image in enumerate(images):
             grey = small_grey(image)
@@ -171,5 +171,5 @@ def cuts_and_repeats(images: Iterable[np.ndarray]) -> tuple[list[int], list[int]
             last = grey
             yield number, thumbnail(image)
 
-    cuts = [number for number, cut in mark_cuts(seen()) if cut]
+    cuts = [number for number, cut in mark_cuts(thumbnails()) if cut]
     return cuts, repeated_frames(steps)

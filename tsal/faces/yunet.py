@@ -66,18 +66,18 @@ class YuNet:
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if zoom < 1 else image
         detector = self._detector()
         detector.setInputSize(size)
-        found = detector.detect(small)[1]
-        if found is None:
+        detections = detector.detect(small)[1]
+        if detections is None:
             return np.zeros((0, 4))
-        found = found[np.argsort(-found[:, -1], kind="stable")].astype(float)
-        sides = found[:, 2:4]
-        found = found[np.sqrt(sides.prod(1)) >= min_face * min(size)]
-        kept: list[np.ndarray] = []
-        for box in tight_boxes(found[:, :4]):
-            if all(shared(box, other) < SAME for other in kept):
-                kept.append(box)
+        detections = detections[np.argsort(-detections[:, -1], kind="stable")].astype(float)
+        sides = detections[:, 2:4]
+        detections = detections[np.sqrt(sides.prod(1)) >= min_face * min(size)]
+        boxes: list[np.ndarray] = []
+        for box in tight_boxes(detections[:, :4]):
+            if all(shared(box, other) < SAME for other in boxes):
+                boxes.append(box)
         zooms = np.tile([size[0] / width, size[1] / height], 2)
-        return (np.array(kept).reshape(-1, 4) + 0.5) / zooms - 0.5
+        return (np.array(boxes).reshape(-1, 4) + 0.5) / zooms - 0.5
 
     def _detector(self):
         if not hasattr(self._of_thread, "detector"):
@@ -101,9 +101,9 @@ def named_finder(name: str | None = None) -> YuNet | None:
     return YuNet() if name == "yunet" or (name is None and os.environ.get(MODEL_VARIABLE)) else None
 
 
-def tight_boxes(found: np.ndarray) -> np.ndarray:
+def tight_boxes(boxes: np.ndarray) -> np.ndarray:
     """YuNet's boxes (n, 4), x, y, width, height px -> x1, y1, x2, y2 as tight as a landmark box."""
-    sides = found[:, 2:]
-    centre = found[:, :2] + (sides - 1) / 2 + np.array(TO_FACE[:2]) * sides
+    sides = boxes[:, 2:]
+    centre = boxes[:, :2] + (sides - 1) / 2 + np.array(TO_FACE[:2]) * sides
     half = np.array(TO_FACE[2:]) * sides / 2
     return np.concatenate([centre - half, centre + half], 1)

@@ -53,10 +53,10 @@ def dlib_predictor(root: Path) -> Predict | None:
         for face in read_list(find_list(root, CALIBRATION), label=CALIBRATION)[::4]:
             box = np.array(face.box)
             long = max(box[2] - box[0], box[3] - box[1])
-            for found in map(edges, detector(read_image(root / face.image), 1)):
-                if iou(found, box) >= HIT:
-                    shifts.append(((found[:2] + found[2:]) - (box[:2] + box[2:])) / 2 / long)
-                    sides.append((found[2] - found[0]) / long)
+            for dlib_box in map(edges, detector(read_image(root / face.image), 1)):
+                if iou(dlib_box, box) >= HIT:
+                    shifts.append(((dlib_box[:2] + dlib_box[2:]) - (box[:2] + box[2:])) / 2 / long)
+                    sides.append((dlib_box[2] - dlib_box[0]) / long)
         return np.median(shifts, 0), float(np.median(sides))
 
     shift, side = to_dlib()
@@ -83,41 +83,46 @@ def errors_in(boxes: np.ndarray, predict: Predict, images: Sequence[np.ndarray],
 
 
 def measure(
-    predict: Predict, images: Sequence[np.ndarray], truth: GroundTruth, given: np.ndarray, seed: int = 0
+    predict: Predict, images: Sequence[np.ndarray], truth: GroundTruth, labelled_errors: np.ndarray, seed: int = 0
 ) -> dict[str, float]:
-    """Errors in % of the outer eye-corner distance: labelled boxes (``given``), moved boxes, found faces."""
+    """Errors in % of the outer eye-corner distance: labelled boxes, moved boxes, found faces.
+
+    Args:
+        labelled_errors: (N,), in the labelled boxes, as :func:`errors_in` has them.
+    """
     box = truth.box
     side = np.maximum(box[:, 2] - box[:, 0], box[:, 3] - box[:, 1])[:, None]
     angle = np.random.default_rng(seed).uniform(0, 2 * np.pi, len(box))
     moved = box + MOVED * side * np.tile(np.stack([np.cos(angle), np.sin(angle)], 1), 2)
 
-    found = np.full(len(box), np.nan)
+    errors = np.full(len(box), np.nan)  # in found boxes
     for row, image in enumerate(images):
         faces = predict(image, None)
         best, overlap = best_match([face[0] for face in faces], box[row])
         if overlap >= HIT:
-            values = (faces[best][1][None], truth.points[row][None], truth.visible[row][None], truth.norm_px[row][None])
-            found[row] = face_nme(*values)[0]
-    there = ~np.isnan(found)
+            errors[row] = face_nme(
+                faces[best][1][None], truth.points[row][None], truth.visible[row][None], truth.norm_px[row][None]
+            )[0]
+    hits = ~np.isnan(errors)
     return {
-        "NME %": 100 * float(given.mean()),
-        "AUC@0.08": auc(given, THRESHOLD),
-        "FR@0.08": failure_rate(given, THRESHOLD),
+        "NME %": 100 * float(labelled_errors.mean()),
+        "AUC@0.08": auc(labelled_errors, THRESHOLD),
+        "FR@0.08": failure_rate(labelled_errors, THRESHOLD),
         "NME %, boxes moved": 100 * float(errors_in(moved, predict, images, truth).mean()),
-        "found %": 100 * float(there.mean()),
-        "NME % of those, found boxes": 100 * float(found[there].mean()),
-        "NME % of those, labelled boxes": 100 * float(given[there].mean()),
+        "found %": 100 * float(hits.mean()),
+        "NME % of those, found boxes": 100 * float(errors[hits].mean()),
+        "NME % of those, labelled boxes": 100 * float(labelled_errors[hits].mean()),
     }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    made = argparse.ArgumentParser(prog="python -m tsal.bench.anchors", description=__doc__)
-    made.add_argument("--realdata", required=True, type=Path, metavar="DIR", help="folder of 300-W and YouTube Faces")
-    made.add_argument("--weights", type=Path, metavar="W", help="a trained detector (the one that ships)")
-    made.add_argument(
+    parser = argparse.ArgumentParser(prog="python -m tsal.bench.anchors", description=__doc__)
+    parser.add_argument("--realdata", required=True, type=Path, metavar="DIR", help="folder of 300-W and YouTube Faces")
+    parser.add_argument("--weights", type=Path, metavar="W", help="a trained detector (the one that ships)")
+    parser.add_argument(
         "--out", type=Path, default=Path("docs/results/anchors.json"), metavar="FILE", help="(%(default)s)"
     )
-    arguments = made.parse_args(argv)
+    arguments = parser.parse_args(argv)
     root, weights, scheme = arguments.realdata, find_weights(arguments.weights), get_scheme("68")
     plain, flipped = (Landmarker(weights, finder="haar", flip=flip) for flip in (False, True))
     methods = {weights.stem: ours(plain), f"{weights.stem}, flip": ours(flipped)}
@@ -129,9 +134,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         truth = read_ground_truth(FaceStore(root, scheme, 96, 1.35, 0), faces, "ocular", scheme)
         images = [read_image(root / face.image) for face in faces]
         for method, predict in methods.items():
-            given = errors_in(truth.box, predict, images, truth)
-            rows.append({"list": name, "method": method} | measure(predict, images, truth, given))
-            kinds.append({"list": name, "method": method} | by_kind(given, hard_faces(truth, images)))
+            errors = errors_in(truth.box, predict, images, truth)
+            rows.append({"list": name, "method": method} | measure(predict, images, truth, errors))
+            kinds.append({"list": name, "method": method} | by_kind(errors, hard_faces(truth, images)))
             print(rows[-1], kinds[-1], flush=True)
     facts = {"weights": hashlib.sha256(weights.read_bytes()).hexdigest(), "machine": describe_environment()}
     write_text(arguments.out, json.dumps(facts | {"rows": rows, "kinds": kinds}, indent=1) + "\n")

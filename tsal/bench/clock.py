@@ -105,12 +105,12 @@ def rows_of(tasks: Sequence[Task], rates: Mapping[Key, float]) -> list[dict]:
     """Rows of :data:`tsal.bench.report.COLUMNS`."""
     rows = []
     for task in tasks:
-        mine = rates[task.key]
-        ratios = {text: (mine / rates[other], rates[other] / mine) for text, other in task.notes.items()}
+        value = rates[task.key]
+        ratios = {text: (value / rates[other], rates[other] / value) for text, other in task.notes.items()}
         ratios = [text.format(more=more, less=less) for text, (more, less) in ratios.items()]
         note = "; ".join([*filter(None, [task.note]), *ratios])
-        share = mine / rates[task.share_of] if task.share_of else None
-        rows.append(row(task.what, task.setting, mine, f"{task.unit}/s", share=share, note=note))
+        share = value / rates[task.share_of] if task.share_of else None
+        rows.append(row(task.what, task.setting, value, f"{task.unit}/s", share=share, note=note))
     return rows
 
 

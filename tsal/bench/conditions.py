@@ -51,17 +51,19 @@ def deciding(config: Config) -> dict:
     Unlabelled faces, their views and what is made of them decide nothing where labels are learned alone; labels to
     measure pseudo-labels by (``data.audit_labels``) never do.
     """
-    kept = result_settings(config)
+    settings = result_settings(config)
     if labels_alone(config):
         ignored = settings_of("unlabelled")
-        kept = {name: value for name, value in kept.items() if name not in ignored and not name.startswith("tsal.")}
-    return kept
+        settings = {
+            name: value for name, value in settings.items() if name not in ignored and not name.startswith("tsal.")
+        }
+    return settings
 
 
 def learned_and_measured(config: Config) -> list[str]:
     """The lists that decide a run's numbers, as :func:`deciding` has them."""
-    kept = deciding(config)
-    return [name for part in ("labelled", "unlabelled", "evaluate") for name in kept.get(f"data.{part}", ())]
+    settings = deciding(config)
+    return [name for part in ("labelled", "unlabelled", "evaluate") for name in settings.get(f"data.{part}", ())]
 
 
 def comparable(results: Sequence[dict], configure: Configure, now: Mapping[str, str] = {}) -> list[dict]:
@@ -74,10 +76,10 @@ def comparable(results: Sequence[dict], configure: Configure, now: Mapping[str, 
     Args:
         now: what :func:`check_data` says that the lists' files hold.
     """
-    known = names_of("methods")
-    found = [r for r in results if r["method"] in known and not other_settings(r, configure)]
-    found = [r for r in found if _same_lists(r, seeded(configure, r["method"], r["seed"]))]
-    return [r for r in found if all(now.get(name, made) == made for name, made in r.get("data", {}).items())]
+    methods = names_of("methods")
+    results = [r for r in results if r["method"] in methods and not other_settings(r, configure)]
+    results = [r for r in results if _same_lists(r, seeded(configure, r["method"], r["seed"]))]
+    return [r for r in results if all(now.get(name, value) == value for name, value in r.get("data", {}).items())]
 
 
 def made_from(run: Run) -> dict:
@@ -105,9 +107,9 @@ def _same_lists(result: dict, config: Config) -> bool:
         return list_hashes(run, [name])[name] if name else _hash_scheme(run)
 
     run = Run(Path(), config)
-    for name, made in [("", result.get("scheme")), *result.get("list_hashes", {}).items()]:
+    for name, old_hash in [("", result.get("scheme")), *result.get("list_hashes", {}).items()]:
         with suppress(ConfigError, DataError):
-            if made and now(name) != made:
+            if old_hash and now(name) != old_hash:
                 return False
     return True
 
@@ -136,17 +138,17 @@ def check_data(folder: Path, config: Config) -> tuple[dict, list[str]]:
 def other_settings(result: dict, configure: Configure) -> dict[str, tuple[Any, Any]]:
     """The settings, by name, that a result was made with otherwise than it would be now: made with, and now."""
     defaults, config = Config().flat() | BEFORE, seeded(configure, result["method"], result["seed"])
-    wanted, made = deciding(config), result.get("settings")
-    if not isinstance(made, dict):
+    settings, old_settings = deciding(config), result.get("settings")
+    if not isinstance(old_settings, dict):
         return {"settings": ("not kept", "kept")}
     # what is asked of tracks, and what makes them, decides nothing then
     if labels_alone(config) or not PseudoLabeller(config).needs_flow:
-        ignored = TRACKED | {name for name in wanted if name.startswith("tracker.")}
+        ignored = TRACKED | {name for name in settings if name.startswith("tracker.")}
         if config.data.consecutive:  # the tracker makes the numbers of a window, and with these a method needs it
             ignored = UNTUNED | TRACKED - {"tsal.agreement_weight", "tsal.teacher_consistency"}
-        wanted = {n: v for n, v in wanted.items() if n not in ignored}
-    found = {name: (made.get(name, defaults.get(name)), value) for name, value in wanted.items()}
-    return {name: (before, now) for name, (before, now) in found.items() if before != now}
+        settings = {n: v for n, v in settings.items() if n not in ignored}
+    pairs = {name: (old_settings.get(name, defaults.get(name)), value) for name, value in settings.items()}
+    return {name: (before, now) for name, (before, now) in pairs.items() if before != now}
 
 
 def refuse_other_settings(
@@ -156,7 +158,7 @@ def refuse_other_settings(
     this version cannot read counts as such. Of a method that is not asked for, its own settings (``tsal.*``) may be
     others, and its run may be of another version.
     """
-    there = {out / f"{found['method']}-s{found['seed']}.json": found for found in read_results(out)}
+    there = {out / f"{result['method']}-s{result['seed']}.json": result for result in read_results(out)}
     wrong: dict[Path, str] = {}
     for path in sorted(folder.glob("*-s*/config.json")):
         name = path.parent.name.rpartition("-s")[0]
@@ -168,15 +170,15 @@ def refuse_other_settings(
         except ConfigError as error:
             if name in methods:
                 wrong[path.parent] = f"cannot be read by this version ({error})"
-    for path, found in there.items():
-        if found["method"] not in names_of("methods"):
+    for path, result in there.items():
+        if result["method"] not in names_of("methods"):
             continue
-        apart, asked = other_settings(found, configure), (found["method"] in methods and found["seed"] in seeds)
+        apart, asked = other_settings(result, configure), (result["method"] in methods and result["seed"] in seeds)
         # an earlier version wrote the steps of a longer training to its run's config.json
-        longer = STEPS if path.is_dir() and load_method(found["method"]).steps_times > 1 else ()
+        longer = STEPS if path.is_dir() and load_method(result["method"]).steps_times > 1 else ()
         apart = {n: v for n, v in apart.items() if n not in longer and (asked or not n.startswith("tsal."))}
         if apart:
-            few = ", ".join(f"{name} = {made!r}, not {now!r}" for name, (made, now) in list(apart.items())[:3])
+            few = ", ".join(f"{name} = {before!r}, not {now!r}" for name, (before, now) in list(apart.items())[:3])
             said = f"was made with {few}{', ...' if len(apart) > 3 else ''}"
             wrong[path] = "does not say its settings" if "settings" in apart else said
     if wrong:
@@ -196,9 +198,9 @@ def same_runs(methods: Sequence[str], configure: Configure) -> list[str]:
 
     def effective(method: str) -> dict:
         config = configure(method)
-        labeller, found = PseudoLabeller(config), deciding(config)
-        found |= {"tsal.sources": labeller.names, "tsal.tracking": labeller.needs_flow}
-        return found | {name: None for name in TRACKED if not labeller.needs_flow}
+        labeller, values = PseudoLabeller(config), deciding(config)
+        values |= {"tsal.sources": labeller.names, "tsal.tracking": labeller.needs_flow}
+        return values | {name: None for name in TRACKED if not labeller.needs_flow}
 
     def why(method: str, twin: str) -> str:
         config = configure(method)
@@ -221,16 +223,17 @@ def all_labels(configure: Configure | None, results: Sequence[dict], beside: Seq
     """
 
     def same_truth(result: dict) -> bool:
-        made = result.get("data", {}).get("evaluate_fingerprint")
+        fingerprint = result.get("data", {}).get("evaluate_fingerprint")
         lists = result["settings"]["data.evaluate"]
         now = {
             r["data"]["evaluate_fingerprint"] for r in beside if "data" in r and r["settings"]["data.evaluate"] == lists
         }
-        return made is None or not now or made in now
+        return fingerprint is None or not now or fingerprint in now
 
-    found = [r for r in comparable(results, configure) if r["method"] == REFERENCE] if configure else []
-    found = [r for r in found if same_truth(r)]
-    lists = dict.fromkeys(key for r in found for key in r["lists"])
+    references = [r for r in comparable(results, configure) if r["method"] == REFERENCE] if configure else []
+    references = [r for r in references if same_truth(r)]
+    lists = dict.fromkeys(key for r in references for key in r["lists"])
     return {
-        key: float(np.mean([r["lists"][key][REFERENCE]["NME"] for r in found if key in r["lists"]])) for key in lists
+        key: float(np.mean([r["lists"][key][REFERENCE]["NME"] for r in references if key in r["lists"]]))
+        for key in lists
     }

@@ -68,10 +68,10 @@ def pass_tasks(config: Config, count: int) -> Iterator[Task]:
     def run(precision: str, backward: bool) -> None:
         detector.train(backward)
         with torch.set_grad_enabled(backward), half_precision("bf16" if precision == "bf16" else "none", CPU):
-            found = detector(images)
+            detection = detector(images)
         if backward:
             detector.zero_grad(set_to_none=True)
-            sum(maps.float().mean() for maps in (*found.stages, found.centre, found.offsets)).backward()
+            sum(maps.float().mean() for maps in (*detection.stages, detection.centre, detection.offsets)).backward()
 
     for backward in (False, True):
         with FlopCounterMode(display=False) as counter:
@@ -152,15 +152,15 @@ def predict_tasks(data: str, run: Run, quick: bool) -> Iterator[Task]:
         predict(detector, crops or store(0), some, CPU, batch=batch)
         return len(some)
 
-    kept = store(1000)
-    job(faces, 64, kept)
+    warm_store = store(1000)
+    job(faces, 64, warm_store)
     what = f"predict, {data}"
     for batch in (1, 8, 64):
         some = faces[: max(16, 3 * batch)]
         yield Task(what, f"batch {batch}, cold", "faces", lambda some=some, batch=batch: job(some, batch))
         warm = f"batch {batch}, crops in memory"
         notes = {"{more:.2f} x cold": (what, f"batch {batch}, cold")}
-        yield Task(what, warm, "faces", lambda some=some, batch=batch: job(some, batch, kept), notes=notes)
+        yield Task(what, warm, "faces", lambda some=some, batch=batch: job(some, batch, warm_store), notes=notes)
     for condition in conditions(quick):
         notes = {"{more:.2f} x alone": (what, f"batch 64, cold, {Condition(condition.threads)}")}
         setting = f"batch 64, cold, {condition}"

@@ -71,8 +71,17 @@ def rendered_heads(count: int, side: int, seed: int) -> tuple[list[np.ndarray], 
     box = np.concatenate([points.min(1), points.max(1)], 1)
     names = np.array([f"head {number}" for number in range(count)])
     norm = np.sqrt((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]))
-    rest = np.zeros(count, int), box, points, visible, norm, np.zeros(count, bool)
-    return [clip.images[0] for clip in clips], GroundTruth(names, names, *rest)
+    truth = GroundTruth(
+        list_name=names,
+        path=names,
+        row=np.zeros(count, int),
+        box=box,
+        points=points,
+        visible=visible,
+        norm_px=norm,
+        degenerate=np.zeros(count, bool),
+    )
+    return [clip.images[0] for clip in clips], truth
 
 
 @styled
@@ -98,22 +107,22 @@ def draw_failures(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    made = argparse.ArgumentParser(prog="python -m tsal.bench.failures", description=__doc__)
-    made.add_argument("--weights", type=Path, metavar="W", help="a trained detector (the one that ships)")
-    made.add_argument("--heads", type=int, default=HEADS, metavar="N", help="(%(default)s)")
-    made.add_argument("--out", type=Path, default=Path("docs/results/failures"), metavar="DIR", help="(%(default)s)")
-    arguments = made.parse_args(argv)
+    parser = argparse.ArgumentParser(prog="python -m tsal.bench.failures", description=__doc__)
+    parser.add_argument("--weights", type=Path, metavar="W", help="a trained detector (the one that ships)")
+    parser.add_argument("--heads", type=int, default=HEADS, metavar="N", help="(%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("docs/results/failures"), metavar="DIR", help="(%(default)s)")
+    arguments = parser.parse_args(argv)
     weights = find_weights(arguments.weights)
     landmarker = Landmarker(weights)
     images, truth = rendered_heads(arguments.heads, SIDE, SEED)
     points = np.stack([faces[0].points for faces in landmarker(images, list(truth.box))])
     hard = hard_faces(truth, images)
     rows = []
-    for name, seen in (("visible landmarks", truth.visible), ("hidden landmarks", ~truth.visible)):
-        errors = face_nme(points, truth.points, seen, truth.norm_px)
+    for name, mask in (("visible landmarks", truth.visible), ("hidden landmarks", ~truth.visible)):
+        errors = face_nme(points, truth.points, mask, truth.norm_px)
         there = np.isfinite(errors)
-        found = by_kind(errors[there], {kind: chosen[there] for kind, chosen in hard.items()})
-        rows.append([name, *(f"{value:.4g}" for value in found.values())])
+        means = by_kind(errors[there], {kind: chosen[there] for kind, chosen in hard.items()})
+        rows.append([name, *(f"{value:.4g}" for value in means.values())])
     table = markdown_table([f"{arguments.heads} rendered heads", *hard, "none of these"], rows)
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_text(arguments.out / "failures.md", table + "\n")

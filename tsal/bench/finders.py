@@ -63,16 +63,16 @@ def search(find: Finder, root: Path, faces: Sequence[Face]) -> tuple[list[np.nda
 
 def measure(find: Finder, detector: CropDetector, root: Path, faces: Sequence[Face]) -> dict:
     """A row of the table, by the names of ``HEAD``; NMEs are those of the found faces, by any of their boxes."""
-    found, spent = search(find, root, faces)
-    matches = [best_match(boxes, face.box) for boxes, face in zip(found, faces)]
+    detections, spent = search(find, root, faces)
+    matches = [best_match(boxes, face.box) for boxes, face in zip(detections, faces)]
     overlaps = np.array([overlap for _, overlap in matches])
     hits = np.flatnonzero(overlaps >= HIT)
-    given, first = [faces[i] for i in hits], np.array([found[i][matches[i][0]] for i in hits])
+    hit_faces, first = [faces[i] for i in hits], np.array([detections[i][matches[i][0]] for i in hits])
     store = FaceStore(root, detector.scheme, detector.side, detector.box_scale, 0)
-    truth = read_ground_truth(store, given, "ocular", detector.scheme)
+    truth = read_ground_truth(store, hit_faces, "ocular", detector.scheme)
 
     def points_in(boxes: np.ndarray) -> np.ndarray:
-        return detector([detector.cut(read_image(root / face.image), box) for face, box in zip(given, boxes)])[0]
+        return detector([detector.cut(read_image(root / face.image), box) for face, box in zip(hit_faces, boxes)])[0]
 
     def nme(points: np.ndarray) -> float:
         return 100 * float(np.nanmean(face_nme(points, truth.points, truth.visible, truth.norm_px)))
@@ -81,7 +81,7 @@ def measure(find: Finder, detector: CropDetector, root: Path, faces: Sequence[Fa
     return {
         "recall %": 100 * len(hits) / len(faces),
         "mean IoU": overlaps[hits].mean(),
-        "other faces": (sum(map(len, found)) - len(hits)) / len(faces),
+        "other faces": (sum(map(len, detections)) - len(hits)) / len(faces),
         "NME %": nme(points),
         "NME %, second pass": nme(points_in(tightened(first, points, detector.scheme.box)[0])),
         "given boxes": nme(points_in(truth.box)),
@@ -100,27 +100,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--video", action="store_true", help="faces followed through clips, instead of faces found in images")
     add("--frames", type=int, default=60, metavar="N", help="with --video: most frames of a dense clip (%(default)s)")
     add("--out", type=Path, metavar="FILE", help=f"output file for the table ({FOLDER}/finders.md, video.md)")
-    asked = parser.parse_args(arguments)
-    if asked.realdata is None:
+    options = parser.parse_args(arguments)
+    if options.realdata is None:
         raise InputError("name the folder of real faces (--realdata)")
     use_free_cores()
     facts = describe_environment() | {"cpus": os.cpu_count(), "load when started": os.getloadavg()[0]}
-    detector = CropDetector(find_weights(asked.weights), device="cpu")
-    finders: dict[str, Finder] = {"haar": find_boxes, "yunet": YuNet(asked.finder_model)}
-    if asked.video:
-        rows = list(video_rows(asked.realdata, detector, finders, asked.frames, asked.every))
+    detector = CropDetector(find_weights(options.weights), device="cpu")
+    finders: dict[str, Finder] = {"haar": find_boxes, "yunet": YuNet(options.finder_model)}
+    if options.video:
+        rows = list(video_rows(options.realdata, detector, finders, options.frames, options.every))
     else:
         rows = []
         for name in LISTS:
-            faces = read_list(find_list(asked.realdata, name), label=name)[:: asked.every]
+            faces = read_list(find_list(options.realdata, name), label=name)[:: options.every]
             faces = [face for face in faces if face.annotation]
             for kind, find in finders.items():
                 print(f"{name}: {kind}", file=sys.stderr, flush=True)
-                rows.append({"list": name, "finder": kind} | measure(find, detector, asked.realdata, faces))
+                rows.append({"list": name, "finder": kind} | measure(find, detector, options.realdata, faces))
     shown = [[v if isinstance(v, str) else "" if np.isnan(v) else f"{v:.4g}" for v in row.values()] for row in rows]
-    text = f"{machine(facts)}\n\n{markdown_table(VIDEO_HEAD if asked.video else HEAD, shown)}"
-    out = asked.out or FOLDER / ("video.md" if asked.video else "finders.md")
-    write_text(out, f"# {'Faces followed' if asked.video else 'Finders'}\n\n{text}\n")
+    text = f"{machine(facts)}\n\n{markdown_table(VIDEO_HEAD if options.video else HEAD, shown)}"
+    out = options.out or FOLDER / ("video.md" if options.video else "finders.md")
+    write_text(out, f"# {'Faces followed' if options.video else 'Finders'}\n\n{text}\n")
     print(text)
     return 0
 

@@ -71,8 +71,8 @@ def dense_clips(
     """The first frames of each val clip of ``dense/clips.csv``, with the surest box of ``reference`` in each frame."""
     for row in dense_val(realdata):
         images = [image for *_, image in islice(read_frames(realdata / "dense" / row["file"]), most)]
-        found = [reference(np.ascontiguousarray(image[..., ::-1])) for image in images]
-        boxes = {number: boxes[0] for number, boxes in enumerate(found) if len(boxes)}
+        detections = [reference(np.ascontiguousarray(image[..., ::-1])) for image in images]
+        boxes = {number: boxes[0] for number, boxes in enumerate(detections) if len(boxes)}
         path = (folder / Path(row["file"]).name).with_suffix(".avi")
         yield Clip(write_clip(path, images, float(row["fps"])), boxes, {})
 
@@ -108,28 +108,28 @@ def measure(clips: Sequence[Clip], detector: CropDetector, finder: Callable | No
     sums = {way: _Sums([], []) for way in WAYS}
     for clip in clips:
         for way, by_landmarks in WAYS.items():
-            own, started = sums[way], time.process_time()
+            total, started = sums[way], time.process_time()
             followed = follow_faces(clip.video, detector, find=finder, by_landmarks=by_landmarks, progress=False)
             landmarks = detect_tracks(clip.video, followed, [detector], progress=False)
-            own.seconds += time.process_time() - started
-            own.frames += len(followed.times)
-            own.shots += 1 + len(followed.cuts)
-            own.tracks += len(followed.tracks)
-            _compare(own, clip, followed, landmarks)
+            total.seconds += time.process_time() - started
+            total.frames += len(followed.times)
+            total.shots += 1 + len(followed.cuts)
+            total.tracks += len(followed.tracks)
+            _compare(total, clip, followed, landmarks)
         print(f"{clip.video.name}", file=sys.stderr, flush=True)
-    both = ~np.isnan([one.errors for one in sums.values()]).any(0)
-    slow, *_ = (one.frames / one.seconds for one in sums.values())
+    both = ~np.isnan([total.errors for total in sums.values()]).any(0)
+    slow, *_ = (total.frames / total.seconds for total in sums.values())
     return [
         {
             "followed by": way,
-            "covered %": 100 * np.mean(one.covered),
-            "tracks a shot": one.tracks / one.shots,
-            "false tracks": one.false,
-            "NME %": 100 * np.array(one.errors)[both].mean() if both.any() else float("nan"),
-            "frames/s": one.frames / one.seconds,
-            "ratio": one.frames / one.seconds / slow,
+            "covered %": 100 * np.mean(total.covered),
+            "tracks a shot": total.tracks / total.shots,
+            "false tracks": total.false,
+            "NME %": 100 * np.array(total.errors)[both].mean() if both.any() else float("nan"),
+            "frames/s": total.frames / total.seconds,
+            "ratio": total.frames / total.seconds / slow,
         }
-        for way, one in sums.items()
+        for way, total in sums.items()
     ]
 
 

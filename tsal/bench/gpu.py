@@ -104,10 +104,10 @@ def measure_passes(
 
         def run() -> None:
             with torch.set_grad_enabled(backward), device.precision(precision):
-                found = detector(images)
+                detection = detector(images)
             if backward:
                 detector.zero_grad(set_to_none=True)
-                sum(maps.float().mean() for maps in (*found.stages, found.centre, found.offsets)).backward()
+                sum(maps.float().mean() for maps in (*detection.stages, detection.centre, detection.offsets)).backward()
 
         with FlopCounterMode(display=False) as counter:
             run()
@@ -172,10 +172,10 @@ def measure_agreement(report: Report, device: Device, config: Config) -> None:
             torch.backends.cudnn.allow_tf32 = before and precision != "fp32, no TF32"
             try:
                 with torch.no_grad(), device.precision(precision):
-                    found = read(moved, images.to(device.device))
+                    points = read(moved, images.to(device.device))
             finally:
                 torch.backends.cudnn.allow_tf32 = before
-            error = (found.double().cpu() - truth).norm(dim=-1)
+            error = (points.double().cpu() - truth).norm(dim=-1)
             note = f"largest of {error.numel()} points, median {error.median():.2g}"
             return {"value": error.max().item(), "unit": "px from float64", "note": note}
 
@@ -241,6 +241,6 @@ def bench_gpu(
         measure_step(report, place, paper, LAYOUTS[3:], compile_s, backend)
     place.fresh()
     if realdata and not quick:
-        with tempfile.TemporaryDirectory() as kept:
-            measure_training(report, realdata, runs or Path(kept), place.device.type, train_s)
+        with tempfile.TemporaryDirectory() as folder:
+            measure_training(report, realdata, runs or Path(folder), place.device.type, train_s)
     return report.rows

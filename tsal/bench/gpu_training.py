@@ -70,14 +70,15 @@ def training_rows(folder: Path) -> Iterator[dict]:
         row = {"what": f"real {BUDGET}, {name}", "setting": ""}
         done, last = path / "time.json", path / "last.pt"
         if done.exists():
-            found = json.loads(done.read_text())
-            yield row | {"setting": f"{found['steps']} steps", "value": float(found["seconds"]), "unit": "s"}
+            record = json.loads(done.read_text())
+            yield row | {"setting": f"{record['steps']} steps", "value": float(record["seconds"]), "unit": "s"}
         elif last.exists():
-            found = load_checkpoint(last)
-            note = f"not finished; loss {found['history'][-1]['loss']:.4g}" if found["history"] else "not finished"
+            checkpoint = load_checkpoint(last)
+            history = checkpoint["history"]
+            note = f"not finished; loss {history[-1]['loss']:.4g}" if history else "not finished"
             yield row | {
-                "setting": f"{found['step']} steps",
-                "value": float(found["seconds"]),
+                "setting": f"{checkpoint['step']} steps",
+                "value": float(checkpoint["seconds"]),
                 "unit": "s",
                 "note": note,
             }

@@ -31,13 +31,13 @@ class Loader:
     Args:
         data: what rows call the data set.
         run: its config and lists; nothing is written to it.
-        kept: folder for crops on disk.
+        folder: for crops on disk.
     """
 
-    def __init__(self, data: str, run: Run, kept: Path, quick: bool):
+    def __init__(self, data: str, run: Run, folder: Path, quick: bool):
         config = run.config
         self.data, self.run, self.batches, self.steps = data, run, 2 if quick else 16, 1 if quick else 4
-        self.disk = CropFolder(kept, 1000)
+        self.disk = CropFolder(folder, 1000)
         self.context = Context(config, run.scheme, run.device)
         self.sizes = {
             "supervised": (config.supervised.batch, 0, 0),

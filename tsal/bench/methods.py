@@ -53,9 +53,9 @@ def prepare_base(folder: Path, config: Config, inits: int = 1) -> None:
 def take_inits(run: Run, beside: Path, count: int) -> None:
     """Copy what another budget's base in ``beside`` has learned from the same labelled faces in the same way."""
     for name, settings in init_settings(run, count).items():
-        own, wanted = run.folder / name, supervised_fingerprint(run, name, **settings)
+        own, fingerprint = run.folder / name, supervised_fingerprint(run, name, **settings)
         for path in sorted(beside.glob(f"*/{run.folder.name}/{name}/model.pt")):
-            if not (own / "model.pt").exists() and is_done(path, wanted):
+            if not (own / "model.pt").exists() and is_done(path, fingerprint):
                 remove_unfinished(run.folder, name)
                 copy = run.folder / f".{name}.{os.getpid()}.tmp"
                 shutil.copytree(path.parent, copy)
@@ -103,7 +103,7 @@ def run_method(folder: Path, config: Config, out: Path) -> dict:
         lists[name]["clips"] = np.array(clips)[scored[table["list"] == name]].tolist()
     seconds = {p.parent.name: json.loads(p.read_text())["seconds"] for p in sorted(path.glob("*/time.json"))}
     environment, steps = describe_environment(), schedule_steps(run)
-    found = made_from(run) | {
+    result = made_from(run) | {
         "method": method.name,
         "result": method.result,
         "seed": config.seed,
@@ -119,8 +119,8 @@ def run_method(folder: Path, config: Config, out: Path) -> dict:
         "settings": deciding(config),
         "lists": lists,
     }
-    write_text(out / f"{method.name}-s{config.seed}.json", json.dumps(found) + "\n")
-    return found
+    write_text(out / f"{method.name}-s{config.seed}.json", json.dumps(result) + "\n")
+    return result
 
 
 def refuse_other_init(run: Run) -> None:

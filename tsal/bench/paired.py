@@ -61,7 +61,7 @@ def _gains(by: Runs, name: str, method: str, other: str) -> tuple[np.ndarray, np
     if not pairs or not pairs[0][0]["faces"]:
         return np.empty((0, 0)), np.empty(0)
     _, clip = np.unique(pairs[0][0]["clips"], return_inverse=True)  # (N,)
-    sums = [np.bincount(clip, np.subtract(mine["faces"], its["faces"])) for mine, its in pairs]
+    sums = [np.bincount(clip, np.subtract(first["faces"], second["faces"])) for first, second in pairs]
     return np.array(sums), np.bincount(clip)
 
 
@@ -69,10 +69,10 @@ def rank_of(by: Runs, name: str, method: str, other: str) -> float:
     """What methods are listed by, see :func:`tsal.bench.table.compare`: a number of this one less that of another."""
     shared = shared_seeds(by, method, other)
 
-    def mean(wanted: str) -> float:
-        found = [r for (m, seed), r in by.items() if m == wanted and (seed in shared or not shared)]
-        measure = measure_of(number(r, name, "NME") for r in found)
-        return float(np.mean([number(r, name, measure) for r in found])) if found else 0.0
+    def mean(which: str) -> float:
+        runs = [r for (m, seed), r in by.items() if m == which and (seed in shared or not shared)]
+        measure = measure_of(number(r, name, "NME") for r in runs)
+        return float(np.mean([number(r, name, measure) for r in runs])) if runs else 0.0
 
     less = mean(method) - mean(other)
     return less if math.isfinite(less) else math.inf

@@ -45,13 +45,13 @@ class Report:
             if left < 1 and left < limit:
                 raise TimeoutError("no time left for it")
             with deadline(left):
-                found = job()
+                cells = job()
         except Exception as error:  # one row's failure must not cost the others
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-            found = {"note": f"failed: {type(error).__name__}: {reason}".replace("|", "/")}
+            cells = {"note": f"failed: {type(error).__name__}: {reason}".replace("|", "/")}
         gc.collect()  # learners and their optimisers hold each other
-        self.add(what, setting, **found)
-        return found
+        self.add(what, setting, **cells)
+        return cells
 
 
 def text(value) -> str:

@@ -45,14 +45,14 @@ def bench(out: Path, realdata: Path | None, quick: bool) -> list[dict]:
         configs["real"] = configs["rendered"].override(overrides)
     facts = describe_environment() | {"cpus": os.cpu_count(), "load when started": os.getloadavg()[0], "quick": quick}
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".bench-", dir=out.parent) as kept:
+    with tempfile.TemporaryDirectory(prefix=".bench-", dir=out.parent) as folder:
         tasks: list[Task] = []
         memory: list[dict] = []
         for data, config in configs.items():
             run = Run(out.parent, config)  # nothing of it is written
             if data == "rendered":
                 render_dataset(run.root, config.render)
-            loader = Loader(data, run, Path(kept) / data, quick)
+            loader = Loader(data, run, Path(folder) / data, quick)
             if data == "rendered":
                 memory += loader.memory_rows()
                 tasks += [*matrix_tasks(128 if quick else 2048), *pass_tasks(config, 2 if quick else 32)]

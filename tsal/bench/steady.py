@@ -166,11 +166,11 @@ def measure(weights: Path, root: Path, tracks: Sequence[Track], device: torch.de
     faces = [face for track in tracks for face in track.faces]
     points, scores = predict(detector, store, faces, device, progress="landmarks")["heatmap"]
     parts = list(zip(np.split(points, ends), np.split(scores, ends), tracks))
-    found, speeds = {}, {}
+    by_filter, speeds = {}, {}
     for name, apply in filters(root, device).items():
         print(f"{len(faces)} frames: {name}", file=sys.stderr, flush=True)
         started = time.perf_counter()
-        found[name] = np.concatenate([apply(*part) for part in parts]).astype(np.float32)
+        by_filter[name] = np.concatenate([apply(*part) for part in parts]).astype(np.float32)
         speeds[name] = len(faces) / (time.perf_counter() - started)
     # numbered anew without the repeats: those that are left follow one another
     kept = np.array([place not in track.repeats for track in tracks for place in range(len(track.faces))])
@@ -186,8 +186,8 @@ def measure(weights: Path, root: Path, tracks: Sequence[Track], device: torch.de
         "norm_px": truth.norm_px,
         "degenerate": truth.degenerate,
         "models": np.array(["detector"]),
-        "sources": np.array(list(found)),
-        "points": np.stack([one[kept] for one in found.values()])[None],
+        "sources": np.array(list(by_filter)),
+        "points": np.stack([filtered[kept] for filtered in by_filter.values()])[None],
     }
     view = FaceStore(root, scheme, FLOW_INPUT, FLOW_SCALE, config.data.cache_mb)
     table["flow_difference"] = flow_difference(view, faces, table["points"], follows(table), progress="flow")
@@ -233,27 +233,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--clips", type=int, default=RENDERED.validation, metavar="N", help="rendered clips (%(default)s)")
     add("--device", default="cpu", help="cpu or cuda (%(default)s)")
     add("--out", type=Path, default=OUT, metavar="FILE", help="output file for the tables (%(default)s)")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     use_free_cores()
     facts, device = (
         describe_environment() | {"cpus": os.cpu_count(), "load when started": os.getloadavg()[0]},
-        torch.device(asked.device),
+        torch.device(options.device),
     )
     text = [machine(facts)]
     with tempfile.TemporaryDirectory(prefix="tsal-steady-") as folder:
         kinds = {}
-        if asked.realdata:
-            detector = CropDetector(asked.weights, device=asked.device)
-            tracks = list(real_tracks(asked.realdata, Path(folder) / "real", asked.frames, detector))
-            kinds["Real clips"] = asked.weights, Path(folder) / "real", tracks
-        settings = dataclasses.replace(RENDERED, validation=asked.clips)
+        if options.realdata:
+            detector = CropDetector(options.weights, device=options.device)
+            tracks = list(real_tracks(options.realdata, Path(folder) / "real", options.frames, detector))
+            kinds["Real clips"] = options.weights, Path(folder) / "real", tracks
+        settings = dataclasses.replace(RENDERED, validation=options.clips)
         root = Path(folder) / "rendered"
-        kinds["Rendered clips"] = asked.rendered_weights or asked.weights, root, rendered_tracks(root, settings)
+        kinds["Rendered clips"] = options.rendered_weights or options.weights, root, rendered_tracks(root, settings)
         for title, (weights, root, tracks) in kinds.items():
             rows = measure(weights, root, tracks, device)
             counts = f"{rows[0]['clips']} clips, {rows[0]['frames']} frames without repeats."
             text.append(f"## {title}\n\n{counts}\n\n{steadiness_table(rows)}")
-    write_text(asked.out, "# Steady landmarks\n\n" + "\n\n".join(text) + "\n")
+    write_text(options.out, "# Steady landmarks\n\n" + "\n\n".join(text) + "\n")
     print("\n\n".join(text))
     return 0
 

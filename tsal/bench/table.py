@@ -20,15 +20,16 @@ WITHOUT = "tsal-no-"  # begins the names of methods that are TSAL less a part
 
 def read_results(out: Path) -> list[dict]:
     """The JSON of each finished run in a folder."""
-    found = []
+    results = []
     for path in sorted(Path(out).glob("*-s*.json")):
         try:
-            found.append(json.loads(path.read_text()))
-            found[-1]["method"], found[-1]["seed"], [one["clips"] for one in found[-1]["lists"].values()]
+            result = json.loads(path.read_text())
+            result["method"], result["seed"], [scores["clips"] for scores in result["lists"].values()]
+            results.append(result)
         except (ValueError, KeyError, TypeError, AttributeError):
             what = "is no result of a method's run, or one of an earlier version"
             raise DataError(f"{path}: {what}; remove it, and run again") from None
-    return found
+    return results
 
 
 def compare(results: Sequence[dict], full: dict[str, float] | None = None, draws: int = 2000) -> list[dict]:
@@ -57,18 +58,18 @@ def compare(results: Sequence[dict], full: dict[str, float] | None = None, draws
         by = {(r["method"], r["seed"]): r for r in results if name in r["lists"]}
         methods = dict.fromkeys(method for method, _ in by)
         for method in sorted(methods, key=lambda method: rank_of(by, name, method, ours or REFERENCE)):
-            mine = {seed: r for (m, seed), r in by.items() if m == method}
-            scores = np.array([r["lists"][name][r["result"]]["NME"] for r in mine.values()])
+            runs = {seed: r for (m, seed), r in by.items() if m == method}
+            scores = np.array([r["lists"][name][r["result"]]["NME"] for r in runs.values()])
             row = {
                 "list": name,
                 **_unit(results),
                 "method": method,
-                "seeds": len(mine),
+                "seeds": len(runs),
                 "NME": scores.mean(),
-                "std": scores.std(ddof=1) if len(mine) > 1 else np.nan,
+                "std": scores.std(ddof=1) if len(runs) > 1 else np.nan,
             }
             for key in ("AUC@0.08", "FR@0.08"):
-                row[key] = np.mean([r["lists"][name][r["result"]][key] for r in mine.values()])
+                row[key] = np.mean([r["lists"][name][r["result"]][key] for r in runs.values()])
             row["difference"], row["low"], row["high"] = paired_difference(by, name, method, REFERENCE, draws)
             labels_alone = [
                 by[REFERENCE, s]["lists"][name][REFERENCE]["NME"] for s in shared_seeds(by, method, REFERENCE)
@@ -79,17 +80,17 @@ def compare(results: Sequence[dict], full: dict[str, float] | None = None, draws
             row["ours"] = ours
             row["ahead"], row["ahead low"], row["ahead high"] = paired_difference(by, name, ours, method, draws)
             row["better"] = share_better(by, name, ours, method)
-            seconds = [r["seconds"].get("semi", r["seconds"].get("supervised", np.nan)) for r in mine.values()]
-            row["semi seconds"] = np.mean(seconds) if len(set(map(_speed, mine.values()))) == 1 else np.nan
-            row["steps"] = next(iter(mine.values()))["steps"]["semi"]
+            seconds = [r["seconds"].get("semi", r["seconds"].get("supervised", np.nan)) for r in runs.values()]
+            row["semi seconds"] = np.mean(seconds) if len(set(map(_speed, runs.values()))) == 1 else np.nan
+            row["steps"] = next(iter(runs.values()))["steps"]["semi"]
             # a column only where it is known: results of before there was one stay as they are
-            own = [r["lists"][name][r["result"]] for r in mine.values()]
-            row |= _means(own, STEADINESS)
-            steady = _means([one.get("window", {}) for one in own], ("NME", *STEADINESS))
+            numbers = [r["lists"][name][r["result"]] for r in runs.values()]
+            row |= _means(numbers, STEADINESS)
+            steady = _means([each.get("window", {}) for each in numbers], ("NME", *STEADINESS))
             if steady.keys() & set(STEADINESS):  # not of photographs, which have no neighbours to be averaged with
                 row |= {f"window {key}": value for key, value in steady.items()}
             for key, other in (("paired", REFERENCE), ("ahead paired", ours)):
-                if method != other and 0 < (count := len(shared_seeds(by, method, other))) < len(mine):
+                if method != other and 0 < (count := len(shared_seeds(by, method, other))) < len(runs):
                     row[key] = count
             rows.append(row)
     return rows
@@ -97,8 +98,8 @@ def compare(results: Sequence[dict], full: dict[str, float] | None = None, draws
 
 def _means(numbers: Sequence[dict], keys: Sequence[str]) -> dict[str, float]:
     """Means over runs of what any of them knows."""
-    values = {key: [one.get(key, np.nan) for one in numbers] for key in keys}
-    return {key: float(np.nanmean(one)) for key, one in values.items() if np.isfinite(one).any()}
+    columns = {key: [each.get(key, np.nan) for each in numbers] for key in keys}
+    return {key: float(np.nanmean(column)) for key, column in columns.items() if np.isfinite(column).any()}
 
 
 def _machine(result: dict) -> tuple[str | None, str | None]:
@@ -279,21 +280,23 @@ def markdown(rows: Sequence[dict]) -> str:
     """The comparison as a table for each list; a line below says what its order is where that is not the order of the
     means, because methods have different seeds.
     """
-    parts = []
+    blocks = []
     for name in dict.fromkeys(row["list"] for row in rows):
-        mine = [row for row in rows if row["list"] == name]
+        list_rows = [row for row in rows if row["list"] == name]
         columns = [
-            column for column in zip([head.format(**mine[0]) for head in HEAD], *map(_cells, mine)) if any(column[1:])
+            column
+            for column in zip([head.format(**list_rows[0]) for head in HEAD], *map(_cells, list_rows))
+            if any(column[1:])
         ]
         head, *lines = zip(*columns)
-        title = f"### {name}" + (f" (errors in {mine[0]['unit']})" if "unit" in mine[0] else "")
-        parts += [title, "", markdown_table(head, lines), ""]
-        measure = measure_of(row["NME"] for row in mine)
-        means = [row.get(measure, np.inf) for row in mine]
+        title = f"### {name}" + (f" (errors in {list_rows[0]['unit']})" if "unit" in list_rows[0] else "")
+        blocks += [title, "", markdown_table(head, lines), ""]
+        measure = measure_of(row["NME"] for row in list_rows)
+        means = [row.get(measure, np.inf) for row in list_rows]
         if means != sorted(means):
-            other = mine[0]["ours"] or REFERENCE
-            parts += [f"Rows are in the order of {measure.replace('_', ' ')} less that of {other}, seed by seed.", ""]
-    return "\n".join(parts)
+            other = list_rows[0]["ours"] or REFERENCE
+            blocks += [f"Rows are in the order of {measure.replace('_', ' ')} less that of {other}, seed by seed.", ""]
+    return "\n".join(blocks)
 
 
 def draw(results: Sequence[dict], out: Path) -> None:

@@ -123,9 +123,9 @@ def clip_targets(
         return apply_affine(invert_affine(affine), labels.fused.points.double().cpu().numpy())
 
     own = targets(1, sources=("heatmap", "centre"))
-    found = {(ALONE, 0): own}
-    found[CARRIED, 1] = targets(1, sources=("propagated", "centre"), onward=True)
-    found[REBUILT, 1] = targets(1, sources=("tracked_heatmap", "centre"))
+    by_kind = {(ALONE, 0): own}
+    by_kind[CARRIED, 1] = targets(1, sources=("propagated", "centre"), onward=True)
+    by_kind[REBUILT, 1] = targets(1, sources=("tracked_heatmap", "centre"))
     makers = {
         PLAIN: targets,
         TRUSTED: lambda window: targets(window, trusted=True),
@@ -133,7 +133,7 @@ def clip_targets(
         PERFECT: lambda window: targets(window, perfect=True),
         PERFECT_TRUSTED: lambda window: targets(window, trusted=True, perfect=True),
     }
-    return found | {(kind, window): make(window) for kind, make in makers.items() for window in range(1, reach + 1)}
+    return by_kind | {(kind, window): make(window) for kind, make in makers.items() for window in range(1, reach + 1)}
 
 
 # --- measuring ---
@@ -185,25 +185,27 @@ def measure(
     seen = np.concatenate([rendered_visibility(root, clip) for clip in clips])
     sizes = [len(clip.faces) for clip in clips]
     exact = np.split(truth.points, np.cumsum(sizes)[:-1])
-    found = [
+    targets = [
         clip_targets(detector, store, clip, points, tracker, reach, device)
         for clip, points in zip(tqdm(clips, desc=weights.parent.name, unit="clip", mininterval=1), exact)
     ]
     every = {
-        key: frame_errors(np.concatenate([one[key] for one in found]), truth.points, seen, truth.norm_px, sizes)
-        for key in found[0]
+        key: frame_errors(
+            np.concatenate([by_kind[key] for by_kind in targets]), truth.points, seen, truth.norm_px, sizes
+        )
+        for key in targets[0]
     }
     rows = []
     for (kind, window), errors in every.items():
-        row = {"targets": kind, "window": window} | {name: 100 * known_mean(one) for name, one in errors.items()}
+        row = {"targets": kind, "window": window} | {name: 100 * known_mean(values) for name, values in errors.items()}
         row["clips"] = [round(100 * known_mean(part), 3) for part in np.split(errors["NME"], np.cumsum(sizes)[:-1])]
         rows.append(row | changes(100 * (errors["NME"] - every[ALONE, 0]["NME"]), sizes))
     return rows
 
 
 def known_mean(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else float("nan")
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else float("nan")
 
 
 # --- shown ---
@@ -259,20 +261,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--reach", type=int, default=REACH, metavar="N", help="the largest window, frames to a side (%(default)s)")
     add("--device", default="cpu", help="cpu or cuda (%(default)s)")
     add("--out", type=Path, default=OUT, metavar="FOLDER", help="output folder for table and figure (%(default)s)")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     use_free_cores()
-    config, device = Config(), torch.device(asked.device)
+    config, device = Config(), torch.device(options.device)
     net = initial_tracker(config).to(device).eval().requires_grad_(False)
     tracker = FrozenTracker(net, config.data.cache_mb)  # detectors of one input size have the same flows
     rows: list[dict] = []
     with tempfile.TemporaryDirectory(prefix="tsal-windows-") as folder:
         root = Path(folder) / "rendered"
-        settings = dataclasses.replace(RENDERED, validation=asked.clips, frames=asked.frames)
+        settings = dataclasses.replace(RENDERED, validation=options.clips, frames=options.frames)
         clips = [clip for track in rendered_tracks(root, settings) for clip in group_clips(track.faces)]
-        for name, weights in asked.weights:
-            found = measure(weights, root, clips, tracker, asked.reach, device)
-            rows += [{"detector": name} | row for row in found]
-    write_windows(asked.out, rows, f"{asked.clips} clips of {asked.frames} frames")
+        for name, weights in options.weights:
+            detector_rows = measure(weights, root, clips, tracker, options.reach, device)
+            rows += [{"detector": name} | row for row in detector_rows]
+    write_windows(options.out, rows, f"{options.clips} clips of {options.frames} frames")
     print(windows_tables(rows))
     return 0
 

@@ -53,16 +53,16 @@ class CropDetector:
     @torch.inference_mode()
     def __call__(self, cuts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
         """Crops of :meth:`cut` -> points (N, K, 2) px of their images and scores (N, K) in [0, 1], float32."""
-        found_points = [np.empty((0, self.scheme.points, 2), np.float32)]
-        found_scores = [np.empty((0, self.scheme.points), np.float32)]
+        all_points = [np.empty((0, self.scheme.points, 2), np.float32)]
+        all_scores = [np.empty((0, self.scheme.points), np.float32)]
         for start in range(0, len(cuts), self.batch):
             crops, affines = (np.stack(part) for part in zip(*cuts[start : start + self.batch]))
             images = torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2)  # channels last already
             points, scores = self._detect(to_float(images))
             placed = apply_affine(invert_affine(affines), points.double().cpu().numpy())
-            found_points.append(placed.astype(np.float32))
-            found_scores.append(scores.float().cpu().numpy())
-        return np.concatenate(found_points), np.concatenate(found_scores)
+            all_points.append(placed.astype(np.float32))
+            all_scores.append(scores.float().cpu().numpy())
+        return np.concatenate(all_points), np.concatenate(all_scores)
 
     def _detect(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Images (N, 3, S, S) in [0, 1] -> points (N, K, 2) px of them and scores (N, K)."""
@@ -70,7 +70,7 @@ class CropDetector:
         if self._flip:
             swapped = torch.tensor(self.scheme.flip, device=points.device)
             mirrored, other_scores = (
-                found[:, swapped] for found in self._detector.heatmap(self._detector(images.flip(-1)))
+                values[:, swapped] for values in self._detector.heatmap(self._detector(images.flip(-1)))
             )
             mirrored = torch.stack([self.side - 1 - mirrored[..., 0], mirrored[..., 1]], -1)
             points, scores = (points + mirrored) / 2, (scores + other_scores) / 2

@@ -22,29 +22,29 @@ FPS = 25
 
 
 def run_demo(
-    out: Path, weights: Path, given: Path | None = None, *, device: str = "auto", finder: Finder | None = None
+    out: Path, weights: Path, source: Path | None = None, *, device: str = "auto", finder: Finder | None = None
 ) -> Iterator[str]:
     """Landmarks of an image, a folder of images or a video, drawn and as CSV, in the folder ``out`` -> a line for each
     thing that was made.
 
-    Without ``given``: those of :func:`photograph` and of a rendered clip.
+    Without ``source``: those of :func:`photograph` and of a rendered clip.
 
     Args:
         finder: as of :class:`tsal.Landmarker`; of videos, a function is called with the smallest face too.
     """
     check_folder(out)
-    options = {"device": device, "progress": given is not None}
-    if given is None:
+    options = {"device": device, "progress": source is not None}
+    if source is None:
         yield from _of_images(photograph(), out, weights, finder=finder, **options)
         clip = out / "rendered" / "clip.mp4"
         write_rendered_clip(clip)
         yield from _of_video(clip, out, weights, find=finder, **options)
-    elif not given.exists():
-        raise DataError(f"{given}: no such image, video or folder")
-    elif given.is_dir() or given.suffix.lower() in (*IMAGE_SUFFIXES, *HEIC_SUFFIXES):
-        yield from _of_images(given, out, weights, finder=finder, **options)
+    elif not source.exists():
+        raise DataError(f"{source}: no such image, video or folder")
+    elif source.is_dir() or source.suffix.lower() in (*IMAGE_SUFFIXES, *HEIC_SUFFIXES):
+        yield from _of_images(source, out, weights, finder=finder, **options)
     else:
-        yield from _of_video(given, out, weights, find=finder, **options)
+        yield from _of_video(source, out, weights, find=finder, **options)
 
 
 def photograph() -> Path:
@@ -76,10 +76,10 @@ def write_rendered_clip(path: Path) -> None:
         writer.release()
 
 
-def _of_images(given: Path, out: Path, weights: Path, **options) -> Iterator[str]:
-    name = given.resolve().name if given.is_dir() else given.stem
+def _of_images(source: Path, out: Path, weights: Path, **options) -> Iterator[str]:
+    name = source.resolve().name if source.is_dir() else source.stem
     csv, drawings = out / f"{name}.csv", out / f"{name}-drawn"
-    table, notes = predict_images([given], weights, out=csv, drawings=drawings, **options)
+    table, notes = predict_images([source], weights, out=csv, drawings=drawings, **options)
     yield from (f"note: {line}" for line in notes)
     if without := len(table.images) - len(set(table.paths.tolist())):
         yield (
@@ -90,9 +90,9 @@ def _of_images(given: Path, out: Path, weights: Path, **options) -> Iterator[str
     yield f"their landmarks: {csv}"
 
 
-def _of_video(given: Path, out: Path, weights: Path, **options) -> Iterator[str]:
+def _of_video(source: Path, out: Path, weights: Path, **options) -> Iterator[str]:
     out.mkdir(parents=True, exist_ok=True)
-    found = track_video(given, weights, out / f"{given.stem}-drawn.mp4", **options)
-    yield from (f"note: {line}" for line in found["notes"])
-    yield f"{counted(found['faces'], 'face')} in {counted(found['frames'], 'frame')}: {found['out']}"
-    yield f"their landmarks: {found['csv']}"
+    facts = track_video(source, weights, out / f"{source.stem}-drawn.mp4", **options)
+    yield from (f"note: {line}" for line in facts["notes"])
+    yield f"{counted(facts['faces'], 'face')} in {counted(facts['frames'], 'frame')}: {facts['out']}"
+    yield f"their landmarks: {facts['csv']}"

@@ -141,7 +141,7 @@ def draw_csv(
     ahead = next(faces, None)
     place = str(out.resolve())  # to FFmpeg, a name alone that holds a colon begins with a protocol
     fps = round(fps, 3 if fps < 65 else 2 if fps < 655 else 1)  # MPEG-4 has at most 65535 ticks a second
-    writer, written = None, 0
+    writer, frames_written = None, 0
     label = f"{video.name}: drawing"
     try:
         bar = tqdm(read_frames(video), total=frames, desc=label, unit="frame", disable=not progress, mininterval=1)
@@ -171,17 +171,17 @@ def draw_csv(
                     size = f"{whole.shape[1]} x {whole.shape[0]}, {fps:g} frames/s"
                     raise DataError(f"{out.parent}: OpenCV cannot write an .mp4 there ({size})")
             writer.write(whole)
-            written += 1
+            frames_written += 1
     finally:
         if writer is not None:
             writer.release()
-    if written != frames:
+    if frames_written != frames:
         raise DataError(
-            f"{video}: the last reading had {written} frames, not {frames}: has the file changed? try again"
+            f"{video}: the last reading had {frames_written} frames, not {frames}: has the file changed? try again"
         )
-    kept = cv2.VideoCapture(place, cv2.CAP_FFMPEG)
-    count = int(kept.get(cv2.CAP_PROP_FRAME_COUNT)) if kept.isOpened() else 0
-    kept.release()
+    reader = cv2.VideoCapture(place, cv2.CAP_FFMPEG)
+    count = int(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() else 0
+    reader.release()
     if count != frames:  # OpenCV's writer does not report a full disk
         raise DataError(f"{out.parent}: {count} of {frames} frames could be written; is the disk full?")
     with out.open("ab") as file:  # a box of this kind is skipped by players

@@ -127,14 +127,14 @@ def _write_weights(contents: Sequence[dict], model: str | None, detector: Detect
     """
     content, *others = contents
     name = model or default_model(content)
-    kept = {key: value.half() if value.ndim > 1 else value for key, value in detector.state_dict().items()}
+    state = {key: value.half() if value.ndim > 1 else value for key, value in detector.state_dict().items()}
     config = content["config"] | {"data": content["config"]["data"] | {"root": ""}}
     config["model"] = config["model"] | {"weights": ""}
     fingerprint = content.get("fingerprint", {})
     if others:
         fingerprint |= {"mean with": [other.get("fingerprint", {}) for other in others]}
     with path.open("wb") as file:  # of a path, torch keeps the name too: other bytes each time
-        torch.save(content | {"config": config, "fingerprint": fingerprint, "models": {name: kept}}, file)
+        torch.save(content | {"config": config, "fingerprint": fingerprint, "models": {name: state}}, file)
 
 
 def _write_onnx(module: nn.Module, example: tuple[Tensor], batch: torch.export.Dim, path: Path, facts: dict) -> None:

@@ -48,11 +48,11 @@ def find_images(inputs: Sequence[Path]) -> tuple[dict[Path, bool], list[str]]:
     notes = []
     for path in inputs:
         if path.is_dir():
-            taken, left_out = _of_folder(path)
-            if not taken:
+            paths, left_out = _of_folder(path)
+            if not paths:
                 but = "".join(f"; left out: {each}" for each in left_out)
                 raise DataError(f"{path}: holds no image ({', '.join(IMAGE_SUFFIXES)}){but}")
-            images |= {each: images.get(each, False) for each in taken}
+            images |= {each: images.get(each, False) for each in paths}
             notes += [f"{path}: left out: {each}" for each in left_out]
         elif not path.exists():
             raise DataError(f"{path}: no such image or folder")
@@ -66,13 +66,13 @@ def find_images(inputs: Sequence[Path]) -> tuple[dict[Path, bool], list[str]]:
 def _of_folder(folder: Path) -> tuple[list[Path], list[str]]:
     below = files_below(folder)
     files = [path for path in below if path.is_file()]
-    found = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
-    taken = [path for path in found if not is_drawn(path)]
+    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    originals = [path for path in images if not is_drawn(path)]
     left_out = []
-    if drawn := len(found) - len(taken):
+    if drawn := len(images) - len(originals):
         left_out.append(f"{counted(drawn, 'drawing')} of this command")
     if heic := sum(path.suffix.lower() in HEIC_SUFFIXES for path in files):
         left_out.append(f"{counted(heic, 'HEIC image')} ({', '.join(HEIC_SUFFIXES)}): convert to JPEG")
     if broken := sum(not path.exists() for path in below):
         left_out.append(f"{counted(broken, 'link')} to files that do not exist")
-    return taken, left_out
+    return originals, left_out

@@ -154,23 +154,23 @@ class Landmarker:
     # --- images ---
 
     def _in_images(self, images: Sequence[Image], boxes: Sequence[Boxes | None]) -> list[list[FaceLandmarks]]:
-        found: list[list[FaceLandmarks]] = []
+        faces: list[list[FaceLandmarks]] = []
         group: list[tuple[np.ndarray, np.ndarray | None]] = []
-        for number, (image, given) in enumerate(zip(images, boxes)):
+        for number, (image, image_boxes) in enumerate(zip(images, boxes)):
             name = str(image) if isinstance(image, (str, Path)) else f"image {number}"
             pixels = _rgb(image, name)
             if group and sum(held.size for held, _ in group) + pixels.size > 3 * HELD:
-                found += self._in_group(group)
+                faces += self._in_group(group)
                 group = []
-            group.append((pixels, None if given is None else _inside(_boxes(given, name), pixels, name)))
-        return found + self._in_group(group)
+            group.append((pixels, None if image_boxes is None else _inside(_boxes(image_boxes, name), pixels, name)))
+        return faces + self._in_group(group)
 
     def _in_group(self, group: Sequence[tuple[np.ndarray, np.ndarray | None]]) -> list[list[FaceLandmarks]]:
         """Faces of images (H, W, 3), each with its boxes (N, 4), or None where they are to be found."""
         rows = [
-            (place, box, given is None)
-            for place, (image, given) in enumerate(group)
-            for box in (self._find(image) if given is None else given)
+            (place, box, image_boxes is None)
+            for place, (image, image_boxes) in enumerate(group)
+            for box in (self._find(image) if image_boxes is None else image_boxes)
         ]
         points, scores = self._detector([self._detector.cut(group[place][0], box) for place, box, _ in rows])
         points, scores, boxes = self._again(group, rows, points, scores)
@@ -182,10 +182,10 @@ class Landmarker:
     def _again(self, group, rows, points, scores) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Points, scores and boxes (N, 4), those of found faces detected anew in the tight boxes of their landmarks."""
         boxes = np.array([box for _, box, _ in rows]).reshape(-1, 4)
-        found = np.array([found for *_, found in rows], bool)
+        from_finder = np.array([is_found for *_, is_found in rows], bool)
         for _ in range(PASSES - 1):
-            tight, taken = tightened(boxes, points, self._detector.scheme.box)
-            chosen = np.flatnonzero(found & taken)
+            tight, same_face = tightened(boxes, points, self._detector.scheme.box)
+            chosen = np.flatnonzero(from_finder & same_face)
             cuts = [self._detector.cut(group[rows[i][0]][0], tight[i]) for i in chosen]
             points[chosen], scores[chosen] = self._detector(cuts)
             boxes[chosen] = tight[chosen]

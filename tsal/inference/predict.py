@@ -77,9 +77,10 @@ def predict_list(
     config = config.override({"data.root": str(root.resolve()), "train.device": device})
     run = Run(out.parent, config, scheme)  # for its crops and device: it has no folder
     workers = config.data.workers
-    found = predict(detector.to(run.device), run.store, faces, run.device, workers=workers, progress="predict")
+    detections = predict(detector.to(run.device), run.store, faces, run.device, workers=workers, progress="predict")
+    points, scores = detections[source]
     paths = [face.image for face in faces]
-    table = _table(paths, paths, [face.box for face in faces], *found[source])
+    table = _table(paths, paths, [face.box for face in faces], points, scores)
     write_table(out, table, scheme)
     return table
 
@@ -119,7 +120,7 @@ def predict_images(
     base = next((folder for folder in inputs if folder.is_dir()), None)
     places = {} if drawings is None else drawing_paths([str(path) for path in images], drawings, base)
     landmarker = Landmarker(weights, model, device=device, min_face=min_face, finder=finder)
-    read, faces, wrong = [], [], []
+    names, faces, wrong = [], [], []
     paths = list(images)
     with tqdm(total=len(paths), desc="predict", unit="image", disable=not progress, mininterval=1) as bar:
         for start in range(0, len(paths), AT_ONCE):
@@ -127,7 +128,7 @@ def predict_images(
             for path in paths[start : start + AT_ONCE]:
                 try:
                     pixels.append(read_photograph(path))
-                    read.append(str(path))
+                    names.append(str(path))
                 except DataError as error:
                     (wrong if images[path] else notes).append(f"{error}; it is left out")
                     continue
@@ -136,12 +137,12 @@ def predict_images(
                     del places[str(path)]
             faces += landmarker(pixels)
             bar.update(min(AT_ONCE, len(paths) - start))
-    if not read:
+    if not names:
         raise DataError(wrong + notes)
-    rows = [(path, face) for path, found in zip(read, faces) for face in found]
+    rows = [(path, face) for path, image_faces in zip(names, faces) for face in image_faces]
     landmarks = landmarker.scheme.points
     table = _table(
-        read,
+        names,
         [path for path, _ in rows],
         [face.box for _, face in rows],
         np.array([face.points for _, face in rows], np.float32).reshape(-1, landmarks, 2),
@@ -149,7 +150,7 @@ def predict_images(
     )
     if out is not None:
         write_table(out, table, landmarker.scheme)
-    places = {name: places[name] for name in read if name in places}
+    places = {name: places[name] for name in names if name in places}
     if places:
         model = model or default_model(load_checkpoint(weights))  # each has a colour
         draw_table(table, landmarker.scheme, places, model, progress=progress)
@@ -159,11 +160,11 @@ def predict_images(
 
 
 def _table(images: Sequence[str], paths: Sequence[str], boxes, points: np.ndarray, scores: np.ndarray) -> LandmarkTable:
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     faces = []
     for path in paths:
-        faces.append(seen[path])
-        seen[path] += 1
+        faces.append(counts[path])
+        counts[path] += 1
     boxes = np.array(boxes, np.float32).reshape(-1, 4)
     return LandmarkTable(
         list(dict.fromkeys(images)), np.array(paths, dtype=str), np.array(faces, int), boxes, points, scores

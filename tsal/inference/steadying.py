@@ -154,13 +154,17 @@ class Steadier:
         if box is not None and not (box[2:] > box[:2]).any():
             box = None  # all in one place: there is no crop of it
         trust = np.where(known, np.clip(scores, LEAST_TRUST, None), 0)
-        found = (np.where(known[:, None], points, 0), trust)
-        return _Frame(self._count, *(torch.from_numpy(each).to(self.device) for each in found), box, repeat)
+        points, trust = (
+            torch.from_numpy(values).to(self.device) for values in (np.where(known[:, None], points, 0), trust)
+        )
+        return _Frame(self._count, points, trust, box, repeat)
 
-    def _crops(self, one: _Frame, first: np.ndarray, other: _Frame, second: np.ndarray) -> tuple[np.ndarray, ...]:
+    def _crops(
+        self, earlier: _Frame, earlier_image: np.ndarray, later: _Frame, later_image: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
         """Crops of two frames by the mean of their boxes, and the affine from the crops to the frames."""
-        box = (one.box + other.box) / 2
-        crops = [cut_crop(image, box, self.side, self.box_scale) for image in (first, second)]
+        box = (earlier.box + later.box) / 2
+        crops = [cut_crop(image, box, self.side, self.box_scale) for image in (earlier_image, later_image)]
         return *crops, invert_affine(crop_affine(box, self.side, self.box_scale))
 
     def _work(self) -> None:
@@ -186,9 +190,9 @@ class Steadier:
                 votes_there = votes[..., None] * carried + face_votes[..., None] * face
                 total = torch.zeros_like(trust).index_add(0, to, votes + face_votes)
                 summed = torch.zeros_like(points).index_add(0, to, votes_there)
-            for frame, mine, sums in zip(frames, total, summed):
-                frame.total += mine
-                frame.summed += sums
+            for frame, frame_total, frame_sum in zip(frames, total, summed):
+                frame.total += frame_total
+                frame.summed += frame_sum
         self._pairs.clear()
 
     def _out(self, end: int) -> list[np.ndarray]:
@@ -215,13 +219,13 @@ def carried_with_face(points: Tensor, carried: Tensor, votes: Tensor, trust: Ten
     of the pair have few votes.
     """
     weight = (votes + 1e-6 * trust).double()
-    one, other = (torch.view_as_complex(each.double().contiguous()) for each in (points, carried))
+    source, target = (torch.view_as_complex(each.double().contiguous()) for each in (points, carried))
     total = weight.sum(1, keepdim=True).clamp_min(1e-12)
-    here, there = ((weight * each).sum(1, keepdim=True) / total for each in (one, other))
-    spread = (weight * (one - here).abs().square()).sum(1, keepdim=True).clamp_min(1e-12)
-    turn = (weight * (one - here).conj() * (other - there)).sum(1, keepdim=True) / spread
+    here, there = ((weight * each).sum(1, keepdim=True) / total for each in (source, target))
+    spread = (weight * (source - here).abs().square()).sum(1, keepdim=True).clamp_min(1e-12)
+    turn = (weight * (source - here).conj() * (target - there)).sum(1, keepdim=True) / spread
     sure = (votes.sum(1) / (SURE_SHARE * trust.sum(1)).clamp_min(1e-12)).clamp_max(1)
-    face = torch.view_as_real(there + turn * (one - here)).to(points.dtype)
+    face = torch.view_as_real(there + turn * (source - here)).to(points.dtype)
     return face, sure[:, None] * (trust - votes).clamp_min(0)
 
 
@@ -261,12 +265,12 @@ def steady(
     """
     count = len(frames)
     if len(points) != count or (scores is not None and len(scores) != count):
-        given = f"{len(points)} frames of points and {count if scores is None else len(scores)} of scores"
-        raise DataError(f"{given} for {count} frames: want as many of each")
+        lengths = f"{len(points)} frames of points and {count if scores is None else len(scores)} of scores"
+        raise DataError(f"{lengths} for {count} frames: want as many of each")
     steadier = Steadier(window=window, lag=lag, device=device)
     if cuts is None or repeats is None:
-        found = cuts_and_repeats(_check_frame(number, frame) for number, frame in enumerate(frames))
-        cuts, repeats = found[0] if cuts is None else cuts, found[1] if repeats is None else repeats
+        found_cuts, found_repeats = cuts_and_repeats(_check_frame(number, frame) for number, frame in enumerate(frames))
+        cuts, repeats = found_cuts if cuts is None else cuts, found_repeats if repeats is None else repeats
     cuts, repeats, out = set(cuts), set(repeats), []
     for number, frame in enumerate(frames):
         trust = None if scores is None else scores[number]
@@ -278,7 +282,7 @@ def steady(
 def steady_tracks(
     frames: Iterable[tuple[int, float, np.ndarray]],
     followed: Followed,
-    found: Sequence[np.ndarray],
+    landmarks: Sequence[np.ndarray],
     *,
     lag: int | None = None,
     device: torch.device | str = "cpu",
@@ -287,12 +291,11 @@ def steady_tracks(
 
     Args:
         frames: as of :func:`tsal.faces.read_frames`: number, ms, BGR.
-        found: of each track, (models, frames of the track, K, 3): x, y px and score; scores stay.
+        landmarks: of each track, (models, frames of the track, K, 3): x, y px and score; scores stay.
     """
-    out, repeats, live = [np.array(one) for one in found], set(followed.repeats), {}
-    given = [
-        one.swapaxes(0, 1).reshape(one.shape[1], -1, 3) for one in found
-    ]  # (frames, models * K, 3): flow serves all
+    out, repeats, live = [np.array(values) for values in landmarks], set(followed.repeats), {}
+    # (frames, models * K, 3): flow serves all models
+    flat = [values.swapaxes(0, 1).reshape(values.shape[1], -1, 3) for values in landmarks]
 
     def keep(number: int, finished: list[np.ndarray]) -> None:
         steadier, place = live[number]
@@ -307,7 +310,7 @@ def steady_tracks(
                 continue
             if number not in live:
                 live[number] = Steadier(lag=lag, device=device), 0
-            points = given[number][frame - track.first]
+            points = flat[number][frame - track.first]
             rgb, repeat = image[..., ::-1], frame in repeats and frame > track.first
             keep(number, live[number][0].push(rgb, points[:, :2], points[:, 2], repeat=repeat))
             if frame == track.last:

@@ -34,8 +34,8 @@ def tightened(boxes: np.ndarray, points: np.ndarray, place: Sequence[float] = TI
     """
     boxes = np.asarray(boxes, float).reshape(-1, 4)
     tight = boxes_beside(np.concatenate([points.min(1), points.max(1)], 1).astype(float), place)
-    taken = np.array([iou(*pair) >= SAME_FACE for pair in zip(boxes, tight)], bool)
-    return np.where(taken[:, None], tight, boxes), taken
+    same_face = np.array([iou(box, tight_box) >= SAME_FACE for box, tight_box in zip(boxes, tight)], bool)
+    return np.where(same_face[:, None], tight, boxes), same_face
 
 
 def landmark_look(detector: CropDetector) -> Look:
@@ -46,8 +46,8 @@ def landmark_look(detector: CropDetector) -> Look:
 
     def look(image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         points, scores = detector([detector.cut_bgr(image, box) for box in boxes])
-        tight, taken = tightened(boxes, points, detector.scheme.box)
-        return np.where(taken[:, None], tight, np.nan), scores.mean(1)
+        tight, same_face = tightened(boxes, points, detector.scheme.box)
+        return np.where(same_face[:, None], tight, np.nan), scores.mean(1)
 
     return look
 
@@ -58,9 +58,9 @@ def tighten_tracks(followed: Followed, points: Sequence[np.ndarray], place: Sequ
     """
     interval = float(np.median(np.diff(followed.times))) if len(followed.times) > 1 else 0.0
     tracks = []
-    for track, own in zip(followed.tracks, points):
-        boxes, taken = tightened(track.boxes, own, place)
-        tracks.append(replace(track, boxes=smooth_boxes(boxes, interval)) if taken.any() else track)
+    for track, landmarks in zip(followed.tracks, points):
+        boxes, same_face = tightened(track.boxes, landmarks, place)
+        tracks.append(replace(track, boxes=smooth_boxes(boxes, interval)) if same_face.any() else track)
     return replace(followed, tracks=tracks)
 
 
@@ -71,10 +71,10 @@ def sure_tracks(followed: Followed, scores: Sequence[np.ndarray], name: str) -> 
         scores: of each track, (T,).
         name: of the video, for the note on what is left out.
     """
-    medians = [float(np.median(one)) for one in scores]
-    kept = [number for number, score in enumerate(medians) if score >= NO_FACE * max(medians)]
-    if lost := len(medians) - len(kept):
+    medians = [float(np.median(track_scores)) for track_scores in scores]
+    places = [number for number, score in enumerate(medians) if score >= NO_FACE * max(medians)]
+    if lost := len(medians) - len(places):
         note = f"{name}: faces left out: {lost}, whose landmarks have scores under {NO_FACE:.0%} of the surest face's"
-        tracks = [followed.tracks[number] for number in kept]
+        tracks = [followed.tracks[number] for number in places]
         followed = replace(followed, tracks=tracks, dropped=followed.dropped + lost, notes=[*followed.notes, note])
-    return followed, kept
+    return followed, places

@@ -92,28 +92,28 @@ def track_video(
         raise ConfigError(f"min_face = {min_face:g}: want a share of the image's shorter side, from 0.02 to 1")
     if lag is not None and not (steady and isinstance(lag, Integral) and lag >= 0):
         raise ConfigError(f"lag = {lag}: want a whole number of frames, 0 or more, and steady (--steady) with it")
-    given = _boxes_of(boxes_file, video) if boxes_file else None
-    if given is None and not callable(find):
+    boxes = _boxes_of(boxes_file, video) if boxes_file else None
+    if boxes is None and not callable(find):
         find = named_finder(find)
     detectors = _load(weights, model, device)
     first, *_ = detectors.values()
 
     start = time.perf_counter()
     with _light_threads(first):
-        followed = follow_faces(video, first, given=given, find=find, min_face=min_face, progress=progress)
+        followed = follow_faces(video, first, given=boxes, find=find, min_face=min_face, progress=progress)
         if not followed.tracks:
             advice = f"try a smaller --min-face than {min_face:g}, or boxes of your own (--boxes-file)"
             raise DataError(
                 f"{video}: no face is found; {too_seldom(followed.dropped) if followed.dropped else advice}"
             )
-        found = detect_tracks(video, followed, list(detectors.values()), progress=progress)
+        landmarks = detect_tracks(video, followed, list(detectors.values()), progress=progress)
     interval = float(np.median(np.diff(followed.times))) if len(followed.times) > 1 else 0.0
-    fused = found
+    fused = landmarks
     if steady:
-        fused = steady_found(video, followed, found, lag=lag, device=first.device, progress=progress)
-    shown = [smooth_points(one, 1000 * smooth / interval if interval > 0 else 0.0) for one in fused]
-    scores = np.concatenate([one[..., 2].reshape(len(detectors), -1) for one in found], 1)
-    low = {name: LOW * float(np.median(mine)) for name, mine in zip(detectors, scores)}
+        fused = steady_found(video, followed, landmarks, lag=lag, device=first.device, progress=progress)
+    shown = [smooth_points(values, 1000 * smooth / interval if interval > 0 else 0.0) for values in fused]
+    scores = np.concatenate([values[..., 2].reshape(len(detectors), -1) for values in landmarks], 1)
+    low = {name: LOW * float(np.median(model_scores)) for name, model_scores in zip(detectors, scores)}
     fps = 1000 * (len(followed.times) - 1) / (followed.times[-1] - followed.times[0]) if interval > 0 else 25.0
     with replacing(csv_path) as numbers:
         write_csv(numbers, followed, list(detectors), shown)
@@ -123,7 +123,7 @@ def track_video(
     except DataError as error:
         raise DataError(f"{error}; the numbers are in {csv_path}") from None
     seconds = time.perf_counter() - start
-    kinds = {"raw": found} | ({"steady": fused} if steady else {}) | ({"smoothed": shown} if smooth else {})
+    kinds = {"raw": landmarks} | ({"steady": fused} if steady else {}) | ({"smoothed": shown} if smooth else {})
     return {
         "out": str(out),
         "csv": str(csv_path),
@@ -193,24 +193,24 @@ def _light_threads(detector: CropDetector) -> Iterator[None]:
         torch.set_num_threads(count)
 
 
-def smooth_points(found: np.ndarray, sigma: float) -> np.ndarray:
+def smooth_points(landmarks: np.ndarray, sigma: float) -> np.ndarray:
     """A track's landmarks (models, frames, K, 3) with x and y smoothed over time, ``sigma`` in frames; scores stay."""
-    count = found.shape[1]
+    count = landmarks.shape[1]
     if sigma < 0.1 or count < 3:
-        return found
-    shown = found.copy()
-    values = found[..., :2].swapaxes(0, 1).reshape(count, -1).astype(float)
-    smoothed = gaussian_lines(values, sigma).reshape(count, found.shape[0], -1, 2)
+        return landmarks
+    shown = landmarks.copy()
+    values = landmarks[..., :2].swapaxes(0, 1).reshape(count, -1).astype(float)
+    smoothed = gaussian_lines(values, sigma).reshape(count, landmarks.shape[0], -1, 2)
     shown[..., :2] = smoothed.swapaxes(0, 1)
     return shown
 
 
-def _jitter(found: Sequence[np.ndarray], model: int, followed: Followed, scheme: Scheme) -> float:
+def _jitter(landmarks: Sequence[np.ndarray], model: int, followed: Followed, scheme: Scheme) -> float:
     """Mean over every face and frame that repeats none; d is one number a face, so that turning the head does not blow
     it up.
     """
     values = []
-    for points, track in zip(found, followed.tracks):
+    for points, track in zip(landmarks, followed.tracks):
         distinct = ~np.isin(np.arange(track.first, track.last + 1), followed.repeats)
         if distinct.sum() < 3:
             continue

@@ -71,19 +71,19 @@ def follow_faces(
         followed.notes.append(f"{path.name}: {too_seldom(followed.dropped)}")
     if by_landmarks:
         return sure_tracks(followed, [track.scores for track in followed.tracks], path.name)[0]
-    found = detect_tracks(path, followed, [detector], progress=progress)
-    followed, kept = sure_tracks(followed, [one[0, ..., 2].mean(-1) for one in found], path.name)
-    followed = tighten_tracks(followed, [found[place][0, ..., :2] for place in kept], detector.scheme.box)
+    landmarks = detect_tracks(path, followed, [detector], progress=progress)
+    followed, places = sure_tracks(followed, [values[0, ..., 2].mean(-1) for values in landmarks], path.name)
+    followed = tighten_tracks(followed, [landmarks[place][0, ..., :2] for place in places], detector.scheme.box)
     for _ in range(PASSES - 2):
-        found = detect_tracks(path, followed, [detector], progress=progress)
-        followed = tighten_tracks(followed, [one[0, ..., :2] for one in found], detector.scheme.box)
+        landmarks = detect_tracks(path, followed, [detector], progress=progress)
+        followed = tighten_tracks(followed, [values[0, ..., :2] for values in landmarks], detector.scheme.box)
     return followed
 
 
 def too_seldom(count: int) -> str:
     """That so many faces do not count, and why: a video of a few frames is too short for any."""
-    wanted = f"want {SURE_SEARCHES}, {SURE_SEARCHES / SEARCHES_A_SECOND:g} s of video, or {MIN_SEARCHES} where its"
-    return f"faces left out: {count}, each seen in too few searches ({wanted} landmarks are not sure)"
+    need = f"want {SURE_SEARCHES}, {SURE_SEARCHES / SEARCHES_A_SECOND:g} s of video, or {MIN_SEARCHES} where its"
+    return f"faces left out: {count}, each seen in too few searches ({need} landmarks are not sure)"
 
 
 def detect_frames(
@@ -147,22 +147,22 @@ def detect_tracks(
 
     In float32: in bfloat16 points move by 0.2 % of the face, which is a fifth of their jitter, to save 0.5 ms.
     """
-    landmarks = detectors[0].scheme.points
-    found = [np.empty((len(detectors), len(track.boxes), landmarks, 3), np.float32) for track in followed.tracks]
-    if not found:
-        return found
+    count = detectors[0].scheme.points
+    landmarks = [np.empty((len(detectors), len(track.boxes), count, 3), np.float32) for track in followed.tracks]
+    if not landmarks:
+        return landmarks
     until = max(track.last for track in followed.tracks)
     for number, tracks, points, scores in detect_frames(path, followed, detectors, until=until, progress=progress):
         for face, place in enumerate(tracks):
             at = number - followed.tracks[place].first
-            found[place][:, at, :, :2], found[place][:, at, :, 2] = points[:, face], scores[:, face]
-    return found
+            landmarks[place][:, at, :, :2], landmarks[place][:, at, :, 2] = points[:, face], scores[:, face]
+    return landmarks
 
 
 def steady_found(
     path: Path,
     followed: Followed,
-    found: Sequence[np.ndarray],
+    landmarks: Sequence[np.ndarray],
     *,
     lag: int | None = None,
     device: torch.device | str = "cpu",
@@ -171,18 +171,18 @@ def steady_found(
     """Landmarks of :func:`detect_tracks`, made steady by :func:`steady_tracks` in a further reading of the file."""
     name, total = f"{path.name}: steadying", len(followed.times)
     bar = tqdm(read_frames(path), total=total, desc=name, unit="frame", disable=not progress, mininterval=1)
-    return steady_tracks(bar, followed, found, lag=lag, device=device)
+    return steady_tracks(bar, followed, landmarks, lag=lag, device=device)
 
 
 def steady_frames(
     path: Path, followed: Followed, detectors: Sequence[CropDetector], *, progress: bool = True
 ) -> Iterator[Detections]:
     """:func:`detect_frames` with the landmarks that :func:`steady_found` gives, when all of them are known."""
-    found = detect_tracks(path, followed, detectors, progress=progress)
-    found = steady_found(path, followed, found, device=detectors[0].device, progress=progress)
+    landmarks = detect_tracks(path, followed, detectors, progress=progress)
+    landmarks = steady_found(path, followed, landmarks, device=detectors[0].device, progress=progress)
     none = np.empty((len(detectors), 0, detectors[0].scheme.points, 3), np.float32)
     for number in range(len(followed.times)):
         tracks = followed.tracks_at(number)
-        faces = [found[place][:, number - followed.tracks[place].first] for place in tracks]
+        faces = [landmarks[place][:, number - followed.tracks[place].first] for place in tracks]
         faces = np.stack(faces, 1) if faces else none
         yield Detections(number, tracks, faces[..., :2].copy(), faces[..., 2].copy())

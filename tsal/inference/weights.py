@@ -10,13 +10,13 @@ from tsal.utils import SHIPPED, InputError
 VARIABLE = "TSAL_WEIGHTS"
 
 
-def find_weights(given: str | Path | None = None) -> Path:
-    """The file that ``given``, else the environment's ``TSAL_WEIGHTS`` names; else the detector that ships.
+def find_weights(weights: str | Path | None = None) -> Path:
+    """The file that ``weights``, else the environment's ``TSAL_WEIGHTS`` names; else the detector that ships.
 
     Raises:
         InputError: nothing is named and none ships, or the file is not there.
     """
-    named = given or os.environ.get(VARIABLE)
+    named = weights or os.environ.get(VARIABLE)
     if not named:
         if SHIPPED.is_file():
             return SHIPPED
@@ -26,5 +26,5 @@ def find_weights(given: str | Path | None = None) -> Path:
         )
     path = Path(named).expanduser()
     if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint ({'weights' if given else VARIABLE})")
+        raise InputError(f"{path}: no such checkpoint ({'weights' if weights else VARIABLE})")
     return path

@@ -135,7 +135,7 @@ def run_bench_methods(arguments: argparse.Namespace) -> None:
     from tsal.config import all_labels_budget, load_method
     from tsal.utils import write_text  # reads numpy, which make's first call must do without
 
-    arguments.methods, arguments.seeds = ([*dict.fromkeys(given)] for given in (arguments.methods, arguments.seeds))
+    arguments.methods, arguments.seeds = ([*dict.fromkeys(values)] for values in (arguments.methods, arguments.seeds))
     for method in arguments.methods:
         load_method(method)
     data, budget = arguments.data or "rendered", arguments.budget
@@ -157,14 +157,23 @@ def run_bench_methods(arguments: argparse.Namespace) -> None:
     arguments.set = arguments.set + named
     refuse_other_settings(configure, folder, out, arguments.methods, arguments.seeds)
     _print_notes(same_runs(arguments.methods, configure))
-    wanted = (arguments.methods, arguments.seeds, arguments.jobs, arguments.launcher)
     settings = settings_alone(arguments.argv) + (["--set", *named] if named else [])
     # the runs' processes are started in another folder
     if arguments.root:
         settings += ["--root", str(Path(arguments.root).expanduser().resolve())]
     if arguments.profile and Path(arguments.profile).is_file():
         settings += ["--profile", str(Path(arguments.profile).resolve())]
-    bench_methods(settings, configure, read_results(out), folder.resolve(), out.resolve(), *wanted)
+    bench_methods(
+        settings,
+        configure,
+        read_results(out),
+        folder.resolve(),
+        out.resolve(),
+        arguments.methods,
+        arguments.seeds,
+        arguments.jobs,
+        arguments.launcher,
+    )
     every = read_results(out)
     now, wrong = check_data(folder, configure(arguments.methods[0])) if every else ({}, [])
     results = comparable(every, configure, now)
@@ -211,10 +220,10 @@ def _print_notes(lines: Sequence[str]) -> None:
 
 def settings_alone(argv: Sequence[str]) -> list[str]:
     """The words of a command line that are settings, without the bench's own options."""
-    kept, skip = [], False
+    words, skip = [], False
     for word in argv:
         if word.startswith("--"):
             skip = word.partition("=")[0] in OWN
         if not skip:
-            kept.append(word)
-    return kept
+            words.append(word)
+    return words

@@ -17,38 +17,38 @@ def add_builders(parser: argparse.ArgumentParser) -> None:
         title="builders of datasets",
         description="Each writes lists and a manifest to data/prepared/<name>, and has a --help of its own.",
     )
-    made = {}
+    parsers = {}
     for builder, (_, _, usual, text) in BUILDERS.items():
-        made[builder] = commands.add_parser(builder, help=text, description=f"Prepare {text}.")
-        made[builder].add_argument(
+        parsers[builder] = commands.add_parser(builder, help=text, description=f"Prepare {text}.")
+        parsers[builder].add_argument(
             "source",
             type=Path,
             metavar="SOURCE",
             help=SOURCES.get(builder, "the release's folder; it is never changed"),
         )
-        made[builder].add_argument(
+        parsers[builder].add_argument(
             "--name",
             default=usual,
             required=not usual,
             metavar="N",
             help=f"data/prepared/<N>{f' ({usual})' * bool(usual)}",
         )
-        made[builder].add_argument("--workers", type=int, default=2, metavar="N", help="threads (%(default)s)")
-        made[builder].set_defaults(builder=builder)
-    made["300vw"].add_argument("--every", type=int, default=1, metavar="N", help="each n-th frame (%(default)s)")
-    made["300vw"].add_argument(
+        parsers[builder].add_argument("--workers", type=int, default=2, metavar="N", help="threads (%(default)s)")
+        parsers[builder].set_defaults(builder=builder)
+    parsers["300vw"].add_argument("--every", type=int, default=1, metavar="N", help="each n-th frame (%(default)s)")
+    parsers["300vw"].add_argument(
         "--no-labels", dest="labels", action="store_false", help="only the lists of --found-boxes"
     )
-    made["300vw"].add_argument(
+    parsers["300vw"].add_argument(
         "--found-boxes", action="store_true", help="also lists without labels (.DET), their boxes found in the pixels"
     )
     for share in ("val", "test"):
-        made["youtube"].add_argument(
+        parsers["youtube"].add_argument(
             f"--{share}", type=float, default=0.1, metavar="S", help=f"share of the subjects for {share} (%(default)s)"
         )
-    made["youtube"].add_argument("--seed", type=int, default=0, metavar="N", help="of the split (%(default)s)")
-    _photograph_options(made["photographs"])
-    _video_options(made["video"])
+    parsers["youtube"].add_argument("--seed", type=int, default=0, metavar="N", help="of the split (%(default)s)")
+    _photograph_options(parsers["photographs"])
+    _video_options(parsers["video"])
 
 
 def _photograph_options(parser: argparse.ArgumentParser) -> None:
@@ -95,7 +95,7 @@ def run_builder(arguments: argparse.Namespace) -> None:
     folder, manifest = build(arguments.builder, arguments.source, name=arguments.name, **options)
     print(describe(manifest, folder))
     lists = manifest["lists"]
-    if lists and not any(found["labelled"] for found in lists.values()):
+    if lists and not any(facts["labelled"] for facts in lists.values()):
         first = f"{folder.name}:{next(iter(lists))}"
         print(f"go on, as unlabelled faces of another dataset: UNLABELLED={first} (lists of {folder / 'lists'})")
         return

@@ -51,26 +51,27 @@ def make_parser() -> argparse.ArgumentParser:
     def command(
         name: str, text: str, action: Callable[[argparse.Namespace], None], epilog: str = ""
     ) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=epilog)
-        made.set_defaults(action=action)
-        return made
+        description = text[0].upper() + text[1:] + "."
+        subparser = commands.add_parser(name, help=text, description=description, epilog=epilog)
+        subparser.set_defaults(action=action)
+        return subparser
 
     for stage in STAGES.values():
-        made = command(stage.name, stage.text, run_stage, SETTINGS_ARE_FIXED if stage.needs else DATA_CHANGES)
-        add_run(made)
-        add_settings(made)
+        stage_parser = command(stage.name, stage.text, run_stage, SETTINGS_ARE_FIXED if stage.needs else DATA_CHANGES)
+        add_run(stage_parser)
+        add_settings(stage_parser)
         if stage.name == "data":
-            add_anew(made)
-            add_builders(made)
+            add_anew(stage_parser)
+            add_builders(stage_parser)
         if stage.name == "figures":
-            _add_compare(made)
-    made = command("report", "print the table of an evaluated run, and the paths of its figures", run_report)
+            _add_compare(stage_parser)
+    report_parser = command("report", "print the table of an evaluated run, and the paths of its figures", run_report)
     sources = ("heatmap", "centre", "fused", "window")
-    made.add_argument("--source", default="heatmap", choices=sources, help="detection source (%(default)s)")
-    made.add_argument(
+    report_parser.add_argument("--source", default="heatmap", choices=sources, help="detection source (%(default)s)")
+    report_parser.add_argument(
         "--scheme", default="", metavar="S", help="measure on this scheme's part of the run's landmarks: 51, 49"
     )
-    add_which(made)
+    add_which(report_parser)
     add_config(command("config", "print resolved settings, each with where it came from", run_config))
     add_inference(command)
     text = "compare semi-supervised methods: equal init, faces, views and steps"
@@ -81,14 +82,16 @@ def make_parser() -> argparse.ArgumentParser:
     add_bench_gpu(command("bench-gpu", text, run_bench_gpu))
     note = "Settings are for 01_data, which makes the run or changes it; the others read the run's config.json. "
     note += DATA_CHANGES
-    made = command("notebook", "run one notebook by papermill into <run>/executed", run_notebook, note)
-    add_notebook(made)
-    add_run(made)
-    add_anew(made)
-    add_settings(made)
-    made = command("gallery", "write a run's executed notebooks as HTML to outputs/gallery", run_gallery)
-    made.add_argument("--publish", type=Path, metavar="DIR", help="write up to six of the run's figures to DIR too")
-    add_which(made)
+    notebook_parser = command("notebook", "run one notebook by papermill into <run>/executed", run_notebook, note)
+    add_notebook(notebook_parser)
+    add_run(notebook_parser)
+    add_anew(notebook_parser)
+    add_settings(notebook_parser)
+    gallery_parser = command("gallery", "write a run's executed notebooks as HTML to outputs/gallery", run_gallery)
+    gallery_parser.add_argument(
+        "--publish", type=Path, metavar="DIR", help="write up to six of the run's figures to DIR too"
+    )
+    add_which(gallery_parser)
     add_which(command("run-folder", "print the folder that a run of these options has", print_run_folder))
     return parser
 
@@ -191,8 +194,8 @@ def describe_times(times: dict[str, dict]) -> None:
 def pseudo(run: Run) -> None:
     from tsal import stages
 
-    found = stages.audit_pseudo_labels(run)
-    print(found.describe() if found else f"nothing to audit: {run.no_pseudo_labels}")
+    audit = stages.audit_pseudo_labels(run)
+    print(audit.describe() if audit else f"nothing to audit: {run.no_pseudo_labels}")
 
 
 def evaluate(run: Run) -> None:

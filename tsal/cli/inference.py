@@ -48,26 +48,26 @@ def add_inference(command: Callable[..., argparse.ArgumentParser]) -> None:
     add_export(command("export", "a trained detector as ONNX, or as a program of torch.export", run_export))
 
 
-def add_predict(made: argparse.ArgumentParser) -> None:
-    made.add_argument(
+def add_predict(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "images",
         nargs="*",
         type=Path,
         metavar="IMAGE_OR_FOLDER",
         help="image files, and folders with all that is below them but former drawings",
     )
-    made.add_argument("--out", type=Path, metavar="OUT", help="output file for the landmarks: a .csv, .json or .npz")
-    made.add_argument(
+    parser.add_argument("--out", type=Path, metavar="OUT", help="output file for the landmarks: a .csv, .json or .npz")
+    parser.add_argument(
         "--draw", type=Path, metavar="DIR", help="output folder for every image with its landmarks drawn on it"
     )
-    made.add_argument("--weights", type=Path, metavar="W", help=WEIGHTS)
-    made.add_argument("--model", metavar="NAME", help="teacher or student of a TSAL training (the method's result)")
-    made.add_argument(
+    parser.add_argument("--weights", type=Path, metavar="W", help=WEIGHTS)
+    parser.add_argument("--model", metavar="NAME", help="teacher or student of a TSAL training (the method's result)")
+    parser.add_argument(
         "--min-face", type=float, metavar="S", help="smallest face to find over the image's shorter side (0.1)"
     )
-    add_face_model(made)
-    made.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
-    group = made.add_argument_group("a list of faces with boxes, instead of images")
+    add_face_model(parser)
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+    group = parser.add_argument_group("a list of faces with boxes, instead of images")
     group.add_argument(
         "--list",
         metavar="LIST",
@@ -84,61 +84,61 @@ def add_predict(made: argparse.ArgumentParser) -> None:
     group.add_argument("--source", choices=("heatmap", "centre", "fused"), help="detection source (heatmap)")
 
 
-def add_track(made: argparse.ArgumentParser) -> None:
-    made.add_argument("video", type=Path, metavar="VIDEO")
-    made.add_argument("--weights", type=Path, metavar="W", help=WEIGHTS)
-    made.add_argument(
+def add_track(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("video", type=Path, metavar="VIDEO")
+    parser.add_argument("--weights", type=Path, metavar="W", help=WEIGHTS)
+    parser.add_argument(
         "--out",
         required=True,
         type=Path,
         metavar="OUT.mp4",
         help="output file for the video with faces, lines and dots",
     )
-    made.add_argument(
+    parser.add_argument(
         "--csv", type=Path, metavar="OUT.csv", help="output file for the landmarks (default: OUT.csv beside OUT.mp4)"
     )
-    made.add_argument(
+    parser.add_argument(
         "--model",
         metavar="NAME",
         help="teacher or student of a TSAL training, or both side by side (the method's result)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--steady",
         action="store_true",
         help="fuse each frame's points with those of the 3 frames before and after it, carried along the flow: no lag, "
         "and motion is not blurred",
     )
-    made.add_argument(
+    parser.add_argument(
         "--lag", type=int, metavar="N", help="with --steady: use only N later frames, as a stream shown N frames late"
     )
-    made.add_argument(
+    parser.add_argument(
         "--smooth",
         type=float,
         default=0.0,
         metavar="SECONDS",
         help="sigma of a Gaussian over time; it looks as far ahead as back, so it has no lag (0: points as detected)",
     )
-    add_finder(made)
-    add_face_model(made)
-    made.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+    add_finder(parser)
+    add_face_model(parser)
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
 
 
-def add_export(made: argparse.ArgumentParser) -> None:
-    made.add_argument(
+def add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--weights",
         type=Path,
         nargs="+",
         metavar="W",
         help=f"{WEIGHTS}; of several files, trained from one init, the mean of their weights",
     )
-    made.add_argument(
+    parser.add_argument(
         "--out",
         required=True,
         type=Path,
         metavar="FILE",
         help="FILE.onnx, FILE.pt2 (torch.export) or FILE.pt: weights",
     )
-    made.add_argument(
+    parser.add_argument(
         "--model", metavar="NAME", help="teacher or student of a semi-supervised training (the method's result)"
     )
 
@@ -183,8 +183,8 @@ def run_predict(arguments: argparse.Namespace) -> None:
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     without = len(table.images) - len(set(table.paths.tolist()))
-    found = f"{counted(len(table.paths), 'face')} in {counted(len(table.images), 'image')}"
-    print(f"{found}, {table.points.shape[1]} points each", end="")
+    summary = f"{counted(len(table.paths), 'face')} in {counted(len(table.images), 'image')}"
+    print(f"{summary}, {table.points.shape[1]} points each", end="")
     print(f"; no face is found in {without}: try a smaller --min-face" if without else "")
     for path in (arguments.out, arguments.draw):
         if path is not None:
@@ -219,7 +219,7 @@ def _check_predict(arguments: argparse.Namespace) -> None:
 def run_track(arguments: argparse.Namespace) -> None:
     from tsal.inference import find_weights, track_video
 
-    found = track_video(
+    facts = track_video(
         arguments.video,
         find_weights(arguments.weights),
         arguments.out,
@@ -234,23 +234,23 @@ def run_track(arguments: argparse.Namespace) -> None:
         device=arguments.device,
     )
     print(
-        "".join(f"note: {line}\n" for line in found["notes"])
-        + f"{found['out']}: {found['frames']} frames at {found['fps']:.6g} a second, faces: {found['faces']}\n"
-        f"{found['csv']}: the numbers that are drawn"
+        "".join(f"note: {line}\n" for line in facts["notes"])
+        + f"{facts['out']}: {facts['frames']} frames at {facts['fps']:.6g} a second, faces: {facts['faces']}\n"
+        f"{facts['csv']}: the numbers that are drawn"
     )
-    for name, jitter in found["jitter"].items():
+    for name, jitter in facts["jitter"].items():
         kinds = ", ".join(f"{kind} {100 * value:.2f} %" for kind, value in jitter.items())
-        kinds = "not known, of fewer than three frames" if "nan" in kinds else f"{kinds} of the {found['jitter_d']}"
-        print(f"jitter of the {name}, motion included: {kinds} (lag {found['lag_ms']:.0f} ms)")
-    print(f"{found['frames_per_second']:.1f} frames/s, all readings together ({found['seconds']:.1f} s)")
+        kinds = "not known, of fewer than three frames" if "nan" in kinds else f"{kinds} of the {facts['jitter_d']}"
+        print(f"jitter of the {name}, motion included: {kinds} (lag {facts['lag_ms']:.0f} ms)")
+    print(f"{facts['frames_per_second']:.1f} frames/s, all readings together ({facts['seconds']:.1f} s)")
 
 
-def add_demo(made: argparse.ArgumentParser) -> None:
-    made.add_argument("input", nargs="?", type=Path, metavar="INPUT", help="an image, a video or a folder of images")
-    made.add_argument("--weights", type=Path, metavar="W", help=WEIGHTS)
-    made.add_argument("--out", type=Path, default=OUTPUTS / "demo", metavar="DIR", help="folder (outputs/demo)")
-    add_face_model(made)
-    made.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+def add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", nargs="?", type=Path, metavar="INPUT", help="an image, a video or a folder of images")
+    parser.add_argument("--weights", type=Path, metavar="W", help=WEIGHTS)
+    parser.add_argument("--out", type=Path, default=OUTPUTS / "demo", metavar="DIR", help="folder (outputs/demo)")
+    add_face_model(parser)
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
 
 
 def run_demo(arguments: argparse.Namespace) -> None:

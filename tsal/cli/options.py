@@ -122,9 +122,9 @@ def given_settings(arguments: argparse.Namespace) -> list[str]:
 
 def refuse_beside_run(arguments: argparse.Namespace) -> None:
     """Raise where an option stands beside --run, and would be ignored."""
-    given = given_settings(arguments)
-    if arguments.run is not None and given:
-        raise InputError(f"--run names the run, whose settings are in its config.json: leave out {', '.join(given)}")
+    options = given_settings(arguments)
+    if arguments.run is not None and options:
+        raise InputError(f"--run names the run, whose settings are in its config.json: leave out {', '.join(options)}")
 
 
 def asked_lists(arguments: argparse.Namespace) -> dict[str, Any]:

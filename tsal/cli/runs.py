@@ -67,8 +67,8 @@ def open_run(arguments: argparse.Namespace) -> Run:
     if not (folder / "config.json").exists() and (arguments.run is None or given_settings(arguments)):
         return create_run(arguments)
     run = Run.open(folder)  # an error where there is none
-    if found := _changes(run.config, config_over(run.config, arguments)):
-        apart = ", ".join(f"{name} = {first!r}, not {second!r}" for name, (first, second) in found.items())
+    if changes := _changes(run.config, config_over(run.config, arguments)):
+        apart = ", ".join(f"{name} = {first!r}, not {second!r}" for name, (first, second) in changes.items())
         raise ConfigError(
             f"{folder}: the run was made with {apart}; give these options to 'python -m tsal data', which sets the "
             "settings of a run, or name another --run"
@@ -79,7 +79,7 @@ def open_run(arguments: argparse.Namespace) -> Run:
 
 
 def describe_manifest(manifest: dict) -> str:
-    lists = ", ".join(f"{name} ({found['faces']} faces)" for name, found in manifest["evaluate"].items())
+    lists = ", ".join(f"{name} ({facts['faces']} faces)" for name, facts in manifest["evaluate"].items())
     text = (
         f"{manifest['labelled']} labelled faces; {manifest['unlabelled']} unlabelled: {manifest['clips']} clips and "
         f"{manifest['photographs']} photographs; measured on {lists}"
@@ -106,67 +106,67 @@ def wanted_config(arguments: argparse.Namespace) -> tuple[Config, Config | None]
     return config_over(former, arguments), former
 
 
-def config_over(made: Config, arguments: argparse.Namespace) -> Config:
+def config_over(former: Config, arguments: argparse.Namespace) -> Config:
     """A run's settings, with those that the options ask for over them; what is not given asks for nothing, nor does a
     name that the run has already.
     """
-    given = {name: value for name in NAMES if (value := getattr(arguments, name)) not in (None, getattr(made, name))}
-    source = _profile_source(made, arguments)
-    if source and given.get("profile") == source:  # the run's own file
-        del given["profile"]
-    base = _renamed(made, given, source) if given else made
+    names = {name: value for name in NAMES if (value := getattr(arguments, name)) not in (None, getattr(former, name))}
+    source = _profile_source(former, arguments)
+    if source and names.get("profile") == source:  # the run's own file
+        del names["profile"]
+    base = _renamed(former, names, source) if names else former
     config = base.override(asked_lists(arguments)).override(asked_settings(arguments))
-    _refuse_other_faces(run_folder(arguments), made, config.data.name)
+    _refuse_other_faces(run_folder(arguments), former, config.data.name)
     return config
 
 
-def _refuse_other_faces(folder: Path, made: Config, name: str) -> None:
+def _refuse_other_faces(folder: Path, former: Config, name: str) -> None:
     """Most settings of a run's data are of its faces (root, lists, how they are drawn): none holds for others."""
-    if name != made.data.name:
+    if name != former.data.name:
         raise ConfigError(
-            f"{folder}: the run has the faces {made.data.name!r}, and others, {name!r}, are another run: name another "
-            "--run (make: RUN=), or give all of the run's options to 'python -m tsal data --anew'"
+            f"{folder}: the run has the faces {former.data.name!r}, and others, {name!r}, are another run: name "
+            "another --run (make: RUN=), or give all of the run's options to 'python -m tsal data --anew'"
         )
 
 
-def _profile_source(made: Config, arguments: argparse.Namespace) -> str | None:
-    """What the profile of ``made`` is read from: its name, or its file; None: a file that the options do not give."""
+def _profile_source(config: Config, arguments: argparse.Namespace) -> str | None:
+    """What the profile of ``config`` is read from: its name, or its file; None: a file that the options do not give."""
     from tsal.config import names_of, read_profile
 
-    if arguments.profile and read_profile(arguments.profile)["profile"] == made.profile:
+    if arguments.profile and read_profile(arguments.profile)["profile"] == config.profile:
         return arguments.profile
-    return made.profile if made.profile in names_of("profiles") else None
+    return config.profile if config.profile in names_of("profiles") else None
 
 
-def _renamed(made: Config, given: dict[str, str], source: str | None) -> Config:
-    """A run's settings, of the profile ``source``, with another profile, budget or method. What --set had asked for
-    stays where the file that is ``given`` does not say otherwise.
+def _renamed(former: Config, names: dict[str, str], source: str | None) -> Config:
+    """A run's settings, of the profile ``source``, with another profile, budget or method, of ``names``. What --set
+    had asked for stays where their files do not say otherwise.
     """
     from tsal.config import resolve
 
-    own = {"profile": source, "budget": made.budget, "method": made.method}
-    faces = {f"data.{name}": getattr(made.data, name) for name in ("name", "root", *LISTS)}
-    former = made  # of a file that is not named, it is not known what came by --set
+    own = {"profile": source, "budget": former.budget, "method": former.method}
+    faces = {f"data.{name}": getattr(former.data, name) for name in ("name", "root", *LISTS)}
+    base = former  # of a file that is not named, it is not known what came by --set
     if source:
-        former = resolve(**own, lists=faces)[0]
-    elif "profile" not in given:
-        raise ConfigError(f"the run's profile {made.profile!r} was a file: give it too, --profile FILE")
-    if "budget" in given:
+        base = resolve(**own, lists=faces)[0]
+    elif "profile" not in names:
+        raise ConfigError(f"the run's profile {former.profile!r} was a file: give it too, --profile FILE")
+    if "budget" in names:
         faces = {name: value for name, value in faces.items() if name in ("data.name", "data.root")}
-    config, origins = resolve(**(own | given), lists=faces)
+    config, origins = resolve(**(own | names), lists=faces)
     # a profile that does not name a setting of its kind means its default
-    brought = {name for name, origin in origins.items() if origin.partition(" ")[0] in given}
-    if "profile" in given:
+    brought = {name for name, origin in origins.items() if origin.partition(" ")[0] in names}
+    if "profile" in names:
         brought |= {name for name, origin in origins.items() if origin == "default" and not name.startswith("data.")}
-    kept = {name: value for name, (_, value) in difference(former, made).items() if name not in brought}
-    return config.override(kept | {"seed": made.seed})
+    overrides = {name: value for name, (_, value) in difference(base, former).items() if name not in brought}
+    return config.override(overrides | {"seed": former.seed})
 
 
-def _changes(made: Config, config: Config) -> dict[str, tuple[Any, Any]]:
+def _changes(former: Config, config: Config) -> dict[str, tuple[Any, Any]]:
     """Names and settings that are otherwise: a method may be no more than its name."""
-    names = {name: (getattr(made, name), getattr(config, name)) for name in NAMES}
-    own = () if made.method == config.method else ("result", "steps_times")  # the method's name says it
-    apart = {name: pair for name, pair in difference(made, config).items() if name not in own}
+    names = {name: (getattr(former, name), getattr(config, name)) for name in NAMES}
+    own = () if former.method == config.method else ("result", "steps_times")  # the method's name says it
+    apart = {name: pair for name, pair in difference(former, config).items() if name not in own}
     return {name: (a, b) for name, (a, b) in names.items() if a != b} | apart
 
 
@@ -179,17 +179,17 @@ def _tell_kept(former: Config, config: Config, arguments: argparse.Namespace) ->
         return
     said, origins = resolve(profile=own, budget=config.budget, method=config.method)
     apart = difference(said, config)
-    if kept := [f"{name} = {b!r}" for name, (_, b) in apart.items() if origins[name].startswith("profile")]:
-        few = f"{', '.join(kept[:SHOWN])}{', ...' if len(kept) > SHOWN else ''}"
+    if settings := [f"{name} = {b!r}" for name, (_, b) in apart.items() if origins[name].startswith("profile")]:
+        few = f"{', '.join(settings[:SHOWN])}{', ...' if len(settings) > SHOWN else ''}"
         print(f"note: the run keeps {few}, otherwise than {own} says now; --anew takes the file as it is")
 
 
 def _tell_changes(former: Config, config: Config) -> None:
     """One line, where settings of a run are others than before."""
-    found = [f"{name} {a!r} -> {b!r}" for name, (a, b) in _changes(former, config).items()]
-    if found:
-        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-        print(f"settings changed: {', '.join(found[:SHOWN])}{more}")
+    changes = [f"{name} {a!r} -> {b!r}" for name, (a, b) in _changes(former, config).items()]
+    if changes:
+        more = f" and {len(changes) - SHOWN} more" if len(changes) > SHOWN else ""
+        print(f"settings changed: {', '.join(changes[:SHOWN])}{more}")
 
 
 # --- notebooks ---
@@ -203,27 +203,27 @@ def run_notebook(arguments: argparse.Namespace) -> None:
     from tsal.stages import execute, notebook_parameters
 
     try:
-        read = {name: yaml.safe_load(value) for name, value in arguments.parameter}
+        values = {name: yaml.safe_load(value) for name, value in arguments.parameter}
     except yaml.YAMLError as error:
         raise InputError(f"-p: a value is not valid YAML: {str(error).splitlines()[0]}") from None
     # plain text stays as it was given: to YAML, the rest of "clip #1.mp4" is a comment
     plain = {
-        name: value for name, value in arguments.parameter if isinstance(read[name], str) and value[:1] not in "'\""
+        name: value for name, value in arguments.parameter if isinstance(values[name], str) and value[:1] not in "'\""
     }
     settings = _asked_parameters(arguments)
-    known = notebook_parameters(arguments.notebook) if arguments.notebook.is_file() else settings
-    if not settings.keys() <= set(known):
+    parameters = notebook_parameters(arguments.notebook) if arguments.notebook.is_file() else settings
+    if not settings.keys() <= set(parameters):
         raise InputError(
             f"{arguments.notebook}: reads its settings from the run's config.json, so it takes none; give them to "
             "notebooks/01_data.ipynb or 'python -m tsal data', which make the run, and name the run here by --run"
         )
     former = None
-    if {*PARAMETERS} <= {*known} and not read.keys() & {"run", *PARAMETERS}:  # by -p they are given whole
+    if {*PARAMETERS} <= {*parameters} and not values.keys() & {"run", *PARAMETERS}:  # by -p they are given whole
         config, former = wanted_config(arguments)
-        if former and (builder := str(read.get("build"))) in BUILDERS:
-            _refuse_other_faces(run_folder(arguments), former, str(read.get("name") or BUILDERS[builder][2]))
+        if former and (builder := str(values.get("build"))) in BUILDERS:
+            _refuse_other_faces(run_folder(arguments), former, str(values.get("name") or BUILDERS[builder][2]))
         settings = _restated(arguments, config) if former else settings
-    executed = execute(arguments.notebook, run_folder(arguments).resolve(), read | plain | settings)
+    executed = execute(arguments.notebook, run_folder(arguments).resolve(), values | plain | settings)
     if former:
         _tell_changes(former, config)
     print(f"executed: {executed}")

@@ -26,8 +26,8 @@ def add_config(parser: argparse.ArgumentParser) -> None:
         help="method=mean-teacher, profile=smoke or budget=300w-50: the other side; nothing: the default run",
     )
     add_settings(diff)
-    for made in (show, diff):
-        add_run(made)
+    for subparser in (show, diff):
+        add_run(subparser)
     commands.add_parser("page", help="print docs/configuration.md: every setting, its default and what it is for")
 
 
@@ -77,9 +77,10 @@ def diff(arguments: argparse.Namespace, config) -> None:
         lists = () if own["budget"] else LISTS
         faces = {f"data.{name}": getattr(config.data, name) for name in ("name", "root", *lists)}
         other = resolve(**own, lists=faces, overrides={"seed": config.seed})[0]
-    found = difference(other, config)
+    differences = difference(other, config)
     print(
-        "\n".join(f"{name}: {text_of(first)} -> {text_of(second)}" for name, (first, second) in found.items()) or "none"
+        "\n".join(f"{name}: {text_of(first)} -> {text_of(second)}" for name, (first, second) in differences.items())
+        or "none"
     )
 
 

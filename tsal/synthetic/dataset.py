@@ -72,11 +72,11 @@ def _dense_flow(scene: Scene, fine: list[Buffer], side: int) -> dict[str, np.nda
         "forward": [ground_truth_flow(scene, t, t + 1, exact[t], fine[t + 1]) for t in steps],
         "backward": [ground_truth_flow(scene, t + 1, t, exact[t + 1], fine[t]) for t in steps],
     }
-    found = {}
+    arrays = {}
     for way, pairs in ways.items():
-        found[f"flow_{way}"] = np.array([flow for flow, _ in pairs], np.float32).reshape(-1, 2, side, side)
-        found[f"occluded_{way}"] = np.array([hidden for _, hidden in pairs], bool).reshape(-1, side, side)
-    return found
+        arrays[f"flow_{way}"] = np.array([flow for flow, _ in pairs], np.float32).reshape(-1, 2, side, side)
+        arrays[f"occluded_{way}"] = np.array([hidden for _, hidden in pairs], bool).reshape(-1, side, side)
+    return arrays
 
 
 # --- files ---
@@ -145,8 +145,8 @@ def render_dataset(root: Path, settings: RenderConfig, *, workers: int | None = 
         FileExistsError: ``root`` holds something else than a rendering.
     """
     root = Path(root)
-    if kept := _kept_rendering(root, settings):
-        return kept
+    if manifest := _kept_rendering(root, settings):
+        return manifest
     with lock_folder(root.parent, wait=True):  # runs of one profile share a rendering
         return _kept_rendering(root, settings) or _new_rendering(root, settings, workers, progress)
 

@@ -46,21 +46,21 @@ def rasterise(scene: Scene, t: int, side: int, finer: int) -> Buffer:
         np.clip(np.floor(high), -1, size - 1).astype(int) for high in (upper(ax, bx, cx), upper(ay, by, cy))
     )
     wide, high = np.maximum(right - left + 1, 0), np.maximum(bottom - top + 1, 0)
-    kept = np.flatnonzero(scene.head.faces & ((area > 1e-9) | mesh.two_sided & (area < -1e-9)) & (wide * high > 0))
+    triangles = np.flatnonzero(scene.head.faces & ((area > 1e-9) | mesh.two_sided & (area < -1e-9)) & (wide * high > 0))
 
     # The first two weights are linear in x and y; every pixel of every triangle's bounding box is tried at once.
     slopes = [(by - cy) / area, (cx - bx) / area, (cy - ay) / area, (ax - cx) / area]
-    slopes = [slope[kept] for slope in slopes]
-    counts = (wide * high)[kept]
+    slopes = [slope[triangles] for slope in slopes]
+    counts = (wide * high)[triangles]
     each = lambda values: np.repeat(values, counts)  # noqa: E731
-    row, column = np.divmod(np.arange(counts.sum()) - each(np.cumsum(counts) - counts), each(wide[kept]))
-    x, y = column + each(left[kept]), row + each(top[kept])
-    from_x, from_y = x - each(cx[kept]), y - each(cy[kept])
+    row, column = np.divmod(np.arange(counts.sum()) - each(np.cumsum(counts) - counts), each(wide[triangles]))
+    x, y = column + each(left[triangles]), row + each(top[triangles])
+    from_x, from_y = x - each(cx[triangles]), y - each(cy[triangles])
     first = each(slopes[0]) * from_x + each(slopes[1]) * from_y
     second = each(slopes[2]) * from_x + each(slopes[3]) * from_y
     third = 1 - first - second
     hit = np.flatnonzero((first > -1e-7) & (second > -1e-7) & (third > -1e-7))
-    triangle, pixel = each(kept)[hit], (y * size + x)[hit]
+    triangle, pixel = each(triangles)[hit], (y * size + x)[hit]
     weights = np.stack([first[hit], second[hit], third[hit]], -1)
     depth = _depth(triangle, weights, vertices)
     nearest = np.full(size * size, BEHIND)

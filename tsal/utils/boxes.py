@@ -7,22 +7,24 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def _areas(one, other) -> tuple[float, float, float]:
-    width, height = min(one[2], other[2]) - max(one[0], other[0]), min(one[3], other[3]) - max(one[1], other[1])
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+def _areas(first, second) -> tuple[float, float, float]:
+    """Of the intersection of two boxes, and of each."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
     return max(0.0, width) * max(0.0, height), *areas
 
 
-def iou(one: Sequence[float], other: Sequence[float]) -> float:
+def iou(first: Sequence[float], second: Sequence[float]) -> float:
     """Intersection over union of two boxes."""
-    both, first, second = _areas(one, other)
-    return both / (first + second - both) if both else 0.0  # the areas of the smallest boxes round to 0
+    both, first_area, second_area = _areas(first, second)
+    return both / (first_area + second_area - both) if both else 0.0  # the areas of the smallest boxes round to 0
 
 
-def shared(one: Sequence[float], other: Sequence[float]) -> float:
+def shared(first: Sequence[float], second: Sequence[float]) -> float:
     """Intersection of two boxes over the smaller one."""
-    both, first, second = _areas(one, other)
-    return both / min(first, second)
+    both, first_area, second_area = _areas(first, second)
+    return both / min(first_area, second_area)
 
 
 def boxes_beside(boxes: np.ndarray, place: Sequence[float]) -> np.ndarray:

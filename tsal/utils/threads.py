@@ -106,15 +106,15 @@ def quota() -> float | None:
         name = group_name((PROC / "self" / "cgroup").read_text())
     except OSError:
         return None
-    found = []
+    limits = []
     for folder in (CGROUP / name, *(CGROUP / name).parents):
         if not folder.is_relative_to(CGROUP):
             break
         try:
-            found.append(quota_of((folder / "cpu.max").read_text()))
+            limits.append(quota_of((folder / "cpu.max").read_text()))
         except OSError:  # the topmost group has none
             continue
-    return min((limit for limit in found if limit is not None), default=None)
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def used_by_others(cores: set[int], seconds: float = SAMPLE) -> float:

@@ -41,11 +41,11 @@ class PairFlows:
         here, there = self.flows.flip(1).unbind(1) if backward else self.flows.unbind(1)
         height, width = here.shape[-2:]
         own = apply_affine(invert_affine(self.to_view), points)
-        found = sample(here, own).mT  # (P, K, 3)
-        moved = own + found[..., :2]
-        error = torch.linalg.vector_norm(found[..., :2] + sample(there[:, :2], moved).mT, dim=-1)
+        flow = sample(here, own).mT  # (P, K, 3)
+        moved = own + flow[..., :2]
+        error = torch.linalg.vector_norm(flow[..., :2] + sample(there[:, :2], moved).mT, dim=-1)
         stays = inside(own, height, width) & inside(moved, height, width)
-        return TrackedPoints(apply_affine(self.to_view, moved), error, stays, found[..., 2])
+        return TrackedPoints(apply_affine(self.to_view, moved), error, stays, flow[..., 2])
 
 
 class FrozenTracker:
@@ -77,17 +77,17 @@ class FrozenTracker:
     def _flows(self, pairs: FramePairs) -> Tensor:
         """Both flows (P, 2, 3, S, S) of the pairs' own crops."""
         shape, device = (2, 3, *pairs.first.shape[-2:]), pairs.first.device
-        found = [self._kept(key, shape, device) for key in pairs.keys]
-        new = [place for place, flows in enumerate(found) if flows is None]
+        pair_flows = [self._kept(key, shape, device) for key in pairs.keys]
+        new = [place for place, flows in enumerate(pair_flows) if flows is None]
         size = TOGETHER if device.type == "cpu" else PAIRS
         for part in (new[start : start + size] for start in range(0, len(new), size)):
             whole = part + part[-1:] * (size - len(part)) if device.type == "cpu" else part
             with half_precision(self.amp, device):
                 flows = track_frames(self.net, to_float(pairs.first[whole]), to_float(pairs.second[whole]))
             for place, both in zip(part, torch.stack(flows, 1).half()):
-                found[place] = both
+                pair_flows[place] = both
                 self._keep(pairs.keys[place], both)
-        return torch.stack(found).float() if found else torch.zeros((0, *shape), device=device)
+        return torch.stack(pair_flows).float() if pair_flows else torch.zeros((0, *shape), device=device)
 
     def _kept(self, key: str, shape: tuple[int, ...], device: torch.device) -> Tensor | None:
         """Both flows (2, 3, S, S) of a pair."""

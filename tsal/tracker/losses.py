@@ -79,19 +79,19 @@ def census_distance(first: Tensor, second: Tensor, radius: int = 3) -> Tensor:
     Returns:
         (N, 1, H, W) in [0, 1): a mean over neighbours. The outer ``radius`` px look past the border: mask them.
     """
-    one, two = grey(first.float()) * 255.0, grey(second.float()) * 255.0
-    height, width = one.shape[-2:]
-    padded_one, padded_two = F.pad(one, (radius,) * 4), F.pad(two, (radius,) * 4)
+    first_grey, second_grey = grey(first.float()) * 255.0, grey(second.float()) * 255.0
+    height, width = first_grey.shape[-2:]
+    first_padded, second_padded = F.pad(first_grey, (radius,) * 4), F.pad(second_grey, (radius,) * 4)
     side = 2 * radius + 1
     count = (side * side - 1) // 2
-    total = torch.zeros_like(one)
+    total = torch.zeros_like(first_grey)
     for index in range(count):  # a neighbour at a time stays in the cache: twice as fast as all at once
         y, x = divmod(index, side)
-        change_one = padded_one[..., y : y + height, x : x + width] - one
-        change_two = padded_two[..., y : y + height, x : x + width] - two
-        signs_one = change_one * torch.rsqrt(change_one.square() + 0.81)
-        signs_two = change_two * torch.rsqrt(change_two.square() + 0.81)
-        squared = (signs_one - signs_two).square()
+        first_change = first_padded[..., y : y + height, x : x + width] - first_grey
+        second_change = second_padded[..., y : y + height, x : x + width] - second_grey
+        first_signs = first_change * torch.rsqrt(first_change.square() + 0.81)
+        second_signs = second_change * torch.rsqrt(second_change.square() + 0.81)
+        squared = (first_signs - second_signs).square()
         total = total + squared / (squared + 0.1)
     return total / count
 
@@ -197,9 +197,9 @@ def point_loss(
         total = total + weight * masked_mean((error + 1e-3) ** 0.3, both)
     logits = sample(estimate.seen, points)[:, 0]
     entropy = F.binary_cross_entropy_with_logits(logits, seen_there.float(), reduction="none")
-    seen = masked_mean(entropy, seen_here * torch.where(seen_there, 1.0, weights.hidden))
+    seen_loss = masked_mean(entropy, seen_here * torch.where(seen_there, 1.0, weights.hidden))
     distance = torch.linalg.vector_norm(points + sample(estimate.flows[0].detach(), points).mT - moved, dim=-1)
-    return total + weights.seen * seen, {"endpoint_error": masked_mean(distance, both), "seen": seen.detach()}
+    return total + weights.seen * seen_loss, {"endpoint_error": masked_mean(distance, both), "seen": seen_loss.detach()}
 
 
 def unsupervised_flow_loss(

@@ -71,12 +71,12 @@ def refine_lk(
         luma = luma - box_mean(luma, 4)
         return luma / (box_mean(luma.square(), 4) + 1e-3).sqrt()
 
-    one, two = flatten(first), flatten(second)
-    one_x, one_y = _gradient(one)
+    first_flat, second_flat = flatten(first), flatten(second)
+    first_x, first_y = _gradient(first_flat)
     for _ in range(steps):
-        there = warp(two, flow)
+        there = warp(second_flat, flow)
         there_x, there_y = _gradient(there)
-        x, y, change = (one_x + there_x) / 2, (one_y + there_y) / 2, there - one
+        x, y, change = (first_x + there_x) / 2, (first_y + there_y) / 2, there - first_flat
         products = torch.cat([x * x, x * y, y * y, x * change, y * change], dim=1)
         xx, xy, yy, xt, yt = box_mean(box_mean(products, radius), radius).split(1, dim=1)
         xx, yy = xx + damping, yy + damping

@@ -109,9 +109,9 @@ class ReducedDense(nn.Module):
     def __init__(self, inputs: int, width: int):
         super().__init__()
         widths = (width, width, width * 3 // 4, width // 2, width // 4)
-        seen = (inputs, widths[0], *(a + b for a, b in zip(widths, widths[1:])))
-        self.layers = nn.ModuleList(_conv(i, o) for i, o in zip(seen, widths))
-        self.outputs = seen[-1]
+        input_widths = (inputs, widths[0], *(a + b for a, b in zip(widths, widths[1:])))
+        self.layers = nn.ModuleList(_conv(i, o) for i, o in zip(input_widths, widths))
+        self.outputs = input_widths[-1]
         self.flow = _zero_output(self.outputs + 2)
 
     def forward(self, features: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
@@ -193,11 +193,11 @@ class FlowNet(nn.Module):
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Images (N, 3, H, W) -> features from stride 2^finest on, finest first."""
-        found, current = [], images - 0.5
+        pyramid, current = [], images - 0.5
         for level in self.levels:
             current = level(current)
-            found.append(current)
-        return found[self.finest - 1 :]
+            pyramid.append(current)
+        return pyramid[self.finest - 1 :]
 
     def forward(self, first: Tensor, second: Tensor, both: bool = False) -> FlowEstimate:
         """Flow from the pixels of ``first`` to those of ``second``.
@@ -224,7 +224,7 @@ class FlowNet(nn.Module):
             flows.append(flow * stride)
             earlier += [_cut(each * stride, height, width, stride) for each in refined[:-1]]
         flows.append(enlarge(flows[-1], self.mix(features)))
-        seen = F.interpolate(
+        logits = F.interpolate(
             self.seen(torch.cat([features, costs], 1)).float(),
             flows[-1].shape[-2:],
             mode="bilinear",
@@ -232,7 +232,7 @@ class FlowNet(nn.Module):
         )
         strides = [1, *(2 ** (self.finest + index) for index in range(len(pyramid)))]
         cut = [_cut(flow, height, width, stride) for flow, stride in zip(reversed(flows), strides)]
-        return FlowEstimate(cut, seen[..., :height, :width], tuple(earlier))
+        return FlowEstimate(cut, logits[..., :height, :width], tuple(earlier))
 
     def _refine(
         self, here: Tensor, there: Tensor, coarser: Tensor | None, index: int

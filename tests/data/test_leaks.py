@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from toys import save_image
 
-from tsal.data.images import perceptual_hash
+from tsal.data.images import perceptual_hashes
 from tsal.data.leaks import LOOK_ALIKE, check_files
 from tsal.data.lists import load_lists, write_list
 from tsal.data.origins import Origin
@@ -124,21 +124,24 @@ def test_a_shared_subject_is_a_warning_that_names_it(root):
     assert line == "val.txt: 1 of its subjects are also in a training list (Ann)"
 
 
-@pytest.mark.parametrize("change", ["saved anew", "resized", "brighter"])
+@pytest.mark.parametrize("change", ["saved anew", "resized", "brighter", "mirrored"])
 def test_a_changed_copy_is_a_warning_that_names_both(root, change):
     image = cv2.cvtColor(scene(0), cv2.COLOR_RGB2BGR)
     if change == "resized":
         image = cv2.resize(image, (40, 40), interpolation=cv2.INTER_AREA)
     elif change == "brighter":
         image = cv2.convertScaleAbs(image, alpha=1.1, beta=8)
+    elif change == "mirrored":
+        image = cv2.flip(image, 1)
     cv2.imwrite(str(root / "v.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 30])
     write_list(root / "val.txt", [("v.jpg", "v.pts", BOX)])
     [line] = check(root)[1]
-    assert line.startswith("val.txt:1: v.jpg looks like a.png of labelled.txt:1")
+    how = "the mirror image of " if change == "mirrored" else ""
+    assert line.startswith(f"val.txt:1: v.jpg looks like {how}a.png of labelled.txt:1")
 
 
 def test_different_scenes_look_different():
-    looks = np.array([perceptual_hash(scene(seed)) for seed in range(60)], np.uint64)
+    looks = np.array([perceptual_hashes(scene(seed))[0] for seed in range(60)], np.uint64)
     bits = np.bitwise_count(looks[:, None] ^ looks[None])
     assert bits[~np.eye(60, dtype=bool)].min() > LOOK_ALIKE
 

@@ -7,7 +7,7 @@ import json
 import cv2
 import numpy as np
 import pytest
-from releases import landmarks, release_300w, tight, write_boxes
+from releases import landmarks, release_300w, tight, write_boxes, write_pts
 
 from tsal.data.lists import read_list
 from tsal.data.points import read_points
@@ -138,6 +138,16 @@ def test_building_again_gives_the_same_bytes(release):
     first = {name: (folder / name).read_bytes() for name in files}
     prepare(release)
     assert {name: (folder / name).read_bytes() for name in files} == first
+
+
+def test_mirrored_copies_as_in_dlib_s_copy_are_left_out_and_told(release):
+    for path in [*(release / "afw").glob("*.jpg"), *(release / "lfpw" / "testset").glob("*.png")]:
+        cv2.imwrite(str(path.with_stem(f"{path.stem}_mirror")), cv2.flip(cv2.imread(str(path)), 1))
+        write_pts(path.with_name(f"{path.stem}_mirror.pts"), landmarks(68, 1))
+    folder, manifest = prepare(release)
+    assert [manifest["lists"][f"300W.{split}.GTB"]["rows"] for split in SPLITS] == [6, 3, 2, 5]
+    assert manifest["rejected"] == 0
+    assert manifest["notes"] == ["5 mirrored images (*_mirror.*) left out, such as 1051618982_1_mirror.jpg"]
 
 
 def test_a_folder_that_is_no_release_is_refused_in_one_line(tmp_path):

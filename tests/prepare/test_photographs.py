@@ -577,7 +577,8 @@ def split(root):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_copies_of_an_image_stay_on_one_side_of_the_split(tmp_path, seed):
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_copies_of_an_image_stay_on_one_side_of_the_split(tmp_path, seed, mirrored):
     for i in range(10):
         write_image(tmp_path / "mine" / f"IMG_{i}.jpg", i)
         write_pts(tmp_path / "mine" / f"IMG_{i}.pts", landmarks(5, i))
@@ -585,6 +586,9 @@ def test_copies_of_an_image_stay_on_one_side_of_the_split(tmp_path, seed):
             for suffix in ("jpg", "pts"):
                 content = (tmp_path / "mine" / f"IMG_{i}.{suffix}").read_bytes()
                 (tmp_path / "mine" / f"IMG_{i}-copy.{suffix}").write_bytes(content)
+        if i < 6 and mirrored:
+            image = cv2.imread(str(tmp_path / "mine" / f"IMG_{i}.jpg"))
+            cv2.imwrite(str(tmp_path / "mine" / f"IMG_{i}-copy.jpg"), cv2.flip(image, 1))
     prepare(tmp_path / "mine", tmp_path / "out", val=0.3, seed=seed)
     numbers = {name: {image.split("_")[1][0] for image in images} for name, images in split(tmp_path / "out").items()}
     assert numbers["val"] and not numbers["train"] & numbers["val"]

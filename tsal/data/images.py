@@ -84,7 +84,9 @@ def _why(error: OSError, name: str | Path = "") -> str:
 
 
 def look_at_image(path: Path, name: str) -> dict | str:
-    """``sha256``, ``width``, ``height`` and ``look`` (its perceptual hash) of an image, or what is wrong with it."""
+    """``sha256``, ``width``, ``height``, ``look`` (the perceptual hash) and ``mirrored`` (its mirror image's) of an
+    image, or what is wrong with it.
+    """
     try:
         content = read_bytes(path)
     except OSError as error:
@@ -128,17 +130,23 @@ def is_turned(content: bytes) -> bool:
 def describe_image(content: bytes, image: np.ndarray) -> dict:
     """The facts that :func:`look_at_image` returns, from a file's bytes and the decoded BGR image (H, W, 3)."""
     height, width = image.shape[:2]
+    look, mirrored = perceptual_hashes(image)
     return {
         "sha256": hashlib.sha256(content).hexdigest(),
         "width": width,
         "height": height,
-        "look": perceptual_hash(image),
+        "look": look,
+        "mirrored": mirrored,
     }
 
 
-def perceptual_hash(image: np.ndarray) -> int:
-    """63 bits: which of the 63 lowest frequencies of the grey image, at 32 x 32, lie over their median (pHash)."""
+def perceptual_hashes(image: np.ndarray) -> tuple[int, int]:
+    """63 bits of an image, and those of its mirror image: which of the 63 lowest frequencies of the grey image, at
+    32 x 32, lie over their median (pHash).
+    """
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if image.ndim == 3 else image
     small = cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
-    low = cv2.dct(small)[:8, :8].ravel()[1:]
-    return int("".join("01"[int(bit)] for bit in low > np.median(low)), 2)
+    low = cv2.dct(small)[:8, :8]
+    waves = (low.ravel()[1:], (low * np.tile([1, -1], 4)).ravel()[1:])  # mirroring turns the odd ones across
+    look, mirrored = (int("".join("01"[int(bit)] for bit in part > np.median(part)), 2) for part in waves)
+    return look, mirrored

@@ -1,9 +1,10 @@
 """What training must not share with evaluation: faces of an image, by name and by content, and clips; and what is told
 only: other faces of an image, subjects, and what looks the same.
 
-A perceptual hash finds images that were saved anew or resized. On 300 photographs of 300-W, copies (JPEG quality 30,
-a quarter of the size, brighter, 1.7 times larger) differ in at most 6 of its 63 bits, distinct photographs in more than
-10; frames of one shot, and other shots of one interview, in 4 and more. So it warns, and does not forbid.
+A perceptual hash finds images that were saved anew, resized or mirrored. On 300 photographs of 300-W, copies (JPEG
+quality 30, a quarter of the size, brighter, 1.7 times larger; mirrored or not) differ in at most 6 of its 63 bits,
+distinct photographs in more than 10; frames of one shot, and other shots of one interview, in 4 and more. So it warns,
+and does not forbid.
 """
 
 from __future__ import annotations
@@ -107,7 +108,8 @@ def find_leaks(
     (other faces of one image, subjects, look-alikes).
 
     Args:
-        facts: of each image: ``sha256`` and ``look``, its perceptual hash; text for an image that cannot be read.
+        facts: of each image: ``sha256``, ``look`` and ``mirrored``, the perceptual hashes of it and of its mirror
+            image; text for an image that cannot be read.
         transductive: unlabelled rows may share with evaluation lists; labelled ones never.
     """
     problems, warnings = [], []
@@ -233,14 +235,15 @@ def _look_alikes(lists: FaceLists, known: Mapping[str, dict], transductive: bool
             face.image: face for face in faces if face.image in known and face.image not in compared
         }.items():
             compared.add(image)
-            bits = np.bitwise_count(hashes ^ np.uint64(known[image]["look"]))
-            bits[copies.get(known[image]["sha256"], [])] = 64  # another face of one image, which is told already
-            nearest = int(bits.argmin())
-            if bits[nearest] <= LOOK_ALIKE:
-                other = train[images[nearest]]
+            own = np.array([[known[image]["look"]], [known[image]["mirrored"]]], np.uint64)
+            bits = np.bitwise_count(hashes ^ own)  # (2, images)
+            bits[:, copies.get(known[image]["sha256"], [])] = 64  # another face of one image, which is told already
+            mirrored, nearest = np.unravel_index(bits.argmin(), bits.shape)
+            if bits[mirrored, nearest] <= LOOK_ALIKE:
+                other, how = train[images[nearest]], "the mirror image of " if mirrored else ""
                 found.append(
-                    f"{face.where}: {image} looks like {other.image} of {other.where} "
-                    f"({int(bits[nearest])} of 63 bits differ)"
+                    f"{face.where}: {image} looks like {how}{other.image} of {other.where} "
+                    f"({int(bits[mirrored, nearest])} of 63 bits differ)"
                 )
         warnings += first_lines(found, f"{name}: {{}} more of its images look like images of a training list")
     return warnings

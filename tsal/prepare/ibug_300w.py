@@ -15,7 +15,7 @@ import numpy as np
 from tsal.data import Origin, read_points
 from tsal.prepare.builder import DatasetBuilder, landmark_box
 from tsal.prepare.matlab import read_mat
-from tsal.utils import DataError
+from tsal.utils import DataError, counted
 
 POINTS = 68
 SIZES = {
@@ -33,16 +33,24 @@ SPLITS = {
     "full": ("helen/testset", "lfpw/testset", "ibug"),
 }
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+MIRRORED = "_mirror"
 BOXES = "DET: the release's face detector; GTB: tight around the labelled landmarks, as the release gives it"
 
 
 def prepare_300w(source: Path, folder: Path, *, workers: int = 2, progress: bool = True) -> dict:
     """Lists ``300W.{train,common,challenging,full}.{DET,GTB}`` of the release at ``source``; returns the manifest.
 
-    A face without a box of a kind is left out of that kind's lists only, and reported.
+    A face without a box of a kind is left out of that kind's lists only, and reported. dlib's copy of the release holds
+    each image mirrored too, ``x_mirror.jpg`` beside ``x.jpg``: these are left out.
     """
     made = DatasetBuilder(folder, "300w", source, POINTS, BOXES)
     found = {subset: _images(made.source / subset) for subset in SIZES}
+    mirrored = [path for images in found.values() for path in images if path.stem.endswith(MIRRORED)]
+    found = {subset: [p for p in images if not p.stem.endswith(MIRRORED)] for subset, images in found.items()}
+    if mirrored:
+        made.notes.append(
+            f"{counted(len(mirrored), 'mirrored image')} (*{MIRRORED}.*) left out, such as {mirrored[0].name}"
+        )
     if not any(found.values()):
         raise DataError(
             f"{made.source}: holds none of {', '.join(SIZES)}; unpack 300-W's archives there, each in its folder"

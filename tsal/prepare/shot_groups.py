@@ -17,15 +17,16 @@ ONE_SCENE = 16
 def group_images(images: Sequence[str], looks: Mapping[str, dict]) -> list[list[str]]:
     """Groups of images, in their order, that are for training or for measuring as a whole.
 
-    Together are images of the same content, images whose perceptual hashes are as near as a run would warn of, and the
-    images of a folder that are numbered and look like one scene, in which frames far apart need not look alike.
+    Together are images of the same content, images whose perceptual hashes (of one of them perhaps mirrored) are as
+    near as a run would warn of, and the images of a folder that are numbered and look like one scene, in which frames
+    far apart need not look alike.
 
     Args:
         images: names, with their folders. ``looks``: of each one that can be read, see
             :func:`tsal.data.look_at_image`.
     """
     known = [image for image in images if image in looks]
-    hashes = np.array([looks[image]["look"] for image in known], np.uint64)
+    hashes, mirrored = (np.array([looks[image][kind] for image in known], np.uint64) for kind in ("look", "mirrored"))
     first = {image: image for image in images}  # a tree: image -> one that it is together with
 
     def root(image: str) -> str:
@@ -35,8 +36,8 @@ def group_images(images: Sequence[str], looks: Mapping[str, dict]) -> list[list[
         return image
 
     for row, image in enumerate(known):
-        near = np.bitwise_count(hashes[row + 1 :] ^ hashes[row]) <= LOOK_ALIKE
-        for other in np.flatnonzero(near):
+        bits = [np.bitwise_count(hashes[row + 1 :] ^ own[row]) for own in (hashes, mirrored)]
+        for other in np.flatnonzero(np.minimum(*bits) <= LOOK_ALIKE):
             first[root(known[row + 1 + int(other)])] = root(image)
     for frames in _numbered(known):
         looked = np.array([looks[image]["look"] for image in frames], np.uint64)

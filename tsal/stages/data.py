@@ -178,7 +178,8 @@ def _known_facts(run: Run, folder: Path, state: str) -> dict[str, dict] | None:
     with suppress(ConfigError, DataError, InputError):
         other = Run.open(folder)
         if other.scheme == run.scheme and _data_settings(other) == _data_settings(run):
-            return other.manifest().get("images")
+            images = other.manifest().get("images") or {}
+            return images if images and all("mirrored" in fact for fact in images.values()) else None
     return None
 
 

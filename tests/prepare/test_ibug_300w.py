@@ -150,6 +150,11 @@ def test_mirrored_copies_as_in_dlib_s_copy_are_left_out_and_told(release):
     assert manifest["notes"] == ["5 mirrored images (*_mirror.*) left out, such as 1051618982_1_mirror.jpg"]
 
 
+def test_what_macos_leaves_beside_the_images_is_none_of_them(release):
+    (release / "afw" / "._134212_1.jpg").write_bytes(b"macOS")
+    assert prepare(release)[1]["rejected"] == 0
+
+
 def test_a_folder_that_is_no_release_is_refused_in_one_line(tmp_path):
     (tmp_path / "holidays").mkdir()
     with pytest.raises(DataError, match="holds none of afw, helen/trainset"):

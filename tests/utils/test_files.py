@@ -150,6 +150,15 @@ def test_files_behind_links_are_found_once_each_and_links_that_go_round_end(tmp_
     ]
 
 
+def test_hidden_and_system_files_below_a_folder_are_none_of_its_files(tmp_path):
+    top = tmp_path / ".mine"  # what is given itself may be hidden
+    for name in ("a.jpg", "._a.jpg", ".ipynb_checkpoints/b.jpg", "more/@eaDir/c.jpg", "__MACOSX/d.jpg", "more/e.jpg"):
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text("")
+    (top / ".link").symlink_to(top / "more")
+    assert [str(path.relative_to(top)) for path in files_below(top)] == ["a.jpg", "more/e.jpg"]
+
+
 def test_a_path_of_a_notebook_starts_at_the_repository_wherever_its_kernel_was_started(tmp_path, monkeypatch):
     monkeypatch.chdir(REPOSITORY / "notebooks")
     assert from_repository("data/x.mp4") == REPOSITORY / "data" / "x.mp4"

@@ -22,7 +22,7 @@ import cv2
 from tsal.data import Origin, describe_image, read_points
 from tsal.faces import follow_video, read_frames
 from tsal.prepare.builder import DatasetBuilder, landmark_box
-from tsal.utils import DataError, replacing, tqdm, write_text
+from tsal.utils import DataError, is_hidden, replacing, tqdm, write_text
 
 POINTS = 68
 SPLITS = {
@@ -194,7 +194,7 @@ def _take(made: DatasetBuilder, clip: str, number: str, fact: dict, folder: str 
 def _add_labelled(made: DatasetBuilder, name: str, video: Path, facts: dict) -> None:
     """The frames of a clip that have a right .pts, and the count of both."""
     clip = video.parent.name
-    files = {path.stem for path in (video.parent / "annot").glob("*.pts")}
+    files = {path.stem for path in (video.parent / "annot").glob("*.pts") if not is_hidden(path.name)}
     made.count(
         f"{clip}, frames of vid.avi",
         facts["total"],

@@ -15,7 +15,7 @@ import numpy as np
 from tsal.data import Origin, read_points
 from tsal.prepare.builder import DatasetBuilder, landmark_box
 from tsal.prepare.matlab import read_mat
-from tsal.utils import DataError, counted
+from tsal.utils import DataError, counted, is_hidden
 
 POINTS = 68
 SIZES = {
@@ -80,7 +80,7 @@ def prepare_300w(source: Path, folder: Path, *, workers: int = 2, progress: bool
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(p for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(p.name))
 
 
 def _key(name: str) -> str:

@@ -65,7 +65,7 @@ def read_folder(made: DatasetBuilder, source: Path, first: float) -> Iterator[Ph
     for path in files:
         if path.suffix.lower() in UNREADABLE:
             made.reject(str(path), "is an image of a format that is not read; save it as JPEG or PNG")
-        elif path.suffix.lower() == ".pts" and path not in taken and not path.name.startswith("._"):
+        elif path.suffix.lower() == ".pts" and path not in taken:
             made.reject(str(path), "no image of its name is beside it")
 
 

@@ -148,8 +148,7 @@ def _videos(source: Path) -> list[Path]:
             raise DataError(f"{source}: not a video by its name; want one of {' '.join(SUFFIXES)}")
         return [source]
     files = [path for path in files_below(source) if path.is_file() or not path.exists()]
-    found = [path for path in files if path.suffix.lower() in SUFFIXES]
-    videos = [path for path in found if not any(part.startswith(".") for part in path.relative_to(source).parts)]
+    videos = [path for path in files if path.suffix.lower() in SUFFIXES]
     if not videos:
         raise DataError(f"{source}: holds no video ({' '.join(SUFFIXES)})")
     return videos

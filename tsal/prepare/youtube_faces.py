@@ -49,8 +49,7 @@ def prepare_youtube(
         raise DataError(f"--val {val:g} and --test {test:g}: want shares of the subjects whose sum is under 1")
     options = {"val": val, "test": test, "seed": seed}
     made = DatasetBuilder(folder, "youtube", source, POINTS, BOXES, options)
-    files = [path for path in files_below(made.source) if not path.name.startswith(".")]
-    tables = [path for path in files if path.name.endswith("_frames_keypoints.csv")]
+    tables = [path for path in files_below(made.source) if path.name.endswith("_frames_keypoints.csv")]
     if not tables:
         raise DataError(
             f"{made.source}: holds no *_frames_keypoints.csv; give the folder 'data' of P1_Facial_Keypoints"

@@ -12,7 +12,10 @@ __getattr__, __dir__, __all__ = exports(
     ),
     environment="describe_environment git_commit half_precision has_bfloat16 processor",
     errors="ConfigError DataError InputError RunError describe_os_error",
-    files="file_hash files_below first_line read_arrays read_bytes remove_unfinished replacing write_arrays write_text",
+    files=(
+        "file_hash files_below first_line is_hidden read_arrays read_bytes remove_unfinished replacing write_arrays "
+        "write_text"
+    ),
     locks="LOCK lock_folder",
     parallel="Together in_turn side_by_side",
     paths="CONFIG_FOLDER INSTALLED OUTPUTS PACKAGE PREPARED REPOSITORY SCHEME_FOLDER SHIPPED from_repository leads_out",

@@ -20,6 +20,7 @@ from tsal.utils.errors import InputError
 LARGEST = 2**30  # bytes of a file that is read as a whole
 # A zip holds 1000 times its size where it is a bomb; arrays of numbers hold 10 times theirs
 BOMB_RATIO, BOMB_FLOOR = 100, 2**28
+SYSTEM_FOLDERS = ("@eaDir", "__MACOSX")  # thumbnails of a Synology NAS, and what macOS adds to a zip
 
 
 @contextmanager
@@ -39,8 +40,13 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or was made by a system beside a person's files."""
+    return name.startswith(".") or name in SYSTEM_FOLDERS
+
+
 def files_below(folder: Path, but: Path | None = None) -> list[Path]:
-    """Every file in a folder and below it, and links that lead nowhere, sorted by path.
+    """Every file in a folder and below it, and links that lead nowhere, sorted by path; not what is hidden below it.
 
     Links to folders are followed: data sets are put together by them. A folder that is reached in several ways, as by a
     link to one above it, is read once, by a way without links where there is one. ``but``: a folder that is left out.
@@ -56,7 +62,8 @@ def files_below(folder: Path, but: Path | None = None) -> list[Path]:
                     folders.clear()
                     continue
                 seen.add(real)
-                found += [Path(place, name) for name in names]
+                folders[:] = [name for name in folders if not is_hidden(name)]
+                found += [Path(place, name) for name in names if not is_hidden(name)]
                 links += [Path(place, name) for name in folders if os.path.islink(os.path.join(place, name))]
         starts = sorted(links)
     return sorted(found)

@@ -513,6 +513,21 @@ def test_broken_videos_of_a_folder_are_refused_and_the_rest_goes_on(tmp_path, re
         "no face is found"
     )
     assert manifest["counts"][0] == {"what": "videos", "found": 1, "expected": 10, "why": "rejected.csv says why"}
+    assert "1 file left out, no videos by their names, such as notes.txt" in manifest["notes"]
+
+
+def test_videos_of_other_kinds_are_read(tmp_path):
+    """What is prepared below the source is no file of it."""
+    for codec, name in (("VP80", "a.ogv"), ("MPG2", "b.VOB"), ("MPG2", "c.mxf")):
+        write_video(tmp_path / "all" / name, scene(0, 10), codec=codec)
+    film = cv2.Animation()
+    film.frames, film.durations = scene(0, 10), np.full(10, 40)
+    assert cv2.imwriteanimation(str(tmp_path / "all" / "d.gif"), film)
+    rows = [(name, *row) for name in ("a.ogv", "b.VOB", "c.mxf", "d.gif") for row in every_frame(10)]
+    boxes = boxes_file(tmp_path / "boxes.csv", rows, "video,frame,x1,y1,x2,y2")
+    for _ in range(2):
+        manifest = prepare_video(tmp_path / "all", tmp_path / "all" / "made", boxes_file=boxes, progress=False)
+        assert manifest["counts"][0]["found"] == 4 and not manifest["notes"]
 
 
 def test_only_broken_videos_in_a_folder_are_an_error_that_names_each(tmp_path):

@@ -15,6 +15,10 @@ from tsal.utils import DataError, is_utf8, printable
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # broken videos are reported by errors and notes
 
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".qt", ".avi", ".divx", ".mkv", ".webm", ".mpg", ".mpeg", ".mpe", ".m2v", ".wmv", ".asf"),
+    *(".flv", ".f4v", ".3gp", ".3g2", ".ts", ".mts", ".m2ts", ".vob", ".ogv", ".mxf", ".dv", ".rm", ".rmvb", ".y4m"),
+)
 LARGEST_FRAME = 2**27  # pixels: 0.4 GiB, as of images (:mod:`tsal`)
 THUMB = (32, 18)  # cells, for cuts
 CUT_FLOOR, CUT_RATIO = 12.0, 4.0  # grey levels, and over the local level

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from tsal.data import IMAGE_SUFFIXES, over_the_bound, read_image
+from tsal.faces import VIDEO_SUFFIXES
 from tsal.inference.outputs import is_drawn
 from tsal.utils import DataError, counted, files_below, read_bytes
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 HEIC_SUFFIXES = (".heic", ".heif")  # OpenCV has no decoder for them
 MOVING = (".gif", ".webp", ".avif")  # images that FFmpeg reads as videos where they hold several
 

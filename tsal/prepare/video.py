@@ -19,27 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from tsal.data import Origin
-from tsal.faces import MIN_FACE, Followed, GivenBox, Track, follow_video, read_boxes
+from tsal.faces import MIN_FACE, VIDEO_SUFFIXES, Followed, GivenBox, Track, follow_video, read_boxes
 from tsal.prepare.builder import DatasetBuilder
 from tsal.prepare.clips import JPEG_QUALITY, LIST, MARGIN, FaceClip, clips_of, write_clips
-from tsal.utils import DataError, files_below, write_text
+from tsal.utils import DataError, counted, files_below, write_text
 
-SUFFIXES = (
-    ".mp4",
-    ".m4v",
-    ".mov",
-    ".avi",
-    ".mkv",
-    ".webm",
-    ".mpg",
-    ".mpeg",
-    ".wmv",
-    ".flv",
-    ".3gp",
-    ".ts",
-    ".mts",
-    ".m2ts",
-)
+SUFFIXES = (*VIDEO_SUFFIXES, ".gif")
 POINTS = 0  # no row has labels
 VERSION = 5  # of what work/ holds: raise it when the finder, the linking or the cuts change
 FOUND = (
@@ -87,7 +72,7 @@ def prepare_video(
     options["boxes_file"] = str(boxes_file) if boxes_file else None
     made = DatasetBuilder(folder, "video", source, POINTS, GIVEN if boxes_file else FOUND, options)
     single = made.source.is_file()
-    videos = _videos(made.source)
+    videos = _videos(made)
     given = _given_of(Path(boxes_file), made.source, videos) if boxes_file else None
     done: list[tuple[Path, Followed, list[FaceClip]]] = []
     for video, name in zip(videos, _names(made.source, videos)):
@@ -142,15 +127,21 @@ def _check_options(every: int, fps: float | None, longest: int | None, min_face:
         raise DataError(f"min_face = {min_face:g}: want a share of the image's shorter side, from 0.02 to 1")
 
 
-def _videos(source: Path) -> list[Path]:
+def _videos(made: DatasetBuilder) -> list[Path]:
+    source = made.source
     if source.is_file():
         if source.suffix.lower() not in SUFFIXES:
             raise DataError(f"{source}: not a video by its name; want one of {' '.join(SUFFIXES)}")
         return [source]
-    files = [path for path in files_below(source) if path.is_file() or not path.exists()]
+    below = files_below(source, but=made.folder)  # which may lie below the source: what it holds is no material
+    files = [path for path in below if path.is_file() or not path.exists()]
     videos = [path for path in files if path.suffix.lower() in SUFFIXES]
     if not videos:
         raise DataError(f"{source}: holds no video ({' '.join(SUFFIXES)})")
+    if others := [path for path in files if path.suffix.lower() not in SUFFIXES]:
+        made.notes.append(
+            f"{counted(len(others), 'file')} left out, no videos by their names, such as {others[0].name}"
+        )
     return videos
 
 

@@ -467,6 +467,24 @@ def test_labels_in_another_letter_case_are_taken_and_what_fits_nothing_is_told(t
     assert "JPEG or PNG" in said[str(mine / "phone.heic")]
 
 
+def test_of_images_that_share_a_pts_one_copy_is_taken_and_none_where_their_sizes_differ(tmp_path):
+    mine = tmp_path / "mine"
+    for name, side in (("copy.jpg", 64), ("copy.png", 64), ("small.png", 64), ("small.jpg", 96), ("alone.png", 64)):
+        write_image(mine / name, len(name), side)
+    for name in ("copy", "small", "alone"):
+        write_pts(mine / f"{name}.pts", landmarks(5, len(name)))
+    (mine / "copy.bmp").write_bytes(b"broken")
+    manifest = prepare(mine, tmp_path / "out", val=0)
+    rows = read_list(tmp_path / "out" / "lists" / "train.txt")
+    assert [row.image for row in rows] == ["release/alone.png", "release/copy.jpg"]
+    said = reasons(tmp_path / "out")
+    assert said.pop(str(mine / "copy.bmp")).endswith("copy.bmp cannot be decoded")
+    why = "small.pts cannot be of small.jpg (96 x 96) and small.png (64 x 64); keep the image that was labelled"
+    assert said == {str(mine / f"small.{kind}"): why for kind in ("jpg", "png")}
+    one = "1 image left out for another one of equal size and of the same .pts, such as copy.png beside copy.jpg"
+    assert manifest["notes"] == [one]
+
+
 @pytest.mark.parametrize("suffix", ["gif", "jfif", "jpe", "jp2", "pgm"])
 def test_pictures_from_the_web_are_read(tmp_path, suffix):
     write_image(tmp_path / "mine" / "a.png", 1)

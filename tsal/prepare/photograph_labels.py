@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tsal.data import IMAGE_SUFFIXES, read_points
+from tsal.data import IMAGE_SUFFIXES, look_at_image, read_points
 from tsal.prepare.builder import DatasetBuilder
 from tsal.utils import DataError, counted, files_below
 
@@ -46,7 +46,7 @@ def read_folder(made: DatasetBuilder, source: Path, first: float) -> Iterator[Ph
             labels.setdefault(_key(path), []).append(path)
     images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     taken = {path.with_suffix(".pts") for path in files if path.suffix.lower() in (*IMAGE_SUFFIXES, *UNREADABLE)}
-    for path in images:
+    for path in _without_twins(made, images):
         image, exact = str(path.relative_to(source)), path.with_suffix(".pts")
         fitting = [exact] if exact.exists() else [other for other in labels.get(_key(path), []) if other not in taken]
         if not fitting:
@@ -67,6 +67,34 @@ def read_folder(made: DatasetBuilder, source: Path, first: float) -> Iterator[Ph
             made.reject(str(path), "is an image of a format that is not read; save it as JPEG or PNG")
         elif path.suffix.lower() == ".pts" and path not in taken:
             made.reject(str(path), "no image of its name is beside it")
+
+
+def _without_twins(made: DatasetBuilder, images: Sequence[Path]) -> list[Path]:
+    """The images without some that share a .pts (``a.jpg``, ``a.png``): of copies one is kept, and of images of several
+    sizes, of which it fits one at most, none.
+    """
+    sharing: dict[Path, list[Path]] = {}
+    for path in images:
+        sharing.setdefault(path.with_suffix(".pts"), []).append(path)
+    left_out: set[Path] = set()
+    copies: list[str] = []
+    for annotation, paths in sharing.items():
+        if len(paths) == 1 or not annotation.exists():
+            continue
+        looks = {path: look_at_image(path, path.name) for path in paths}
+        sizes = {path: f"{look['width']} x {look['height']}" for path, look in looks.items() if isinstance(look, dict)}
+        if len(set(sizes.values())) > 1:
+            shown = " and ".join(f"{path.name} ({size})" for path, size in sizes.items())
+            for path in sizes:
+                made.reject(str(path), f"{annotation.name} cannot be of {shown}; keep the image that was labelled")
+            left_out |= set(sizes)
+        else:
+            left_out |= set(twins := list(sizes)[1:])
+            copies += [f"{path.name} beside {next(iter(sizes)).name}" for path in twins]
+    if copies:
+        one = f"{counted(len(copies), 'image')} left out for another one of equal size and of the same .pts"
+        made.notes.append(f"{one}, such as {copies[0]}")
+    return [path for path in images if path not in left_out]
 
 
 def _labels_unread(images: Sequence[Path], files: Sequence[Path], labels: Collection[str]) -> str:

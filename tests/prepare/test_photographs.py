@@ -553,6 +553,23 @@ def test_a_coco_face_whose_box_has_no_size_gets_the_box_of_its_landmarks(tmp_pat
     assert row.box == (10, 12, 40, 44)
 
 
+def test_boxes_of_whole_bodies_are_replaced_by_those_of_the_landmarks(tmp_path):
+    """Where most landmarks are known; a generous box of the face stays."""
+    write_image(tmp_path / "a.png", 1, side=200)
+    face = np.array([[20, 20], [30, 20], [25, 26], [21, 30], [29, 30]])
+
+    def marks(box, known=5):
+        flags = np.where(np.arange(5) < known, 2, 0)
+        return {"image_id": 0, "bbox": box, "keypoints": np.c_[face, flags].ravel().tolist()}
+
+    faces = [marks([0, 0, 64, 190]), marks([0, 0, 40, 45]), marks([0, 0, 64, 190], known=2)]
+    source = coco_file(tmp_path, [{"id": 0, "file_name": "a.png"}], faces)
+    [note] = prepare(source, tmp_path / "out", val=0)["notes"]
+    boxes = [row.box for row in read_list(tmp_path / "out" / "lists" / "train.txt")]
+    assert boxes == [(14.5, 16.5, 35.5, 36.2), (0, 0, 40, 45), (0, 0, 64, 190)]
+    assert note.startswith("the box of 1 face, such as ") and "annotations[0], is over 3 times as long as the" in note
+
+
 def test_the_faces_of_coco_wholebody(tmp_path):
     write_image(tmp_path / "a.png", 1)
     marks = [{"image_id": 0, "keypoints": [0] * 51, "bbox": [0, 0, 64, 64], "face_valid": True}]

@@ -453,6 +453,20 @@ def test_a_list_of_mirrored_labels_is_one_warning(root, capsys):
     assert "warning: val.txt: 1 of 1 labelled faces are mirrored: are x and y swapped" in line
 
 
+def test_a_list_of_labels_in_percent_is_one_warning(root, capsys):
+    rows = []
+    for number in range(10):
+        image = np.random.default_rng([7, number]).integers(0, 255, (320, 320, 3), np.uint8)
+        assert cv2.imwrite(str(root / f"large{number}.png"), image)
+        rows.append(f"large{number}.png v.pts 0 0 100 100")
+    write_rows(root, "val.txt", *rows)
+    assert data(root)[0] == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "in percent" in line]
+    assert line.startswith(
+        "warning: val.txt: all landmarks of 10 faces lie within 0 ... 100, in images of about 320 x 320"
+    )
+
+
 def test_files_of_68_points_are_refused_by_other_schemes(root, capsys):
     assert data(root, "--set", "data.scheme=29")[0] == 2
     assert "a.pts: 68 points, want 29" in capsys.readouterr().err

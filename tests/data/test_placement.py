@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tsal.data.placement import apart_problems, points_problems, reflected
+from tsal.data.placement import apart_problems, in_percent, points_problems, reflected
 
 FACT = {"width": 64, "height": 48}
 
@@ -53,3 +53,16 @@ def test_mirrored_labels_are_told_however_the_face_is_turned(turn):
         assert said([wrong, points]) == ""  # not more than half
         assert said([wrong], ocular=None) == ""
         assert said([wrong], np.array([1, 0, 1, 1], bool)) == ""  # an eye corner is not known
+
+
+@pytest.mark.parametrize(
+    ("faces", "side", "beyond", "said"),
+    [(10, 301, 0, True), (9, 301, 0, False), (10, 300, 0, False), (10, 301, 71, False), (10, 301, -40, False)],
+)
+def test_labels_in_percent_are_told_by_all_faces_of_large_images(faces, side, beyond, said):
+    points, visible = np.tile(EYES, (faces, 1, 1)).astype(float), np.ones((faces, 4), bool)
+    points[0, 2] += [beyond, 0]
+    points[1, 1], visible[1, 1] = -50, False  # a missing point
+    text = in_percent(points, visible, np.full((faces, 2), [400, side]))
+    wanted = "all landmarks of 10 faces lie within 0 ... 100, in images of about 400 x 301 pixels"
+    assert text.startswith(wanted) if said else not text

@@ -212,6 +212,14 @@ def test_mirrored_labels_and_labels_in_other_files_are_noted(tmp_path):
     )
 
 
+def test_landmarks_in_percent_are_noted(tmp_path):
+    for number in range(10):
+        write_image(tmp_path / f"{number}.png", number, side=320)
+    source = table(tmp_path / "faces.csv", [(f"{number}.png", 40, 45.5, 60, 55) for number in range(10)])
+    [note] = prepare(source, tmp_path / "out", points=2)["notes"]
+    assert "of 10 faces lie within 0 ... 100, in images of about 320 x 320 pixels: are they in percent?" in note
+
+
 BROKEN_FILES = {
     "no such file": (None, "no such file or folder"),
     "another kind": ("faces.txt", "want a folder, a .csv or a .json"),

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 SMALLEST = 3.0  # px; in shares of the image, a box is smaller
+ENOUGH, LARGE = 10, 300  # faces, and px of their images, to tell coordinates in percent
 
 
 def outside_image(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -72,4 +73,18 @@ def reflected(points: np.ndarray, visible: np.ndarray, ocular: tuple[int, int] |
     return (
         f"{mirrored} of {len(points)} labelled faces are mirrored: are x and y swapped, does y count from the bottom, "
         "are the labels of the mirror image, or is the first of the scheme's ocular corners not the person's right one?"
+    )
+
+
+def in_percent(points: np.ndarray, visible: np.ndarray, sizes: np.ndarray) -> str:
+    """What to say where all visible ones of points (N, K, 2) px of many faces lie in the first 100 px of large images,
+    ``sizes`` (N, 2): width and height. Empty where not.
+    """
+    seen, middle = points[visible], np.median(sizes, 0)
+    if len(points) < ENOUGH or middle.min() <= LARGE or not len(seen) or seen.min() < -1 or seen.max() > 100:
+        return ""
+    size = f"{middle[0]:.0f} x {middle[1]:.0f}"
+    return (
+        f"all landmarks of {len(points)} faces lie within 0 ... 100, in images of about {size} pixels: are they in "
+        "percent? give pixels"
     )

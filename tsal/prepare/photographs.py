@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tsal.data import Origin, is_turned, look_at_image, reflected, write_points
+from tsal.data import Origin, in_percent, is_turned, look_at_image, reflected, write_points
 from tsal.faces import faces_in
 from tsal.prepare.builder import DatasetBuilder, landmark_box
 from tsal.prepare.photograph_labels import Photograph, read_coco, read_csv, read_folder, read_wflw
@@ -137,9 +137,11 @@ def prepare_photographs(
         made.notes.append(f"the box of {counted(len(of_body), 'face')}, such as {of_body[0]}, {long}")
     if hidden := sum(int((~face.visible).sum()) for face in faces if _is_labelled(face)):
         made.count(HIDDEN, hidden)
-    shown = [(face.points, face.visible) for face in faces if _is_labelled(face)]
-    if shown and (text := reflected(*map(np.stack, zip(*shown)), known.ocular)):
-        made.notes.append(text)
+    shown = [face for face in faces if _is_labelled(face) and face.image in looks]
+    if shown:
+        marks = np.stack([face.points for face in shown]), np.stack([face.visible for face in shown])
+        sizes = np.array([(looks[face.image]["width"], looks[face.image]["height"]) for face in shown])
+        made.notes += filter(None, [reflected(*marks, known.ocular), in_percent(*marks, sizes)])
     if turned := [image for image in labelled if image in looks and is_turned(read_bytes(root / image))]:
         of = f"{len(turned)} of {counted(len(labelled), 'labelled image')}, such as {turned[0]},"
         made.notes.append(f"EXIF turns {of} when they are read: labels must be of the turned image")

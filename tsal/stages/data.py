@@ -21,6 +21,7 @@ from tsal.data import (
     from_root,
     gap_warnings,
     group_clips,
+    in_percent,
     list_root,
     read_origins,
     read_prepared,
@@ -71,7 +72,7 @@ def prepare_data(run: Run, *, checked: Path | None = None, progress: bool = True
         workers=config.data.workers,
         progress=progress,
     )
-    warnings += boxes + _mirrored_lists(run) + check_settings(run)
+    warnings += boxes + _odd_lists(run, facts) + check_settings(run)
     if config.data.consecutive:
         warnings += gap_warnings(group_clips(lists.unlabelled))
     if not run.clips:
@@ -147,14 +148,19 @@ def _check_labels(run: Run, folder: Path, made: dict) -> list[str]:
     return []
 
 
-def _mirrored_lists(run: Run) -> list[str]:
-    """A warning for each list most of whose labels are mirrored."""
+def _odd_lists(run: Run, facts: dict[str, dict]) -> list[str]:
+    """A warning for each list most of whose labels are mirrored, or all of whose labels seem to be in percent."""
     lists: dict[str, list] = {}
     for face in itertools.chain(run.lists.labelled, *run.lists.evaluate.values()):
         if face.annotation:
-            lists.setdefault(face.list_name, []).append(run.store.points(face))
-    said = {name: reflected(*map(np.stack, zip(*faces)), run.scheme.ocular) for name, faces in lists.items()}
-    return [f"{name}: {text}" for name, text in said.items() if text]
+            size = np.array([facts[face.image]["width"], facts[face.image]["height"]])
+            lists.setdefault(face.list_name, []).append((*run.store.points(face), size))
+    said = []
+    for name, faces in lists.items():
+        points, visible, sizes = map(np.stack, zip(*faces))
+        for text in (reflected(points, visible, run.scheme.ocular), in_percent(points, visible, sizes)):
+            said += [f"{name}: {text}"] if text else []
+    return said
 
 
 def is_unchecked(run: Run) -> bool:

@@ -107,6 +107,14 @@ def test_empty_lines_and_comments_are_left_out_but_counted(tmp_path):
     assert [f.row for f in read_list(tmp_path / "l.txt")] == [3]
 
 
+@pytest.mark.parametrize("coding", ["utf-8", "utf-16"])
+def test_a_face_without_labels_may_be_written_in_several_ways_and_in_utf_16(tmp_path, coding):
+    words = ("None", "none", "NA", "n/a", "NaN", "null", "-")
+    (tmp_path / "l.txt").write_text("".join(f"ä.jpg {word} 0 0 9 9\n" for word in words), encoding=coding)
+    rows = read_list(tmp_path / "l.txt")
+    assert [(row.image, row.annotation) for row in rows] == [("ä.jpg", None)] * 7
+
+
 def test_every_bad_row_of_a_list_is_reported_at_once_with_list_and_row(tmp_path):
     rows = [
         "a.jpg None 0 0 9",

@@ -322,7 +322,7 @@ BAD = [
     ("frame,x1,y1,x2,y2,track\n1,1,2,3,4,\n", ":2: track is empty"),
     ("frame,x1,y1,x2,y2,track\n1,1,2,3,4,a\n1,2,2,3,4,a\n", ":3: frame 1 has a box of track a already"),
     ("video,frame,x1,y1,x2,y2\n,1,1,2,3,4\n", ":2: video is empty"),
-    (b"\xff\xfe\x00\x89", "cannot read the boxes"),
+    (b"\x89PNG\xff\xfe", "cannot read the boxes"),
 ]
 
 

@@ -220,6 +220,22 @@ def test_landmarks_in_percent_are_noted(tmp_path):
     assert "of 10 faces lie within 0 ... 100, in images of about 320 x 320 pixels: are they in percent?" in note
 
 
+@pytest.mark.parametrize("coding", ["utf-8", "utf-16"])
+def test_points_that_are_not_known_may_be_written_in_several_ways_and_a_table_in_utf_16(tmp_path, coding):
+    for name in ("ä", "b"):
+        write_image(tmp_path / f"{name}.png", ord(name))
+    none = [("b.png", "none", "null", "N/A", "-", 1, 2, 60, 61)]
+    rows = [("ä.png", 10, 20, "NA", "None", 1, 2, 60, 61), *none]
+    source = table(tmp_path / "faces.csv", rows, more=[f"box_{name}" for name in BOX])
+    source.write_text(source.read_text(), encoding=coding)
+    assert prepare(source, tmp_path / "out", points=2, val=0)["rejected"] == 0
+    [row] = read_list(tmp_path / "out" / "lists" / "train.txt")
+    assert row.image == "release/ä.png"
+    assert read_points(tmp_path / "out" / row.annotation, 2)[1].tolist() == [True, False]
+    [bare] = read_list(tmp_path / "out" / "lists" / "unlabelled.txt")
+    assert bare.image == "release/b.png"
+
+
 BROKEN_FILES = {
     "no such file": (None, "no such file or folder"),
     "another kind": ("faces.txt", "want a folder, a .csv or a .json"),
@@ -270,6 +286,14 @@ BROKEN_COCO = {
     "endless box": ({"bbox": [1, 2, float("inf"), 9]}, "the box is empty or inverted, or has no numbers"),
     "nothing": ({"keypoints": [], "bbox": None}, "no flat list of numbers"),
 }
+
+
+def test_keypoints_that_are_null_are_none(tmp_path):
+    source = coco(tmp_path / "mine")
+    content = json.loads(source.read_text())
+    content["annotations"][0]["keypoints"] = None
+    source.write_text(json.dumps(content))
+    assert prepare(source, tmp_path / "out", val=0)["lists"]["unlabelled.txt"]["rows"] == 2
 
 
 @pytest.mark.parametrize("change, said", BROKEN_COCO.values(), ids=BROKEN_COCO)

@@ -24,7 +24,7 @@ from tsal.data.near import near_dataset, near_list
 from tsal.data.placement import apart_problems, box_problems, points_problems
 from tsal.data.points import read_points
 from tsal.schemes import AlsoRead
-from tsal.utils import PREPARED, DataError, iou, leads_out, read_bytes, tqdm, write_text
+from tsal.utils import PREPARED, DataError, iou, leads_out, means_nothing, read_text, tqdm, write_text
 
 NO_LABELS = "None"
 SAME_FACE = 0.2  # IoU from which two boxes of an image, perhaps of two finders, are of one face
@@ -93,7 +93,7 @@ def read_list(path: Path, *, label: str | None = None, root: Path | None = None)
 def parse_list(path: Path, label: str, root: Path | None = None) -> tuple[list[Face], list[str]]:
     """The rows that are right, and one line for every one that is wrong; see :func:`read_list`."""
     try:
-        lines = read_bytes(path).decode("utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
     except UnicodeDecodeError:
         return [], [f"{label}: cannot read the list: it is no text"]
     except OSError as error:
@@ -127,7 +127,7 @@ def parse_list(path: Path, label: str, root: Path | None = None) -> tuple[list[F
         if len(values) == 5 and values[4] <= 0:
             problems.append(f"{where}: face size {columns[6]} must be over 0")
             continue
-        annotation, size = None if columns[1] == NO_LABELS else columns[1], values[4] if len(values) == 5 else None
+        annotation, size = None if means_nothing(columns[1]) else columns[1], values[4] if len(values) == 5 else None
         outside = [name for name in (columns[0], annotation) if root and name and leads_out(root, name)]
         if outside:
             problems.append(f"{where}: {outside[0]} leads out of the root {root}; move the file, or name another root")

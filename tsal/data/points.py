@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tsal.schemes import AlsoRead
-from tsal.utils import DataError, read_bytes, write_text
+from tsal.utils import DataError, read_text, write_text
 
 
 def read_points(path: Path, count: int, also_read: AlsoRead = ()) -> tuple[np.ndarray, np.ndarray]:
@@ -23,7 +23,7 @@ def read_points(path: Path, count: int, also_read: AlsoRead = ()) -> tuple[np.nd
         DataError: one line that names the file.
     """
     try:
-        text = read_bytes(path).decode("utf-8-sig")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot read the annotation: {getattr(error, 'strerror', None) or error}") from error
     opening, closing = text.find("{"), text.rfind("}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tsal.utils import DataError
+from tsal.utils import DataError, read_text
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,7 @@ def read_boxes(path: Path) -> dict[str, dict[int, list[GivenBox]]]:
         DataError: a line for each wrong row.
     """
     try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.reader(file))
+        rows = list(csv.reader(io.StringIO(read_text(path), newline="")))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot read the boxes: {getattr(error, 'strerror', None) or error}") from None
     columns = [name.strip() for name in rows[0]] if rows else []

@@ -7,6 +7,7 @@ the source count from, 0 or 1; .pts files always count from 1.
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import json
 import math
@@ -18,7 +19,7 @@ import numpy as np
 
 from tsal.data import IMAGE_SUFFIXES, look_at_image, read_points
 from tsal.prepare.builder import DatasetBuilder
-from tsal.utils import DataError, counted, files_below
+from tsal.utils import DataError, counted, files_below, means_nothing, read_text
 
 BOX_COLUMNS = ("x1", "y1", "x2", "y2")
 NOT_READ = (".json", ".xml", ".mat", ".txt", ".csv", ".npy", ".npz")  # labels in other forms, one file an image
@@ -118,9 +119,8 @@ def _key(path: Path) -> str:
 def read_csv(made: DatasetBuilder, source: Path, first: float) -> Iterator[Photograph]:
     """The rows of a table with a header."""
     try:
-        with source.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            columns, rows = table.fieldnames or [], list(table)
+        table = csv.DictReader(io.StringIO(read_text(source), newline=""))
+        columns, rows = table.fieldnames or [], list(table)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{source}: cannot be read as a CSV table ({error})") from None
     places = [(f"x{i}", f"y{i}") for i in range(made.points)]
@@ -172,8 +172,8 @@ def _is_placed(points: np.ndarray) -> np.ndarray:
 
 
 def _number(text: str) -> float:
-    """A number; NaN for an empty field, which means a missing point."""
-    if not text.strip():
+    """A number; NaN for an empty field, or ``NA`` and the like, which mean a missing point."""
+    if means_nothing(text):
         return math.nan
     try:
         value = float(text)
@@ -187,7 +187,7 @@ def _number(text: str) -> float:
 def read_coco(made: DatasetBuilder, source: Path, first: float) -> Iterator[Photograph]:
     """The annotations of a COCO file, of keypoints or of COCO-WholeBody's faces, and its images without any."""
     try:
-        content = json.loads(source.read_text(encoding="utf-8-sig"))
+        content = json.loads(read_text(source))
         images = {image["id"]: str(image["file_name"]) for image in content["images"]}
         sizes = {image["id"]: _size(image) for image in content["images"]}
         annotations = list(content["annotations"])
@@ -215,7 +215,7 @@ def read_coco(made: DatasetBuilder, source: Path, first: float) -> Iterator[Phot
             if names[0] == "face_kpts" and not annotation.get("face_valid", True):
                 made.reject(where, "its face has no landmarks (face_valid)")
                 continue
-            keypoints = np.array(annotation.get(names[0], []), float)
+            keypoints = np.array(annotation.get(names[0]) or [], float)
             box = np.array(annotation[names[1]], float).reshape(4) if names[1] in annotation else None
         except (TypeError, ValueError, OverflowError):
             made.reject(where, "keypoints or bbox are no flat list of numbers")
@@ -247,7 +247,7 @@ def _size(image: dict) -> tuple[int, int] | None:
 def read_wflw(made: DatasetBuilder, source: Path, first: float) -> Iterator[Photograph]:
     """The rows of WFLW's own lists: x y of each landmark, box x1 y1 x2 y2, six attributes, image."""
     try:
-        lines = source.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(source).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{source}: cannot be read as a list ({error})") from None
     numbers = 2 * made.points + 4 + 6

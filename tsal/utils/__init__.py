@@ -13,15 +13,15 @@ __getattr__, __dir__, __all__ = exports(
     environment="describe_environment git_commit half_precision has_bfloat16 processor",
     errors="ConfigError DataError InputError RunError describe_os_error",
     files=(
-        "file_hash files_below first_line is_hidden read_arrays read_bytes remove_unfinished replacing write_arrays "
-        "write_text"
+        "file_hash files_below first_line is_hidden read_arrays read_bytes read_text remove_unfinished replacing "
+        "write_arrays write_text"
     ),
     locks="LOCK lock_folder",
     parallel="Together in_turn side_by_side",
     paths="CONFIG_FOLDER INSTALLED OUTPUTS PACKAGE PREPARED REPOSITORY SCHEME_FOLDER SHIPPED from_repository leads_out",
     progress="tqdm",
     signals="StopSignals Stopped",
-    text="counted first_of is_utf8 markdown_table nearest printable",
+    text="counted first_of is_utf8 means_nothing markdown_table nearest printable",
     threads="ThreadWatch allowed_cores free_cores use_free_cores",
     yaml_text="PlainLoader load_yaml",
 )

@@ -146,6 +146,16 @@ def read_bytes(path: Path) -> bytes:
     return Path(path).read_bytes()
 
 
+def read_text(path: Path) -> str:
+    """A text file in UTF-8; or in UTF-16, as Windows programs save it: a mark at its beginning says so.
+
+    Raises:
+        OSError, UnicodeDecodeError: it cannot be read, or is no such text.
+    """
+    content = read_bytes(path)
+    return content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
+
+
 def refuse_bomb(path: Path) -> None:
     """Raise where a zip would unpack to far more than arrays do."""
     try:

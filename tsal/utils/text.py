@@ -23,6 +23,11 @@ def first_of(names: Sequence[str], few: int = 12) -> str:
     return f"{', '.join(names[:few])}{' ...' if len(names) > few else ''}"
 
 
+def means_nothing(field: str) -> bool:
+    """Whether a field of a table says that there is nothing, as people and programs write it."""
+    return field.strip().lower() in ("", "none", "na", "n/a", "nan", "null", "-")
+
+
 def is_utf8(name: str) -> bool:
     """Whether a file's name can be written as text: an old archive may unpack names in another coding."""
     return printable(name) == name

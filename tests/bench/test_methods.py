@@ -233,12 +233,14 @@ def test_a_run_of_the_bench_opens_no_file_that_its_base_checked_unless_one_has_c
         stages.prepare_data(run, checked=base.folder, progress=False)
 
 
-@pytest.mark.parametrize("name, cut", [("config.json", '"clip_norm"'), ("manifest.json", '"images"')])
+@pytest.mark.parametrize(
+    "name, cut", [("config.json", '"clip_norm"'), ("manifest.json", '"images"'), ("manifest.json", '"mirrored"')]
+)
 def test_a_base_of_another_version_or_cut_short_is_checked_again(tmp_path, name, cut):
     base = Run.create(tmp_path / "base-s0", configured()("supervised"))
     whole = stages.prepare_data(base, progress=False)
     text = (base.folder / name).read_text()
-    (base.folder / name).write_text(text.replace(cut, '"gone"') if name == "config.json" else text.partition(cut)[0])
+    (base.folder / name).write_text(text.partition(cut)[0] if cut == '"images"' else text.replace(cut, '"gone"'))
     assert stages.prepare_data(base, checked=base.folder, progress=False) == whole
 
 

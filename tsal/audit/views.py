@@ -63,15 +63,15 @@ def clip_view(
         view["forward_backward_error"] = forward_backward_error(forward, backward).cpu().numpy().astype(np.float16)
     images = to_float(crops.to(device))
     for name, detector in models.items():
-        found = detector.eval()(images)
+        detection = detector.eval()(images)
         if flows:
             flows = trackers.get(name, trackers["teacher"])(pairs)
-            sources = detection_sources(detector, found)
-            own, points, ends = labeller.trust(sources), sources["heatmap"].points, (previous, following)
-            _, votes, (carried, _) = carried_votes(points, own, flows, *ends, labeller.vote_error)
+            sources = detection_sources(detector, detection)
+            own, points = labeller.trust(sources), sources["heatmap"].points
+            _, votes, (carried, _) = carried_votes(points, own, flows, previous, following, labeller.vote_error)
             for key, values in (("own", own), ("votes", votes), ("carried", carried)):
                 view[f"{key}_{name}"] = values.cpu().numpy().astype(np.float16)
-        maps = detector.maps(found).clamp(min=0)
+        maps = detector.maps(detection).clamp(min=0)
         view[f"heatmaps_{name}"] = (255 * maps / maps.amax((2, 3), keepdim=True).clamp(min=1e-9)).byte().cpu().numpy()
     return view
 

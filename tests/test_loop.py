@@ -19,7 +19,7 @@ from tsal.guard import read_alarms
 from tsal.loop import fit
 from tsal.optimiser import make_optimiser, step_optimiser
 from tsal.utils import checkpoints
-from tsal.utils.checkpoints import load_checkpoint
+from tsal.utils.checkpoints import load_checkpoint, save_checkpoint
 from tsal.utils.errors import RunError
 from tsal.utils.signals import Stopped
 
@@ -105,11 +105,23 @@ def test_a_training_without_steps_leaves_no_history_of_another_one(tmp_path):
     assert not (tmp_path / "history.csv").exists()
 
 
-def test_a_checkpoint_of_other_settings_is_left_aside(tmp_path):
+def test_a_checkpoint_of_another_fingerprint_is_discarded_and_a_line_says_what_differs(tmp_path, capsys):
+    made, now = ({"name": name, "tsal.window": 3, "code": code} for name, code in (("other", "a"), ("line", "b")))
     with pytest.raises(Interrupted):
-        train_line(tmp_path, fail_at=17, fingerprint={"name": "other"})
-    _, _, seen = train_line(tmp_path)
+        train_line(tmp_path, fail_at=17, fingerprint=made)
+    assert capsys.readouterr().out == ""  # nothing was there
+    _, _, seen = train_line(tmp_path, fingerprint=now)
     assert seen[0] == 0 and len(seen) == 23
+    told = "line: trained anew, since name, code differ; 10 steps of the former are discarded\n"
+    assert capsys.readouterr().out == told
+    train_line(tmp_path, fingerprint=now)
+    assert capsys.readouterr().out == ""  # it goes on
+
+
+def test_a_result_of_another_fingerprint_is_replaced_and_a_line_says_what_differs(tmp_path, capsys):
+    save_checkpoint(tmp_path / "model.pt", {"fingerprint": {"name": "line", "code": "a"}})
+    train_line(tmp_path, fingerprint={"name": "line", "code": "b"})
+    assert capsys.readouterr().out == "line: trained anew, since code differs; the former is replaced\n"
 
 
 def test_the_history_has_means_over_ten_steps_and_a_short_last_row(tmp_path):

@@ -24,6 +24,7 @@ from tsal.utils import (
     Stopped,
     StopSignals,
     ThreadWatch,
+    first_of,
     gather_from_processes,
     load_checkpoint,
     processes,
@@ -61,7 +62,8 @@ def fit(
     Args:
         step_function: (batch, fraction of the run in [0, 1]) -> terms to record.
         state: all that a checkpoint must hold; loaded in place.
-        fingerprint: the settings that decide the result; a checkpoint with others is left aside.
+        fingerprint: what decides the result. A checkpoint of another one, or a former result, is replaced by this
+            training; a line says so, and what differs.
         models: more numbers for each row of the history.
         keep: called with the number of steps done, after those of ``keep_at``.
 
@@ -70,7 +72,7 @@ def fit(
         Stopped: a signal asked for it; a checkpoint is kept.
     """
     path, train = folder / "last.pt", config.train
-    done = _resume(path, state, fingerprint, device)
+    done = _resume(folder, label, state, fingerprint, device)
     start, history, sums, counts = done["step"], done["history"], done["sums"], done["counts"]
     started = time.perf_counter() - done["seconds"]
     first, threads = rank() == 0, ThreadWatch()
@@ -153,11 +155,16 @@ def _means(sums: dict[str, Tensor], counts: dict[str, Tensor]) -> dict[str, floa
     return {name: float(total / count) for name, (total, count) in zip(sums, totals)}
 
 
-def _resume(path: Path, state: dict, fingerprint: dict, device: torch.device) -> dict:
-    """Load the checkpoint of the same run, if there is one -> its progress, or that of a run not begun."""
+def _resume(folder: Path, label: str, state: dict, fingerprint: dict, device: torch.device) -> dict:
+    """Load the checkpoint of the same training, if there is one -> its progress, or that of one not begun."""
     # by way of the CPU: on a GPU, AdamW's counts of steps would stay there, and each step wait for every one of them
+    path, result = folder / "last.pt", folder / "model.pt"
     content = load_checkpoint(path) if path.exists() else {}
     if not content or content.get("fingerprint") != fingerprint:
+        if (content or result.exists()) and rank() == 0:
+            former = (content or load_checkpoint(result)).get("fingerprint", {})
+            lost = f"{content['step']} steps of the former are discarded" if content else "the former is replaced"
+            tqdm.write(f"{label}: trained anew, since {_apart(former, fingerprint)}; {lost}")
         return {"step": 0, "history": [], "sums": {}, "counts": {}, "seconds": 0.0}
     for name, item in state.items():
         item.load_state_dict(content["state"][name])
@@ -168,6 +175,13 @@ def _resume(path: Path, state: dict, fingerprint: dict, device: torch.device) ->
         own = every.sum(0) * (rank() == 0)
     sums, counts = (dict(zip(content["terms"], part.to(device).unbind())) for part in own.unbind(-1))
     return content | {"sums": sums, "counts": counts}
+
+
+def _apart(former: dict, now: dict) -> str:
+    """The first parts of two fingerprints that differ, and that they do."""
+    missing = object()  # None is a value
+    names = [name for name in now | former if former.get(name, missing) != now.get(name, missing)]
+    return f"{first_of(names, 3)} differ{'s' * (len(names) == 1)}"
 
 
 def write_history(path: Path, history: Iterable[dict[str, float]]) -> None:

@@ -10,10 +10,11 @@ import torch
 from tsal.config import Config
 from tsal.data.batches import PointPairs
 from tsal.run import Run
+from tsal.stages import prepare_data, train_models
 from tsal.stages import tracker as stage
 from tsal.stages.tracker import train_tracker
 from tsal.tracker import training
-from tsal.tracker.training import initial_tracker, make_tracker
+from tsal.tracker.training import initial_tracker, load_tracker, make_tracker
 from tsal.utils.checkpoints import load_checkpoint, save_checkpoint
 from tsal.utils.errors import ConfigError, InputError
 from tsal.utils.paths import REPOSITORY
@@ -91,3 +92,29 @@ def test_what_the_trackers_steps_take_from_the_detectors_settings_makes_another_
         found.append(load_checkpoint(run.folder / "tracker" / "model.pt")["fingerprint"])
     name = override.partition("=")[0]
     assert {key for key in found[0] if found[0][key] != found[1][key]} == {name}
+
+
+# --- the tracker of a run ---
+
+FEW = ("supervised.steps=1", "semi.steps=1", "semi.rival=", "tracker.synthetic_steps=1", "tracker.video_steps=0")
+
+
+def test_the_stage_train_makes_the_tracker_of_the_run_s_settings_first(tmp_path):
+    for settings in ((), ("tracker.width=8",)):
+        run = Run.create(tmp_path / "run", Config.load("smoke", [*FEW, *settings]))
+        prepare_data(run, progress=False)
+        train_models(run)
+        tracker, semi = (load_checkpoint(run.folder / name / "model.pt") for name in ("tracker", "semi"))
+        assert tracker["fingerprint"]["tracker.width"] == run.config.tracker.width
+        assert semi["fingerprint"]["trained tracker"] == tracker["fingerprint"]
+
+
+@pytest.mark.parametrize("place, stage", [("tracker", "tracker"), ("semi/tracker-teacher", "train")])
+def test_a_run_s_tracker_that_is_missing_or_of_other_settings_is_a_line_that_says_what_to_run(tmp_path, place, stage):
+    path, config = tmp_path / place / "model.pt", Config.load("smoke")
+    again = rf"; run 'python -m tsal {stage} --run {tmp_path}'$"
+    with pytest.raises(InputError, match=rf"^{path}: not trained yet{again}"):
+        load_tracker(path, config, torch.device("cpu"))
+    save_checkpoint(path, {"tracker": make_tracker(config.override(["tracker.width=8"])).state_dict()})
+    with pytest.raises(InputError, match=rf"^{path}: holds no tracker of the run's channels.*{again}"):
+        load_tracker(path, config, torch.device("cpu"))

@@ -182,7 +182,6 @@ def tracker(run: Run) -> None:
 def train(run: Run) -> None:
     from tsal import stages
 
-    stages.train_tracker(run)
     describe_times(stages.train_models(run))
 
 

@@ -21,7 +21,16 @@ from tsal.tracker.lucas_kanade import LucasKanade
 from tsal.tracker.network import FlowNet, both_directions
 from tsal.tracker.points import leaves_frame, occlusion_mask
 from tsal.tracker.warped_pairs import photometric_change, synthetic_pair
-from tsal.utils import PACKAGE, ConfigError, half_precision, load_checkpoint, rank, save_checkpoint, wait_for_all
+from tsal.utils import (
+    PACKAGE,
+    ConfigError,
+    InputError,
+    half_precision,
+    load_checkpoint,
+    rank,
+    save_checkpoint,
+    wait_for_all,
+)
 
 PAIRS = 17  # added to the seed of weights
 # settings of the tracker that do not decide its training before it is tuned
@@ -116,9 +125,23 @@ def initial_path(config: Config) -> Path | None:
 
 
 def load_tracker(path: Path, config: Config, device: torch.device) -> FlowNet:
-    """A trained tracker, frozen."""
-    tracker = make_tracker(config)
-    tracker.load_state_dict(load_checkpoint(path, device)["tracker"])
+    """A trained tracker of a run, frozen.
+
+    Raises:
+        InputError: there is none, or one of other settings (``tracker.*``).
+    """
+    tracker, folder = make_tracker(config), path.parent
+    own = folder.name == "tracker"  # else it was tuned: <run>/semi/tracker-teacher
+    stage, run = ("tracker", folder.parent) if own else ("train", folder.parent.parent)
+    if not path.exists():
+        raise InputError(f"{path}: not trained yet; run 'python -m tsal {stage} --run {run}'")
+    try:
+        tracker.load_state_dict(load_checkpoint(path, device)["tracker"])
+    except (KeyError, RuntimeError):
+        raise InputError(
+            f"{path}: holds no tracker of the run's channels, search, finest and width; run 'python -m tsal {stage} "
+            f"--run {run}'"
+        ) from None
     return tracker.to(device).eval().requires_grad_(False)
 
 

@@ -17,7 +17,7 @@ from tsal.run import Run
 from tsal.schemes import generic_scheme, get_scheme
 from tsal.stages import is_unchecked, prepare_data
 from tsal.trainings import train_inits
-from tsal.utils import SHIPPED, ConfigError, InputError
+from tsal.utils import REPOSITORY, SHIPPED, ConfigError, InputError, weights_file
 
 SMALL = ("model.input=32", "model.width=0.05", "model.stages=2", "data.scheme=5")
 
@@ -141,6 +141,21 @@ def test_a_done_init_is_taken_though_the_file_is_gone_and_another_file_is_not_le
     init.unlink()
     with pytest.raises(InputError, match="0.pt: changed since it was checked; run 'python -m tsal data --run"):
         train_inits(Run.open(run.folder), 1)
+
+
+def test_vgg_16_s_weights_are_of_the_repository_and_make_another_training_where_the_file_holds_others(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert weights_file("w.pth") == REPOSITORY / "w.pth" and weights_file(str(tmp_path / "w")) == tmp_path / "w"
+    seen = []
+    for name, content in (("one.pth", b"1"), ("moved.pth", b"1"), ("moved.pth", b"2")):
+        (tmp_path / name).write_bytes(content)
+        run = Run.create(tmp_path / "run", Config.load("smoke", [f"model.vgg16_weights={tmp_path / name}"]))
+        prepare_data(run, progress=False)
+        seen.append(run.fingerprint("model"))
+    assert seen[0] == seen[1]
+    assert {name for name in seen[1] if seen[1][name] != seen[2][name]} == {"file of model.vgg16_weights"}
 
 
 def test_a_run_does_not_start_from_what_it_would_replace(files):

@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 from tsal.config import Config, labels_alone
 from tsal.model import Detector
 from tsal.model_files import load_model
 from tsal.run import Run
 from tsal.schemes import Scheme
-from tsal.utils import SHIPPED, ConfigError, InputError, file_hash, from_repository
+from tsal.utils import SHIPPED, ConfigError, InputError, weights_file
 
 NETWORK = ("size", "width", "stages", "heatmap")  # of model.*: with others the weights are of another network
 VIEWS = ("model.input", "model.sigma", "model.heatmap_shape", "augment.box_scale")  # what the weights are used to
-
-
-def initial_weights(config: Config) -> Path | None:
-    """The file that ``model.weights`` names (:data:`SHIPPED` by its name alone); None where it names none."""
-    named = config.model.weights
-    return (SHIPPED if named == SHIPPED.stem else from_repository(named)) if named else None
 
 
 def initial_detector(run: Run) -> Detector:
     """The detector that the run's init starts from.
 
     Raises:
-        InputError: ``model.weights`` is another file than when the run's data were checked; see also
+        InputError: a file that it starts from is another than when the run's data were checked; see also
             :func:`make_initial`.
     """
-    detector, path = make_initial(run.config, run.scheme)[0], initial_weights(run.config)
-    if path and file_hash(path) != run.manifest().get("weights"):
-        raise InputError(f"{path}: changed since it was checked; run 'python -m tsal data --run {run.folder}'")
+    detector = make_initial(run.config, run.scheme)[0]
+    run.refuse_changed("model.weights", *["model.vgg16_weights"] * (run.config.model.size == "vgg16"))
     return detector
 
 
@@ -46,7 +38,7 @@ def make_initial(config: Config, scheme: Scheme) -> tuple[Detector, list[str]]:
         ConfigError: the weights are of another network than ``model.*``.
         InputError: there is no such file, or it holds no detector.
     """
-    if (path := initial_weights(config)) is None:
+    if (path := weights_file(config.model.weights)) is None:
         return Detector(scheme.points, config.model), []
     named = f"model.weights={config.model.weights}"
     if not path.is_file():

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tsal.codecs import CentreCodec, HeatmapCodec
 from tsal.config import ModelConfig
-from tsal.utils import ConfigError, InputError, load_checkpoint
+from tsal.utils import ConfigError, InputError, load_checkpoint, weights_file
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
@@ -59,7 +59,7 @@ class Detector(nn.Module):
             self.centre_head = centre_branch(128, 1)
             self.offset_head = centre_branch(128, 2 * landmarks)
             if config.vgg16_weights:
-                load_vgg16(self.backbone, Path(config.vgg16_weights))
+                load_vgg16(self.backbone, weights_file(config.vgg16_weights))
         nn.init.constant_(self.centre_head[-1].bias, -2.19)  # a prior of 0.1 a cell, as in CenterNet
 
     @property

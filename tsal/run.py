@@ -44,11 +44,14 @@ from tsal.utils import (
     file_hash,
     first_of,
     lock_folder,
+    weights_file,
     write_text,
 )
 
 # layout rule: all code that decides the result of a training is in these files
 CORE = ("*.py", "data/*.py", "tracker/*.py", "utils/distributed.py", "utils/environment.py")
+# settings that name a file of weights which a training starts from -> what the manifest calls the file's hash
+STARTS = {"model.weights": "weights", "model.vgg16_weights": "vgg16_weights", "tracker.init": "tracker_init"}
 
 
 @dataclass(frozen=True)
@@ -236,14 +239,29 @@ class Run:
             for name, value in sorted(self.config.flat().items())
             if name not in ignored and any(name == part or name.startswith(f"{part}.") for part in chosen)
         }
-        if rows not in (manifest := self.manifest()):
+        manifest = self._checked(rows)
+        for name in [name for name in STARTS if name in kept]:  # what the file holds decides, not where it lies
+            del kept[name]
+            kept[f"file of {name}"] = manifest.get(STARTS[name], "")
+        more = {"scheme": self.scheme.to_dict(), "data": manifest[rows], "code": code_fingerprint()}
+        return kept | more
+
+    def refuse_changed(self, *names: str) -> None:
+        """Raise where a file that one of these settings (:data:`STARTS`) names is another than when the data were
+        checked.
+        """
+        for name in names:
+            path, kept = weights_file(self.config.flat()[name]), STARTS[name]
+            if path and file_hash(path) != self._checked(kept)[kept]:
+                raise InputError(f"{path}: changed since it was checked; run 'python -m tsal data --run {self.folder}'")
+
+    def _checked(self, name: str) -> dict:
+        """The manifest, which has ``name``; InputError where it is of a version that did not check that."""
+        if name not in (manifest := self.manifest()):
             raise InputError(
                 f"{self.folder}: checked by another version; run 'python -m tsal data --run {self.folder}'"
             )
-        if "model.weights" in kept:  # what the file holds decides, not where it lies
-            kept["model.weights"] = manifest.get("weights", "")
-        more = {"scheme": self.scheme.to_dict(), "data": manifest[rows], "code": code_fingerprint()}
-        return kept | more
+        return manifest
 
 
 def _near_runs(folder: Path) -> str:
@@ -266,6 +284,12 @@ def code_fingerprint(*packages: str) -> str:
         for path in sorted(PACKAGE.glob(pattern)):
             digest.update(f"{path.relative_to(PACKAGE)}\0".encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+def start_hashes(config: Config) -> dict[str, str]:
+    """What the manifest keeps of the files of :data:`STARTS`: their hashes; "" where a setting names no file."""
+    files = {kept: weights_file(config.flat()[name]) for name, kept in STARTS.items()}
+    return {kept: file_hash(path) if path and path.is_file() else "" for kept, path in files.items()}
 
 
 def list_names(run: Run) -> tuple[str, ...]:

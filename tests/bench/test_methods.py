@@ -372,18 +372,17 @@ def test_results_go_to_the_outputs_and_leave_the_published_ones_alone(tmp_path, 
         assert main([*command, *more]) == 0 and "gap closed" not in capsys.readouterr().err
 
 
-def test_files_that_settings_name_are_those_of_the_folder_that_the_command_is_given_in(tmp_path, monkeypatch):
+def test_a_scheme_s_file_is_that_of_the_folder_that_the_command_is_given_in(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr("tsal.cli.bench.OUTPUTS", tmp_path)
     monkeypatch.setattr("tsal.bench.bench_methods", lambda *words: asked.append(words) or pytest.fail("far enough"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text((CONFIG_FOLDER / "schemes" / "68.yaml").read_text())
-    (tmp_path / "w.pth").touch()
-    command = ["bench-methods", "--set", "data.scheme=mine.yaml model.vgg16_weights=w.pth", "seed=1", "--jobs", "2"]
+    command = ["bench-methods", "--set", "data.scheme=mine.yaml", "seed=1", "--jobs", "2"]
     with pytest.raises(pytest.fail.Exception, match="far enough"):
         main(command)
     words, configure = asked[0][0], asked[0][1]
-    assert words[-3:] == ["--set", f"data.scheme={tmp_path}/mine.yaml", f"model.vgg16_weights={tmp_path}/w.pth"]
+    assert words[-2:] == ["--set", f"data.scheme={tmp_path}/mine.yaml"]
     assert configure("stld").data.scheme == str(tmp_path / "mine.yaml")  # as the runs' results have it
     with pytest.raises(pytest.fail.Exception, match="far enough"):
         main(["bench-methods", "--set", "data.scheme=configs/schemes/68.yaml"])  # of the repository, as before

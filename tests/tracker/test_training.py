@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from tsal.run import Run
 from tsal.stages import prepare_data, train_models
 from tsal.stages import tracker as stage
 from tsal.stages.tracker import train_tracker
-from tsal.tracker import training
+from tsal.tracker import FlowNet, training
 from tsal.tracker.training import initial_tracker, load_tracker, make_tracker
 from tsal.utils.checkpoints import load_checkpoint, save_checkpoint
 from tsal.utils.errors import ConfigError, InputError
@@ -28,18 +29,28 @@ def opened(smoke_run, tmp_path):
     return lambda *overrides: Run.open(folder, overrides)
 
 
-def test_training_goes_on_from_the_tracker_that_is_named(opened, tmp_path):
-    for number in (1, 2):  # the same file with another tracker in it makes another training
-        kept = make_tracker(Config.load("smoke"))
-        save_checkpoint(tmp_path / "kept.pt", {"tracker": kept.state_dict(), "fingerprint": {"number": number}})
-        run = opened(
-            f"tracker.init={tmp_path / 'kept.pt'}",
-            "tracker.synthetic_steps=0",
-            "tracker.video_steps=1",
-            "tracker.video_lr=0",
-        )
-        found = train_tracker(run)  # one step at no rate
-        assert all(torch.equal(value, kept.state_dict()[name]) for name, value in found.state_dict().items())
+def test_training_goes_on_from_the_tracker_that_is_named_by_what_its_file_holds(tmp_path):
+    steps = "tracker.synthetic_steps=0", "tracker.video_steps=1", "tracker.video_lr=0"  # one step at no rate
+
+    def trained(file: Path) -> tuple[FlowNet, int]:
+        run = Run.create(tmp_path / "run", Config.load("smoke", [f"tracker.init={file}", *steps]))
+        prepare_data(run, checked=run.folder, progress=False)
+        found = train_tracker(run)
+        return found, (run.folder / "tracker" / "model.pt").stat().st_mtime_ns
+
+    def same(net: FlowNet, other: FlowNet) -> bool:
+        return all(torch.equal(value, other.state_dict()[name]) for name, value in net.state_dict().items())
+
+    first, second = (make_tracker(Config.load("smoke")) for _ in range(2))
+    save_checkpoint(tmp_path / "kept.pt", {"tracker": first.state_dict()})  # not even a fingerprint
+    found, written = trained(tmp_path / "kept.pt")
+    assert same(found, first)
+    shutil.copy(tmp_path / "kept.pt", tmp_path / "moved.pt")
+    assert trained(tmp_path / "moved.pt")[1] == written  # it holds the same
+    save_checkpoint(tmp_path / "moved.pt", {"tracker": second.state_dict()})
+    with pytest.raises(InputError, match="moved.pt: changed since it was checked; run 'python -m tsal data --run"):
+        train_tracker(Run.open(tmp_path / "run", ["train.warmup=0.5"]))
+    assert same(trained(tmp_path / "moved.pt")[0], second)
 
 
 @pytest.mark.parametrize("content", [{"tracker": {"levels.0.0.0.weight": torch.zeros(1)}}, {"models": {}}])

@@ -14,7 +14,7 @@ import numpy as np
 from tsal.bench.table import REFERENCE, read_results
 from tsal.config import Config, labels_alone, load_method, names_of, result_settings, settings_of
 from tsal.pseudo import PseudoLabeller
-from tsal.run import Run, list_hashes
+from tsal.run import STARTS, Run, list_hashes
 from tsal.stages import prepare_data
 from tsal.tracker import UNTUNED
 from tsal.utils import ConfigError, DataError, InputError, first_line
@@ -89,8 +89,7 @@ def made_from(run: Run) -> dict:
     names, manifest = ["labelled_fingerprint", "evaluate_fingerprint"], run.manifest()
     if not labels_alone(run.config):
         names.append("fingerprint")
-    if run.config.model.weights:
-        names.append("weights")
+    names += [STARTS[f"model.{name}"] for name in ("weights", "vgg16_weights") if getattr(run.config.model, name)]
     return {
         "list_hashes": {name: manifest["lists"][name] for name in learned_and_measured(run.config)},
         "data": {name: manifest[name] for name in names},

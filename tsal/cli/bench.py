@@ -203,15 +203,10 @@ def run_bench_methods(arguments: argparse.Namespace) -> None:
 
 
 def _named_from_here(config: Config) -> list[str]:
-    """Settings that name a file relative to the working directory, with its whole path: runs are started in another
-    folder.
-    """
-    names = {"data.scheme": config.data.scheme, "model.vgg16_weights": config.model.vgg16_weights}
-    return [
-        f"{name}={Path(file).resolve()}"
-        for name, file in names.items()
-        if Path(file).is_file() and Path(file).resolve() != (REPOSITORY / file).resolve()
-    ]
+    """A scheme's file relative to the working directory, with its whole path: runs are started in another folder."""
+    file = Path(config.data.scheme)
+    there = file.is_file() and file.resolve() != (REPOSITORY / file).resolve()
+    return [f"data.scheme={file.resolve()}"] if there else []
 
 
 def _print_notes(lines: Sequence[str]) -> None:

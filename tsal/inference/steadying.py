@@ -26,7 +26,7 @@ from tsal.faces import Followed, cuts_and_repeats
 from tsal.geometry import crop_affine, invert_affine
 from tsal.pseudo import carried_votes
 from tsal.run import Run
-from tsal.tracker import FrozenTracker, load_tracker
+from tsal.tracker import FrozenTracker, initial_tracker
 from tsal.utils import PACKAGE, ConfigError, DataError
 
 WINDOW = 3  # frames to either side; repeats are not counted
@@ -35,13 +35,12 @@ VOTE_ERROR = 0.5  # px of the tracker's input: the forward-backward error at whi
 SURE_SHARE = 0.5  # of the landmarks' votes, from which the whole face votes fully
 PAIRS = 48  # of frames, that the tracker sees at once
 LEAST_TRUST = 1e-3  # in a point whose score is 0: it still has a mean with its neighbours
-WEIGHTS = PACKAGE / "weights" / "tracker.pt"
 
 
 @cache
 def shipped_tracker(device: torch.device) -> FrozenTracker:
     """The tracker of the package, bfloat16 where the device has it in hardware."""
-    return FrozenTracker(load_tracker(WEIGHTS, Config(), device), amp="auto")
+    return FrozenTracker(initial_tracker(Config()).to(device).eval().requires_grad_(False), amp="auto")
 
 
 @dataclass(eq=False)

@@ -27,15 +27,14 @@ from tsal.data import (
     read_prepared,
     reflected,
 )
-from tsal.initial import initial_weights
 from tsal.pseudo import check_sources
-from tsal.run import Run, data_folders, list_hashes, list_names
+from tsal.run import Run, data_folders, list_hashes, list_names, start_hashes
 from tsal.schemes import TIGHT
 from tsal.stages.alone import alone
 from tsal.stages.settings_check import check_settings
 from tsal.synthetic import render_dataset
 from tsal.trainings import parts_that_track
-from tsal.utils import ConfigError, DataError, InputError, file_hash, write_text
+from tsal.utils import ConfigError, DataError, InputError, write_text
 
 CHECKED = ".checked"  # in a run's folder: what its data's files were when they were checked
 
@@ -104,7 +103,7 @@ def prepare_data(run: Run, *, checked: Path | None = None, progress: bool = True
         "transductive": config.data.transductive,
         "warnings": warnings,
         "lists": hashes,
-        "weights": file_hash(weights) if (weights := initial_weights(config)) else "",
+        **start_hashes(config),
         "labelled": len(run.lists.labelled),
         "unlabelled": len(run.lists.unlabelled),
         "clips": len(run.clips),

@@ -11,13 +11,13 @@ from torch import nn
 from tsal.config import AugmentConfig, Config, labels_alone
 from tsal.data import beyond_crop
 from tsal.evaluation import normaliser
-from tsal.initial import initial_weights, make_initial
+from tsal.initial import make_initial
 from tsal.model import Detector
 from tsal.pseudo import PseudoLabeller, detection_sources
 from tsal.run import Run
 from tsal.tracker import initial_tracker
 from tsal.trainings import find_rival, parts_that_track
-from tsal.utils import ConfigError, first_line
+from tsal.utils import ConfigError, first_line, weights_file
 
 
 def check_settings(run: Run) -> list[str]:
@@ -44,7 +44,7 @@ def check_settings(run: Run) -> list[str]:
             f"{few}: a step has no two frames to track between, wanted by {' and '.join(tracks)}; set semi.clips to 1 "
             "or more and semi.frames to 2 or more, or a method that does not track, such as mean-teacher-corrected"
         )
-    if (weights := initial_weights(config)) and weights.resolve().is_relative_to(run.folder.resolve()):
+    if (weights := weights_file(config.model.weights)) and weights.resolve().is_relative_to(run.folder.resolve()):
         raise ConfigError(
             f"model.weights={config.model.weights}: a file of this run, which would train it away; give the run "
             "another folder (--run, RUN=), or copy the file out of it"

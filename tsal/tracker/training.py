@@ -22,7 +22,6 @@ from tsal.tracker.network import FlowNet, both_directions
 from tsal.tracker.points import leaves_frame, occlusion_mask
 from tsal.tracker.warped_pairs import photometric_change, synthetic_pair
 from tsal.utils import (
-    PACKAGE,
     ConfigError,
     InputError,
     half_precision,
@@ -30,6 +29,7 @@ from tsal.utils import (
     rank,
     save_checkpoint,
     wait_for_all,
+    weights_file,
 )
 
 PAIRS = 17  # added to the seed of weights
@@ -106,7 +106,7 @@ def make_tracker(config: Config) -> FlowNet:
 
 def initial_tracker(config: Config) -> FlowNet:
     """The tracker that training starts from: ``tracker.init``, or an untrained one."""
-    tracker, path = make_tracker(config), initial_path(config)
+    tracker, path = make_tracker(config), weights_file(config.tracker.init)
     if path:
         content = load_checkpoint(path, what="tracker (tracker.init)")
         try:
@@ -117,11 +117,6 @@ def initial_tracker(config: Config) -> FlowNet:
                 'tracker.init="" to train one from scratch'
             ) from None
     return tracker
-
-
-def initial_path(config: Config) -> Path | None:
-    # beside the package, which is the repository's folder; an installed package brings the file too
-    return PACKAGE.parent / config.tracker.init if config.tracker.init else None
 
 
 def load_tracker(path: Path, config: Config, device: torch.device) -> FlowNet:
@@ -185,9 +180,8 @@ def train_tracker(run: Run, rendered: Callable[[int], PointPairs] | None = None,
     config, folder, settings = run.config, run.folder / "tracker", run.config.tracker
     parts = "model.input", "augment", "train.warmup", "train.amp", "tracker"  # of train, what its steps look at
     fingerprint = run.fingerprint(*parts, without=UNTUNED) | {"rendered": origin}
-    if path := initial_path(config):
-        fingerprint["tracker init"] = load_checkpoint(path, what="tracker (tracker.init)")["fingerprint"]
     if not is_done(folder / "model.pt", fingerprint):
+        run.refuse_changed("tracker.init")
         seed_everything(config.seed)
         if not run.clips:  # photographs alone: no motion to learn, and nothing that is learned from it
             settings = dataclasses.replace(settings, synthetic_steps=0, video_steps=0)

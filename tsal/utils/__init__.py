@@ -18,7 +18,10 @@ __getattr__, __dir__, __all__ = exports(
     ),
     locks="LOCK lock_folder",
     parallel="Together in_turn side_by_side",
-    paths="CONFIG_FOLDER INSTALLED OUTPUTS PACKAGE PREPARED REPOSITORY SCHEME_FOLDER SHIPPED from_repository leads_out",
+    paths=(
+        "CONFIG_FOLDER INSTALLED OUTPUTS PACKAGE PREPARED REPOSITORY SCHEME_FOLDER SHIPPED from_repository leads_out "
+        "weights_file"
+    ),
     progress="tqdm",
     signals="StopSignals Stopped",
     text="counted first_of is_utf8 means_nothing markdown_table nearest printable",

@@ -17,11 +17,17 @@ SCHEME_FOLDER = CONFIG_FOLDER / "schemes"
 PREPARED = REPOSITORY / "data" / "prepared"
 OUTPUTS = REPOSITORY / "outputs"
 SHIPPED = PACKAGE / "weights" / "face68.pt"  # the trained detector; also what model.weights=face68 names
+_SHIPPED = {"face68": SHIPPED, "tsal/weights/tracker.pt": PACKAGE / "weights" / "tracker.pt"}  # as settings name them
 
 
 def from_repository(path: str | Path) -> Path:
     """A path as notebooks take it: a relative one starts at the repository, wherever the kernel was started."""
     return REPOSITORY / Path(path).expanduser()
+
+
+def weights_file(named: str) -> Path | None:
+    """The file of weights that a setting names, which may ship with the package; None where it names none."""
+    return _SHIPPED.get(named) or from_repository(named) if named else None
 
 
 def leads_out(root: Path, name: str) -> bool:

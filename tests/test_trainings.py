@@ -15,9 +15,12 @@ from tsal.config import Config, resolve
 from tsal.data.batches import BatchMaker
 from tsal.model import Detector
 from tsal.model_files import load_model, save_models
+from tsal.run import Run
 from tsal.schemes import generic_scheme
+from tsal.stages import evaluate_models, prepare_data, train_models
 from tsal.tracker import training as tracker_training
 from tsal.tracker.training import tune_tracker
+from tsal.utils import InputError, load_checkpoint, save_checkpoint
 
 
 def a_run(folder: Path, method: str = "tsal", **overrides) -> SimpleNamespace:
@@ -148,15 +151,15 @@ def test_a_tracker_is_tuned_with_the_detector_of_the_learner_that_uses_it(
 
 @pytest.mark.parametrize("tuned", [("teacher", "student"), ("teacher",), ()])
 def test_a_trained_run_s_trackers_are_those_its_learners_had(tmp_path, monkeypatch, tuned):
-    monkeypatch.setattr(trainings, "load_tracker", lambda path, config, device: path.parent.name)
-    monkeypatch.setattr(trainings, "open_tracker", lambda run: SimpleNamespace(to=lambda device: "tracker"))
-    monkeypatch.setattr(trainings, "freeze_tracker", lambda run, net: net)
+    monkeypatch.setattr(tracker_training, "load_tracker", lambda path, config, device: path.parent.name)
+    monkeypatch.setattr(tracker_training, "open_tracker", lambda run: SimpleNamespace(to=lambda device: "tracker"))
+    monkeypatch.setattr(tracker_training, "freeze_tracker", lambda run, net: net)
     for name in tuned:
         file = tmp_path / "semi" / f"tracker-{name}" / "model.pt"
         file.parent.mkdir(parents=True)
         file.touch()
     teacher, student = ("tracker-teacher" if tuned else "tracker"), (f"tracker-{tuned[-1]}" if tuned else "tracker")
-    assert trainings.final_trackers(a_run(tmp_path)) == {"teacher": teacher, "student": student}
+    assert tracker_training.final_trackers(a_run(tmp_path)) == {"teacher": teacher, "student": student}
 
 
 @pytest.fixture
@@ -213,3 +216,53 @@ def test_occluded_pixels_are_left_out_once_the_tracker_s_warm_up_is_over(tmp_pat
     run = a_run(tmp_path, **{"tracker.occlusion_after": 0.2})
     tracker_training._fit_video(run, Tracker(), tmp_path, "tracker", 5, {})
     assert masked == [False, True, True, True, True]
+
+
+# --- models of former settings ---
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch) -> Run:
+    """A run of which every training is done, without a step."""
+    monkeypatch.setattr(trainings, "fit", lambda *_, **__: ([], 1.0))
+    untrained = {"tracker.synthetic_steps": 0, "tracker.video_steps": 0, "model.width": 0.05, "model.input": 32}
+    return changed(Run.create(tmp_path / "run", resolve("smoke", overrides=untrained)[0]), train=True)
+
+
+def changed(run: Run, *settings: str, train: bool = False) -> Run:
+    """The run with other settings, as stage data or notebook 01 makes it."""
+    other = Run.create(run.folder, run.config.override(settings))
+    prepare_data(other, checked=run.folder, progress=False)
+    if train:
+        train_models(other)
+    return other
+
+
+@pytest.mark.parametrize(
+    "setting, said",
+    [
+        ("tsal.window=2", "semi/model.pt was trained with tsal.window=3; the run has tsal.window=2"),
+        ("semi.steps=11", "supervised/model.pt was trained with steps=10; the run has steps=11"),
+        ("supervised.lr=1", "init/model.pt was trained with lr=0.002; the run has lr=1.0"),
+        (
+            "semi.rival=mean-teacher",
+            "rival/model.pt was trained with tsal.drift_correction=True; the run has tsal.drift_correction=False",
+        ),
+    ],
+)
+def test_models_of_former_settings_are_not_taken_for_the_run_s(trained, setting, said):
+    with pytest.raises(InputError) as caught:
+        evaluate_models(changed(trained, setting))
+    assert str(caught.value) == f"{trained.folder}/{said}; run 'python -m tsal train --run {trained.folder}'"
+    assert not (trained.folder / "metrics.json").exists()
+    assert trainings.model_files_of(changed(trained, setting, train=True))
+
+
+def test_models_are_the_run_s_whatever_it_measures_and_of_an_older_version_too(trained):
+    files = trainings.model_files_of(changed(trained, "train.checkpoint_every=7", "data.normaliser=box"))
+    assert files.keys() == {"init", "supervised", "mean-teacher-corrected", "teacher", "student"}
+    for path in {path for path, _ in files.values()}:
+        content = load_checkpoint(path)
+        del content["fingerprint"]["train.momentum"]
+        save_checkpoint(path, content | {"fingerprint": content["fingerprint"] | {"code": "older", "train.gone": 1}})
+    assert trainings.model_files_of(trained) == files

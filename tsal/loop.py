@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tsal.config import Config
+from tsal.config import Config, flatten
 from tsal.data import Batch, prefetch
 from tsal.guard import Guard
 from tsal.utils import (
+    InputError,
     Stopped,
     StopSignals,
     ThreadWatch,
@@ -210,6 +211,19 @@ def is_done(path: Path, fingerprint: dict) -> bool:
     if done and rank() == 0:
         path.with_name("last.pt").unlink(missing_ok=True)
     return done
+
+
+def refuse_former(path: Path, fingerprint: dict, again: str) -> None:
+    """Raise where a training's result was made from other settings, scheme or faces; the code may be another.
+
+    Args:
+        again: the command that makes it anew.
+    """
+    was, has = (flatten("", made) for made in (load_checkpoint(path).get("fingerprint", {}), fingerprint))
+    apart = [name for name in has if name in was and name != "code" and was[name] != has[name]]  # not in all versions
+    if apart:
+        was, has = (", ".join(f"{name}={str(made[name]):.40}" for name in apart[:3]) for made in (was, has))
+        raise InputError(f"{path} was trained with {was}; the run has {has}; {again}")
 
 
 def record_time(folder: Path, steps: int, seconds: float) -> None:

@@ -16,13 +16,13 @@ import torch
 from tsal.config import Config, Method, labels_alone, load_method, settings_of
 from tsal.data import BatchMaker
 from tsal.initial import initial_detector
-from tsal.loop import fit, is_done, record_time, seed_everything
+from tsal.loop import fit, is_done, record_time, refuse_former, seed_everything
 from tsal.model import Detector
 from tsal.model_files import load_model, save_models, snapshot_name, snapshot_steps
 from tsal.optimiser import make_optimiser
 from tsal.pseudo import TRACKING, PseudoLabeller
 from tsal.run import Run
-from tsal.tracker import FrozenTracker, freeze_tracker, load_tracker, open_tracker, tune_tracker, tuned_trackers
+from tsal.tracker import FrozenTracker, freeze_tracker, load_tracker, open_tracker, tune_tracker
 from tsal.trainer import Context, Learner, TeacherStudent, asynchronous_step, supervised_step
 from tsal.utils import ConfigError, InputError, load_checkpoint, processes, rank, side_by_side, wait_for_all
 
@@ -143,9 +143,13 @@ def train_inits(run: Run, count: int | None = None) -> list[Path]:
 
 def train_supervised_only(run: Run) -> None:
     """Labels alone, from the same init for the same steps as semi-supervised methods, which are compared with it."""
+    train_supervised(run, "supervised", **further_settings(run), init=run.folder / "init" / "model.pt")
+
+
+def further_settings(run: Run) -> dict:
+    """What :func:`train_supervised` takes of supervised only."""
     semi = run.config.semi
-    settings = {"steps": schedule_steps(run)[1], "batch": semi.batch, "lr": semi.lr}
-    train_supervised(run, "supervised", seed=run.config.seed, **settings, init=run.folder / "init" / "model.pt")
+    return {"seed": run.config.seed, "steps": schedule_steps(run)[1], "batch": semi.batch, "lr": semi.lr}
 
 
 # --- teacher and student ---
@@ -154,8 +158,7 @@ def train_supervised_only(run: Run) -> None:
 def train_semi(run: Run, inits: list[Path], steps: int, name: str = "semi") -> None:
     """Teacher and student from their inits, by the run's method; kept in ``<run>/<name>/model.pt``."""
     config, folder = run.config, run.folder / name
-    fingerprint = run.fingerprint("model", "augment", "semi", "train", "tracker", "tsal", "data.consecutive")
-    fingerprint |= {"init": [load_checkpoint(path)["fingerprint"] for path in inits], "steps": steps}
+    fingerprint = semi_fingerprint(run, steps) | {"init": [load_checkpoint(path)["fingerprint"] for path in inits]}
     tracker = run.folder / "tracker" / "model.pt"
     if PseudoLabeller(config).needs_flow and tracker.exists():  # it may be another one of the same settings
         fingerprint["trained tracker"] = load_checkpoint(tracker)["fingerprint"]
@@ -208,6 +211,12 @@ def train_semi(run: Run, inits: list[Path], steps: int, name: str = "semi") -> N
     _finish(folder, models, config, fingerprint, steps, seconds + tuning)
 
 
+def semi_fingerprint(run: Run, steps: int) -> dict:
+    """What decides a training of teacher and student, its inits and its trained tracker apart."""
+    parts = "model", "augment", "semi", "train", "tracker", "tsal", "data.consecutive"
+    return run.fingerprint(*parts) | {"steps": steps}
+
+
 def find_rival(config: Config) -> Method | None:
     """The method of ``semi.rival``; None where there is none, where it is the run's own, or of labels alone.
 
@@ -248,12 +257,6 @@ def parts_that_track(config: Config) -> list[str]:
     if rival and parts_that_track(rival):
         found.append(f"semi.rival={rival.method}")
     return found
-
-
-def train_rival(run: Run, inits: list[Path], steps: int) -> None:
-    """The method that the run's own is compared with, where there is one; kept in ``<run>/rival/model.pt``."""
-    if config := rival_config(run.config):
-        train_semi(dataclasses.replace(run, config=config), inits[: config.tsal.inits], steps, "rival")
 
 
 def _finish(folder: Path, models: dict[str, Detector], config: Config, fingerprint: dict, steps: int, seconds: float):
@@ -298,23 +301,6 @@ def _tuned_trackers(run: Run, detectors: list[Detector], folder: Path, fingerpri
     return {"student": trackers["teacher"]} | trackers
 
 
-def final_trackers(run: Run, device: torch.device | None = None) -> dict[str, FrozenTracker]:
-    """The trackers that "teacher" and "student" were trained with: one twice, unless each tuned its own."""
-    device = device or run.device
-    nets = [load_tracker(path, run.config, device) for path in tuned_trackers(run)] or [open_tracker(run).to(device)]
-    trackers = [freeze_tracker(run, net) for net in nets]
-    return {"teacher": trackers[-1], "student": trackers[0]}
-
-
-def measuring_tracker(run: Run) -> FrozenTracker | None:
-    """The run's own tracker, whatever the method takes its flow from; None where frames do not follow one another."""
-    if not run.config.data.consecutive:
-        return None
-    # without a place on disk: these flows are asked for once, and would crowd out those of training
-    net = load_tracker(run.folder / "tracker" / "model.pt", run.config, run.device)
-    return FrozenTracker(net, amp=run.config.train.amp)
-
-
 # --- a run ---
 
 
@@ -326,25 +312,35 @@ def train(run: Run) -> dict[str, dict]:
     own = 1 if alone else run.config.tsal.inits
     inits, steps = train_inits(run, max(own, rival.tsal.inits if rival else 1)), schedule_steps(run)[1]
     train_supervised_only(run)
+    if rival:
+        train_semi(dataclasses.replace(run, config=rival), inits[: rival.tsal.inits], steps, "rival")
     if not alone:
-        train_rival(run, inits, steps)
         train_semi(run, inits[:own], steps)
     names = [*(path.parent.name for path in inits), "supervised", *["rival"] * bool(rival), *["semi"] * (not alone)]
     return {name: json.loads((run.folder / name / "time.json").read_text()) for name in names}
 
 
 def model_files_of(run: Run) -> dict[str, tuple[Path, str | None]]:
-    """Where each model of the run's comparison is kept: file, and name in it. The rival has its method's name."""
-    semi, rival = run.folder / "semi" / "model.pt", find_rival(run.config)
-    files: dict[str, tuple[Path, str | None]] = {
-        "init": (run.folder / "init" / "model.pt", None),
-        "supervised": (run.folder / "supervised" / "model.pt", None),
+    """Where each model of the run's comparison is kept: file, and name in it. The rival has its method's name.
+
+    Raises:
+        InputError: one is not trained yet, or was trained with other settings, scheme or faces than the run has now.
+    """
+    rival, steps = rival_config(run.config), schedule_steps(run)[1]
+    wanted = {
+        "init": supervised_fingerprint(run, "init", **init_settings(run)["init"]),
+        "supervised": supervised_fingerprint(run, "supervised", **further_settings(run)),
     }
+    files: dict[str, tuple[Path, str | None]] = {name: (run.folder / name / "model.pt", None) for name in wanted}
     if rival:
-        files[rival.name] = (run.folder / "rival" / "model.pt", rival.result)
+        wanted["rival"] = semi_fingerprint(dataclasses.replace(run, config=rival), steps)
+        files[rival.method] = (run.folder / "rival" / "model.pt", rival.result)
     if not labels_alone(run.config):
-        files |= {"teacher": (semi, "teacher"), "student": (semi, "student")}
-    missing = sorted({str(path) for path, _ in files.values() if not path.exists()})
-    if missing:
-        raise InputError(f"not trained yet: {', '.join(missing)}; run 'python -m tsal train --run {run.folder}'")
+        wanted["semi"] = semi_fingerprint(run, steps)
+        files |= {name: (run.folder / "semi" / "model.pt", name) for name in ("teacher", "student")}
+    again = f"run 'python -m tsal train --run {run.folder}'"
+    if missing := sorted({str(path) for path, _ in files.values() if not path.exists()}):
+        raise InputError(f"not trained yet: {', '.join(missing)}; {again}")
+    for name, fingerprint in wanted.items():
+        refuse_former(run.folder / name / "model.pt", fingerprint, again)
     return files

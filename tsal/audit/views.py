@@ -14,8 +14,8 @@ from tsal.model import Detector
 from tsal.model_files import load_model
 from tsal.pseudo import PseudoLabeller, carried_votes, detection_sources
 from tsal.run import Run
-from tsal.tracker import FrozenTracker, forward_backward_error, occlusion_mask
-from tsal.trainings import final_trackers, model_files_of
+from tsal.tracker import FrozenTracker, final_trackers, forward_backward_error, occlusion_mask
+from tsal.trainings import model_files_of
 from tsal.utils import InputError, file_hash, read_arrays, write_arrays
 
 VIEWS = "views"  # folder in an audit's

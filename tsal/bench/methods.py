@@ -25,9 +25,9 @@ from tsal.evaluation import STEADINESS, metrics_rows, predictions_table, read_gr
 from tsal.loop import is_done
 from tsal.model_files import load_model
 from tsal.run import Run, code_fingerprint
+from tsal.tracker import measuring_tracker
 from tsal.trainings import (
     init_settings,
-    measuring_tracker,
     schedule_steps,
     supervised_fingerprint,
     train_inits,

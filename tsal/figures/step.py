@@ -40,7 +40,7 @@ from tsal.model_files import load_model
 from tsal.optimiser import make_optimiser, rate_at
 from tsal.pseudo import LabellerOutput, PseudoLabeller
 from tsal.run import Run
-from tsal.tracker import PairFlows, forward_backward_error, reconstruct_next
+from tsal.tracker import PairFlows, final_trackers, forward_backward_error, reconstruct_next
 from tsal.trainer import (
     Context,
     Learner,
@@ -56,7 +56,7 @@ from tsal.trainer import (
     teacher_half,
     teacher_terms,
 )
-from tsal.trainings import batch_maker, batches_after_init, final_trackers, images_a_step
+from tsal.trainings import batch_maker, batches_after_init, images_a_step
 from tsal.utils import InputError
 
 HALFWAY = 0.5  # of the training: the unlabelled losses have their full weight there

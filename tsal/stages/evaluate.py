@@ -11,7 +11,8 @@ from tsal.evaluation import metrics_rows, predictions_table, read_ground_truth
 from tsal.model_files import load_model
 from tsal.run import Run
 from tsal.stages.alone import alone
-from tsal.trainings import measuring_tracker, model_files_of
+from tsal.tracker import measuring_tracker
+from tsal.trainings import model_files_of
 from tsal.utils import use_free_cores, write_arrays, write_text
 
 

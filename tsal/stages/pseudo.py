@@ -18,8 +18,8 @@ from tsal.model_files import load_model, snapshot_name
 from tsal.run import Run, code_fingerprint
 from tsal.stages.alone import alone
 from tsal.synthetic import rendered_visibility
-from tsal.tracker import tuned_trackers
-from tsal.trainings import final_trackers, model_files_of, schedule_steps
+from tsal.tracker import final_trackers, tuned_trackers
+from tsal.trainings import model_files_of, schedule_steps
 from tsal.utils import file_hash, load_checkpoint, use_free_cores
 
 

@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = exports(
     network="FlowEstimate FlowNet both_directions track_frames",
     points="forward_backward_error occlusion_mask reconstruct_next track_points",
     training=(
-        "UNTUNED freeze_tracker initial_tracker load_tracker make_tracker open_tracker train_tracker tune_tracker "
-        "tuned_trackers"
+        "UNTUNED final_trackers freeze_tracker initial_tracker load_tracker make_tracker measuring_tracker "
+        "open_tracker train_tracker tune_tracker tuned_trackers"
     ),
 )

@@ -158,6 +158,23 @@ def freeze_tracker(run: Run, net: nn.Module) -> FrozenTracker:
     return FrozenTracker(net, run.config.data.cache_mb, run.store.disk, amp)
 
 
+def final_trackers(run: Run, device: torch.device | None = None) -> dict[str, FrozenTracker]:
+    """The trackers that "teacher" and "student" were trained with: one twice, unless each tuned its own."""
+    device = device or run.device
+    nets = [load_tracker(path, run.config, device) for path in tuned_trackers(run)] or [open_tracker(run).to(device)]
+    trackers = [freeze_tracker(run, net) for net in nets]
+    return {"teacher": trackers[-1], "student": trackers[0]}
+
+
+def measuring_tracker(run: Run) -> FrozenTracker | None:
+    """The run's own tracker, whatever the method takes its flow from; None where frames do not follow one another."""
+    if not run.config.data.consecutive:
+        return None
+    # without a place on disk: these flows are asked for once, and would crowd out those of training
+    net = load_tracker(run.folder / "tracker" / "model.pt", run.config, run.device)
+    return FrozenTracker(net, amp=run.config.train.amp)
+
+
 def _finish(folder: Path, **content) -> None:
     """Keep the result; what resuming needed is no longer needed. Of several processes, the first writes."""
     if rank() == 0:

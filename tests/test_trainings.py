@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -266,3 +267,6 @@ def test_models_are_the_run_s_whatever_it_measures_and_of_an_older_version_too(t
         del content["fingerprint"]["train.momentum"]
         save_checkpoint(path, content | {"fingerprint": content["fingerprint"] | {"code": "older", "train.gone": 1}})
     assert trainings.model_files_of(trained) == files
+    shutil.rmtree(trained.folder / "rival")
+    with pytest.raises(InputError, match=r"rival/model.pt: not trained yet; run 'python -m tsal train --run "):
+        trainings.model_files_of(trained)

@@ -53,6 +53,7 @@ def fit(
     models: Callable[[], dict[str, float]] | None = None,
     keep: Callable[[int], None] | None = None,
     keep_at: Collection[int] = (),
+    threads: ThreadWatch | None = None,
 ) -> tuple[list[dict[str, float]], float]:
     """Run ``steps`` steps from the last checkpoint of ``folder``, if it is of the same run.
 
@@ -67,6 +68,7 @@ def fit(
             training; a line says so, and what differs.
         models: more numbers for each row of the history.
         keep: called with the number of steps done, after those of ``keep_at``.
+        threads: where two halves of a step share them; else of the whole step.
 
     Raises:
         RunError: numbers that are not finite, or another end that :class:`~tsal.guard.Guard` sees.
@@ -76,7 +78,7 @@ def fit(
     done = _resume(folder, label, state, fingerprint, device)
     start, history, sums, counts = done["step"], done["history"], done["sums"], done["counts"]
     started = time.perf_counter() - done["seconds"]
-    first, threads = rank() == 0, ThreadWatch()
+    first, threads = rank() == 0, threads or ThreadWatch()
     if first:
         remove_unfinished(folder)
     guard = Guard(folder, label, state, start, config, device)
@@ -214,11 +216,11 @@ def is_done(path: Path, fingerprint: dict) -> bool:
 
 
 def refuse_former(path: Path, fingerprint: dict, again: str) -> None:
-    """Raise where a training's result was made from other settings, scheme or faces; the code may be another.
-
-    Args:
-        again: the command that makes it anew.
+    """Raise where a training's result is missing, or made from other settings, scheme or faces; the code may be
+    another. ``again``: what makes it anew.
     """
+    if not path.exists():
+        raise InputError(f"{path}: not trained yet; {again}")
     was, has = (flatten("", made) for made in (load_checkpoint(path).get("fingerprint", {}), fingerprint))
     apart = [name for name in has if name in was and name != "code" and was[name] != has[name]]  # not in all versions
     if apart:

@@ -24,7 +24,7 @@ from tsal.pseudo import TRACKING, PseudoLabeller
 from tsal.run import Run
 from tsal.tracker import FrozenTracker, freeze_tracker, load_tracker, open_tracker, tune_tracker
 from tsal.trainer import Context, Learner, TeacherStudent, asynchronous_step, supervised_step
-from tsal.utils import ConfigError, InputError, load_checkpoint, processes, rank, side_by_side, wait_for_all
+from tsal.utils import ConfigError, ThreadWatch, load_checkpoint, processes, rank, side_by_side, wait_for_all
 
 SECOND_SEED = 1_000_003  # between the seeds of two inits
 BATCHES = 31  # added to the seed of weights: the same labelled rows in the same steps for every method
@@ -173,7 +173,8 @@ def train_semi(run: Run, inits: list[Path], steps: int, name: str = "semi") -> N
     models = {"teacher": pair.teacher.detector, "student": pair.student.detector}
     semi, snapshots = config.semi, snapshot_steps(steps, config.train.snapshots)
     alone = run.device.type == "cpu" and processes() == 1  # collective operations need one order
-    with side_by_side(alone and config.tsal.teacher_lr > 0) as together:  # else one half of a step has little to do
+    two = alone and config.tsal.teacher_lr > 0  # else one half of a step has little to do
+    with side_by_side(two, watch := ThreadWatch()) as together:
         context = Context(config, run.scheme, run.device, together)
         _, seconds = fit(
             folder,
@@ -202,6 +203,7 @@ def train_semi(run: Run, inits: list[Path], steps: int, name: str = "semi") -> N
             models=pair.distance,
             keep=lambda step: save_models(folder / snapshot_name(step), models, config, fingerprint),
             keep_at=snapshots,
+            threads=watch,
         )
     if rank() == 0:
         for path in folder.glob(snapshot_name("*")):  # of a former training
@@ -338,9 +340,6 @@ def model_files_of(run: Run) -> dict[str, tuple[Path, str | None]]:
     if not labels_alone(run.config):
         wanted["semi"] = semi_fingerprint(run, steps)
         files |= {name: (run.folder / "semi" / "model.pt", name) for name in ("teacher", "student")}
-    again = f"run 'python -m tsal train --run {run.folder}'"
-    if missing := sorted({str(path) for path, _ in files.values() if not path.exists()}):
-        raise InputError(f"not trained yet: {', '.join(missing)}; {again}")
     for name, fingerprint in wanted.items():
-        refuse_former(run.folder / name / "model.pt", fingerprint, again)
+        refuse_former(run.folder / name / "model.pt", fingerprint, f"run 'python -m tsal train --run {run.folder}'")
     return files

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 
-from tsal.utils import threads
+from tsal.utils import parallel, threads
 
 STAT = """cpu  1 2 3 4 5 6 7 8 0 0
 cpu0 100 10 20 5000 70 3 4 5 900 0
@@ -153,3 +155,26 @@ def test_a_training_gives_a_core_up_when_another_process_comes_and_takes_it_back
     fixed = threads.ThreadWatch()
     used(600)
     assert fixed.adjust() == 4
+
+
+def test_two_halves_of_a_step_together_use_no_more_threads_than_are_free(machine):
+    root, _, monkeypatch = machine
+    threads_now = [4]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads_now[0])
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: threads_now.__setitem__(0, count))
+
+    def used(ticks: int) -> None:
+        (root / "proc" / "stat").write_text(f"cpu0 {ticks} 0 0 0 0 0 0 0\ncpu1 0 0 0 0 0 0 0 0\n")
+
+    def half() -> tuple[int, int]:
+        return torch.get_num_threads(), threading.get_ident()
+
+    used(total := 0)
+    with parallel.side_by_side(watch=(watch := threads.ThreadWatch())) as together:
+        for others, each, at_once in ((0, 2, True), (1, 1, True), (2, 1, True), (3, 1, False), (0, 2, True)):
+            used(total := total + 100 * others)  # so many cores' worth, in the second that each look takes
+            assert watch.adjust() == each
+            (first, one), (second, other) = together(half, half)
+            assert (first, second, one != other) == (each, each, at_once)
+            assert first + second * at_once <= 4 - others
+    assert threads_now == [4]

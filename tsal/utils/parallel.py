@@ -13,6 +13,8 @@ from typing import TypeVar
 
 import torch
 
+from tsal.utils.threads import ThreadWatch
+
 First, Second = TypeVar("First"), TypeVar("Second")
 Together = Callable[[Callable[[], First], Callable[[], Second]], tuple[First, Second]]
 
@@ -22,17 +24,24 @@ def in_turn(first: Callable[[], First], second: Callable[[], Second]) -> tuple[F
 
 
 @contextmanager
-def side_by_side(enabled: bool = True) -> Iterator[Together]:
-    """A function that calls two others at once, with half of torch's threads each; with one thread, in turn."""
+def side_by_side(enabled: bool = True, watch: ThreadWatch | None = None) -> Iterator[Together]:
+    """A function that calls two others at once, with half of torch's threads each; with one thread, in turn.
+
+    ``watch``: keeps the threads of both together at the cores that are free from now on; while one is, they take turns.
+    """
     threads = torch.get_num_threads()
     if not enabled or threads < 2:
         yield in_turn
         return
     torch.set_num_threads(threads // 2)  # of this thread
+    watch = watch or ThreadWatch()
+    watch.free, watch.sides = threads, 2
     with ThreadPoolExecutor(1) as other:
 
         def together(first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:
-            share = torch.get_num_threads()  # fewer where other processes came: :class:`ThreadWatch`
+            if watch.free < 2:
+                return in_turn(first, second)
+            share = torch.get_num_threads()  # fewer where other processes came
 
             def beside() -> First:
                 torch.set_num_threads(share)

@@ -44,26 +44,31 @@ def use_free_cores() -> int:
 class ThreadWatch:
     """Keeps torch's threads at the cores that are free while others come and go; never above those at its start.
 
-    With one thread, or where OMP_NUM_THREADS is set, nothing is looked at and nothing changes.
+    ``sides`` pieces of work that are done at once share the ``free`` ones. With one thread, or where OMP_NUM_THREADS is
+    set, nothing is looked at and nothing changes.
     """
 
     def __init__(self) -> None:
         import torch
 
         self._torch = torch
-        self.most = 1 if os.environ.get("OMP_NUM_THREADS") else torch.get_num_threads()
+        self.free, self.sides = torch.get_num_threads(), 1
+        self.most = 1 if os.environ.get("OMP_NUM_THREADS") else self.free
         self._cores = allowed_cores()
         self._last = self._now() if self.most > 1 else None
 
     def adjust(self) -> int:
-        """Look at what others used since the last look, if that was a second ago or more -> threads from now on."""
+        """Look at what others used since the last look, if that was a second ago or more -> threads of a side from now
+        on.
+        """
         if self._last is not None:
             now = self._now()
             if now is None:
                 self._last = None
             elif now[0] - self._last[0] >= 1:
                 others = max(0.0, (now[1] - self._last[1]) - (now[2] - self._last[2])) / (now[0] - self._last[0])
-                self._torch.set_num_threads(min(self.most, choose(len(self._cores), quota(), others)[0]))
+                self.free = min(self.most, choose(len(self._cores), quota(), others)[0])
+                self._torch.set_num_threads(max(1, self.free // self.sides))
                 self._last = now
         return self._torch.get_num_threads()
 

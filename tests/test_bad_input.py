@@ -372,6 +372,7 @@ def test_without_unlabelled_faces_every_stage_runs_and_there_is_nothing_to_audit
         ("tsal.sources=propagated data.consecutive=false", "tsal.sources: tracking sources alone"),
         ("tsal.teacher_consistency=true tsal.teacher_lr=0", "with tsal.teacher_lr=0 the teacher learns nothing"),
         ("tsal.teacher_lr=0", "tsal.bn_stats=own: with tsal.teacher_lr=0"),
+        ("tsal.ramp_up=0.95", "tsal.ramp_up=0.95: is above tsal.ramp_down=0.9"),
     ],
 )
 def test_settings_of_which_nothing_can_be_built_are_told_before_any_training(root, capsys, settings, said):
@@ -395,6 +396,32 @@ def test_settings_that_work_otherwise_than_one_would_think_are_warned_of(root, c
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
     told = [line for line in lines if "tsal.trackers" in line or "augment." in line]
     assert status == 0 and len(told) == bool(said) and all(line.startswith(f"warning: {said}") for line in told)
+
+
+@pytest.mark.parametrize(
+    "options, off",
+    [
+        ("tsal", "tsal.sources=propagated and tsal.agreement_weight=1"),
+        ("tsal-no-window", "tsal.agreement_weight=1"),
+        (
+            "tsal-consistency tsal.agreement_weight=0",
+            "tsal.sources=propagated and tsal.teacher_consistency=true",
+        ),
+        ("mean-teacher semi.rival=tsal-reconstruction", "tsal.sources=tracked_heatmap,tracked_centre"),
+        ("tsal-no-tracking", ""),
+        ("supervised", ""),
+        ("tsal tsal.tracking=any", ""),
+    ],
+)
+def test_what_is_off_where_frames_are_not_consecutive_is_warned_of(root, capsys, options, off):
+    method, *settings = options.split()
+    assert data(root, "--method", method, "--set", "data.consecutive=true", *settings)[0] == 0
+    assert "data.consecutive" not in capsys.readouterr().out
+    assert data(root, "--method", method, "--set", "data.consecutive=false", *settings)[0] == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "data.consecutive=false" in line]
+    warned = [line for line in lines if line.startswith("warning: ")]
+    assert len(warned) == bool(off) and all(f"{off} have no effect" in line for line in warned)
+    assert all(("semi.rival=" in line) == ("semi.rival=" in options) for line in warned)
 
 
 @pytest.mark.parametrize(

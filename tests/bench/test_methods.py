@@ -108,11 +108,13 @@ def test_an_unknown_method_names_the_nearest():
 def test_a_method_that_is_another_one_on_data_without_consecutive_frames_is_told():
     asked = ["tsal", "tsal-no-tracking", "tsal-no-sic", "supervised", "tsal"]
     assert same_runs(asked, configured()) == []
-    apart = same_runs(asked, configured("faces", "300w-50"))
-    assert [line.partition(" on these data")[0] for line in apart] == ["tsal-no-tracking is tsal"]
+    both = "tsal-no-tracking, tsal-no-window are tsal"
+    for more, said in (([], "tsal-no-tracking is tsal"), (["tsal-no-window"], both)):
+        (line,) = same_runs(asked + more, configured("faces", "300w-50"))
+        assert line == f"{said} on these data (data.consecutive=false: nothing is tracked): the same run again"
     for settings in (configured(**{"tsal.trust": 0.0}), configured("faces", "300w-50", **{"tsal.trust": 0.0})):
         (line,) = same_runs(["tsal", "tsal-no-trust"], settings)
-        assert line == "tsal-no-trust is tsal with these settings: it is the same run again"
+        assert line == "tsal-no-trust is tsal with these settings: the same run again"
 
 
 def test_a_broken_result_is_an_error_that_names_it(tmp_path):

@@ -191,8 +191,8 @@ def refuse_other_settings(
 
 
 def same_runs(methods: Sequence[str], configure: Configure) -> list[str]:
-    """A line for each method that is, by its settings, one named before it, or on these data: where no frame follows
-    another, there is nothing to track.
+    """A line for all methods that are, by their settings, one named before them, or on these data: where no frame
+    follows another, there is nothing to track.
     """
 
     def effective(method: str) -> dict:
@@ -209,11 +209,11 @@ def same_runs(methods: Sequence[str], configure: Configure) -> list[str]:
 
     settings = {method: effective(method) for method in methods}
     twins = {method: next(name for name in settings if settings[name] == settings[method]) for method in settings}
-    return [
-        f"{method} is {twin} {why(method, twin)}: it is the same run again"
-        for method, twin in twins.items()
-        if twin != method
-    ]
+    again: dict[str, list[str]] = {}
+    for method, twin in twins.items():
+        if twin != method:
+            again.setdefault(f"{twin} {why(method, twin)}: the same run again", []).append(method)
+    return [f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} {what}" for what, names in again.items()]
 
 
 def all_labels(configure: Configure | None, results: Sequence[dict], beside: Sequence[dict] = ()) -> dict[str, float]:

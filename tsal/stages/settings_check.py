@@ -16,7 +16,7 @@ from tsal.model import Detector
 from tsal.pseudo import PseudoLabeller, detection_sources
 from tsal.run import Run
 from tsal.tracker import initial_tracker
-from tsal.trainings import find_rival, parts_that_track
+from tsal.trainings import find_rival, parts_that_track, rival_config
 from tsal.utils import ConfigError, first_line, weights_file
 
 
@@ -37,6 +37,11 @@ def check_settings(run: Run) -> list[str]:
         raise ConfigError(
             "tsal.teacher_consistency=true: it is a loss of the teacher, and with tsal.teacher_lr=0 the teacher learns "
             "nothing; give it a rate, such as 0.1, or set tsal.teacher_consistency=false"
+        )
+    if (up := config.tsal.ramp_up) > (down := config.tsal.ramp_down):
+        raise ConfigError(
+            f"tsal.ramp_up={up:g}: is above tsal.ramp_down={down:g}, so that the weight of the unlabelled losses would "
+            "jump; set it to that or less"
         )
     if run.clips and (config.semi.clips == 0 or config.semi.frames == 1) and (tracks := parts_that_track(config)):
         few = "semi.clips=0" if config.semi.clips == 0 else "semi.frames=1"
@@ -64,7 +69,9 @@ def check_settings(run: Run) -> list[str]:
 
 
 def _warnings(config: Config) -> list[str]:
-    found, augment = [], config.augment
+    found, augment = _not_tracked(config), config.augment
+    if rival := rival_config(config):
+        found += [f"semi.rival={rival.method}: {line}" for line in _not_tracked(rival)]
     if config.tsal.trackers == "own" and config.tracker.tune_steps == 0:
         found.append(
             "tsal.trackers=own: with tracker.tune_steps=0 no tracker is tuned, so both models share the run's, and "
@@ -79,6 +86,23 @@ def _warnings(config: Config) -> list[str]:
             "(more than 1 % of their pixels), where they repeat its border; smaller ranges avoid it"
         )
     return found
+
+
+def _not_tracked(config: Config) -> list[str]:
+    """What a method would learn from faces that are followed from frame to frame, where no frame follows another."""
+    if labels_alone(config):
+        return []
+    tsal, labeller = config.tsal, PseudoLabeller(config)
+    sources = [name for name in tsal.sources if name not in labeller.names]
+    off = [f"tsal.sources={','.join(sources)}"] * bool(sources)
+    off += [f"tsal.agreement_weight={tsal.agreement_weight:g}"] * (tsal.agreement_weight > 0 and not labeller.agreement)
+    off += ["tsal.teacher_consistency=true"] * (tsal.teacher_consistency and not labeller.consistency)
+    if not off:
+        return []
+    return [
+        f"data.consecutive=false: no frame follows another, so {' and '.join(off)} have no effect, and methods that "
+        "differ by these alone are one training; tsal.tracking=any tracks all the same"
+    ]
 
 
 def _short_clips(run: Run) -> list[str]:

@@ -161,9 +161,10 @@ def test_vgg_16_s_weights_are_of_the_repository_and_make_another_training_where_
 def test_a_run_does_not_start_from_what_it_would_replace(files):
     run = run_from(files[0])
     [init] = train_inits(run, 1)
-    other = Run.create(run.folder, run.config.override({"model.weights": str(init)}))
-    with pytest.raises(ConfigError, match="a file of this run, which would train it away; give the run another folder"):
-        prepare_data(other, progress=False)
+    for name, file in (("model.weights", init), ("tracker.init", run.folder / "tracker" / "model.pt")):
+        other = Run.create(run.folder, run.config.override({name: str(file)}))
+        with pytest.raises(ConfigError, match=f"^{name}={file}: a file of this run, which would train it away; give"):
+            prepare_data(other, progress=False)
 
 
 def test_random_layers_are_not_taken_for_trained_ones(trained):

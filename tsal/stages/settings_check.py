@@ -14,7 +14,7 @@ from tsal.evaluation import normaliser
 from tsal.initial import make_initial
 from tsal.model import Detector
 from tsal.pseudo import PseudoLabeller, detection_sources
-from tsal.run import Run
+from tsal.run import STARTS, Run
 from tsal.tracker import initial_tracker
 from tsal.trainings import find_rival, parts_that_track, rival_config
 from tsal.utils import ConfigError, first_line, weights_file
@@ -49,11 +49,12 @@ def check_settings(run: Run) -> list[str]:
             f"{few}: a step has no two frames to track between, wanted by {' and '.join(tracks)}; set semi.clips to 1 "
             "or more and semi.frames to 2 or more, or a method that does not track, such as mean-teacher-corrected"
         )
-    if (weights := weights_file(config.model.weights)) and weights.resolve().is_relative_to(run.folder.resolve()):
-        raise ConfigError(
-            f"model.weights={config.model.weights}: a file of this run, which would train it away; give the run "
-            "another folder (--run, RUN=), or copy the file out of it"
-        )
+    for name, named in ((name, config.flat()[name]) for name in STARTS):
+        if (path := weights_file(named)) and path.resolve().is_relative_to(run.folder.resolve()):
+            raise ConfigError(
+                f"{name}={named}: a file of this run, which would train it away; give the run another folder (--run, "
+                "RUN=), or copy the file out of it"
+            )
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         initial_tracker(config)
         detector, warnings = make_initial(config, run.scheme)

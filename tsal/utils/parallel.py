@@ -33,9 +33,9 @@ def side_by_side(enabled: bool = True, watch: ThreadWatch | None = None) -> Iter
     if not enabled or threads < 2:
         yield in_turn
         return
-    torch.set_num_threads(threads // 2)  # of this thread
     watch = watch or ThreadWatch()
-    watch.free, watch.sides = threads, 2
+    watch.sides = 2
+    torch.set_num_threads(threads // 2)  # of this thread
     with ThreadPoolExecutor(1) as other:
 
         def together(first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:

@@ -49,9 +49,9 @@ def make_initial(config: Config, scheme: Scheme) -> tuple[Detector, list[str]]:
     had, has = then.flat(), config.flat()
     network = [f"model.{name}" for name in NETWORK if name != "width" or config.model.size == "light"]
     if any(had[name] != has[name] for name in network):
-        wanted = " ".join(f"{name}={had[name]}" for name in (*network, *VIEWS) if had[name] != has[name])
+        settings = " ".join(f"{name}={had[name]}" for name in (*network, *VIEWS) if had[name] != has[name])
         profile = ", or take the profile finetune" if path == SHIPPED else ""
-        raise ConfigError(f"{named}: it is another network; set {wanted} too{profile}")
+        raise ConfigError(f"{named}: it is another network; set {settings} too{profile}")
     warnings = [f"{named}: it learned with {n}={had[n]}, not {has[n]}" for n in VIEWS if had[n] != has[n]]
     if learned.points != scheme.points:
         text = f"it has {learned.points} landmarks, the run {scheme.points}: layers whose size depends on that start"

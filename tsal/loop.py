@@ -110,12 +110,12 @@ def fit(
                 history[-1]["alarms"] = guard.watch(history, batch)
             if keep and first and step + 1 in keep_at:
                 keep(step + 1)
-            asked = _asked(signals, end_of_row)
-            if asked or (step + 1) % train.checkpoint_every == 0 and step + 1 < steps:
+            request = _asked(signals, end_of_row)
+            if request or (step + 1) % train.checkpoint_every == 0 and step + 1 < steps:
                 save(step + 1)
-            if asked:
+            if request:
                 raise Stopped(
-                    f"{label}: {step + 1} of {steps} steps are kept; the same command goes on from there", asked
+                    f"{label}: {step + 1} of {steps} steps are kept; the same command goes on from there", request
                 )
     return history, time.perf_counter() - started
 
@@ -221,10 +221,10 @@ def refuse_former(path: Path, fingerprint: dict, again: str) -> None:
     """
     if not path.exists():
         raise InputError(f"{path}: not trained yet; {again}")
-    was, has = (flatten("", made) for made in (load_checkpoint(path).get("fingerprint", {}), fingerprint))
-    apart = [name for name in has if name in was and name != "code" and was[name] != has[name]]  # not in all versions
-    if apart:
-        was, has = (", ".join(f"{name}={str(made[name]):.40}" for name in apart[:3]) for made in (was, has))
+    former, now = flatten("", load_checkpoint(path).get("fingerprint", {})), flatten("", fingerprint)
+    apart = [name for name in now if name in former and name != "code" and former[name] != now[name]]
+    if apart:  # names that one version alone has tell nothing
+        was, has = (", ".join(f"{name}={str(values[name]):.40}" for name in apart[:3]) for values in (former, now))
         raise InputError(f"{path} was trained with {was}; the run has {has}; {again}")
 
 

@@ -97,10 +97,10 @@ class Run:
                 f"{folder}: no run there (no config.json){_near_runs(folder)}; to make one of this name, give its "
                 f"options to 'python -m tsal data --run {folder}'"
             )
-        made = Config.load(path)
-        config, name, scheme = made.override(overrides), made.data.scheme, path.with_name("scheme.json")
-        kept = read_scheme(scheme, name) if scheme.exists() and config.data.scheme == name else None
-        return Run(folder, config, kept)
+        stored = Config.load(path)
+        config, name, file = stored.override(overrides), stored.data.scheme, path.with_name("scheme.json")
+        scheme = read_scheme(file, name) if file.exists() and config.data.scheme == name else None
+        return Run(folder, config, scheme)
 
     @cached_property
     def scheme(self) -> Scheme:
@@ -196,7 +196,7 @@ class Run:
         data = self.config.data
         clips = {name: group_clips(faces) for name, faces in self.lists.evaluate.items()}
         split = {name for name in clips if data.consecutive and name not in data.sparse}
-        return [clip for name, found in clips.items() for clip in (split_at_gaps(found) if name in split else found)]
+        return [clip for name, whole in clips.items() for clip in (split_at_gaps(whole) if name in split else whole)]
 
     @property
     def no_pseudo_labels(self) -> str:
@@ -234,25 +234,25 @@ class Run:
         """
         ignored = settings_of("machine", "measuring") | set(without)
         chosen = ("seed", "data", *parts)
-        kept = {
+        values = {
             name: value
             for name, value in sorted(self.config.flat().items())
             if name not in ignored and any(name == part or name.startswith(f"{part}.") for part in chosen)
         }
         manifest = self._checked(rows)
-        for name in [name for name in STARTS if name in kept]:  # what the file holds decides, not where it lies
-            del kept[name]
-            kept[f"file of {name}"] = manifest.get(STARTS[name], "")
+        for name in [name for name in STARTS if name in values]:  # what the file holds decides, not where it lies
+            del values[name]
+            values[f"file of {name}"] = manifest.get(STARTS[name], "")
         more = {"scheme": self.scheme.to_dict(), "data": manifest[rows], "code": code_fingerprint()}
-        return kept | more
+        return values | more
 
     def refuse_changed(self, *names: str) -> None:
         """Raise where a file that one of these settings (:data:`STARTS`) names is another than when the data were
         checked.
         """
         for name in names:
-            path, kept = weights_file(self.config.flat()[name]), STARTS[name]
-            if path and file_hash(path) != self._checked(kept)[kept]:
+            path, key = weights_file(self.config.flat()[name]), STARTS[name]
+            if path and file_hash(path) != self._checked(key)[key]:
                 raise InputError(f"{path}: changed since it was checked; run 'python -m tsal data --run {self.folder}'")
 
     def _checked(self, name: str) -> dict:
@@ -288,8 +288,8 @@ def code_fingerprint(*packages: str) -> str:
 
 def start_hashes(config: Config) -> dict[str, str]:
     """What the manifest keeps of the files of :data:`STARTS`: their hashes; "" where a setting names no file."""
-    files = {kept: weights_file(config.flat()[name]) for name, kept in STARTS.items()}
-    return {kept: file_hash(path) if path and path.is_file() else "" for kept, path in files.items()}
+    files = {key: weights_file(config.flat()[name]) for name, key in STARTS.items()}
+    return {key: file_hash(path) if path and path.is_file() else "" for key, path in files.items()}
 
 
 def list_names(run: Run) -> tuple[str, ...]:

@@ -121,8 +121,8 @@ def supervised_fingerprint(run: Run, name: str, **settings: float) -> dict:
     ones leave it as it is.
     """
     ignored = {*settings_of("unlabelled"), "train.epochs"}
-    kept = run.fingerprint("model", "augment", "train", without=ignored, rows="labelled_fingerprint")
-    return kept | {"name": name, "training seed": settings.pop("seed")} | settings
+    shared = run.fingerprint("model", "augment", "train", without=ignored, rows="labelled_fingerprint")
+    return shared | {"name": name, "training seed": settings.pop("seed")} | settings
 
 
 def init_settings(run: Run, count: int | None = None) -> dict[str, dict]:
@@ -135,10 +135,10 @@ def init_settings(run: Run, count: int | None = None) -> dict[str, dict]:
 
 def train_inits(run: Run, count: int | None = None) -> list[Path]:
     """The supervised init(s) that the method asks for (or ``count``), with different seeds -> their files."""
-    wanted = init_settings(run, count)
-    for name, settings in wanted.items():
+    inits = init_settings(run, count)
+    for name, settings in inits.items():
         train_supervised(run, name, **settings)
-    return [run.folder / name / "model.pt" for name in wanted]
+    return [run.folder / name / "model.pt" for name in inits]
 
 
 def train_supervised_only(run: Run) -> None:
@@ -251,14 +251,14 @@ def parts_that_track(config: Config) -> list[str]:
     Raises:
         ConfigError: see :func:`find_rival` and :class:`~tsal.pseudo.PseudoLabeller`.
     """
-    rival, found = rival_config(config), []
+    rival, parts = rival_config(config), []
     if not labels_alone(config):
         labeller = PseudoLabeller(config)
-        found += [f"tsal.sources={','.join(config.tsal.sources)}"] if set(labeller.names) & set(TRACKING) else []
-        found += ["tsal.teacher_consistency=true"] if labeller.consistency else []
+        parts += [f"tsal.sources={','.join(config.tsal.sources)}"] if set(labeller.names) & set(TRACKING) else []
+        parts += ["tsal.teacher_consistency=true"] if labeller.consistency else []
     if rival and parts_that_track(rival):
-        found.append(f"semi.rival={rival.method}")
-    return found
+        parts.append(f"semi.rival={rival.method}")
+    return parts
 
 
 def _finish(folder: Path, models: dict[str, Detector], config: Config, fingerprint: dict, steps: int, seconds: float):
@@ -329,17 +329,17 @@ def model_files_of(run: Run) -> dict[str, tuple[Path, str | None]]:
         InputError: one is not trained yet, or was trained with other settings, scheme or faces than the run has now.
     """
     rival, steps = rival_config(run.config), schedule_steps(run)[1]
-    wanted = {
+    fingerprints = {
         "init": supervised_fingerprint(run, "init", **init_settings(run)["init"]),
         "supervised": supervised_fingerprint(run, "supervised", **further_settings(run)),
     }
-    files: dict[str, tuple[Path, str | None]] = {name: (run.folder / name / "model.pt", None) for name in wanted}
+    files: dict[str, tuple[Path, str | None]] = {name: (run.folder / name / "model.pt", None) for name in fingerprints}
     if rival:
-        wanted["rival"] = semi_fingerprint(dataclasses.replace(run, config=rival), steps)
+        fingerprints["rival"] = semi_fingerprint(dataclasses.replace(run, config=rival), steps)
         files[rival.method] = (run.folder / "rival" / "model.pt", rival.result)
     if not labels_alone(run.config):
-        wanted["semi"] = semi_fingerprint(run, steps)
+        fingerprints["semi"] = semi_fingerprint(run, steps)
         files |= {name: (run.folder / "semi" / "model.pt", name) for name in ("teacher", "student")}
-    for name, fingerprint in wanted.items():
+    for name, fingerprint in fingerprints.items():
         refuse_former(run.folder / name / "model.pt", fingerprint, f"run 'python -m tsal train --run {run.folder}'")
     return files

@@ -55,9 +55,9 @@ def prepare_data(run: Run, *, checked: Path | None = None, progress: bool = True
         render_dataset(run.rendered, config.render, progress=progress)
     prepared, origins, boxes = {}, {}, []
     for folder in data_folders(run):
-        if found := read_prepared(folder):
-            prepared[folder.name] = found
-            boxes += _check_labels(run, folder, found)
+        if dataset := read_prepared(folder):
+            prepared[folder.name] = dataset
+            boxes += _check_labels(run, folder, dataset)
         origins |= {from_root(run.root, folder, image): origin for image, origin in read_origins(folder).items()}
     lists = run.lists
     state = _files_state(run)  # before the files are read: one that changes meanwhile is seen next time
@@ -122,7 +122,7 @@ def prepare_data(run: Run, *, checked: Path | None = None, progress: bool = True
     return manifest
 
 
-def _check_labels(run: Run, folder: Path, made: dict) -> list[str]:
+def _check_labels(run: Run, folder: Path, dataset: dict) -> list[str]:
     """A prepared dataset whose labels the run reads must have its scheme's landmarks; a warning where the builder did
     not take the scheme's boxes around them.
 
@@ -131,16 +131,16 @@ def _check_labels(run: Run, folder: Path, made: dict) -> list[str]:
     """
     data, scheme = run.config.data, run.scheme
     read = [name for name in (*data.labelled, *data.evaluate, *run.truth_lists) if list_root(run.root, name) == folder]
-    lists = made.get("lists", {})  # a list that the builder did not write may have labels
+    lists = dataset.get("lists", {})  # a list that the builder did not write may have labels
     if not any(lists.get(Path(name.rpartition(":")[2]).name, {}).get("labelled", True) for name in read):
         return []
-    options = made.get("options", {})
-    if made["points"] not in (0, scheme.points, *dict(scheme.also_read)):
+    options = dataset.get("options", {})
+    if dataset["points"] not in (0, scheme.points, *dict(scheme.also_read)):
         raise ConfigError(
-            f"data.scheme={data.scheme}: has {scheme.points} landmarks, and {folder} has {made['points']}; "
-            f"set data.scheme={options.get('scheme', made['points'])}"
+            f"data.scheme={data.scheme}: has {scheme.points} landmarks, and {folder} has {dataset['points']}; "
+            f"set data.scheme={options.get('scheme', dataset['points'])}"
         )
-    own = made["builder"] == "photographs" and made["points"] == scheme.points
+    own = dataset["builder"] == "photographs" and dataset["points"] == scheme.points
     if own and options.get("box", [*TIGHT]) != [*scheme.box]:
         text = "the boxes around its landmarks are not those of data.scheme, in which faces are detected"
         return [f"{folder}: {text}; prepare it again (--scheme {data.scheme})"]

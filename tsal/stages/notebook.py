@@ -36,11 +36,11 @@ def notebook_parameters(notebook: Path) -> list[str]:
 
 def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
     """Papermill only warns of a parameter that a notebook does not know; here it is an error."""
-    known = notebook_parameters(notebook)
+    names = notebook_parameters(notebook)
     for name in parameters:
-        if name not in known:
+        if name not in names:
             raise ConfigError(
-                f"{notebook}: no parameter {name!r}{nearest(name, known)}; it has {', '.join(known) or 'none'}"
+                f"{notebook}: no parameter {name!r}{nearest(name, names)}; it has {', '.join(names) or 'none'}"
             )
 
 

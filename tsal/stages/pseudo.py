@@ -32,8 +32,7 @@ def audited_files(run: Run) -> list[tuple[str, int, Path, str | None]]:
     for path in sorted(final.parent.glob(snapshot_name("*"))):
         if load_checkpoint(path)["fingerprint"] == fingerprint:
             stages.append((int(path.stem.rpartition("-")[2]), path))
-    found = [("init", 0, files["init"][0], None)]
-    return found + [
+    return [("init", 0, files["init"][0], None)] + [
         (name, step, path, name) for step, path in [*stages, (steps, final)] for name in ("teacher", "student")
     ]
 
@@ -56,14 +55,14 @@ def audit_pseudo_labels(run: Run, *, clips: int = 64, frames: int = 24, early_fr
         return None
     of = _audited_state(run)
     made_from = _audit_hash(run, of, clips, frames, early_frames)
-    if kept := Audit.kept(run.folder / "audit", made_from):
-        return kept
+    if audit := Audit.kept(run.folder / "audit", made_from):
+        return audit
     use_free_cores()
     trackers = final_trackers(run)
     chosen = [_middle(clip, frames) for clip in spread(run.clips, clips)] + spread(run.single_images, clips)
     faces = [face for clip in chosen for face in clip.faces]
-    known = [dataclasses.replace(face, annotation=run.lists.truth.get((face.image, face.box))) for face in faces]
-    truth = read_ground_truth(run.store, known, config.data.normaliser, run.scheme)
+    labelled = [dataclasses.replace(face, annotation=run.lists.truth.get((face.image, face.box))) for face in faces]
+    truth = read_ground_truth(run.store, labelled, config.data.normaliser, run.scheme)
     writer = AuditWriter(run.folder / "audit", run.store, chosen, truth, made_from, of, _hidden(run, chosen))
     longest = max(len(clip.faces) for clip in chosen)
     few = spread(range(len(chosen)), max(1, early_frames // longest))
@@ -73,7 +72,7 @@ def audit_pseudo_labels(run: Run, *, clips: int = 64, frames: int = 24, early_fr
         for name, step, path, key in audited_files(run):
             detector = load_model(path, key, run.device)[0]
             of = range(len(chosen)) if step in (0, last) else few
-            found = audit_model(
+            labels = audit_model(
                 detector,
                 trackers.get(name, trackers["teacher"]),
                 run.store,
@@ -82,7 +81,7 @@ def audit_pseudo_labels(run: Run, *, clips: int = 64, frames: int = 24, early_fr
                 run.device,
                 progress=f"audit {name} {step}",
             )
-            writer.add(name, step, found, np.flatnonzero(np.isin(numbers, of)), file_hash(path))
+            writer.add(name, step, labels, np.flatnonzero(np.isin(numbers, of)), file_hash(path))
         return writer.close()
     finally:
         writer.discard()
@@ -121,8 +120,8 @@ def _hidden(run: Run, clips: list[Clip]) -> np.ndarray:
         parts.append(np.full((len(clip.faces), run.scheme.points), -1, np.int8))
         shown = rendered_visibility(run.root, clip)
         if shown is not None:
-            kept = dict(run.scheme.also_read) | {run.scheme.points: range(run.scheme.points)}
-            if landmarks := kept.get(shown.shape[1]):  # none: labelled anew by another scheme
+            subsets = dict(run.scheme.also_read) | {run.scheme.points: range(run.scheme.points)}
+            if landmarks := subsets.get(shown.shape[1]):  # none: labelled anew by another scheme
                 parts[-1][:] = ~shown[:, list(landmarks)]
     return np.concatenate(parts)
 

@@ -70,11 +70,11 @@ def check_settings(run: Run) -> list[str]:
 
 
 def _warnings(config: Config) -> list[str]:
-    found, augment = _not_tracked(config), config.augment
+    warnings, augment = _not_tracked(config), config.augment
     if rival := rival_config(config):
-        found += [f"semi.rival={rival.method}: {line}" for line in _not_tracked(rival)]
+        warnings += [f"semi.rival={rival.method}: {line}" for line in _not_tracked(rival)]
     if config.tsal.trackers == "own" and config.tracker.tune_steps == 0:
-        found.append(
+        warnings.append(
             "tsal.trackers=own: with tracker.tune_steps=0 no tracker is tuned, so both models share the run's, and "
             "there is no detection consistency; the profile paper has tracker.tune_steps=2000"
         )
@@ -82,11 +82,11 @@ def _warnings(config: Config) -> list[str]:
         usual = AugmentConfig()
         names = "scale", "rotation", "shift", "weak_geometry", "strong_geometry"
         larger = [f"augment.{n}={getattr(augment, n):g}" for n in names if getattr(augment, n) > getattr(usual, n)]
-        found.append(
+        warnings.append(
             f"{' '.join(larger)}: {share:.0%} of the largest views reach beyond the crops that are kept of faces "
             "(more than 1 % of their pixels), where they repeat its border; smaller ranges avoid it"
         )
-    return found
+    return warnings
 
 
 def _not_tracked(config: Config) -> list[str]:

@@ -22,11 +22,11 @@ class Stage:
 
     def is_done(self, folder: Path) -> bool:
         """Whether the result is there and no older than the results that it was made from."""
-        made, *needed = (
+        results, *needed = (
             [path.stat().st_mtime for path in folder.glob(stage.result)]
             for stage in (self, *(STAGES[name] for name in self.needs))
         )
-        return bool(made) and all(times and min(made) >= max(times) for times in needed)
+        return bool(results) and all(times and min(results) >= max(times) for times in needed)
 
 
 STAGES = {

@@ -75,8 +75,8 @@ def _normaliser(run: Run) -> str | None:
     """The run's normaliser; None where its scheme or its lists know none."""
     kind, scheme = run.config.data.normaliser, run.scheme
     sizes = (face.face_size for faces in run.lists.evaluate.values() for face in faces)
-    known = {"ocular": scheme.ocular, "pupil": scheme.pupil, "box": True, "face_size": all(sizes)}
-    return kind if known[kind] else None
+    possible = {"ocular": scheme.ocular, "pupil": scheme.pupil, "box": True, "face_size": all(sizes)}
+    return kind if possible[kind] else None
 
 
 def _labelled_pairs(run: Run, apart: int, count: int) -> list[tuple[Clip, int, int]]:
@@ -92,7 +92,7 @@ def _measured(
     faces = [(clip.faces[first], clip.faces[second]) for clip, first, second in pairs]
     crops, affines = plain_views(run.store, faces)
     affines = affines[::2]
-    labels, shown, known = _labels(run, pairs)
+    labels, shown, has_visibility = _labels(run, pairs)
     here, there = (torch.as_tensor(apply_affine(affines, points)).float() for points in labels)
     zoom = torch.as_tensor(np.linalg.det(affines[:, :, :2])).abs().sqrt()
     scale = torch.ones(len(pairs))  # px of the input to px or to %
@@ -100,17 +100,17 @@ def _measured(
         truth = read_ground_truth(run.store, [second for _, second in faces], kind, run.scheme)
         scale = (100 / (torch.as_tensor(truth.norm_px) * zoom)).float()
     both = shown[0] & shown[1] & scale.isfinite()[:, None]
-    flows, seen = _flows(run, tracker, crops[::2], crops[1::2])
-    found: dict[str, dict[str, float]] = {}
+    flows, visibility = _flows(run, tracker, crops[::2], crops[1::2])
+    measures: dict[str, dict[str, float]] = {}
     for name, flow in flows.items():
         errors = ((here + sample(flow, here).mT - there).norm(dim=-1) * scale[:, None])[both]
-        found[name] = {"mean": float(errors.mean()), "median": float(errors.median())} if len(errors) else {}
-    asked = shown[0] & known[:, None]
-    doubt, hidden = (sample(seen, here)[:, 0] < 0.5)[asked], ~shown[1][asked]
+        measures[name] = {"mean": float(errors.mean()), "median": float(errors.median())} if len(errors) else {}
+    counted = shown[0] & has_visibility[:, None]
+    doubt, hidden = (sample(visibility, here)[:, 0] < 0.5)[counted], ~shown[1][counted]
     right = float((doubt & hidden).sum())
     shares = {"precision": int(doubt.sum()), "recall": int(hidden.sum())}
-    found["tracker"] |= {name: right / count for name, count in shares.items() if count}
-    return found
+    measures["tracker"] |= {name: right / count for name, count in shares.items() if count}
+    return measures
 
 
 def _labels(run: Run, pairs: list[tuple[Clip, int, int]]) -> tuple[np.ndarray, Tensor, Tensor]:
@@ -120,12 +120,12 @@ def _labels(run: Run, pairs: list[tuple[Clip, int, int]]) -> tuple[np.ndarray, T
     rows = [[run.store.points(pair[0].faces[pair[end]]) for pair in pairs] for end in (1, 2)]
     points, shown = (np.array([[row[part] for row in rows_of_end] for rows_of_end in rows]) for part in (0, 1))
     lists = np.array([clip.faces[0].list_name for clip, *_ in pairs])
-    known = np.isin(lists, lists[~shown.all((0, 2))])
+    has_visibility = np.isin(lists, lists[~shown.all((0, 2))])
     for place, (clip, *frames) in enumerate(pairs):
         rendered = rendered_visibility(run.root, clip)
         if rendered is not None and rendered.shape[1] == run.scheme.points:  # not labelled anew by another scheme
-            shown[:, place], known[place] = rendered[frames], True
-    return points, torch.from_numpy(shown), torch.from_numpy(known)
+            shown[:, place], has_visibility[place] = rendered[frames], True
+    return points, torch.from_numpy(shown), torch.from_numpy(has_visibility)
 
 
 @torch.no_grad()
@@ -138,5 +138,5 @@ def _flows(run: Run, tracker: nn.Module, first: Tensor, second: Tensor) -> tuple
         for a, b in zip(first.split(BATCH), second.split(BATCH))
     ]
     flow = torch.cat([part.flows[0].cpu() for part in parts])
-    seen = torch.cat([part.seen.sigmoid().cpu() for part in parts])
-    return {"zero motion": torch.zeros_like(flow), "DIS": dis_flow(first, second), "tracker": flow}, seen
+    visibility = torch.cat([part.seen.sigmoid().cpu() for part in parts])
+    return {"zero motion": torch.zeros_like(flow), "DIS": dis_flow(first, second), "tracker": flow}, visibility

@@ -52,7 +52,7 @@ def files_below(folder: Path, but: Path | None = None) -> list[Path]:
     link to one above it, is read once, by a way without links where there is one. ``but``: a folder that is left out.
     """
     seen = {os.path.realpath(but)} if but else set()
-    found: list[Path] = []
+    files: list[Path] = []
     starts = [Path(folder)]
     while starts:
         links = []
@@ -63,10 +63,10 @@ def files_below(folder: Path, but: Path | None = None) -> list[Path]:
                     continue
                 seen.add(real)
                 folders[:] = [name for name in folders if not is_hidden(name)]
-                found += [Path(place, name) for name in names if not is_hidden(name)]
+                files += [Path(place, name) for name in names if not is_hidden(name)]
                 links += [Path(place, name) for name in folders if os.path.islink(os.path.join(place, name))]
         starts = sorted(links)
-    return sorted(found)
+    return sorted(files)
 
 
 def remove_unfinished(folder: Path, name: str = "*") -> None:
@@ -75,8 +75,8 @@ def remove_unfinished(folder: Path, name: str = "*") -> None:
     For a process that writes nothing of that name yet: what has its number is of a former one.
     """
     for path in Path(folder).glob(f".{name}.*.tmp*"):
-        found = re.search(r"\.(\d+)\.tmp", path.name)
-        if found and (int(found.group(1)) == os.getpid() or not _runs(int(found.group(1)))):
+        match = re.search(r"\.(\d+)\.tmp", path.name)
+        if match and (int(match.group(1)) == os.getpid() or not _runs(int(match.group(1)))):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 

@@ -6,8 +6,8 @@ __getattr__, __dir__, __all__ = exports(
     __name__,
     alarms="find_alarms training_alarms",
     analysis=(
-        "Calibration calibrations changes condition_table finite frame_means groups is_measured known_mean "
-        "known_points landmark_means mean_face motions one_a_clip poses source_table step_table"
+        "Calibration calibrations changes condition_table finite frame_means groups is_measured known_points "
+        "landmark_means mean_face motions one_a_clip poses source_table step_table"
     ),
     store="AUDITED Audit AuditWriter LABELS audit_model",
     views="ClipViews",

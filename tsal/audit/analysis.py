@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.optimize import isotonic_regression
 
 from tsal.audit.store import Audit
-from tsal.evaluation import follows
+from tsal.evaluation import follows, known_mean
 from tsal.schemes import Scheme
 
 BINS = 10  # of equally many landmarks each
@@ -26,13 +26,6 @@ def is_measured(audit: Audit) -> bool:
 
 def finite(values: np.ndarray) -> np.ndarray:
     return values[np.isfinite(values)]
-
-
-def known_mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Mean over an axis of what is known; NaN where nothing is."""
-    known = np.isfinite(values)
-    count = known.sum(axis)
-    return np.where(count > 0, np.where(known, values, 0).sum(axis) / np.maximum(count, 1), np.nan)
 
 
 def known_median(values: np.ndarray) -> float:

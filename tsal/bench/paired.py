@@ -37,11 +37,23 @@ def paired_difference(by: Runs, name: str, method: str, other: str, draws: int) 
     mean = sums.sum() / (len(sums) * frames.sum())
     if sums.size == 1:
         return mean, np.nan, np.nan
+    return mean, *interval_over_clips(sums, frames, draws)
+
+
+def interval_over_clips(sums: np.ndarray, frames: np.ndarray, draws: int) -> tuple[float, float]:
+    """95 % bootstrap interval of a mean over frames: seeds, and clips whole, are drawn anew.
+
+    Args:
+        sums: (S, C), of each seed, over the frames of each photograph or clip.  frames: (C,), how many there are, 0 for
+            a clip that is not measured.
+    """
     rng = np.random.default_rng(0)
     drawn_seeds = rng.integers(len(sums), size=(draws, len(sums)))
     drawn_clips = rng.integers(len(frames), size=(draws, len(frames)))
-    drawn = [sums[s][:, c].mean(0).sum() / frames[c].sum() for s, c in zip(drawn_seeds, drawn_clips)]
-    return mean, np.quantile(drawn, 0.025), np.quantile(drawn, 0.975)
+    with np.errstate(invalid="ignore"):  # only clips that are not measured
+        means = [sums[s][:, c].mean(0).sum() / frames[c].sum() for s, c in zip(drawn_seeds, drawn_clips)]
+    low, high = np.nanquantile(means, (0.025, 0.975)).tolist()
+    return low, high
 
 
 def share_better(by: Runs, name: str, method: str, other: str) -> float:

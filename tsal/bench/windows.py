@@ -20,10 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tsal.bench.paired import interval_over_clips
 from tsal.bench.steady import RENDERED, rendered_tracks
 from tsal.config import Config
 from tsal.data import Clip, FaceStore, frame_pairs, group_clips, neighbours, plain_views, to_float
-from tsal.evaluation import face_nme, jitter, read_ground_truth
+from tsal.evaluation import face_nme, jitter, known_mean, read_ground_truth
 from tsal.faces import gaussian_lines
 from tsal.figures import draw_windows, save
 from tsal.geometry import apply_affine, invert_affine
@@ -165,10 +166,8 @@ def changes(difference: np.ndarray, sizes: Sequence[int], draws: int = 2000) -> 
     """
     parts = np.split(difference, np.cumsum(sizes)[:-1])
     sums, counts = np.array([(np.nansum(part), np.isfinite(part).sum()) for part in parts]).T
-    drawn = np.random.default_rng(0).integers(len(parts), size=(draws, len(parts)))
-    with np.errstate(invalid="ignore"):  # only clips that are not scored
-        low, high = np.nanquantile(sums[drawn].sum(1) / counts[drawn].sum(1), (0.025, 0.975)).tolist()
-    return {"change": known_mean(difference), "low": low, "high": high, "better": int((sums < 0).sum())}
+    low, high = interval_over_clips(sums[None], counts, draws)
+    return {"change": float(known_mean(difference)), "low": low, "high": high, "better": int((sums < 0).sum())}
 
 
 def measure(
@@ -197,15 +196,14 @@ def measure(
     }
     rows = []
     for (kind, window), errors in every.items():
-        row = {"targets": kind, "window": window} | {name: 100 * known_mean(values) for name, values in errors.items()}
-        row["clips"] = [round(100 * known_mean(part), 3) for part in np.split(errors["NME"], np.cumsum(sizes)[:-1])]
+        row = {"targets": kind, "window": window} | {
+            name: 100 * float(known_mean(values)) for name, values in errors.items()
+        }
+        row["clips"] = [
+            round(100 * float(known_mean(part)), 3) for part in np.split(errors["NME"], np.cumsum(sizes)[:-1])
+        ]
         rows.append(row | changes(100 * (errors["NME"] - every[ALONE, 0]["NME"]), sizes))
     return rows
-
-
-def known_mean(values: np.ndarray) -> float:
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else float("nan")
 
 
 # --- shown ---

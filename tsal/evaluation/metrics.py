@@ -72,6 +72,13 @@ def failure_rate(errors: np.ndarray, tau: float) -> float:
     return float((np.asarray(errors) > tau).mean()) if len(errors) else float("nan")
 
 
+def known_mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Mean over an axis of what is known; NaN where nothing is."""
+    known = np.isfinite(values)
+    count = known.sum(axis)
+    return np.where(count > 0, np.where(known, values, 0).sum(axis) / np.maximum(count, 1), np.nan)
+
+
 def summary(errors: np.ndarray) -> dict[str, float]:
     """Protocol numbers of per-face errors (N,) (shares, not %), NME in %."""
     row = {"NME": 100 * float(np.mean(errors)) if len(errors) else float("nan")}

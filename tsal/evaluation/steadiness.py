@@ -13,6 +13,8 @@ from pathlib import PurePath
 
 import numpy as np
 
+from tsal.evaluation.metrics import known_mean
+
 STEADINESS = ("jitter", "flow_jitter", "flow_left_out", "error_jitter", "label_jitter", "lag")  # %, but for the lag
 SHIFTS = np.arange(-3, 4)  # frames, that a lag is looked for in
 MOTION = 1e-4  # of d, a frame: what moves by less has no lag
@@ -85,23 +87,16 @@ def table_jitters(table: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     truth = np.where(table["visible"][..., None], table["truth"], np.nan)
 
     def shaken(tracks: np.ndarray) -> np.ndarray:
-        return _mean(second_difference(tracks, tracks, tracks, inner)) / d
+        return known_mean(second_difference(tracks, tracks, tracks, inner)) / d
 
     flow = np.where(inner[:, None], table["flow_difference"], np.nan)
     return {
         "jitter": np.stack([shaken(points) for points in table["points"]]),  # one by one: long lists fill memories
-        "flow_jitter": _mean(flow) / d,
+        "flow_jitter": known_mean(flow) / d,
         "flow_left_out": np.where(inner, np.isnan(flow).mean(-1), np.nan),
         "error_jitter": np.stack([shaken(points - truth) for points in table["points"]]),
         "label_jitter": shaken(truth),
     }
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis of what is not NaN; NaN where nothing is."""
-    finite = np.isfinite(values)
-    count = finite.sum(-1)
-    return np.where(count > 0, np.where(finite, values, 0).sum(-1) / np.maximum(count, 1), np.nan)
 
 
 def steady_numbers(table: dict[str, np.ndarray], jitters: dict[str, np.ndarray], in_list: np.ndarray) -> np.ndarray:
@@ -122,7 +117,7 @@ def steady_numbers(table: dict[str, np.ndarray], jitters: dict[str, np.ndarray],
         of_frames = {
             name: values[inner] if values.ndim == 1 else values[m, s, inner] for name, values in jitters.items()
         }
-        cell = {name: 100 * float(_mean(values)) for name, values in of_frames.items()}
+        cell = {name: 100 * float(known_mean(values)) for name, values in of_frames.items()}
         cell["lag"] = lag(
             [
                 (table["points"][m, s][rows][:, visible] / d, table["truth"][rows][:, visible] / d)

@@ -15,8 +15,8 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.patches import Rectangle
 
-from tsal.audit import AUDITED, Audit, known_mean, motions
-from tsal.evaluation import follows, inner_frames, jitter
+from tsal.audit import AUDITED, Audit, motions
+from tsal.evaluation import follows, inner_frames, jitter, known_mean
 from tsal.figures import MODELS, SOURCE_DASHES, SOURCES, NamedFigure, styled
 from tsal.schemes import Scheme
 

@@ -15,13 +15,13 @@ from tsal.audit import (
     frame_means,
     groups,
     is_measured,
-    known_mean,
     known_points,
     landmark_means,
     mean_face,
     one_a_clip,
     poses,
 )
+from tsal.evaluation import known_mean
 from tsal.figures.pseudo_labels import empty
 from tsal.figures.style import (
     COLUMN,

@@ -7,7 +7,8 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.transforms import ScaledTranslation
 
-from tsal.audit import Audit, Calibration, calibrations, finite, is_measured, known_mean, step_table
+from tsal.audit import Audit, Calibration, calibrations, finite, is_measured, step_table
+from tsal.evaluation import known_mean
 from tsal.figures.audit_window import draw_window, neighbours_speak
 from tsal.figures.conditions import draw_conditions
 from tsal.figures.style import (

@@ -15,9 +15,10 @@ from toys import save_image, scenery
 
 from tsal.cli.commands import main
 from tsal.data import lists
+from tsal.data.points import write_points
 from tsal.inference import landmarker as landmarker_module
 from tsal.inference import predict as module
-from tsal.inference.predict import predict_images
+from tsal.inference.predict import predict_images, predict_list
 from tsal.inference.tables import LandmarkTable, drawing_paths, write_table
 from tsal.model import Detector
 from tsal.schemes import generic_scheme
@@ -326,3 +327,46 @@ def test_an_output_that_cannot_be_written_is_said_before_the_model_is_loaded(
     monkeypatch.setattr(module, "Landmarker", lambda *_, **__: pytest.fail("the model was loaded"))
     assert run(photos, "--weights", weights, option, photos / "a.png" / "o.csv") == 2
     assert "a.png: is no folder; name another output" in capsys.readouterr().err
+
+
+def test_a_labelled_list_is_measured_and_what_cannot_be_compared_is_told(weights, tmp_path, capsys, monkeypatch):
+    line = torch.linspace(8, 56, 68)[:, None].expand(68, 2)
+    monkeypatch.setattr(
+        Detector, "heatmap", lambda self, found: (line.expand(n := len(found.centre), 68, 2), torch.ones(n, 68))
+    )
+    rows, names = [], ("a", "b", "c")
+    for seed, name in enumerate(names):
+        save_image(tmp_path / f"{name}.png", np.repeat(scenery(seed)[..., None], 3, 2))
+        rows.append(f"{name}.png {name}.pts 20 30 70 80\n")
+    (tmp_path / "some.txt").write_text("".join(rows[:2]) + rows[2].replace("c.pts", "None"))
+    options = ["--list", "some.txt", "--root", tmp_path, "--weights", weights, "--out", tmp_path / "o.npz"]
+    assert run(*options) == 0
+    said = capsys.readouterr()
+    assert "NME" not in said.out and f"note: errors are not measured: {tmp_path / 'a.pts'}: cannot read" in said.err
+    points = read_arrays(tmp_path / "o.npz")["points"].astype(float)
+    away = np.zeros((68, 2))
+    for name, own, share in zip(names, points, (0.04, 0.12)):  # of the outer eye-corner distance
+        away[:, 0] = share * np.linalg.norm(own[36] - own[45])
+        write_points(tmp_path / f"{name}.pts", own + away)
+    assert run(*options) == 0
+    numbers = (
+        "NME 8.000 %, AUC@0.08 0.2500, FR@0.08 0.5000 (2 labelled faces, errors over the outer eye-corner distance)"
+    )
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [f"{tmp_path / 'o.npz'}: 3 faces, 68 points each", numbers]
+    assert "note: " not in said.err
+    write_points(tmp_path / "b.pts", points[1, 17:])  # 51 of the 68
+    (tmp_path / "o.npz").unlink()
+    assert run(*options) == 0
+    said = capsys.readouterr()
+    assert "NME" not in said.out and "b.pts: 51 points, want 68\n" in said.err
+    assert len(read_arrays(tmp_path / "o.npz")["points"]) == 3
+
+
+def test_a_labelled_face_without_a_normaliser_is_counted_apart(weights, tmp_path, capsys):
+    save_image(tmp_path / "a.png", np.repeat(scenery(0)[..., None], 3, 2))
+    write_points(tmp_path / "a.pts", np.full((68, 2), 40.0))  # no distance between the eyes
+    (tmp_path / "val.txt").write_text("a.png a.pts 20 30 70 80\n")
+    _, metrics, notes = predict_list(weights, "val.txt", tmp_path, tmp_path / "o.csv")
+    assert metrics == {} and len(notes) == 1
+    assert notes[0].startswith("1 labelled face not measured") and "eye-corner distance" in notes[0]

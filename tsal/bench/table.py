@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tsal.bench.paired import measure_of, number, paired_difference, rank_of, same_init, share_better, shared_seeds
-from tsal.evaluation import STEADINESS
+from tsal.evaluation import NORMALISERS, STEADINESS
 from tsal.utils import DataError, markdown_table, write_text
 
 REFERENCE = "supervised"
@@ -121,8 +121,6 @@ def _unit(results: Sequence[dict]) -> dict[str, str]:
 
 def unit_of(results: Sequence[dict]) -> str:
     """What errors are in, with the mark of transductive results."""
-    from tsal.figures import NORMALISERS
-
     mark = ", transductive" * any(result.get("transductive") for result in results)
     return f"% of {NORMALISERS[results[0]['normaliser']]}{mark}"
 

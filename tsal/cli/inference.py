@@ -27,8 +27,9 @@ PREDICT_NOTES = (
     "Faces of images are found; those of a list are where its boxes are. The suffix of OUT says the form: .csv (a row "
     "for each face: path,face,left,top,right,bottom,score,x0,y0,...,score0,...), .json (which also names the images "
     "without a face) or .npz (paths (N,), faces (N,), boxes (N,4), points (N,K,2), scores (N,K)). Points and boxes are "
-    "px of the original images, 0-based (.pts files count from 1); a list's rows stay in their order. An existing OUT "
-    "is replaced only where this command wrote it, and so is a drawing."
+    "px of the original images, 0-based (.pts files count from 1); a list's rows stay in their order. Its labelled "
+    "rows are measured: NME, AUC@0.08 and FR@0.08, errors over the distance that the detector's training divided by. "
+    "An existing OUT is replaced only where this command wrote it, and so is a drawing."
 )
 DEMO_NOTES = (
     "Without INPUT: a photograph that matplotlib ships (Grace Hopper by James S. Davis, US Navy: public domain) and a "
@@ -73,7 +74,7 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help="path_of_img path_of_annotation x1 y1 x2 y2 [face_size] a row; "
         "a path, a name in DIR or DIR/lists, or <dataset>:<list>, whose paths are relative to data/prepared/<dataset>; "
-        "annotations are not opened",
+        "where rows have annotations, NME, AUC@0.08 and FR@0.08 are printed",
     )
     group.add_argument(
         "--root",
@@ -155,6 +156,7 @@ def run_export(arguments: argparse.Namespace) -> None:
 
 
 def run_predict(arguments: argparse.Namespace) -> None:
+    from tsal.evaluation import NORMALISERS
     from tsal.faces import MIN_FACE
     from tsal.inference import LeftOut, find_weights, predict_images, predict_list
 
@@ -163,8 +165,15 @@ def run_predict(arguments: argparse.Namespace) -> None:
     if arguments.list:
         source = arguments.source or "heatmap"
         options = {"model": arguments.model, "source": source, "device": arguments.device}
-        table = predict_list(weights, arguments.list, arguments.root or Path(), arguments.out, **options)
+        root = arguments.root or Path()
+        table, metrics, notes = predict_list(weights, arguments.list, root, arguments.out, **options)
         print(f"{arguments.out}: {len(table.paths)} faces, {table.points.shape[1]} points each")
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)
+        if metrics:
+            shares = ", ".join(f"{name} {metrics[name]:.4f}" for name in ("AUC@0.08", "FR@0.08"))
+            of = f"{counted(metrics['faces'], 'labelled face')}, errors over the {NORMALISERS[metrics['normaliser']]}"
+            print(f"NME {metrics['NME']:.3f} %, {shares} ({of})")
         return
     left_out = None
     try:

@@ -7,6 +7,12 @@ import numpy as np
 from tsal.schemes import Scheme
 from tsal.utils import InputError
 
+NORMALISERS = {
+    "ocular": "outer eye-corner distance",
+    "pupil": "distance between the pupils",
+    "box": "square root of the box's area",
+    "face_size": "face size of the list",
+}
 DEGENERATE_SHARE = 0.05  # of the box; a shorter normaliser (eye corners of a profile face) says nothing
 SAME_INIT = 1e-3  # % of NME, below which two inits of one seed are the same: other CPUs make others
 

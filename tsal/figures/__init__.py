@@ -18,8 +18,8 @@ __getattr__, __dir__, __all__ = exports(
     report="comparison_tables tracker_table run_report",
     run="draw_all draw_samples draw_tracker draw_history",
     style=(
-        "NORMALISERS NamedFigure SOURCES SOURCE_DASHES TRUTH draw_face draw_landmarks flow_colours image_grid row_name "
-        "save styled under_name unit"
+        "NamedFigure SOURCES SOURCE_DASHES TRUTH draw_face draw_landmarks flow_colours image_grid row_name save "
+        "styled under_name unit"
     ),
     tables="table tracker_errors",
     votes="draw_votes",

@@ -19,9 +19,8 @@ import numpy as np
 import pandas as pd
 
 from tsal.config import Config, load_method, settings_of
-from tsal.evaluation import SAME_INIT
+from tsal.evaluation import NORMALISERS, SAME_INIT
 from tsal.figures.evaluated import refuse_former
-from tsal.figures.style import NORMALISERS
 from tsal.trainings import rival_config
 from tsal.utils import ConfigError, InputError
 

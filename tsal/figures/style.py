@@ -21,6 +21,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from tsal.audit import Audit
 from tsal.data import Clip, Face, FaceStore, plain_affine
+from tsal.evaluation import NORMALISERS
 from tsal.figures.colours import MODEL_DASHES as MODEL_DASHES
 from tsal.figures.colours import MODELS as MODELS
 from tsal.figures.evaluated import read_audit
@@ -59,12 +60,6 @@ METHOD_TITLES = {
     "tsal": "TSAL",
     "mean-teacher": "Mean Teacher",
     "mean-teacher-corrected": "Mean Teacher, corrected",
-}
-NORMALISERS = {
-    "ocular": "outer eye-corner distance",
-    "pupil": "distance between the pupils",
-    "box": "square root of the box's area",
-    "face_size": "face size of the list",
 }
 STAGES = {"history.csv": "train", "labels.parquet": "pseudo", "predictions.npz": "evaluate", "metrics.json": "evaluate"}
 CROP_SIDE = 240  # px, side of crops that are looked at rather than trained on

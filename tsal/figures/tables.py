@@ -12,9 +12,9 @@ import pandas as pd
 from tsal.audit import Audit, calibrations, changes, condition_table, is_measured, one_a_clip, source_table, step_table
 from tsal.config import Config
 from tsal.data import group_clips
-from tsal.evaluation import STEADINESS, metrics_rows, table_errors, table_jitters, table_of_part
+from tsal.evaluation import NORMALISERS, STEADINESS, metrics_rows, table_errors, table_jitters, table_of_part
 from tsal.figures.evaluated import refuse_former
-from tsal.figures.style import NORMALISERS, open_audit, run_file, unit
+from tsal.figures.style import open_audit, run_file, unit
 from tsal.pseudo import PseudoLabeller
 from tsal.run import Run
 from tsal.schemes import get_scheme

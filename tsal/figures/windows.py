@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MultipleLocator
 
-from tsal.figures.style import NORMALISERS, SOURCES, TEXT, NamedFigure, styled
+from tsal.evaluation import NORMALISERS
+from tsal.figures.style import SOURCES, TEXT, NamedFigure, styled
 
 BOUND = "#222222"
 LOOKS = {  # of a kind of targets: colour, dashes, marker

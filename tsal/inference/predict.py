@@ -8,11 +8,12 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from tsal.data import Face, FaceLists, check_files, find_list, list_root, read_list
-from tsal.evaluation import DETECTION_SOURCES, predict
+from tsal.data import Face, FaceLists, FaceStore, check_files, find_list, list_root, read_list
+from tsal.evaluation import DETECTION_SOURCES, NORMALISERS, face_nme, predict, read_ground_truth, summary
 from tsal.faces import MIN_FACE
 from tsal.inference.drawing import too_long
 from tsal.inference.inputs import find_images, read_photograph
@@ -21,7 +22,7 @@ from tsal.inference.tables import LandmarkTable, check_table, draw_table, drawin
 from tsal.inference.weights import find_weights
 from tsal.model_files import default_model, load_model
 from tsal.run import Run
-from tsal.utils import ConfigError, DataError, load_checkpoint, tqdm
+from tsal.utils import ConfigError, DataError, InputError, counted, load_checkpoint, tqdm
 
 AT_ONCE = 8  # decoded images held
 
@@ -37,7 +38,7 @@ class LeftOut(DataError):
 
 
 def read_faces(root: Path, name: str) -> tuple[list[Face], Path]:
-    """Rows of a list, their images checked, their annotations left closed; and the folder that they are relative to.
+    """Rows of a list, their images checked, their annotations not yet; and the folder that they are relative to.
 
     ``name``: a path, a name in ``root``, or ``<dataset>:<list>``, whose rows are relative to that dataset.
     """
@@ -46,8 +47,8 @@ def read_faces(root: Path, name: str) -> tuple[list[Face], Path]:
     path = Path(name)
     if not path.is_file():
         path, root = find_list(root, name), list_root(root, name)
-    faces = [dataclasses.replace(face, annotation=None) for face in read_list(path, label=name, root=root)]
-    check_files(FaceLists(root, [], faces, {}, {}), 0)
+    faces = read_list(path, label=name, root=root)
+    check_files(FaceLists(root, [], [dataclasses.replace(face, annotation=None) for face in faces], {}, {}), 0)
     return faces, root
 
 
@@ -60,14 +61,19 @@ def predict_list(
     model: str | None = None,
     source: str = "heatmap",
     device: str = "auto",
-) -> LandmarkTable:
-    """Write the landmarks of every row of a list, in its order, to ``out`` (.csv, .json or .npz).
+) -> tuple[LandmarkTable, dict[str, Any], list[str]]:
+    """Write the landmarks of every row of a list, in its order, to ``out`` (.csv, .json or .npz), and measure them.
 
     Args:
         name, root: see :func:`read_faces`; the table has the list's paths.
         model: ``teacher`` or ``student`` of a TSAL training; by default the method's result, or the only model there
             is.
         source: ``heatmap``, ``centre`` or ``fused``.
+
+    Returns:
+        The table; :func:`tsal.evaluation.summary` of the rows that have labels, how many ``faces`` it is of, and the
+        ``normaliser`` that errors are divided by (that of the detector's training), empty where nothing is measured;
+        and a line on what is not.
     """
     check_table(out)
     if source not in DETECTION_SOURCES:
@@ -82,7 +88,25 @@ def predict_list(
     paths = [face.image for face in faces]
     table = _table(paths, paths, [face.box for face in faces], points, scores)
     write_table(out, table, scheme)
-    return table
+    return table, *_measure(points, faces, run.store, config.data.normaliser)
+
+
+def _measure(
+    points: np.ndarray, faces: Sequence[Face], store: FaceStore, kind: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Metrics of points (N, K, 2) px against the labels that the rows have, see :func:`predict_list`."""
+    labelled = [row for row, face in enumerate(faces) if face.annotation]
+    if not labelled:
+        return {}, []
+    try:
+        truth = read_ground_truth(store, [faces[row] for row in labelled], kind, store.scheme)
+    except InputError as error:
+        return {}, [f"errors are not measured: {error}"]
+    errors = face_nme(points[labelled], truth.points, truth.visible, truth.norm_px)
+    scored = errors[~truth.degenerate]
+    why = f"no landmark is visible, or the {NORMALISERS[kind]} is hidden or too short"
+    notes = [f"{counted(apart, 'labelled face')} not measured: {why}"] if (apart := truth.degenerate.sum()) else []
+    return ({"faces": len(scored), "normaliser": kind, **summary(scored)} if len(scored) else {}), notes
 
 
 def predict_images(

@@ -125,6 +125,18 @@ def test_the_run_s_table_has_a_column_of_error_jitter_where_frames_are_consecuti
     )
 
 
+def test_a_list_whose_frames_seem_not_to_follow_one_another_is_told(run, copied):
+    """Flow loses most of what it carries where a second lies between two frames."""
+    assert not [text for text in comparison_tables(run) if text.startswith("warning: ")]
+    difference = read_arrays(copied.folder / "predictions.npz")["flow_difference"]
+    difference[..., ::3] = np.nan
+    measured(copied, flow_difference=difference)
+    [warning] = [text for text in comparison_tables(copied) if text.startswith("warning: ")]
+    [name] = run.lists.evaluate
+    assert f"{name}: optical flow loses" in warning and f"data.sparse={name}" in warning
+    assert "data.consecutive=false" in warning and "\n" not in warning
+
+
 def test_a_list_without_labels_has_a_table_of_its_jitter_alone(copied):
     predictions = read_arrays(copied.folder / "predictions.npz")
     unknown = {name: np.full_like(predictions[name], np.nan) for name in ("norm_px", "truth")}

@@ -13,6 +13,7 @@ from tsal.run import Run
 from tsal.utils import InputError
 
 INIT = "supervised init"
+LOST = 20  # % of points lost by flow: up to 3 where frames are consecutive (docs/results), 45 on YouTube Faces
 
 
 def run_report(run: Run, source: str = "heatmap", scheme: str = "") -> str:
@@ -27,7 +28,8 @@ def run_report(run: Run, source: str = "heatmap", scheme: str = "") -> str:
 
 def comparison_tables(run: Run, source: str = "heatmap", scheme: str = "") -> list[str]:
     """One aligned table an evaluation list, of one detection source. AUC and FR are shares; steps and seconds: init +
-    what followed. Error jitter is shown where frames are consecutive, jitter where they have no labels.
+    what followed. Error jitter is shown where frames are consecutive, jitter where they have no labels. Then a warning
+    for each list whose frames seem not to be.
     """
     numbers = table(run, scheme)
     numbers = numbers[numbers.source == source]
@@ -53,7 +55,17 @@ def comparison_tables(run: Run, source: str = "heatmap", scheme: str = "") -> li
         columns |= {"error_jitter": "error jitter %"} if rows.error_jitter.notna().any() else {}
         head = ["", *columns.values(), "steps", "seconds"]
         tables.append(f"{note}\n{align(head, [_cells(row, names, columns) for _, row in rows.iterrows()])}")
-    return tables
+    return tables + _not_consecutive(numbers)
+
+
+def _not_consecutive(numbers: pd.DataFrame) -> list[str]:
+    lost = numbers.groupby("list", sort=False).flow_left_out.min()
+    return [
+        f"warning: {name}: optical flow loses {share:.0f} % of the landmarks between neighbouring frames; if they do "
+        f"not follow one another at video rate, no jitter, lag or window of this list counts: set data.sparse={name} "
+        "(data.consecutive=false: the frames of no list do)"
+        for name, share in lost[lost > LOST].items()
+    ]
 
 
 def _steadiness_table(name: str, rows: pd.DataFrame, names: Mapping[str, str], source: str) -> str:

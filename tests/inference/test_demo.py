@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from toys import save_image
+from videos import scene, write_video
 
 from tsal.cli.commands import main
 from tsal.inference import demo as module
@@ -52,9 +53,20 @@ def test_where_no_face_is_found_it_says_what_to_try(weights, tmp_path):
         return list(module.run_demo(tmp_path / "out", weights, given, finder=lambda i: boxes[: len(i) == 96]))
 
     note, found, _ = demo(tmp_path / "photos")
-    assert note.startswith("note: no face is found in 1 image: try another finder (docs/finders.md), or ")
-    assert "smaller --min-face" in note and found.startswith("1 face in 2 images: ")
+    told = (
+        f"note: no face is found in 1 image ({tmp_path / 'photos/grey.png'}): try another finder (docs/finders.md), or"
+    )
+    assert note.startswith(told)
+    assert "'python -m tsal predict' with a smaller --min-face" in note and found.startswith("1 face in 2 images: ")
     assert len(demo(tmp_path / "photos" / "face.png")) == 2
+    write_video(tmp_path / "clip.mp4", scene(0, 6))
+    with pytest.raises(
+        ValueError, match="try another finder .*, or 'python -m tsal track' with --boxes-file, or, "
+    ) as error:
+        list(module.run_demo(tmp_path / "out", weights, tmp_path / "clip.mp4", finder=lambda *_: np.empty((0, 4))))
+    assert "where faces are small, with a smaller --min-face" in str(
+        error.value
+    )  # of track too: the demo has no such options
 
 
 def test_it_takes_the_face_finder_of_the_environment(weights, tmp_path, monkeypatch, capsys):

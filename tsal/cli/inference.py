@@ -158,7 +158,7 @@ def run_export(arguments: argparse.Namespace) -> None:
 def run_predict(arguments: argparse.Namespace) -> None:
     from tsal.evaluation import NORMALISERS
     from tsal.faces import MIN_FACE
-    from tsal.inference import LeftOut, find_weights, predict_images, predict_list
+    from tsal.inference import LeftOut, find_weights, predict_images, predict_list, without_faces
 
     _check_predict(arguments)
     weights = find_weights(arguments.weights)
@@ -189,12 +189,10 @@ def run_predict(arguments: argparse.Namespace) -> None:
         )
     except LeftOut as error:
         table, notes, left_out = error.table, error.notes, error
-    for note in notes:
+    for note in notes + without_faces(table):
         print(f"note: {note}", file=sys.stderr)
-    without = len(table.images) - len(set(table.paths.tolist()))
     summary = f"{counted(len(table.paths), 'face')} in {counted(len(table.images), 'image')}"
-    print(f"{summary}, {table.points.shape[1]} points each", end="")
-    print(f"; no face is found in {without}: try a smaller --min-face" if without else "")
+    print(f"{summary}, {table.points.shape[1]} points each")
     for path in (arguments.out, arguments.draw):
         if path is not None:
             print(path)

@@ -13,6 +13,7 @@ from tsal.inference.inputs import HEIC_SUFFIXES
 from tsal.inference.landmarker import Finder
 from tsal.inference.outputs import check_folder
 from tsal.inference.predict import predict_images
+from tsal.inference.tables import without_faces
 from tsal.inference.track import track_video
 from tsal.synthetic import render_clip
 from tsal.utils import DataError, counted, replacing
@@ -80,12 +81,7 @@ def _of_images(source: Path, out: Path, weights: Path, **options) -> Iterator[st
     name = source.resolve().name if source.is_dir() else source.stem
     csv, drawings = out / f"{name}.csv", out / f"{name}-drawn"
     table, notes = predict_images([source], weights, out=csv, drawings=drawings, **options)
-    yield from (f"note: {line}" for line in notes)
-    if without := len(table.images) - len(set(table.paths.tolist())):
-        yield (
-            f"note: no face is found in {counted(without, 'image')}: try another finder (docs/finders.md), or "
-            "'python -m tsal predict' with a smaller --min-face"
-        )
+    yield from (f"note: {line}" for line in notes + without_faces(table))
     yield f"{counted(len(table.paths), 'face')} in {counted(len(table.images), 'image')}: {drawings}"
     yield f"their landmarks: {csv}"
 

@@ -23,7 +23,7 @@ from tsal.data import read_image
 from tsal.inference.drawing import LOW, draw_face, write_picture
 from tsal.inference.outputs import check_folder, check_output, is_drawn
 from tsal.schemes import Scheme
-from tsal.utils import ConfigError, replacing, tqdm, write_arrays, write_text
+from tsal.utils import ConfigError, counted, first_of, printable, replacing, tqdm, write_arrays, write_text
 
 SUFFIXES = (".csv", ".json", ".npz")
 COLUMNS = ("path", "face", "left", "top", "right", "bottom", "score")  # before those of the landmarks
@@ -47,6 +47,20 @@ class LandmarkTable:
         for row, name in enumerate(self.paths.tolist()):
             rows[name].append(row)
         return rows
+
+
+def without_faces(table: LandmarkTable) -> list[str]:
+    """A line on the images without a face, and what to try; none where all have one."""
+    names = [name for name, rows in table.by_image().items() if not rows]
+    advice = (
+        "try another finder (docs/finders.md), or, where faces are small, 'python -m tsal predict' with a smaller "
+        "--min-face"
+    )
+    return (
+        [f"no face is found in {counted(len(names), 'image')} ({printable(first_of(names, 3))}): {advice}"]
+        if names
+        else []
+    )
 
 
 def check_table(out: Path) -> None:

@@ -102,7 +102,10 @@ def track_video(
     with _light_threads(first):
         followed = follow_faces(video, first, given=boxes, find=find, min_face=min_face, progress=progress)
         if not followed.tracks:
-            advice = f"try a smaller --min-face than {min_face:g}, or boxes of your own (--boxes-file)"
+            advice = (
+                "try another finder (docs/finders.md), or 'python -m tsal track' with --boxes-file, or, where faces "
+                f"are small, with a smaller --min-face than {min_face:g}"
+            )
             raise DataError(
                 f"{video}: no face is found; {too_seldom(followed.dropped) if followed.dropped else advice}"
             )

@@ -17,9 +17,11 @@ from tsal.data import lists
 from tsal.data.leaks import check_files
 from tsal.data.lists import group_clips, read_list
 from tsal.data.points import read_points
+from tsal.inference.tables import LandmarkTable, write_table
 from tsal.prepare import builder as building
 from tsal.prepare import photographs, registry
 from tsal.prepare.photographs import HIDDEN, prepare_photographs
+from tsal.schemes import generic_scheme
 from tsal.utils.errors import DataError
 from tsal.utils.paths import REPOSITORY
 
@@ -52,6 +54,24 @@ def test_a_folder_with_pts_files(tmp_path):
     w, h = x2 - x1, y2 - y1
     assert row.box == pytest.approx((x1 - 0.55 * w, y1 - 0.35 * h, x2 + 0.55 * w, y2 + 0.62 * h), abs=0.006)
     assert manifest["options"]["box"] == (-0.55, -0.35, 1.55, 1.62)
+
+
+def test_a_table_that_predict_wrote_is_read_as_labels_with_its_boxes(tmp_path, monkeypatch):
+    """Its paths are as they were given to ``predict``: relative ones start where that ran."""
+    monkeypatch.chdir(tmp_path)
+    for number in range(2):
+        write_image(tmp_path / "photos" / f"{number}.png", number)
+    given = ["photos/0.png", str(tmp_path / "photos/1.png")]
+    points, boxes = np.float32([[[20, 20], [30.25, 40]], [[50, 20], [30, 40]]]), np.float32([[10, 11, 45, 46.5]] * 2)
+    found = LandmarkTable(given, np.array(given), np.array([0, 0]), boxes, points, np.ones((2, 2)))
+    (tmp_path / "out").mkdir()
+    write_table(tmp_path / "out/faces.csv", found, generic_scheme(2))
+    assert prepare(tmp_path / "out/faces.csv", tmp_path / "made", 2, images=Path("."), val=0)["rejected"] == 0
+    rows = read_list(tmp_path / "made/lists/train.txt")
+    assert [row.box for row in rows] == [(10, 11, 45, 46.5)] * 2
+    for row, path, own in zip(rows, given, points, strict=True):
+        assert (tmp_path / "made" / row.image).resolve() == tmp_path / path
+        assert read_points(tmp_path / "made" / row.annotation, 2)[0] == pytest.approx(own, abs=0.006)
 
 
 def test_landmarks_of_a_scheme_of_one_s_own_give_the_box_that_its_file_says(tmp_path, capsys):

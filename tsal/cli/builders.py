@@ -54,7 +54,8 @@ def add_builders(parser: argparse.ArgumentParser) -> None:
 def _photograph_options(parser: argparse.ArgumentParser) -> None:
     parser.description += (
         " The columns of a .csv are image, x0, y0, x1, y1 ... in 0-based pixels, and, where there are any, v0, v1 ... "
-        "(0: missing) and box_x1, box_y1, box_x2, box_y2; a point that is empty, 0 0 or -1 -1 is missing."
+        "(0: missing) and box_x1, box_y1, box_x2, box_y2; a point that is empty, 0 0 or -1 -1 is missing. A .csv that "
+        "predict wrote is read too."
     )
     parser.add_argument("--points", type=int, default=68, metavar="K", help="landmarks of a face (%(default)s)")
     parser.add_argument(

@@ -22,6 +22,8 @@ from tsal.prepare.builder import DatasetBuilder
 from tsal.utils import DataError, counted, files_below, means_nothing, read_text
 
 BOX_COLUMNS = ("x1", "y1", "x2", "y2")
+# columns of a table that ``predict`` wrote, by their names here
+PREDICTED = {"path": "image", "left": "box_x1", "top": "box_y1", "right": "box_x2", "bottom": "box_y2"}
 NOT_READ = (".json", ".xml", ".mat", ".txt", ".csv", ".npy", ".npz")  # labels in other forms, one file an image
 # images that OpenCV does not read: a folder from a phone or a camera holds them
 UNREADABLE = (".heic", ".heif", ".hif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".psd", ".svg")
@@ -117,10 +119,13 @@ def _key(path: Path) -> str:
 
 
 def read_csv(made: DatasetBuilder, source: Path, first: float) -> Iterator[Photograph]:
-    """The rows of a table with a header."""
+    """The rows of a table with a header, or of one that ``predict`` wrote."""
     try:
         table = csv.DictReader(io.StringIO(read_text(source), newline=""))
-        columns, rows = table.fieldnames or [], list(table)
+        columns = table.fieldnames or []
+        if "image" not in columns:
+            table.fieldnames = columns = [PREDICTED.get(name, name) for name in columns]
+        rows = list(table)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{source}: cannot be read as a CSV table ({error})") from None
     places = [(f"x{i}", f"y{i}") for i in range(made.points)]

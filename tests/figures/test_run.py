@@ -72,6 +72,24 @@ def test_ced_lines_are_the_distribution_of_the_predictions(run):
         assert line.get_drawstyle() == "steps-post" and line.get_color() == style.MODELS[model]
 
 
+@pytest.mark.parametrize("models", [1, 2, 5])
+def test_the_legend_of_the_ced_lies_above_its_curves(run, models):
+    predictions = read_arrays(run.folder / "predictions.npz")
+    predictions["models"] = predictions["models"][:models]
+    lists = list(run.lists.evaluate)
+    errors = np.ones((models, len(predictions["list"])))  # all curves rise at once
+    figure = style.styled(figures_evaluation._draw_ced)(run, predictions, errors, lists)
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        bottom = axes.get_legend().get_window_extent().y0
+        assert axes.transData.inverted().transform((0, bottom))[1] > 1
+
+
+def test_the_means_of_the_jitter_figure_say_what_they_are_of(run):
+    """The tables have other means: over faces and frames."""
+    assert "means over clips" in words_of(named(figures.draw_evaluation(run), "evaluation-jitter"))
+
+
 def test_legends_hold_the_numbers_of_the_table(run):
     numbers = figures.table(run).query("source == 'heatmap'").set_index("model")
     words = words_of(named(figures.draw_evaluation(run), "evaluation-ced"))

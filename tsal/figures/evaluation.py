@@ -67,14 +67,15 @@ def _plot_ced(axes, run: Run, predictions: dict, errors: np.ndarray, name: str) 
     axes.axvline(100 * TAU, color="#b0b0b0", linewidth=0.6)
     axes.set(xlim=(0, largest), ylim=(0, 1), xlabel=f"NME ({unit(run)})", ylabel="share of faces")
     axes.set_yticks(np.linspace(0, 1, 6))
-    headroom(axes, 0.07 + 0.055 * len(by_model))
+    headroom(axes, 0.17 + 0.047 * len(by_model))  # the legend ends above all curves
     axes.legend(title=f"NME % / AUC@{TAU:.2f} / FR@{TAU:.2f} %", loc="upper left", alignment="left")
 
 
 def _draw_ced(run: Run, predictions: dict, errors: np.ndarray, lists: list[str]) -> NamedFigure:
     columns = min(2, len(lists))
     rows = -(-len(lists) // columns)
-    figure = NamedFigure("evaluation-ced", COLUMN if columns == 1 else TEXT, 2.5 * rows, layout="constrained")
+    height = 2.2 + 0.15 * len(errors)  # a line of the legend for each model
+    figure = NamedFigure("evaluation-ced", COLUMN if columns == 1 else TEXT, height * rows, layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False)
     for axes, name in zip(panels.flat, lists):
         _plot_ced(axes, run, predictions, errors, name)
@@ -132,9 +133,10 @@ def _draw_jitter(run: Run) -> NamedFigure:
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter("")
-        headroom(axes, 0.36)
+        headroom(axes, 0.43)
         axes.set_title(f"{name}: {list_clips['clip'].nunique()} clips")
-        axes.legend(title="NME % / jitter %, means", loc="upper left", alignment="left", handletextpad=0.4)
+        title = "NME % / jitter %, means over clips\n(in tables: over faces and frames)"
+        axes.legend(title=title, loc="upper left", alignment="left", handletextpad=0.4)
     return figure
 
 

@@ -91,7 +91,7 @@ def _warnings(config: Config) -> list[str]:
 
 def _not_tracked(config: Config) -> list[str]:
     """What a method would learn from faces that are followed from frame to frame, where no frame follows another."""
-    if labels_alone(config):
+    if labels_alone(config) or config.data.consecutive:
         return []
     tsal, labeller = config.tsal, PseudoLabeller(config)
     sources = [name for name in tsal.sources if name not in labeller.names]

@@ -88,7 +88,7 @@ class ModelConfig:
     sigma: float = setting(5.0, "standard deviation of target heatmaps, px", least=0.1)
     decode_radius: int = setting(0, "window of the local soft-argmax, cells; 0: the whole map")
     centre_candidates: int = setting(5, "top-N centres", least=1)
-    vgg16_weights: str = setting("", "local file of ImageNet weights with torchvision's names")
+    vgg16_weights: str = setting("", "file of ImageNet weights with torchvision's names; relative: to the repository")
     weights: str = setting(
         "", "trained detector that the init starts from: face68, or the path of a run's model.pt; empty: random weights"
     )
@@ -277,7 +277,9 @@ class TsalConfig:
         "tracked_heatmap, tracked_centre: forward-backward error (px at 96) above which a point is left out; 0: never",
     )
     window: int = setting(
-        3, "R: source propagated is made of the points of at most R frames before and after; under semi.frames", least=1
+        3,
+        "R: source propagated is made of the points of at most R frames before and after (at most semi.frames - 1)",
+        least=1,
     )
     vote_error: float = setting(
         1.0, "px at 96; vote of a carried point: exp(-(forward-backward error / this)^2) * visibility * trust; 0: trust"

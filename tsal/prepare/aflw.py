@@ -29,59 +29,59 @@ def prepare_aflw(source: Path, folder: Path, *, workers: int = 2, progress: bool
     """Lists ``AFLW.{train,test,test.front}.GTB`` with face_size; returns the manifest. Coordinates of the .mat count
     from 1.
     """
-    made = DatasetBuilder(folder, "aflw", source, POINTS, BOXES, {"coordinates": "counted from 1, as MATLAB does"})
-    info = _read(made)
+    builder = DatasetBuilder(folder, "aflw", source, POINTS, BOXES, {"coordinates": "counted from 1, as MATLAB does"})
+    info = _read(builder)
     total = len(info["names"])
-    images, fixes = _Images(made.source), {}
+    images, fixes = _Images(builder.source), {}
     few, whole = 0, 0
     used = dict.fromkeys(SIZES, 0)
-    made.drop_lists()  # a list must not name annotations of another release
+    builder.drop_lists()  # a list must not name annotations of another release
     for place, index in enumerate(info["order"]):
         where = f"{info['path']} face {index + 1}"
         name, visible, points, box = (info[key][index] for key in ("names", "visible", "points", "boxes"))
         path, fix = images.find(name)
         if path is None:
-            made.reject(where, f"the image {name} does not exist under {made.source}")
+            builder.reject(where, f"the image {name} does not exist under {builder.source}")
             continue
         if not visible.any():
-            made.reject(where, f"{name}: no landmark is visible")
+            builder.reject(where, f"{name}: no landmark is visible")
             continue
         if not np.isfinite(points[visible]).all():
-            made.reject(where, f"{name}: a visible landmark is not finite")
+            builder.reject(where, f"{name}: a visible landmark is not finite")
             continue
         fixes[fix] = fixes.get(fix, 0) + bool(fix)
         few += int(visible.sum() < FEW)
-        image = made.released(path)
-        made.origins[image] = Origin()
+        image = builder.released(path)
+        builder.origins[image] = Origin()
         annotation = f"annotations/{index + 1:05d}.pts"
-        write_points(made.folder / annotation, np.where(visible[:, None], points, 0), visible)
+        write_points(builder.folder / annotation, np.where(visible[:, None], points, 0), visible)
         size = float(np.sqrt(max(0.0, (box[2] - box[0]) * (box[3] - box[1]))))
         inside = (points > box[:2]).all() and (points < box[2:]).all()
         whole += int(place >= TRAIN and visible.all())
         splits = ["train"] if place < TRAIN else ["test", "test.front"] if visible.all() and inside else ["test"]
         for split in splits:
-            made.add(f"AFLW.{split}.GTB", image, annotation, (*box, size), where)
+            builder.add(f"AFLW.{split}.GTB", image, annotation, (*box, size), where)
             used[split] += 1
-    made.count("faces of the .mat", total, FACES, "not the release's own number")
-    made.count(f"faces with fewer than {FEW} visible points (kept; a metric counts the visible ones)", few)
+    builder.count("faces of the .mat", total, FACES, "not the release's own number")
+    builder.count(f"faces with fewer than {FEW} visible points (kept; a metric counts the visible ones)", few)
     for fix, number in fixes.items():
         if fix:
-            made.count(f"images found by another name: {fix}", number)
+            builder.count(f"images found by another name: {fix}", number)
     for split, number in used.items():
-        made.count(f"AFLW.{split}.GTB", number, SIZES[split], "rejected.csv says why")
-    made.count(
+        builder.count(f"AFLW.{split}.GTB", number, SIZES[split], "rejected.csv says why")
+    builder.count(
         "faces of AFLW.test.GTB with all points visible, those that leave the box among them",
         whole,
         ALL_VISIBLE,
         "rejected.csv says why",
     )
-    return made.write(workers=workers, progress=progress)
+    return builder.write(workers=workers, progress=progress)
 
 
-def _read(made: DatasetBuilder) -> dict:
+def _read(builder: DatasetBuilder) -> dict:
     """The .mat's arrays: names, visible (N, 19), points (N, 19, 2) and boxes (N, 4) 0-based px, order (N,) from 0."""
     name = "AFLWinfo_release.mat"
-    path = next((path for path in files_below(made.source) if path.name == name), made.source / name)
+    path = next((path for path in files_below(builder.source) if path.name == name), builder.source / name)
     raw = read_mat(path, "nameList", "bbox", "data", "mask_new", "ra")
     try:
         names = [str(name) for name in np.atleast_1d(raw["nameList"])]

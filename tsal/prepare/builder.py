@@ -78,8 +78,8 @@ class DatasetBuilder:
             raise DataError(f"{self.source}: no such file or folder")
         former = self.folder / "manifest.json"
         if former.exists():
-            made = read_json(former)
-            builder, source = made.get("builder"), made.get("source")
+            manifest = read_json(former)
+            builder, source = manifest.get("builder"), manifest.get("source")
             if builder != self.builder:
                 raise DataError(f"{self.folder}: holds what {builder or 'another program'} made; give another --name")
             if source != str(self.source):
@@ -116,10 +116,10 @@ class DatasetBuilder:
     def reject(self, where: str, why: str) -> None:
         self.rejected.append((printable(where), printable(why)))
 
-    def count(self, what: str, found: int, expected: int | None = None, why: str = "") -> None:
+    def count(self, what: str, number: int, expected: int | None = None, why: str = "") -> None:
         """A number for the report; ``expected`` is the release's own, ``why`` explains a difference."""
         self.counts.append(
-            {"what": what, "found": found, "expected": expected, "why": why if found != expected else ""}
+            {"what": what, "found": number, "expected": expected, "why": why if number != expected else ""}
         )
 
     def released(self, path: str | Path, before: str = "") -> str:
@@ -142,9 +142,9 @@ class DatasetBuilder:
         """
         target = self.source / path
         if self.links.setdefault(name, str(target)) != str(target):
-            taken = Path(name)
+            link = Path(name)
             name = str(
-                taken.with_name(f"{taken.stem}-{hashlib.sha256(os.fsencode(target)).hexdigest()[:8]}{taken.suffix}")
+                link.with_name(f"{link.stem}-{hashlib.sha256(os.fsencode(target)).hexdigest()[:8]}{link.suffix}")
             )
         place = self.folder / name
         if place.is_symlink() and os.readlink(place) == str(target):
@@ -167,10 +167,10 @@ class DatasetBuilder:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self.link(RELEASE, self.source)
-        kept = self._checked(workers, progress)
-        if not kept:
+        rows = self._checked(workers, progress)
+        if not rows:
             raise DataError([f"{self.source}: nothing is left to make a list of", *self._reasons()])
-        names = list(dict.fromkeys(row.list_name for row in kept))
+        names = list(dict.fromkeys(row.list_name for row in rows))
         former = self.folder / "manifest.json"
         for name in set(read_json(former).get("lists", {})) - set(names) if former.exists() else ():
             (self.folder / "lists" / name).unlink(missing_ok=True)  # of other options
@@ -178,25 +178,25 @@ class DatasetBuilder:
         write_text(self._mark, "")
         for name in names:
             path = self.folder / "lists" / name
-            rows = [row for row in kept if row.list_name == name]
-            write_list(path, [(row.image, row.annotation, row.box) for row in rows])
-            self._note_clips(name, rows)
-            labelled = sum(row.annotation is not None for row in rows)
+            list_rows = [row for row in rows if row.list_name == name]
+            write_list(path, [(row.image, row.annotation, row.box) for row in list_rows])
+            self._note_clips(name, list_rows)
+            labelled = sum(row.annotation is not None for row in list_rows)
             lists[name] = {
-                "rows": len(rows),
+                "rows": len(list_rows),
                 "labelled": labelled,
                 "sha256": file_hash(path),
             }
         images = [
             {"image": image, **vars(self.origins.get(image, Origin())), **self.facts[image]}
-            for image in dict.fromkeys(row.image for row in kept)
+            for image in dict.fromkeys(row.image for row in rows)
         ]
         write_text(self.folder / "images.csv", _csv(IMAGE_COLUMNS, [[p[c] for c in IMAGE_COLUMNS] for p in images]))
         write_text(self.folder / "rejected.csv", _csv(("where", "why"), self.rejected))
         manifest = {
             "builder": self.builder,
             "source": str(self.source),
-            "points": self.points if any(found["labelled"] for found in lists.values()) else 0,
+            "points": self.points if any(entry["labelled"] for entry in lists.values()) else 0,
             "boxes": self.boxes,
             "options": self.options,
             "lists": lists,
@@ -245,20 +245,20 @@ class DatasetBuilder:
     def _checked(self, workers: int, progress: bool) -> list[Row]:
         """The rows whose image, box and annotation are right; the others are rejected."""
         images = [image for image in dict.fromkeys(row.image for row in self.rows) if image not in self.facts]
-        found: dict[str, dict | str] = dict(self.facts)
+        facts: dict[str, dict | str] = dict(self.facts)
         with ThreadPoolExecutor(workers) as pool:
             looks = pool.map(lambda image: look_at_image(self.folder / image, image), images)
             bar = tqdm(
                 looks, total=len(images), desc="checking images", disable=not (progress and images), mininterval=1
             )
-            found |= dict(zip(images, bar))
-        kept = []
+            facts |= dict(zip(images, bar))
+        rows = []
         for row in self.rows:
             face = Face(row.image, row.annotation, row.box[:4], None, row.list_name, 0)
-            problems = face_problems(face, found[row.image], self.folder, self.points)
+            problems = face_problems(face, facts[row.image], self.folder, self.points)
             if not (all(map(math.isfinite, row.box)) and row.box[2] > row.box[0] and row.box[3] > row.box[1]):
                 problems = ["the box is empty or inverted, or has no numbers"]
-            fact = found[row.image]
+            fact = facts[row.image]
             if row.size and isinstance(fact, dict) and row.size != (fact["width"], fact["height"]):
                 problems = [
                     f"labels of an image of {row.size[0]} x {row.size[1]} pixels, and {row.image} (turned as its EXIF "
@@ -267,9 +267,9 @@ class DatasetBuilder:
             if problems:
                 self.reject(row.where, problems[0])
             else:
-                kept.append(row)
-        self.facts = {image: fact for image, fact in found.items() if isinstance(fact, dict)}
-        return kept
+                rows.append(row)
+        self.facts = {image: fact for image, fact in facts.items() if isinstance(fact, dict)}
+        return rows
 
 
 def landmark_box(
@@ -278,8 +278,10 @@ def landmark_box(
     """The box that is tight around the visible ones of points (K, 2) px, or the one at its ``place`` (Scheme.box); NaNs
     where there are none.
     """
-    seen = np.asarray(points, float)[np.asarray(visible, bool)]
-    return tuple(boxes_beside(np.concatenate([seen.min(0), seen.max(0)]), place)) if len(seen) else (np.nan,) * 4
+    landmarks = np.asarray(points, float)[np.asarray(visible, bool)]
+    if not len(landmarks):
+        return (np.nan,) * 4
+    return tuple(boxes_beside(np.concatenate([landmarks.min(0), landmarks.max(0)]), place))
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence]) -> str:
@@ -306,8 +308,8 @@ def describe(manifest: dict, folder: Path) -> str:
         expected = "" if item["expected"] is None else f" of {item['expected']}"
         lines.append(f"  {item['what']}: {item['found']}{expected}{' - ' + item['why'] if item['why'] else ''}")
     lines += [
-        f"  lists/{name}: {found['rows']} rows, {found['labelled']} labelled"
-        for name, found in manifest["lists"].items()
+        f"  lists/{name}: {entry['rows']} rows, {entry['labelled']} labelled"
+        for name, entry in manifest["lists"].items()
     ]
     lines.append(f"  boxes: {manifest['boxes']}")
     if manifest["rejected"]:

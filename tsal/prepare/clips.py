@@ -104,9 +104,9 @@ def window_of(boxes: np.ndarray, width: int, height: int) -> tuple[int, int, int
     return int(x1), int(y1), int(x2), int(y2)
 
 
-def write_clips(made: DatasetBuilder, video: Path, name: str, clips: Sequence[FaceClip], progress: bool) -> None:
+def write_clips(builder: DatasetBuilder, video: Path, name: str, clips: Sequence[FaceClip], progress: bool) -> None:
     """Write the clips that are missing; those of other options or another video are removed first."""
-    root, record = made.folder / "clips", made.folder / "work" / f"{name}.clips.json"
+    root, record = builder.folder / "clips", builder.folder / "work" / f"{name}.clips.json"
     state = video.stat()
     windows = [[clip.name, clip.window, clip.frames, clip.images] for clip in clips]
     key = hashlib.sha256(
@@ -115,7 +115,7 @@ def write_clips(made: DatasetBuilder, video: Path, name: str, clips: Sequence[Fa
     if not record.exists() or record.read_text() != key:
         former = [path for path in root.glob(f"{name}-s*") if re.fullmatch(re.escape(name) + PARTS, path.name)]
         if former:  # a list must not name images that are gone
-            (made.folder / "lists" / LIST).unlink(missing_ok=True)
+            (builder.folder / "lists" / LIST).unlink(missing_ok=True)
         for path in former:
             shutil.rmtree(path)
         write_text(record, key)
@@ -137,9 +137,9 @@ def write_clips(made: DatasetBuilder, video: Path, name: str, clips: Sequence[Fa
                 for clip in takers.get(reached, ()):
                     temporary[clip.name].mkdir(parents=True)
                     running.append((clip, dict(zip(clip.frames, clip.images))))
-                for clip, wanted in running:
-                    if reached in wanted:
-                        _write_frame(temporary[clip.name] / f"{wanted[reached]:06d}.jpg", image, clip.window)
+                for clip, numbers in running:
+                    if reached in numbers:
+                        _write_frame(temporary[clip.name] / f"{numbers[reached]:06d}.jpg", image, clip.window)
                 for clip, _ in running:
                     if clip.frames[-1] == reached:
                         shutil.rmtree(root / clip.name, ignore_errors=True)

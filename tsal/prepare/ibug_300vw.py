@@ -64,55 +64,58 @@ def prepare_300vw(
     found_boxes = found_boxes or not labels
     options = {"every": every, "labels": labels, "found_boxes": found_boxes, "jpeg_quality": JPEG_QUALITY}
     boxes = "; ".join([LABELLED_BOXES] * labels + [FOUND_BOXES] * found_boxes)
-    made = DatasetBuilder(folder, "300vw", source, POINTS, boxes, options)
-    wanted = {name: split for split, names in SPLITS.items() for name in names.split()}
-    there = {path.parent.name: path for path in sorted(made.source.glob("*/vid.avi"))}
-    clips = [name for name in wanted if name in there]
+    builder = DatasetBuilder(folder, "300vw", source, POINTS, boxes, options)
+    splits = {name: split for split, names in SPLITS.items() for name in names.split()}
+    videos = {path.parent.name: path for path in sorted(builder.source.glob("*/vid.avi"))}
+    clips = [name for name in splits if name in videos]
     if not clips:
         raise DataError(
-            f"{made.source}: holds no <clip>/vid.avi of 300-VW (001, 002 ...); give the folder 300VW_Dataset_2015_12_14"
+            f"{builder.source}: holds no <clip>/vid.avi of 300-VW (001, 002 ...); give the folder "
+            "300VW_Dataset_2015_12_14"
         )
-    for name in sorted(set(wanted) - set(there)):
-        made.reject(f"clip {name} ({LISTS[wanted[name]]})", f"{made.source / name / 'vid.avi'} does not exist")
-    for name in sorted(set(there) - set(wanted)):
-        made.notes.append(f"{there[name].parent} is no clip of 300-VW's lists: left out")
+    for name in sorted(set(splits) - set(videos)):
+        builder.reject(f"clip {name} ({LISTS[splits[name]]})", f"{builder.source / name / 'vid.avi'} does not exist")
+    for name in sorted(set(videos) - set(splits)):
+        builder.notes.append(f"{videos[name].parent} is no clip of 300-VW's lists: left out")
     facts = _each(
-        made,
+        builder,
         "extracting frames",
         clips,
-        lambda name, stop: extract(there[name], made, name, every, stop),
+        lambda name, stop: extract(videos[name], builder, name, every, stop),
         workers,
         progress,
     )
     faces = {}
     if found_boxes:
         faces = _each(
-            made,
+            builder,
             "finding faces",
             list(facts),
-            lambda name, stop: find_faces(there[name], made, name),
+            lambda name, stop: find_faces(videos[name], builder, name),
             workers,
             progress,
         )
     for split, names in SPLITS.items():
-        found = [name for name in names.split() if name in facts]
-        made.count(f"{LISTS[split]}, clips", len(found), len(names.split()), "rejected.csv says which are missing")
-        for name in found:
+        split_clips = [name for name in names.split() if name in facts]
+        builder.count(
+            f"{LISTS[split]}, clips", len(split_clips), len(names.split()), "rejected.csv says which are missing"
+        )
+        for name in split_clips:
             if labels:
-                _add_labelled(made, f"{LISTS[split]}.GTB", there[name], facts[name])
+                _add_labelled(builder, f"{LISTS[split]}.GTB", videos[name], facts[name])
             if name in faces:
-                _add_found(made, f"{LISTS[split]}.DET", there[name], facts[name], faces[name])
-    return made.write(workers=workers, progress=progress)
+                _add_found(builder, f"{LISTS[split]}.DET", videos[name], facts[name], faces[name])
+    return builder.write(workers=workers, progress=progress)
 
 
 def _each(
-    made: DatasetBuilder, label: str, names: Sequence[str], work: Callable, workers: int, progress: bool
+    builder: DatasetBuilder, label: str, names: Sequence[str], work: Callable, workers: int, progress: bool
 ) -> dict[str, Any]:
     """Clip -> what ``work(clip, stop)`` says of it; a clip whose video cannot be read is rejected.
 
     Where one fails or the user stops, the clips that wait are not begun, and ``stop`` is set for those at work.
     """
-    stop, found = Event(), {}
+    stop, results = Event(), {}
 
     def work_on(name: str) -> Any:
         try:
@@ -128,31 +131,31 @@ def _each(
         try:
             for name, job in tqdm(jobs.items(), desc=label, unit="clip", disable=not progress, mininterval=1):
                 try:
-                    found[name] = job.result()
+                    results[name] = job.result()
                 except DataError as error:
-                    made.reject(f"clip {name}", str(error))
+                    builder.reject(f"clip {name}", str(error))
         except BaseException:
             stop.set()
             pool.shutdown(cancel_futures=True)
             raise
-    return found
+    return results
 
 
-def extract(video: Path, made: DatasetBuilder, name: str, every: int, stop: Event) -> dict:
+def extract(video: Path, builder: DatasetBuilder, name: str, every: int, stop: Event) -> dict:
     """Write each n-th frame of a video as ``frames/<name>/<number>.jpg``, counted from 1; whole or not at all.
 
     Returns:
         ``total``: frames of the video. ``frames``: {number: see describe_image}. What is extracted already,
         from the same file with the same setting, is not extracted again.
     """
-    record, target = made.folder / "work" / f"{name}.json", made.folder / "frames" / name
+    record, target = builder.folder / "work" / f"{name}.json", builder.folder / "frames" / name
     state = video.stat()
     key = [state.st_size, state.st_mtime_ns, every, JPEG_QUALITY]
     former = _recorded(record, key)
     if former and target.is_dir() and len(list(target.glob("*.jpg"))) == len(former["frames"]):
         return former
     if target.is_dir():
-        made.drop_lists()  # a list must not name frames that are gone
+        builder.drop_lists()  # a list must not name frames that are gone
     temporary = target.with_name(f".{name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -184,79 +187,79 @@ def _recorded(record: Path, key: list) -> dict | None:
         return None
 
 
-def _take(made: DatasetBuilder, clip: str, number: str, fact: dict, folder: str = "") -> str:
+def _take(builder: DatasetBuilder, clip: str, number: str, fact: dict, folder: str = "") -> str:
     image = f"{folder or f'frames/{clip}'}/{number}.jpg"
-    made.origins[image] = Origin(clip, clip, int(number))  # the release names no subjects: each clip counts as one
-    made.facts[image] = fact
+    builder.origins[image] = Origin(clip, clip, int(number))  # the release names no subjects: each clip counts as one
+    builder.facts[image] = fact
     return image
 
 
-def _add_labelled(made: DatasetBuilder, name: str, video: Path, facts: dict) -> None:
+def _add_labelled(builder: DatasetBuilder, name: str, video: Path, facts: dict) -> None:
     """The frames of a clip that have a right .pts, and the count of both."""
     clip = video.parent.name
     files = {path.stem for path in (video.parent / "annot").glob("*.pts") if not is_hidden(path.name)}
-    made.count(
+    builder.count(
         f"{clip}, frames of vid.avi",
         facts["total"],
         len(files),
         "annot/ holds another number of .pts; the ones without a partner are left out",
     )
     for number in sorted(files - {f"{i:06d}" for i in range(1, facts["total"] + 1)}):
-        made.reject(str(video.parent / "annot" / f"{number}.pts"), f"the video has no frame {number}")
+        builder.reject(str(video.parent / "annot" / f"{number}.pts"), f"the video has no frame {number}")
     for number, fact in facts["frames"].items():
         path = video.parent / "annot" / f"{number}.pts"
         if number not in files:
-            made.reject(f"{video} frame {number}", f"{path} does not exist")
+            builder.reject(f"{video} frame {number}", f"{path} does not exist")
             continue
         try:
             points, visible = read_points(path, POINTS)
         except DataError as error:
-            made.reject(f"{video} frame {number}", str(error))
+            builder.reject(f"{video} frame {number}", str(error))
             continue
-        made.add(
+        builder.add(
             name,
-            _take(made, clip, number, fact),
-            made.released(path),
+            _take(builder, clip, number, fact),
+            builder.released(path),
             landmark_box(points, visible),
             f"{video} frame {number}",
         )
 
 
-def _add_found(made: DatasetBuilder, name: str, video: Path, facts: dict, found: dict[str, list]) -> None:
+def _add_found(builder: DatasetBuilder, name: str, video: Path, facts: dict, faces: dict[str, list]) -> None:
     """The frames of a clip in which a face was found: a clip for each face, as :func:`find_faces` says."""
     clip = video.parent.name
-    missing = [number for number in facts["frames"] if number not in found]
-    made.count(
+    missing = [number for number in facts["frames"] if number not in faces]
+    builder.count(
         f"{clip}, frames with a found face",
         len(facts["frames"]) - len(missing),
         len(facts["frames"]),
         "the others are in rejected.csv",
     )
     for number in missing:
-        made.reject(f"{name} {video} frame {number}", "no face is found")
-    runs = groupby(facts["frames"], lambda number: found[number][0] if number in found else None)
+        builder.reject(f"{name} {video} frame {number}", "no face is found")
+    runs = groupby(facts["frames"], lambda number: faces[number][0] if number in faces else None)
     for place, numbers in enumerate([list(numbers) for face, numbers in runs if face is not None]):
         # frames of one folder are one clip: two faces, or what lies around a gap, must not share one
         folder = f"tracks/{clip}-f{place:02d}"
-        with replacing(made.folder / folder) as temporary:
+        with replacing(builder.folder / folder) as temporary:
             os.symlink(f"../frames/{clip}", temporary)
         for number in numbers:
-            image = _take(made, clip, number, facts["frames"][number], folder)
-            made.add(name, image, None, found[number][1], f"{video} frame {number}")
+            image = _take(builder, clip, number, facts["frames"][number], folder)
+            builder.add(name, image, None, faces[number][1], f"{video} frame {number}")
 
 
-def find_faces(video: Path, made: DatasetBuilder, clip: str) -> dict[str, list]:
+def find_faces(video: Path, builder: DatasetBuilder, clip: str) -> dict[str, list]:
     """{frame's number: [face, box]} of the face that is followed longest, and of the next longest where that one is not
     there; faces are numbers. Kept in work/.
     """
-    record, state = made.folder / "work" / f"{clip}-faces.json", video.stat()
+    record, state = builder.folder / "work" / f"{clip}-faces.json", video.stat()
     key = [FINDER, state.st_size, state.st_mtime_ns]
     if former := _recorded(record, key):
         return former["found"]
-    found: dict[str, list] = {}
+    faces: dict[str, list] = {}
     tracks = sorted(follow_video(video, workers=1, progress=False).tracks, key=lambda track: -len(track.boxes))
     for face, track in enumerate(tracks):
         for number, box in enumerate(track.boxes, track.first + 1):
-            found.setdefault(f"{number:06d}", [face, [round(float(v), 2) for v in box]])
-    write_text(record, json.dumps({"key": key, "found": found}) + "\n")
-    return found
+            faces.setdefault(f"{number:06d}", [face, [round(float(v), 2) for v in box]])
+    write_text(record, json.dumps({"key": key, "found": faces}) + "\n")
+    return faces

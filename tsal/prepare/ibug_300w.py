@@ -43,40 +43,42 @@ def prepare_300w(source: Path, folder: Path, *, workers: int = 2, progress: bool
     A face without a box of a kind is left out of that kind's lists only, and reported. dlib's copy of the release holds
     each image mirrored too, ``x_mirror.jpg`` beside ``x.jpg``: these are left out.
     """
-    made = DatasetBuilder(folder, "300w", source, POINTS, BOXES)
-    found = {subset: _images(made.source / subset) for subset in SIZES}
-    mirrored = [path for images in found.values() for path in images if path.stem.endswith(MIRRORED)]
-    found = {subset: [p for p in images if not p.stem.endswith(MIRRORED)] for subset, images in found.items()}
+    builder = DatasetBuilder(folder, "300w", source, POINTS, BOXES)
+    images = {subset: _images(builder.source / subset) for subset in SIZES}
+    mirrored = [path for paths in images.values() for path in paths if path.stem.endswith(MIRRORED)]
+    images = {subset: [p for p in paths if not p.stem.endswith(MIRRORED)] for subset, paths in images.items()}
     if mirrored:
-        made.notes.append(
+        builder.notes.append(
             f"{counted(len(mirrored), 'mirrored image')} (*{MIRRORED}.*) left out, such as {mirrored[0].name}"
         )
-    if not any(found.values()):
+    if not any(images.values()):
         raise DataError(
-            f"{made.source}: holds none of {', '.join(SIZES)}; unpack 300-W's archives there, each in its folder"
+            f"{builder.source}: holds none of {', '.join(SIZES)}; unpack 300-W's archives there, each in its folder"
         )
-    boxes = {subset: _boxes(made, subset) for subset, images in found.items() if images}
-    faces = {subset: _faces(made, subset, images) for subset, images in found.items()}
+    boxes = {subset: _boxes(builder, subset) for subset, paths in images.items() if paths}
+    faces = {subset: _faces(builder, subset, paths) for subset, paths in images.items()}
     for subset, expected in SIZES.items():
-        missing = "" if found[subset] else "the folder is missing or holds no images"
-        left_out = len(found[subset]) - len(faces[subset])
+        missing = "" if images[subset] else "the folder is missing or holds no images"
+        left_out = len(images[subset]) - len(faces[subset])
         why = missing or (
             f"{left_out} images have no usable .pts" if left_out else "not the release's own number of images"
         )
-        made.count(f"{subset}, faces", len(faces[subset]), expected, why)
+        builder.count(f"{subset}, faces", len(faces[subset]), expected, why)
     several = sum(len(group) > 1 for group in _by_photograph(faces).values())
-    made.count("photographs with several labelled faces, each a row of its own", several)
+    builder.count("photographs with several labelled faces, each a row of its own", several)
     for split, subsets in SPLITS.items():
         for kind in ("DET", "GTB"):
             rows = [(subset, *face) for subset in subsets for face in faces[subset]]
-            used = sum([_add(made, f"300W.{split}.{kind}", kind, boxes.get(subset), *face) for subset, *face in rows])
-            made.count(
+            used = sum(
+                [_add(builder, f"300W.{split}.{kind}", kind, boxes.get(subset), *face) for subset, *face in rows]
+            )
+            builder.count(
                 f"300W.{split}.{kind}",
                 used,
                 sum(SIZES[subset] for subset in subsets),
                 "see the folders above, and rejected.csv",
             )
-    return made.write(workers=workers, progress=progress)
+    return builder.write(workers=workers, progress=progress)
 
 
 def _images(folder: Path) -> list[Path]:
@@ -90,31 +92,31 @@ def _key(name: str) -> str:
     return re.sub(r"\s+", "", Path(name).stem)
 
 
-def _boxes(made: DatasetBuilder, subset: str) -> dict[str, dict[str, np.ndarray]] | None:
+def _boxes(builder: DatasetBuilder, subset: str) -> dict[str, dict[str, np.ndarray]] | None:
     """{image: {"DET", "GTB"}} 0-based px of a subset, or None where its .mat is not there."""
     name = f"bounding_boxes_{subset.replace('/', '_')}.mat"
     folders = [
-        p for p in made.source.iterdir() if p.is_dir() and re.sub(r"[ _]", "", p.name).lower() == "boundingboxes"
+        p for p in builder.source.iterdir() if p.is_dir() and re.sub(r"[ _]", "", p.name).lower() == "boundingboxes"
     ]
-    path = next((p / name for p in [*folders, made.source] if (p / name).exists()), None)
+    path = next((p / name for p in [*folders, builder.source] if (p / name).exists()), None)
     if path is None:
-        made.notes.append(
+        builder.notes.append(
             f"{name} is missing: no .DET rows for {subset}, and its .GTB boxes are computed from the landmarks"
         )
         return None
     entries = read_mat(path, "bounding_boxes")["bounding_boxes"]
-    found = {}
+    boxes = {}
     for number, entry in enumerate(entries if isinstance(entries, list) else np.atleast_1d(entries), 1):
         try:
             kinds = {"DET": entry["bb_detector"], "GTB": entry["bb_ground_truth"]}
             # MATLAB counts pixels from 1
-            found[_key(entry["imgName"])] = {kind: np.asarray(box, float).reshape(4) - 1 for kind, box in kinds.items()}
+            boxes[_key(entry["imgName"])] = {kind: np.asarray(box, float).reshape(4) - 1 for kind, box in kinds.items()}
         except (KeyError, TypeError, ValueError, IndexError, AttributeError):
-            made.reject(f"{path} entry {number}", "wants imgName, bb_detector and bb_ground_truth (x1 y1 x2 y2)")
-    return found
+            builder.reject(f"{path} entry {number}", "wants imgName, bb_detector and bb_ground_truth (x1 y1 x2 y2)")
+    return boxes
 
 
-def _faces(made: DatasetBuilder, subset: str, images: list[Path]) -> list[tuple[str, str, str, np.ndarray]]:
+def _faces(builder: DatasetBuilder, subset: str, images: list[Path]) -> list[tuple[str, str, str, np.ndarray]]:
     """(key, image, annotation, landmark box) of each image with a right .pts."""
     faces = []
     for path in images:
@@ -122,14 +124,14 @@ def _faces(made: DatasetBuilder, subset: str, images: list[Path]) -> list[tuple[
         try:
             points, visible = read_points(annotation, POINTS)
         except DataError as error:
-            made.reject(str(path), str(error))
+            builder.reject(str(path), str(error))
             continue
-        image = made.released(path)
+        image = builder.released(path)
         photograph = (
             re.sub(r"_\d+$", "", path.stem) if subset in ("afw", "ibug") or subset.startswith("helen") else path.stem
         )
-        made.origins[image] = Origin(clip=f"{subset}/{photograph}")
-        faces.append((_key(path.name), image, made.released(annotation), landmark_box(points, visible)))
+        builder.origins[image] = Origin(clip=f"{subset}/{photograph}")
+        faces.append((_key(path.name), image, builder.released(annotation), landmark_box(points, visible)))
     return faces
 
 
@@ -142,13 +144,13 @@ def _by_photograph(faces: dict[str, list]) -> dict[tuple[str, str], list[str]]:
 
 
 def _add(
-    made: DatasetBuilder, name: str, kind: str, boxes, key: str, image: str, annotation: str, tight: np.ndarray
+    builder: DatasetBuilder, name: str, kind: str, boxes, key: str, image: str, annotation: str, tight: np.ndarray
 ) -> int:
     """Add a face to a list, if it has a box of the kind; the number of rows added."""
     box = tight if boxes is None and kind == "GTB" else (boxes or {}).get(key, {}).get(kind)
     if box is None:
         if boxes is not None and not name.startswith("300W.full"):
-            made.reject(f"{name} {image}", f"the release's .mat has no {kind} box for it")
+            builder.reject(f"{name} {image}", f"the release's .mat has no {kind} box for it")
         return 0
-    made.add(name, image, annotation, box, f"{name} {image}")
+    builder.add(name, image, annotation, box, f"{name} {image}")
     return 1

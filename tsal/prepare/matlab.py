@@ -21,22 +21,22 @@ def read_mat(path: Path, *names: str) -> dict:
     """
     if not Path(path).is_file():
         raise DataError(f"{path}: no such file")
-    found, wrong = read_apart(path, names)
+    variables, wrong = read_apart(path, names)
     if wrong == "NotImplementedError":
         raise DataError(f"{path}: is of MATLAB 7.3 (HDF5); save it again with '-v7'")
     if wrong:
         raise DataError(f"{path}: cannot be read as a MATLAB file ({wrong}); fetch it again")
-    if missing := [name for name in names if name not in found]:
-        have = ", ".join(name for name in found if not name.startswith("__")) or "nothing"
+    if missing := [name for name in names if name not in variables]:
+        have = ", ".join(name for name in variables if not name.startswith("__")) or "nothing"
         raise DataError(f"{path}: holds no {', '.join(missing)} (it holds {have})")
-    return found
+    return variables
 
 
 def read_apart(path: Path, names: tuple[str, ...]) -> tuple[dict | None, str]:
     """Read in a process of its own, which a broken file can end -> variables, or what is wrong."""
     command = [sys.executable, "-P", str(READER), str(Path(path).resolve()), *names]
     try:
-        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=SECONDS)
+        process = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=SECONDS)
     except subprocess.TimeoutExpired:
         return None, f"not read in {SECONDS} s"
-    return pickle.loads(done.stdout) if not done.returncode else (None, f"reader ended: {done.returncode}")
+    return pickle.loads(process.stdout) if not process.returncode else (None, f"reader ended: {process.returncode}")

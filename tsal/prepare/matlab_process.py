@@ -19,19 +19,19 @@ def limit_memory() -> None:
         import resource
 
         with open("/proc/self/statm") as file:
-            taken = int(file.read().split()[0]) * resource.getpagesize()
+            size = int(file.read().split()[0]) * resource.getpagesize()
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, hard))
+        resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, hard))
 
 
 def answer(path: str, names: list[str]) -> bytes:
     """What the process writes."""
     limit_memory()
     try:
-        found = loadmat(path, simplify_cells=True, variable_names=names or None), ""
+        result = loadmat(path, simplify_cells=True, variable_names=names or None), ""
     except Exception as error:  # of a broken file, SciPy raises whatever it stumbles on
-        found = None, type(error).__name__
-    return pickle.dumps(found)
+        result = None, type(error).__name__
+    return pickle.dumps(result)
 
 
 if __name__ == "__main__":

@@ -40,16 +40,16 @@ class Photograph(NamedTuple):
     size: tuple[int, int] | None = None  # width and height of the labelled image, where the source says them
 
 
-def read_folder(made: DatasetBuilder, source: Path, first: float) -> Iterator[Photograph]:
+def read_folder(builder: DatasetBuilder, source: Path, first: float) -> Iterator[Photograph]:
     """Each image below a folder, labelled by the .pts beside it, whose name may be in another letter case."""
-    files = files_below(source, but=made.folder)  # which may lie below the source: what it holds is no material
+    files = files_below(source, but=builder.folder)  # which may lie below the source: what it holds is no material
     labels: dict[str, list[Path]] = {}
     for path in files:
         if path.suffix.lower() == ".pts":
             labels.setdefault(_key(path), []).append(path)
     images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     taken = {path.with_suffix(".pts") for path in files if path.suffix.lower() in (*IMAGE_SUFFIXES, *UNREADABLE)}
-    for path in _without_twins(made, images):
+    for path in _without_twins(builder, images):
         image, exact = str(path.relative_to(source)), path.with_suffix(".pts")
         fitting = [exact] if exact.exists() else [other for other in labels.get(_key(path), []) if other not in taken]
         if not fitting:
@@ -58,21 +58,21 @@ def read_folder(made: DatasetBuilder, source: Path, first: float) -> Iterator[Ph
         annotation = fitting[0]
         taken.add(annotation)
         try:
-            points, visible = read_points(annotation, made.points)
+            points, visible = read_points(annotation, builder.points)
         except DataError as error:
-            made.reject(str(path), str(error))
+            builder.reject(str(path), str(error))
             continue
         yield Photograph(image, points, visible, None, str(path))
     if unread := _labels_unread(images, files, labels):
-        made.notes.append(unread)
+        builder.notes.append(unread)
     for path in files:
         if path.suffix.lower() in UNREADABLE:
-            made.reject(str(path), "is an image of a format that is not read; save it as JPEG or PNG")
+            builder.reject(str(path), "is an image of a format that is not read; save it as JPEG or PNG")
         elif path.suffix.lower() == ".pts" and path not in taken:
-            made.reject(str(path), "no image of its name is beside it")
+            builder.reject(str(path), "no image of its name is beside it")
 
 
-def _without_twins(made: DatasetBuilder, images: Sequence[Path]) -> list[Path]:
+def _without_twins(builder: DatasetBuilder, images: Sequence[Path]) -> list[Path]:
     """The images without some that share a .pts (``a.jpg``, ``a.png``): of copies one is kept, and of images of several
     sizes, of which it fits one at most, none.
     """
@@ -89,27 +89,28 @@ def _without_twins(made: DatasetBuilder, images: Sequence[Path]) -> list[Path]:
         if len(set(sizes.values())) > 1:
             shown = " and ".join(f"{path.name} ({size})" for path, size in sizes.items())
             for path in sizes:
-                made.reject(str(path), f"{annotation.name} cannot be of {shown}; keep the image that was labelled")
+                builder.reject(str(path), f"{annotation.name} cannot be of {shown}; keep the image that was labelled")
             left_out |= set(sizes)
         else:
             left_out |= set(twins := list(sizes)[1:])
             copies += [f"{path.name} beside {next(iter(sizes)).name}" for path in twins]
     if copies:
-        one = f"{counted(len(copies), 'image')} left out for another one of equal size and of the same .pts"
-        made.notes.append(f"{one}, such as {copies[0]}")
+        note = f"{counted(len(copies), 'image')} left out for another one of equal size and of the same .pts"
+        builder.notes.append(f"{note}, such as {copies[0]}")
     return [path for path in images if path not in left_out]
 
 
 def _labels_unread(images: Sequence[Path], files: Sequence[Path], labels: Collection[str]) -> str:
     """What to say of images without a .pts that have labels of another kind beside them; empty where none has."""
     bare = {_key(path) for path in images} - set(labels)
-    found = sorted(path for path in files if path.suffix.lower() in NOT_READ and _key(path) in bare)
-    if not found:
+    label_files = sorted(path for path in files if path.suffix.lower() in NOT_READ and _key(path) in bare)
+    if not label_files:
         return ""
-    kinds = ", ".join(sorted({path.suffix for path in found}))
+    kinds = ", ".join(sorted({path.suffix for path in label_files}))
     return (
-        f"beside {counted(len(found), 'image')} without .pts there is a file {kinds}, such as {found[0].name}, that is "
-        "not read; if it holds landmarks, write them to .pts, to a CSV table or to COCO keypoints"
+        f"beside {counted(len(label_files), 'image')} without .pts there is a file {kinds}, such as "
+        f"{label_files[0].name}, that is not read; if it holds landmarks, write them to .pts, to a CSV table or to "
+        "COCO keypoints"
     )
 
 
@@ -118,7 +119,7 @@ def _key(path: Path) -> str:
     return str(path.with_suffix("")).casefold()
 
 
-def read_csv(made: DatasetBuilder, source: Path, first: float) -> Iterator[Photograph]:
+def read_csv(builder: DatasetBuilder, source: Path, first: float) -> Iterator[Photograph]:
     """The rows of a table with a header, or of one that ``predict`` wrote."""
     try:
         table = csv.DictReader(io.StringIO(read_text(source), newline=""))
@@ -128,39 +129,41 @@ def read_csv(made: DatasetBuilder, source: Path, first: float) -> Iterator[Photo
         rows = list(table)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{source}: cannot be read as a CSV table ({error})") from None
-    places = [(f"x{i}", f"y{i}") for i in range(made.points)]
-    wanted = ["image", *(name for place in places for name in place)]
-    if missing := [name for name in wanted if name not in columns]:
+    places = [(f"x{i}", f"y{i}") for i in range(builder.points)]
+    names = ["image", *(name for place in places for name in place)]
+    if missing := [name for name in names if name not in columns]:
         shown = ", ".join(missing[:4]) + (" ..." if len(missing) > 4 else "")
         separators = "" if len(columns) > 1 else "; are its columns parted by commas?"
         raise DataError(
-            f"{source}: has no column {shown}; want image, x0, y0 ... x{made.points - 1}, "
-            f"y{made.points - 1} (and v0 ..., box_x1 ...){separators}"
+            f"{source}: has no column {shown}; want image, x0, y0 ... x{builder.points - 1}, "
+            f"y{builder.points - 1} (and v0 ..., box_x1 ...){separators}"
         )
-    if twice := [name for name in wanted if columns.count(name) > 1]:
+    if twice := [name for name in names if columns.count(name) > 1]:
         raise DataError(f"{source}: its column {twice[0]} is given twice")
-    if more := _counted(columns, "x") - made.points:
-        raise DataError(f"{source}: has {made.points + more} points a face, not {made.points}; give --points for them")
+    if more := _counted(columns, "x") - builder.points:
+        raise DataError(
+            f"{source}: has {builder.points + more} points a face, not {builder.points}; give --points for them"
+        )
     flags = sum(name[:1] == "v" and name[1:].isdecimal() for name in columns)
-    if flags and (flags, _counted(columns, "v")) != (made.points, made.points):
-        raise DataError(f"{source}: has {flags} columns of visibility; want v0 ... v{made.points - 1}, or none")
+    if flags and (flags, _counted(columns, "v")) != (builder.points, builder.points):
+        raise DataError(f"{source}: has {flags} columns of visibility; want v0 ... v{builder.points - 1}, or none")
     boxes = [name for name in columns if name.startswith(("box", "bbox"))]
     has_box = all(f"box_{name}" in columns for name in BOX_COLUMNS)
     if boxes and not has_box:
-        wanted = ", ".join(f"box_{name}" for name in BOX_COLUMNS)
-        raise DataError(f"{source}: has the columns {', '.join(boxes)}; a box's are {wanted} (corners, in px)")
+        corners = ", ".join(f"box_{name}" for name in BOX_COLUMNS)
+        raise DataError(f"{source}: has the columns {', '.join(boxes)}; a box's are {corners} (corners, in px)")
     for number, row in enumerate(rows, 2):
         where = f"{source}:{number}"
         if None in row or None in row.values():
-            made.reject(where, f"want {len(columns)} columns, as the first row has")
+            builder.reject(where, f"want {len(columns)} columns, as the first row has")
             continue
         try:
             points = np.array([[_number(row[x]), _number(row[y])] for x, y in places])
-            seen = [row.get(f"v{i}") for i in range(made.points)]
-            visible = np.array([value is None or _number(value) > 0 for value in seen]) & _is_placed(points)
+            values = [row.get(f"v{i}") for i in range(builder.points)]
+            visible = np.array([value is None or _number(value) > 0 for value in values]) & _is_placed(points)
             box = tuple(_number(row[f"box_{name}"]) - first for name in BOX_COLUMNS) if has_box else None
         except ValueError as error:
-            made.reject(where, str(error))
+            builder.reject(where, str(error))
             continue
         box = box if box and all(map(math.isfinite, box)) else None
         yield Photograph(row["image"].strip(), points - first, visible, box, where)
@@ -189,7 +192,7 @@ def _number(text: str) -> float:
     return value
 
 
-def read_coco(made: DatasetBuilder, source: Path, first: float) -> Iterator[Photograph]:
+def read_coco(builder: DatasetBuilder, source: Path, first: float) -> Iterator[Photograph]:
     """The annotations of a COCO file, of keypoints or of COCO-WholeBody's faces, and its images without any."""
     try:
         content = json.loads(read_text(source))
@@ -209,31 +212,32 @@ def read_coco(made: DatasetBuilder, source: Path, first: float) -> Iterator[Phot
         try:
             image = images[annotation["image_id"]]
         except (KeyError, TypeError):
-            made.reject(where, "its image_id is missing, or none of images")
+            builder.reject(where, "its image_id is missing, or none of images")
             continue
         annotated.add(annotation["image_id"])
         if annotation.get("iscrowd"):
-            made.reject(where, "a crowd has no landmarks")
+            builder.reject(where, "a crowd has no landmarks")
             continue
         try:
             names = ("face_kpts", "face_box") if "face_kpts" in annotation else ("keypoints", "bbox")
             if names[0] == "face_kpts" and not annotation.get("face_valid", True):
-                made.reject(where, "its face has no landmarks (face_valid)")
+                builder.reject(where, "its face has no landmarks (face_valid)")
                 continue
             keypoints = np.array(annotation.get(names[0]) or [], float)
             box = np.array(annotation[names[1]], float).reshape(4) if names[1] in annotation else None
         except (TypeError, ValueError, OverflowError):
-            made.reject(where, "keypoints or bbox are no flat list of numbers")
+            builder.reject(where, "keypoints or bbox are no flat list of numbers")
             continue
-        if keypoints.size not in (0, 3 * made.points):
-            made.reject(
-                where, f"{keypoints.size} numbers of keypoints, want {3 * made.points}: x, y, v of {made.points} points"
+        if keypoints.size not in (0, 3 * builder.points):
+            builder.reject(
+                where,
+                f"{keypoints.size} numbers of keypoints, want {3 * builder.points}: x, y, v of {builder.points} points",
             )
             continue
-        found = keypoints.reshape(-1, 3) if keypoints.size else None
+        triples = keypoints.reshape(-1, 3) if keypoints.size else None
         # v: 0 not labelled, 1 labelled and hidden, 2 labelled and visible; a hidden point's place is known
-        visible = np.zeros(0, bool) if found is None else (found[:, 2] > 0) & _is_placed(found[:, :2])
-        points = None if found is None else found[:, :2] - first
+        visible = np.zeros(0, bool) if triples is None else (triples[:, 2] > 0) & _is_placed(triples[:, :2])
+        points = None if triples is None else triples[:, :2] - first
         if box is not None and visible.any() and not box.any():
             box = None  # [0, 0, 0, 0] is how programs write that there is none: the landmarks give it
         corners = None if box is None else tuple(np.concatenate([box[:2], box[:2] + box[2:]]) - first)
@@ -249,17 +253,17 @@ def _size(image: dict) -> tuple[int, int] | None:
     return values if all(isinstance(value, int) and value > 0 for value in values) else None
 
 
-def read_wflw(made: DatasetBuilder, source: Path, first: float) -> Iterator[Photograph]:
+def read_wflw(builder: DatasetBuilder, source: Path, first: float) -> Iterator[Photograph]:
     """The rows of WFLW's own lists: x y of each landmark, box x1 y1 x2 y2, six attributes, image."""
     try:
         lines = read_text(source).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{source}: cannot be read as a list ({error})") from None
-    numbers = 2 * made.points + 4 + 6
+    numbers = 2 * builder.points + 4 + 6
     if not any(len(line.split(maxsplit=numbers)) == numbers + 1 for line in lines):
         raise DataError(
             f"{source}: want a folder, a .csv or a .json of COCO keypoints, or a list of WFLW: rows of x y of "
-            f"{made.points} points (--points), x1 y1 x2 y2, six attributes, image"
+            f"{builder.points} points (--points), x1 y1 x2 y2, six attributes, image"
         )
     for row, line in enumerate(lines, 1):
         columns, where = line.split(maxsplit=numbers), f"{source}:{row}"
@@ -267,10 +271,12 @@ def read_wflw(made: DatasetBuilder, source: Path, first: float) -> Iterator[Phot
             continue
         try:
             if len(columns) != numbers + 1:
-                raise ValueError(f"want {numbers + 1} columns: x y of {made.points} points, box, 6 attributes, image")
-            points = np.array([_number(value) for value in columns[: 2 * made.points]]).reshape(-1, 2)
-            box = tuple(_number(value) - first for value in columns[2 * made.points : 2 * made.points + 4])
+                raise ValueError(
+                    f"want {numbers + 1} columns: x y of {builder.points} points, box, 6 attributes, image"
+                )
+            points = np.array([_number(value) for value in columns[: 2 * builder.points]]).reshape(-1, 2)
+            box = tuple(_number(value) - first for value in columns[2 * builder.points : 2 * builder.points + 4])
         except ValueError as error:
-            made.reject(where, str(error))
+            builder.reject(where, str(error))
             continue
         yield Photograph(columns[-1].strip(), points - first, _is_placed(points), box, where)

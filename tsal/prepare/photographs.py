@@ -67,23 +67,23 @@ def prepare_photographs(
         raise DataError(f"--val {val:g}: want a share of the images, from 0 to under 1")
     if not source.exists() or not root.is_dir():
         raise DataError(f"{source if not source.exists() else root}: no such file or folder")
-    known = get_scheme(scheme := scheme or str(points))
+    landmark_scheme = get_scheme(scheme := scheme or str(points))
     options = {"labels": str(source), "one_based": one_based, "val": val, "seed": seed, "all_faces": all_faces}
-    options |= {"scheme": scheme} | ({"box": known.box} if known.box != TIGHT else {})
-    made = DatasetBuilder(folder, "photographs", root, known.points, BOXES, options)
+    options |= {"scheme": scheme} | ({"box": landmark_scheme.box} if landmark_scheme.box != TIGHT else {})
+    builder = DatasetBuilder(folder, "photographs", root, landmark_scheme.points, BOXES, options)
     read = read_folder if source.is_dir() else READERS.get(source.suffix.lower())
     if read is None:
         raise DataError(f"{source}: want a folder, a .csv or a .json of COCO keypoints, or a .txt of WFLW")
     faces: list[Photograph] = []
-    for face in read(made, source, 0.0 if not one_based else 1.0):
+    for face in read(builder, source, 0.0 if not one_based else 1.0):
         if not is_utf8(face.image):
-            made.reject(face.where, "its name is not UTF-8; rename the file or its folder")
+            builder.reject(face.where, "its name is not UTF-8; rename the file or its folder")
         elif _is_file(root / face.image):
             faces.append(face)
         else:
-            made.reject(face.where, f"the image {face.image[:200]} does not exist in {root}")
-    made.count("images", len({face.image for face in faces}))
-    made.count("faces", len(faces))
+            builder.reject(face.where, f"the image {face.image[:200]} does not exist in {root}")
+    builder.count("images", len({face.image for face in faces}))
+    builder.count("faces", len(faces))
     states = _look_at(root, sorted({face.image for face in faces}), workers, progress)
     looks = {image: look for image, look in states.items() if isinstance(look, dict)}
     labelled = sorted({face.image for face in faces if _is_labelled(face)})
@@ -91,11 +91,11 @@ def prepare_photographs(
     if val and len(labelled) > 1 and not held:
         held = _held_out(list(_copies(labelled, looks).values()), val, seed)
         looks_alike = "all labelled images look like one scene or video: val.txt holds images of it too"
-        made.notes.append(looks_alike if held else "all labelled images are copies of one: there is no val.txt")
-    faces = _without_held(made, faces, held, looks)
+        builder.notes.append(looks_alike if held else "all labelled images are copies of one: there is no val.txt")
+    faces = _without_held(builder, faces, held, looks)
     bare = [root / face.image for face in faces if face.box is None and not _is_labelled(face)]
     with ThreadPoolExecutor(workers) as pool:
-        seen = dict(
+        detections = dict(
             zip(
                 bare,
                 tqdm(
@@ -106,65 +106,65 @@ def prepare_photographs(
                 ),
             )
         )
-    made.drop_lists()  # a list must not name annotations of other rows
+    builder.drop_lists()  # a list must not name annotations of other rows
     of_body = []
     for number, face in enumerate(faces):
-        image, found, visible, box, where, size = face
-        name = _named(made, image)
-        made.origins[name] = Origin(clip=image)
+        image, landmarks, visible, box, where, size = face
+        name = _named(builder, image)
+        builder.origins[name] = Origin(clip=image)
         if image in looks:
-            made.facts[name] = looks[image]
+            builder.facts[name] = looks[image]
         if not _is_labelled(face):
-            boxes = seen[root / image] if box is None else [box]
+            boxes = detections[root / image] if box is None else [box]
             if not boxes:
                 nothing = f"{image}: no landmarks, no box, and no face is found"
-                made.reject(where, nothing if image in looks else str(states[image]))
+                builder.reject(where, nothing if image in looks else str(states[image]))
             for box in boxes if all_faces else boxes[:1]:
-                made.add("unlabelled.txt", name, None, box, where, size)
+                builder.add("unlabelled.txt", name, None, box, where, size)
             continue
         annotation = f"annotations/{number:06d}.pts"
-        write_points(made.folder / annotation, np.where(visible[:, None], found, 0), visible)
-        around = landmark_box(found, visible, known.box)
-        if box and (known.ocular or known.pupil) and _is_of_body(box, around, visible):
+        write_points(builder.folder / annotation, np.where(visible[:, None], landmarks, 0), visible)
+        around = landmark_box(landmarks, visible, landmark_scheme.box)
+        if box and (landmark_scheme.ocular or landmark_scheme.pupil) and _is_of_body(box, around, visible):
             of_body.append(where)
             box = None
         box = box or around
-        made.add("val.txt" if image in held else "train.txt", name, annotation, box, where, size)
+        builder.add("val.txt" if image in held else "train.txt", name, annotation, box, where, size)
     if of_body:
         long = (
             f"is over {OF_BODY:g} times as long as the one around the landmarks, which is taken: it may be the body's"
         )
-        made.notes.append(f"the box of {counted(len(of_body), 'face')}, such as {of_body[0]}, {long}")
+        builder.notes.append(f"the box of {counted(len(of_body), 'face')}, such as {of_body[0]}, {long}")
     if hidden := sum(int((~face.visible).sum()) for face in faces if _is_labelled(face)):
-        made.count(HIDDEN, hidden)
+        builder.count(HIDDEN, hidden)
     shown = [face for face in faces if _is_labelled(face) and face.image in looks]
     if shown:
         marks = np.stack([face.points for face in shown]), np.stack([face.visible for face in shown])
         sizes = np.array([(looks[face.image]["width"], looks[face.image]["height"]) for face in shown])
-        made.notes += filter(None, [reflected(*marks, known.ocular), in_percent(*marks, sizes)])
+        builder.notes += filter(None, [reflected(*marks, landmark_scheme.ocular), in_percent(*marks, sizes)])
     if turned := [image for image in labelled if image in looks and is_turned(read_bytes(root / image))]:
         of = f"{len(turned)} of {counted(len(labelled), 'labelled image')}, such as {turned[0]},"
-        made.notes.append(f"EXIF turns {of} when they are read: labels must be of the turned image")
+        builder.notes.append(f"EXIF turns {of} when they are read: labels must be of the turned image")
     if bare:
-        made.count(
+        builder.count(
             "images without labels whose face is found in the pixels",
-            sum(map(bool, seen.values())),
-            len(seen),
+            sum(map(bool, detections.values())),
+            len(detections),
             "rejected.csv names the others",
         )
-    if several := {path: boxes for path, boxes in seen.items() if len(boxes) > 1}:
+    if several := {path: boxes for path, boxes in detections.items() if len(boxes) > 1}:
         more = counted(sum(map(len, several.values())) - len(several), "face")
-        taken = "are taken too" if all_faces else "are left out (--all-faces takes them)"
+        outcome = "are taken too" if all_faces else "are left out (--all-faces takes them)"
         beside = f"{more} beside the largest of {counted(len(several), 'image')}, such as {next(iter(several)).name}"
-        made.notes.append(f"without labels: {beside}, {taken}")
-    return made.write(workers=workers, progress=progress)
+        builder.notes.append(f"without labels: {beside}, {outcome}")
+    return builder.write(workers=workers, progress=progress)
 
 
 def _images_of(source: Path) -> Path:
     """The folder that the names in a file are relative to: its own, or that of WFLW's images beside or above a list."""
     beside = [folder / "WFLW_images" for folder in list(source.parents)[:3]]
-    found = [folder for folder in beside if folder.is_dir()] if source.suffix.lower() == ".txt" else []
-    return found[0] if found else source.parent
+    folders = [folder for folder in beside if folder.is_dir()] if source.suffix.lower() == ".txt" else []
+    return folders[0] if folders else source.parent
 
 
 def _is_file(path: Path) -> bool:
@@ -187,8 +187,8 @@ def _is_of_body(box: Sequence[float], around: Sequence[float], visible: np.ndarr
 def _look_at(root: Path, images: Sequence[str], workers: int, progress: bool) -> dict[str, dict | str]:
     """What is known of each image, or what is wrong with it."""
     with ThreadPoolExecutor(workers) as pool:
-        found = pool.map(lambda image: look_at_image(root / image, image), images)
-        bar = tqdm(found, total=len(images), desc="reading images", disable=not progress, mininterval=1)
+        looks = pool.map(lambda image: look_at_image(root / image, image), images)
+        bar = tqdm(looks, total=len(images), desc="reading images", disable=not progress, mininterval=1)
         return dict(zip(images, bar))
 
 
@@ -197,26 +197,26 @@ def _held_out(groups: Sequence[Sequence[str]], val: float, seed: int) -> set[str
     and never all.
     """
     images = sum(map(len, groups))
-    wanted, held = max(1, round(val * images)) if val else 0, set()
-    if len(groups) < 2 or not wanted:
+    quota, held = max(1, round(val * images)) if val else 0, set()
+    if len(groups) < 2 or not quota:
         return held
     order = np.random.default_rng(seed).permutation(len(groups))
     for index in order[: len(groups) - 1]:
-        if len(held) + len(groups[index]) <= wanted:
+        if len(held) + len(groups[index]) <= quota:
             held |= set(groups[index])
     return held or set(min((groups[index] for index in order), key=len))
 
 
 def _copies(images: Iterable[str], looks: Mapping[str, dict]) -> dict[str, list[str]]:
     """Content, or the name of an image that cannot be read -> the images of it, in their order."""
-    found: dict[str, list[str]] = {}
+    copies: dict[str, list[str]] = {}
     for image in images:
-        found.setdefault(looks[image]["sha256"] if image in looks else image, []).append(image)
-    return found
+        copies.setdefault(looks[image]["sha256"] if image in looks else image, []).append(image)
+    return copies
 
 
 def _without_held(
-    made: DatasetBuilder, faces: Sequence[Photograph], held: set[str], looks: Mapping[str, dict]
+    builder: DatasetBuilder, faces: Sequence[Photograph], held: set[str], looks: Mapping[str, dict]
 ) -> list[Photograph]:
     """The faces without those that have no labels and whose image, or a copy of it, is held out: what is measured on is
     not learned from, and a run refuses such lists.
@@ -228,11 +228,11 @@ def _without_held(
             kept.append(face)
         else:
             copy = "" if face.image in held else f"a copy of {contents[content][0]}, "
-            made.reject(face.where, f"{face.image}: no landmarks, and the image is {copy}held out for val.txt")
+            builder.reject(face.where, f"{face.image}: no landmarks, and the image is {copy}held out for val.txt")
     return kept
 
 
-def _named(made: DatasetBuilder, image: str) -> str:
+def _named(builder: DatasetBuilder, image: str) -> str:
     """How a row names a photograph: numbers alone would make it a frame of a clip."""
     numbered = re.sub(r"\s+", "", Path(image).stem).isdecimal()
-    return made.released(image, before="photo-" if numbered else "")
+    return builder.released(image, before="photo-" if numbered else "")

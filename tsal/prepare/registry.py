@@ -67,13 +67,15 @@ def build(
             f"--name {name!r}: want one word without / and white space that does not begin with 'rendered'"
         )
     prepare = getattr(import_module(f"tsal.prepare.{module}"), function)
-    known = _parameters(builder)
+    parameters = _parameters(builder)
     for option in options:
-        if option not in known:
-            raise ConfigError(f"{builder}: no option {option!r}{nearest(option, known)}; it has {', '.join(known)}")
+        if option not in parameters:
+            raise ConfigError(
+                f"{builder}: no option {option!r}{nearest(option, parameters)}; it has {', '.join(parameters)}"
+            )
     if "workers" in options and options["workers"] < 1:
         raise ConfigError(f"--workers {options['workers']}: want 1 or more")
-    for option in options.keys() & {name for name, kind in known.items() if "Path" in kind}:
+    for option in options.keys() & {name for name, kind in parameters.items() if "Path" in kind}:
         options[option] = options[option] and base / Path(options[option]).expanduser()
     folder = PREPARED / name
     with lock_folder(folder):
@@ -88,5 +90,5 @@ def option_names(builder: str) -> list[str]:
 def _parameters(builder: str) -> dict[str, str]:
     """Option of a builder's function -> its annotation."""
     module, function, *_ = BUILDERS[builder]
-    found = inspect.signature(getattr(import_module(f"tsal.prepare.{module}"), function)).parameters
-    return {name: str(parameter.annotation) for name, parameter in list(found.items())[2:]}
+    parameters = inspect.signature(getattr(import_module(f"tsal.prepare.{module}"), function)).parameters
+    return {name: str(parameter.annotation) for name, parameter in list(parameters.items())[2:]}

@@ -25,8 +25,10 @@ def group_images(images: Sequence[str], looks: Mapping[str, dict]) -> list[list[
         images: names, with their folders. ``looks``: of each one that can be read, see
             :func:`tsal.data.look_at_image`.
     """
-    known = [image for image in images if image in looks]
-    hashes, mirrored = (np.array([looks[image][kind] for image in known], np.uint64) for kind in ("look", "mirrored"))
+    readable = [image for image in images if image in looks]
+    hashes, mirrored = (
+        np.array([looks[image][kind] for image in readable], np.uint64) for kind in ("look", "mirrored")
+    )
     first = {image: image for image in images}  # a tree: image -> one that it is together with
 
     def root(image: str) -> str:
@@ -35,11 +37,11 @@ def group_images(images: Sequence[str], looks: Mapping[str, dict]) -> list[list[
             image = first[image]
         return image
 
-    for row, image in enumerate(known):
+    for row, image in enumerate(readable):
         bits = [np.bitwise_count(hashes[row + 1 :] ^ own[row]) for own in (hashes, mirrored)]
         for other in np.flatnonzero(np.minimum(*bits) <= LOOK_ALIKE):
-            first[root(known[row + 1 + int(other)])] = root(image)
-    for frames in _numbered(known):
+            first[root(readable[row + 1 + int(other)])] = root(image)
+    for frames in _numbered(readable):
         looked = np.array([looks[image]["look"] for image in frames], np.uint64)
         if len(frames) > 2 and np.median(np.bitwise_count(looked[1:] ^ looked[:-1])) <= ONE_SCENE:
             for image in frames[1:]:
@@ -57,4 +59,4 @@ def _numbered(images: Sequence[str]) -> list[list[str]]:
         path = Path(image)
         if match := re.fullmatch(r"(.*?)([0-9]{1,18})", path.stem):
             series.setdefault((path.parent, match[1]), []).append((int(match[2]), image))
-    return [[image for _, image in sorted(found)] for found in series.values()]
+    return [[image for _, image in sorted(frames)] for frames in series.values()]

@@ -70,47 +70,47 @@ def prepare_video(
     options = {"every": every, "fps": fps, "longest": longest, "largest": largest, "min_face": min_face}
     options |= {"margin": MARGIN, "jpeg_quality": JPEG_QUALITY}
     options["boxes_file"] = str(boxes_file) if boxes_file else None
-    made = DatasetBuilder(folder, "video", source, POINTS, GIVEN if boxes_file else FOUND, options)
-    single = made.source.is_file()
-    videos = _videos(made)
-    given = _given_of(Path(boxes_file), made.source, videos) if boxes_file else None
+    builder = DatasetBuilder(folder, "video", source, POINTS, GIVEN if boxes_file else FOUND, options)
+    single = builder.source.is_file()
+    videos = _videos(builder)
+    given = _given_of(Path(boxes_file), builder.source, videos) if boxes_file else None
     done: list[tuple[Path, Followed, list[FaceClip]]] = []
-    for video, name in zip(videos, _names(made.source, videos)):
+    for video, name in zip(videos, _names(builder.source, videos)):
         if not video.exists():
-            made.reject(str(video), "a link to a file that does not exist")
+            builder.reject(str(video), "a link to a file that does not exist")
             continue
         if given is not None and video not in given:
-            made.reject(str(video), f"{boxes_file} has no boxes for it")
+            builder.reject(str(video), f"{boxes_file} has no boxes for it")
             continue
         try:
             followed = _followed(
-                made, video, name, None if given is None else given[video], min_face, workers, progress
+                builder, video, name, None if given is None else given[video], min_face, workers, progress
             )
             clips = clips_of(name, followed, every, fps, longest, largest)
             if not clips:
                 raise DataError(
                     f"{video}: no face is found; try a smaller min_face than {min_face:g}, or give boxes of your own"
                 )
-            write_clips(made, video, name, clips, progress)
+            write_clips(builder, video, name, clips, progress)
         except DataError as error:
             if single:
                 raise
             for line in error.problems:
-                made.reject(str(video), line.removeprefix(f"{video}: "))
+                builder.reject(str(video), line.removeprefix(f"{video}: "))
             continue
         done.append((video, followed, clips))
-    _add_rows(made, done)
-    made.count("videos", len(done), len(videos), "rejected.csv says why")
-    made.count("frames of the videos", sum(len(followed.times) for _, followed, _ in done))
-    made.count("frames that repeat the one before, left out", sum(len(followed.repeats) for _, followed, _ in done))
-    made.count("seconds", round(sum(_seconds(followed) for _, followed, _ in done)))
-    made.count("shots", sum(len(followed.cuts) + 1 for _, followed, _ in done))
-    made.count("tracks kept", sum(len({id(clip.track) for clip in clips}) for *_, clips in done))
-    made.count("clips", sum(len(clips) for *_, clips in done))
-    made.count("tracks dropped: found too seldom to be a face", sum(followed.dropped for _, followed, _ in done))
-    manifest = made.write(workers=workers, progress=progress)
-    _write_tables(made, done)
-    _remove_others(made.folder / "clips", {clip.name for *_, clips in done for clip in clips})
+    _add_rows(builder, done)
+    builder.count("videos", len(done), len(videos), "rejected.csv says why")
+    builder.count("frames of the videos", sum(len(followed.times) for _, followed, _ in done))
+    builder.count("frames that repeat the one before, left out", sum(len(followed.repeats) for _, followed, _ in done))
+    builder.count("seconds", round(sum(_seconds(followed) for _, followed, _ in done)))
+    builder.count("shots", sum(len(followed.cuts) + 1 for _, followed, _ in done))
+    builder.count("tracks kept", sum(len({id(clip.track) for clip in clips}) for *_, clips in done))
+    builder.count("clips", sum(len(clips) for *_, clips in done))
+    builder.count("tracks dropped: found too seldom to be a face", sum(followed.dropped for _, followed, _ in done))
+    manifest = builder.write(workers=workers, progress=progress)
+    _write_tables(builder, done)
+    _remove_others(builder.folder / "clips", {clip.name for *_, clips in done for clip in clips})
     return manifest
 
 
@@ -127,19 +127,19 @@ def _check_options(every: int, fps: float | None, longest: int | None, min_face:
         raise DataError(f"min_face = {min_face:g}: want a share of the image's shorter side, from 0.02 to 1")
 
 
-def _videos(made: DatasetBuilder) -> list[Path]:
-    source = made.source
+def _videos(builder: DatasetBuilder) -> list[Path]:
+    source = builder.source
     if source.is_file():
         if source.suffix.lower() not in SUFFIXES:
             raise DataError(f"{source}: not a video by its name; want one of {' '.join(SUFFIXES)}")
         return [source]
-    below = files_below(source, but=made.folder)  # which may lie below the source: what it holds is no material
+    below = files_below(source, but=builder.folder)  # which may lie below the source: what it holds is no material
     files = [path for path in below if path.is_file() or not path.exists()]
     videos = [path for path in files if path.suffix.lower() in SUFFIXES]
     if not videos:
         raise DataError(f"{source}: holds no video ({' '.join(SUFFIXES)})")
     if others := [path for path in files if path.suffix.lower() not in SUFFIXES]:
-        made.notes.append(
+        builder.notes.append(
             f"{counted(len(others), 'file')} left out, no videos by their names, such as {others[0].name}"
         )
     return videos
@@ -169,7 +169,7 @@ def _given_of(path: Path, source: Path, videos: Sequence[Path]) -> dict[Path, di
         if not source.is_file():
             raise DataError(f"{path}: boxes for a folder of videos want a first column video with the file's name")
         return {videos[0]: boxes[""]}
-    found, problems = {}, []
+    video_boxes, problems = {}, []
     for name, frames in boxes.items():
         fits = [video for video in videos if name in (_relative(source, video), video.name)]
         fits = [video for video in fits if _relative(source, video) == name] or fits
@@ -177,13 +177,13 @@ def _given_of(path: Path, source: Path, videos: Sequence[Path]) -> dict[Path, di
             row = next(iter(frames.values()))[0].where
             why = "names several videos; give its path below the folder" if fits else "is no video there"
             problems.append(f"{row}: {name!r} {why} ({source})")
-        elif fits[0] in found:
+        elif fits[0] in video_boxes:
             problems.append(f"{path}: {fits[0].name} is named in two ways, {name!r} is one")
         else:
-            found[fits[0]] = frames
+            video_boxes[fits[0]] = frames
     if problems:
         raise DataError(problems)
-    return found
+    return video_boxes
 
 
 # --- first reading ---
@@ -201,10 +201,10 @@ def _key(video: Path, given: Mapping[int, list[GivenBox]] | None, min_face: floa
 
 
 def _followed(
-    made: DatasetBuilder, video: Path, name: str, given, min_face: float, workers: int, progress: bool
+    builder: DatasetBuilder, video: Path, name: str, given, min_face: float, workers: int, progress: bool
 ) -> Followed:
     """What follow_video says, from work/ where it is known."""
-    record, key = made.folder / "work" / f"{name}.json", _key(video, given, min_face)
+    record, key = builder.folder / "work" / f"{name}.json", _key(video, given, min_face)
     followed = _recorded(record, key)
     if followed is None:
         followed = follow_video(video, min_face=min_face, given=given, workers=workers, progress=progress)
@@ -216,7 +216,7 @@ def _followed(
         times = [round(time, 3) for time in followed.times]
         write_text(record, json.dumps({"key": key, **vars(followed), "times": times, "tracks": tracks}) + "\n")
         followed = _recorded(record, key)  # a run that goes on sees the same digits
-    made.notes.extend(followed.notes)
+    builder.notes.extend(followed.notes)
     return followed
 
 
@@ -250,18 +250,18 @@ def _seconds(followed: Followed) -> float:
 # --- what is written at the end ---
 
 
-def _add_rows(made: DatasetBuilder, done: Sequence[tuple[Path, Followed, list[FaceClip]]]) -> None:
+def _add_rows(builder: DatasetBuilder, done: Sequence[tuple[Path, Followed, list[FaceClip]]]) -> None:
     for video, _, clips in done:
         for clip in clips:
             x, y = clip.window[:2]
             for number, frame in zip(clip.images, clip.frames):
                 image = f"clips/{clip.name}/{number:06d}.jpg"
-                made.origins[image] = Origin(clip=clip.name, frame=number)
+                builder.origins[image] = Origin(clip=clip.name, frame=number)
                 box = clip.track.boxes[frame - clip.track.first] - [x, y, x, y]
-                made.add(LIST, image, None, box, f"{video} frame {frame}")
+                builder.add(LIST, image, None, box, f"{video} frame {frame}")
 
 
-def _write_tables(made: DatasetBuilder, done: Sequence[tuple[Path, Followed, list[FaceClip]]]) -> None:
+def _write_tables(builder: DatasetBuilder, done: Sequence[tuple[Path, Followed, list[FaceClip]]]) -> None:
     tracks, frames = [], []
     for video, followed, clips in done:
         for clip in clips:
@@ -269,7 +269,9 @@ def _write_tables(made: DatasetBuilder, done: Sequence[tuple[Path, Followed, lis
             interval = f"{np.median(np.diff(times)):.3f}" if len(times) > 1 else ""
             share = sum(track.detected) / (sum(track.searched) or len(track.detected))
             ends = (clip.frames[0], clip.frames[-1], len(clip.frames), interval)
-            tracks.append((clip.name, _relative(made.source, video), track.shot, *ends, *clip.window, f"{share:.3f}"))
+            tracks.append(
+                (clip.name, _relative(builder.source, video), track.shot, *ends, *clip.window, f"{share:.3f}")
+            )
             for number, frame, time in zip(clip.images, clip.frames, times):
                 at = frame - track.first
                 state = "detected" if track.detected[at] else "propagated"
@@ -277,7 +279,7 @@ def _write_tables(made: DatasetBuilder, done: Sequence[tuple[Path, Followed, lis
     for name, columns, rows in (("tracks.csv", TRACK_COLUMNS, tracks), ("frames.csv", FRAME_COLUMNS, frames)):
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([columns, *rows])
-        write_text(made.folder / name, text.getvalue())
+        write_text(builder.folder / name, text.getvalue())
 
 
 def _remove_others(root: Path, names: set[str]) -> None:

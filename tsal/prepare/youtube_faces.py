@@ -48,46 +48,46 @@ def prepare_youtube(
     if not (val >= 0 and test >= 0 and val + test < 1):
         raise DataError(f"--val {val:g} and --test {test:g}: want shares of the subjects whose sum is under 1")
     options = {"val": val, "test": test, "seed": seed}
-    made = DatasetBuilder(folder, "youtube", source, POINTS, BOXES, options)
-    tables = [path for path in files_below(made.source) if path.name.endswith("_frames_keypoints.csv")]
+    builder = DatasetBuilder(folder, "youtube", source, POINTS, BOXES, options)
+    tables = [path for path in files_below(builder.source) if path.name.endswith("_frames_keypoints.csv")]
     if not tables:
         raise DataError(
-            f"{made.source}: holds no *_frames_keypoints.csv; give the folder 'data' of P1_Facial_Keypoints"
+            f"{builder.source}: holds no *_frames_keypoints.csv; give the folder 'data' of P1_Facial_Keypoints"
         )
     faces: dict[tuple[str, str, int], tuple[str, str, tuple]] = {}
     rows = 0
     for table in tables:
-        for where, name, points in _read(made, table):
+        for where, name, points in _read(builder, table):
             rows += 1
             path = table.parent / table.name.replace("_frames_keypoints.csv", "") / name
             if path.exists():
-                _take(made, faces, where, name, path, points)
+                _take(builder, faces, where, name, path, points)
             else:
-                made.reject(where, f"the image {path} does not exist")
+                builder.reject(where, f"the image {path} does not exist")
     split = split_subjects(sorted({subject for subject, _, _ in faces}), val, test, seed)
     for (subject, _clip, _frame), (image, annotation, box) in sorted(faces.items()):
-        made.add(f"YTF.{split[subject]}.GTB", image, annotation, box, image)
+        builder.add(f"YTF.{split[subject]}.GTB", image, annotation, box, image)
     train = [face[0] for key, face in sorted(faces.items()) if split[key[0]] == "train"]
     with ThreadPoolExecutor(workers) as pool:
-        boxes = pool.map(lambda image: largest_face(made.folder / image, MIN_FACE), train)
-        found = list(tqdm(boxes, total=len(train), desc="finding faces", disable=not progress, mininterval=1))
-    for image, box in zip(train, found):
+        jobs = pool.map(lambda image: largest_face(builder.folder / image, MIN_FACE), train)
+        boxes = list(tqdm(jobs, total=len(train), desc="finding faces", disable=not progress, mininterval=1))
+    for image, box in zip(train, boxes):
         if box is None:
-            made.reject(f"YTF.train.unlabelled.DET {image}", "no face is found")
+            builder.reject(f"YTF.train.unlabelled.DET {image}", "no face is found")
         else:
-            made.add("YTF.train.unlabelled.DET", image, None, box, image)
-    made.count(
-        "YTF.train.unlabelled.DET", sum(box is not None for box in found), len(train), "no face is found in the others"
+            builder.add("YTF.train.unlabelled.DET", image, None, box, image)
+    builder.count(
+        "YTF.train.unlabelled.DET", sum(box is not None for box in boxes), len(train), "no face is found in the others"
     )
-    made.count("rows of the tables", rows)
-    made.count("faces", len(faces), rows, "rejected.csv says why")
-    made.count("clips", len({key[:2] for key in faces}))
+    builder.count("rows of the tables", rows)
+    builder.count("faces", len(faces), rows, "rejected.csv says why")
+    builder.count("clips", len({key[:2] for key in faces}))
     for name in ("train", "val", "test"):
-        made.count(f"subjects in {name}", sum(part == name for part in split.values()))
-    return made.write(workers=workers, progress=progress)
+        builder.count(f"subjects in {name}", sum(part == name for part in split.values()))
+    return builder.write(workers=workers, progress=progress)
 
 
-def _read(made: DatasetBuilder, table: Path):
+def _read(builder: DatasetBuilder, table: Path):
     """(where, image's name, points (68, 2) 0-based px) of each right row of a table."""
     try:
         with table.open(newline="") as file:
@@ -97,35 +97,35 @@ def _read(made: DatasetBuilder, table: Path):
     for number, row in enumerate(rows[1:], 2):  # the first row names the columns
         where = f"{table}:{number}"
         if len(row) != 2 * POINTS + 1:
-            made.reject(
+            builder.reject(
                 where, f"{len(row)} columns, want {2 * POINTS + 1}: the image's name, then x and y of {POINTS} points"
             )
             continue
         try:
             values = [float(value) for value in row[1:]]
         except ValueError:
-            made.reject(where, "a coordinate is not a number")
+            builder.reject(where, "a coordinate is not a number")
             continue
         if not all(map(math.isfinite, values)):
-            made.reject(where, "a coordinate is not finite")
+            builder.reject(where, "a coordinate is not finite")
             continue
         yield where, row[0], np.array(values).reshape(POINTS, 2) - 1
 
 
-def _take(made: DatasetBuilder, faces: dict, where: str, name: str, path: Path, points: np.ndarray) -> None:
+def _take(builder: DatasetBuilder, faces: dict, where: str, name: str, path: Path, points: np.ndarray) -> None:
     match = NAME.fullmatch(name)
     if not match:
-        made.reject(where, f"the image's name {name!r} is not <subject>_<clip><frame>.jpg")
+        builder.reject(where, f"the image's name {name!r} is not <subject>_<clip><frame>.jpg")
         return
     subject, clip, frame = re.sub(r"\s+", "_", match["subject"]), match["clip"], int(match["frame"])
     if (subject, clip, frame) in faces:
-        made.reject(where, f"{name} is in the tables twice; the first row is used")
+        builder.reject(where, f"{name} is in the tables twice; the first row is used")
         return
     # frames of a clip are numbered images of one folder
-    image = made.link(f"clips/{subject}_{clip}/{frame}{path.suffix.lower()}", path)
+    image = builder.link(f"clips/{subject}_{clip}/{frame}{path.suffix.lower()}", path)
     annotation = f"clips/{subject}_{clip}/{frame}.pts"
-    write_points(made.folder / annotation, points)
-    made.origins[image] = Origin(subject, f"{subject}_{clip}", frame)
+    write_points(builder.folder / annotation, points)
+    builder.origins[image] = Origin(subject, f"{subject}_{clip}", frame)
     faces[subject, clip, frame] = (image, annotation, landmark_box(points, np.ones(len(points), bool)))
 
 

@@ -81,8 +81,8 @@ def positions(count: int, seed: int, start: int, size: int) -> np.ndarray:
     out = np.empty(size, int)
     for epoch in np.unique(where // count):
         order = np.random.default_rng([seed, int(epoch)]).permutation(count)
-        mine = where // count == epoch
-        out[mine] = order[where[mine] % count]
+        in_epoch = where // count == epoch
+        out[in_epoch] = order[where[in_epoch] % count]
     return out
 
 

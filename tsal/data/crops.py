@@ -83,8 +83,8 @@ class CropFolder:
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}{SUFFIX}"
 
-    def _make_room(self, wanted: int) -> None:
-        if self._size is None or self._size + wanted > self._limit or self._unseen > self._limit * LOOK_EVERY:
+    def _make_room(self, length: int) -> None:
+        if self._size is None or self._size + length > self._limit or self._unseen > self._limit * LOOK_EVERY:
             files = []  # temporary ones too: a killed process leaves some behind
             with suppress(FileNotFoundError), os.scandir(self.folder) as entries:
                 for entry in entries:
@@ -93,9 +93,9 @@ class CropFolder:
                             facts = entry.stat(follow_symlinks=False)
                             files.append((facts.st_mtime_ns, facts.st_size, entry.path))
             self._size, self._unseen = sum(size for _, size, _ in files), 0
-            if self._size + wanted > self._limit:
+            if self._size + length > self._limit:
                 for _, size, path in sorted(files):
-                    if self._size + wanted <= self._limit * KEPT:
+                    if self._size + length <= self._limit * KEPT:
                         break
                     with suppress(FileNotFoundError):
                         os.unlink(path)

@@ -31,13 +31,13 @@ def split_at_gaps(clips: Iterable[Clip]) -> list[Clip]:
 
 def gap_warnings(clips: Iterable[Clip]) -> list[str]:
     """One line where some of the clips have gaps: how many, and the first one."""
-    found = [(clip.faces, places[0]) for clip in clips if (places := gaps(clip))]
-    if not found:
+    first_gaps = [(clip.faces, places[0]) for clip in clips if (places := gaps(clip))]
+    if not first_gaps:
         return []
-    faces, place = found[0]
+    faces, place = first_gaps[0]
     return [
         f"{faces[place].where}: frame {Path(faces[place].image).stem} comes after {Path(faces[place - 1].image).stem} "
-        f"of {Path(faces[place].image).parent}: the numbers of {len(found)} clips have such gaps, and each gap ends a "
-        "clip; if their frames follow one another all the same, number them 0, 1, 2, ...; if none do, set "
+        f"of {Path(faces[place].image).parent}: the numbers of {len(first_gaps)} clips have such gaps, and each gap "
+        "ends a clip; if their frames follow one another all the same, number them 0, 1, 2, ...; if none do, set "
         "data.consecutive=false"
     ]

@@ -81,7 +81,7 @@ def clip_frames(faces: Sequence[Face], numbered: Mapping[str, str]) -> set[str]:
     numbers: dict[str, set[int]] = {}
     for image, folder in numbered.items():
         numbers.setdefault(folder, set()).add(int(Path(image).stem))
-    folders = {folder for folder, known in numbers.items() if any(number + 1 in known for number in known)}
+    folders = {folder for folder, group in numbers.items() if any(number + 1 in group for number in group)}
     folders |= {clip.name for clip in group_clips(faces) if len(clip.faces) > 1}
     return {image for image, folder in numbered.items() if folder in folders}
 
@@ -113,12 +113,12 @@ def find_leaks(
         transductive: unlabelled rows may share with evaluation lists; labelled ones never.
     """
     problems, warnings = [], []
-    known = {image: fact for image, fact in facts.items() if isinstance(fact, dict)}
+    looks = {image: fact for image, fact in facts.items() if isinstance(fact, dict)}
     forbidden = lists.labelled + ([] if transductive else lists.unlabelled)
     contents: dict[str, list[Face]] = {}
     for face in forbidden:
-        if face.image in known:
-            contents.setdefault(known[face.image]["sha256"], []).append(face)
+        if face.image in looks:
+            contents.setdefault(looks[face.image]["sha256"], []).append(face)
     every = [*lists.labelled, *lists.unlabelled, *itertools.chain(*lists.evaluate.values())]
     numbered = numbered_images(every, origins)
     frames = clip_frames(every, numbered)
@@ -127,7 +127,7 @@ def find_leaks(
     for name, faces in lists.evaluate.items():
         copies, beside = [], {}
         for face in faces:
-            content = known[face.image]["sha256"] if face.image in known else None
+            content = looks[face.image]["sha256"] if face.image in looks else None
             rows = contents.get(content, ())
             other = same_face(face, rows)
             if other and not same_file(lists.root, other, face):  # the same file: reported by load_lists
@@ -153,7 +153,7 @@ def find_leaks(
     if not problems:
         warnings += _shared_folders(lists, forbidden, numbered)
         warnings += _shared_subjects(lists, origins)
-        warnings += _look_alikes(lists, known, transductive)
+        warnings += _look_alikes(lists, looks, transductive)
     return problems, warnings
 
 
@@ -188,16 +188,16 @@ def _shared_folders(lists: FaceLists, trained: Iterable[Face], numbered: Mapping
     rows = {numbered[face.image]: face for face in trained if face.image in numbered}
     warnings = []
     for name, faces in lists.evaluate.items():
-        found: dict[str, str] = {}
+        lines: dict[str, str] = {}
         for face in faces:
             other = rows.get(numbered.get(face.image))
             if other and face.image != other.image:  # another face of one image: told already
-                found.setdefault(
+                lines.setdefault(
                     numbered[face.image],
                     f"{face.where}: {face.image} and {other.image} of {other.where} are numbered images of one folder; "
                     "if they are frames of one clip, remove one of them",
                 )
-        warnings += first_lines([*found.values()], f"{name}: {{}} more of its folders have images in a training list")
+        warnings += first_lines([*lines.values()], f"{name}: {{}} more of its folders have images in a training list")
     return warnings
 
 
@@ -213,37 +213,37 @@ def _shared_subjects(lists: FaceLists, origins: Mapping[str, Origin]) -> list[st
     return warnings
 
 
-def _look_alikes(lists: FaceLists, known: Mapping[str, dict], transductive: bool) -> list[str]:
+def _look_alikes(lists: FaceLists, looks: Mapping[str, dict], transductive: bool) -> list[str]:
     """A line for each evaluation image that looks like a training image of other content: the nearest one."""
     train = {
         face.image: face
         for face in (lists.labelled if transductive else lists.labelled + lists.unlabelled)
-        if face.image in known
+        if face.image in looks
     }
     if not train:
         return []
     images = list(train)
-    hashes = np.array([known[image]["look"] for image in images], np.uint64)
+    hashes = np.array([looks[image]["look"] for image in images], np.uint64)
     copies: dict[str, list[int]] = {}  # content -> places of the training images that have it
     for place, image in enumerate(images):
-        copies.setdefault(known[image]["sha256"], []).append(place)
+        copies.setdefault(looks[image]["sha256"], []).append(place)
     warnings: list[str] = []
     compared: set[str] = set()  # images: a list may be a part of another
     for name, faces in lists.evaluate.items():
-        found = []
+        lines = []
         for image, face in {
-            face.image: face for face in faces if face.image in known and face.image not in compared
+            face.image: face for face in faces if face.image in looks and face.image not in compared
         }.items():
             compared.add(image)
-            own = np.array([[known[image]["look"]], [known[image]["mirrored"]]], np.uint64)
+            own = np.array([[looks[image]["look"]], [looks[image]["mirrored"]]], np.uint64)
             bits = np.bitwise_count(hashes ^ own)  # (2, images)
-            bits[:, copies.get(known[image]["sha256"], [])] = 64  # another face of one image, which is told already
+            bits[:, copies.get(looks[image]["sha256"], [])] = 64  # another face of one image, which is told already
             mirrored, nearest = np.unravel_index(bits.argmin(), bits.shape)
             if bits[mirrored, nearest] <= LOOK_ALIKE:
                 other, how = train[images[nearest]], "the mirror image of " if mirrored else ""
-                found.append(
+                lines.append(
                     f"{face.where}: {image} looks like {how}{other.image} of {other.where} "
                     f"({int(bits[mirrored, nearest])} of 63 bits differ)"
                 )
-        warnings += first_lines(found, f"{name}: {{}} more of its images look like images of a training list")
+        warnings += first_lines(lines, f"{name}: {{}} more of its images look like images of a training list")
     return warnings

@@ -209,8 +209,8 @@ def load_lists(
         lists = {}
         for name in names:
             try:
-                found, wrong = parse_list(find_list(root, name), name, list_root(root, name))
-                lists[name] = [_from(root, list_root(root, name), face) for face in found]
+                rows, wrong = parse_list(find_list(root, name), name, list_root(root, name))
+                lists[name] = [_from(root, list_root(root, name), face) for face in rows]
                 problems.extend(wrong)
             except DataError as error:
                 problems.extend(error.problems)
@@ -225,7 +225,7 @@ def load_lists(
         "truth": read(truth),
     }
     train = [face for faces in sets["labelled"].values() for face in faces]
-    rest = [replace(face, annotation=None) for faces in sets["unlabelled"].values() for face in faces]
+    unlabelled_rows = [replace(face, annotation=None) for faces in sets["unlabelled"].values() for face in faces]
     labelled_rows = [face for face in train if face.annotation]
     if train and not labelled_rows:
         problems.append(
@@ -235,22 +235,24 @@ def load_lists(
         problems.append("data.labelled: no training list is named")
     if not evaluate:
         problems.append("data.evaluate: no evaluation list is named")
-    seen, real = {}, cache(lambda image: os.path.realpath(Path(root) / image))  # slow: once each
-    for face in labelled_rows if transductive else train + rest:
-        seen.setdefault(real(face.image), []).append(face)
+    faces_by_image, real = {}, cache(lambda image: os.path.realpath(Path(root) / image))  # slow: once each
+    for face in labelled_rows if transductive else train + unlabelled_rows:
+        faces_by_image.setdefault(real(face.image), []).append(face)
     for name, faces in sets["evaluate"].items():
         leaks = []
         for face in faces:
-            if other := same_face(face, seen.get(real(face.image), ())):
+            if other := same_face(face, faces_by_image.get(real(face.image), ())):
                 hint = "" if other.annotation else TRANSDUCTIVE
                 leaks.append(
                     f"{face.where}: {face.image} is also in a training list ({other.where}); remove one of them{hint}"
                 )
         problems += first_lines(leaks, f"{name}: {{}} more of its images are also in a training list")
     # a labelled list may hold frames without labels (a clip labelled in part): they are unlabelled data
-    rest = rest + [face for face in train if not face.annotation]
-    truths = _truth_of(real, rest, [face for faces in sets["truth"].values() for face in faces if face.annotation])
-    lists = FaceLists(Path(root), labelled_rows, rest, sets["evaluate"], truths)
+    unlabelled_rows = unlabelled_rows + [face for face in train if not face.annotation]
+    truths = _truth_of(
+        real, unlabelled_rows, [face for faces in sets["truth"].values() for face in faces if face.annotation]
+    )
+    lists = FaceLists(Path(root), labelled_rows, unlabelled_rows, sets["evaluate"], truths)
     if problems and points is not None:
         problems += find_problems(lists, points, also_read)[1]
     if problems:
@@ -265,11 +267,11 @@ def _truth_of(
     rows: dict[str, list[Face]] = {}
     for row in labelled:
         rows.setdefault(real(row.image), []).append(row)
-    found = {}
+    truths = {}
     for face in faces if rows else ():
         if row := same_face(face, rows.get(real(face.image), ())):
-            found[face.image, face.box] = row.annotation
-    return found
+            truths[face.image, face.box] = row.annotation
+    return truths
 
 
 def same_face(face: Face, rows: Iterable[Face]) -> Face | None:
@@ -300,9 +302,9 @@ def _from(root: Path, other: Path, face: Face) -> Face:
     return replace(face, image=from_root(root, other, face.image), annotation=annotation)
 
 
-def same_file(root: Path, one: Face, other: Face) -> bool:
+def same_file(root: Path, face: Face, other: Face) -> bool:
     """Whether two rows name one file, by whatever way."""
-    first, second = (os.path.realpath(Path(root) / face.image) for face in (one, other))
+    first, second = (os.path.realpath(Path(root) / row.image) for row in (face, other))
     return first == second
 
 
@@ -326,12 +328,12 @@ def find_problems(
 
 def face_problems(face: Face, fact: dict | str, root: Path, points: int, also_read: AlsoRead = ()) -> list[str]:
     """What is wrong with a row, one line each; ``fact``: what :func:`look_at_image` returned for its image."""
-    known = not isinstance(fact, str)
-    problems = box_problems(face.box, face.image, fact) if known else [fact]
+    readable = not isinstance(fact, str)
+    problems = box_problems(face.box, face.image, fact) if readable else [fact]
     if face.annotation:
         try:
             points, visible = read_points(root / face.annotation, points, also_read)
-            problems += points_problems(points, visible, face.image, fact) if known else []
+            problems += points_problems(points, visible, face.image, fact) if readable else []
             problems = problems or apart_problems(points, visible, face.box, face.image)
         except DataError as error:
             problems.append(str(error))

@@ -10,8 +10,8 @@ from tsal.utils import PREPARED, first_of, nearest
 
 def prepared() -> list[str]:
     """Names of the prepared datasets; not those of rendered faces, which every run makes for itself."""
-    found = (path.parent.name for path in PREPARED.glob("*/lists"))
-    return sorted(name for name in found if not name.startswith("rendered-"))
+    names = (path.parent.name for path in PREPARED.glob("*/lists"))
+    return sorted(name for name in names if not name.startswith("rendered-"))
 
 
 def near_dataset(name: str) -> str:
@@ -26,12 +26,16 @@ def near_list(root: Path, name: str) -> str:
     dataset, _, rest = re.sub("[:/]", "\n", _in_prepared(name), count=1).partition("\n")
     names = prepared()
     if dataset in names:
-        meant = [f"{dataset}:{one}" for one in _lists(PREPARED / dataset) if rest.removeprefix("lists/") in ("", one)]
+        guesses = [
+            f"{dataset}:{list_name}"
+            for list_name in _lists(PREPARED / dataset)
+            if rest.removeprefix("lists/") in ("", list_name)
+        ]
     else:
-        meant = [f"{other}:{name}" for other in names if name in _lists(PREPARED / other)]
-    did = f"; did you mean {' or '.join(meant[:3])}?" if meant else ""
-    found = _lists(root)
-    return did + (f"; lists there: {first_of(found)}" if found else "")
+        guesses = [f"{other}:{name}" for other in names if name in _lists(PREPARED / other)]
+    did = f"; did you mean {' or '.join(guesses[:3])}?" if guesses else ""
+    lists = _lists(root)
+    return did + (f"; lists there: {first_of(lists)}" if lists else "")
 
 
 def _in_prepared(name: str) -> str:

@@ -36,8 +36,8 @@ def read_origins(root: Path) -> dict[str, Origin]:
     path = Path(root) / "images.csv"
     if not path.exists():
         return {}
-    made = read_prepared(root) or {}
-    source = f"{made.get('source')}: " if made.get("builder") == "video" else ""
+    manifest = read_prepared(root) or {}
+    source = f"{manifest.get('source')}: " if manifest.get("builder") == "video" else ""
     try:
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))

@@ -30,10 +30,10 @@ class FramePairs:
         return FramePairs(self.keys, *moved)
 
 
-def frame_pairs(store: FaceStore, wanted: Iterable[tuple[Face, Face, np.ndarray]]) -> FramePairs:
+def frame_pairs(store: FaceStore, pairs: Iterable[tuple[Face, Face, np.ndarray]]) -> FramePairs:
     """The crops of pairs: each two frames, and the affine (2, 3) from their image's px to the view's."""
     keys, crops, affines = [], ([], []), []
-    for first, second, affine in wanted:
+    for first, second, affine in pairs:
         plain = plain_affine((first, second), store.side, store.box_scale)
         pair = [cut_view(store.crop(face), plain, store.side) for face in (first, second)]
         for part, crop in zip(crops, pair):

@@ -80,8 +80,14 @@ def in_percent(points: np.ndarray, visible: np.ndarray, sizes: np.ndarray) -> st
     """What to say where all visible ones of points (N, K, 2) px of many faces lie in the first 100 px of large images,
     ``sizes`` (N, 2): width and height. Empty where not.
     """
-    seen, middle = points[visible], np.median(sizes, 0)
-    if len(points) < ENOUGH or middle.min() <= LARGE or not len(seen) or seen.min() < -1 or seen.max() > 100:
+    landmarks, middle = points[visible], np.median(sizes, 0)
+    if (
+        len(points) < ENOUGH
+        or middle.min() <= LARGE
+        or not len(landmarks)
+        or landmarks.min() < -1
+        or landmarks.max() > 100
+    ):
         return ""
     size = f"{middle[0]:.0f} x {middle[1]:.0f}"
     return (

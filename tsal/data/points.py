@@ -30,8 +30,8 @@ def read_points(path: Path, count: int, also_read: AlsoRead = ()) -> tuple[np.nd
     if opening < 0 or closing < opening:
         raise DataError(f"{path}: not a .pts file: no {{ ... }} around the points")
     rows = [line.split() for line in text[opening + 1 : closing].splitlines() if line.strip()]
-    kept = {**dict(also_read), count: range(count)}
-    if len(rows) not in kept:
+    selections = {**dict(also_read), count: range(count)}
+    if len(rows) not in selections:
         others = "".join(f" or {other}" for other, _ in also_read)
         raise DataError(f"{path}: {len(rows)} points, want {count}{others}")
     points, visible = np.zeros((len(rows), 2), np.float32), np.ones(len(rows), bool)
@@ -46,12 +46,12 @@ def read_points(path: Path, count: int, also_read: AlsoRead = ()) -> tuple[np.nd
             raise DataError(f"{path}: point {index + 1} has visibility {values[2]:g}, want 0 or 1; a depth is not read")
         points[index] = values[:2]
         visible[index] = values[2] != 0 if len(values) == 3 else max(values) > 0
-    chosen = list(kept[len(rows)])
+    chosen = list(selections[len(rows)])
     return points[chosen] - 1, visible[chosen]
 
 
 def write_points(path: Path, points: np.ndarray, visible: np.ndarray | None = None) -> None:
     """Write 0-based px points (K, 2) as a 1-based .pts file; with ``visible`` (K,), that as a third column."""
-    ends = [""] * len(points) if visible is None else [f" {int(seen)}" for seen in visible]
+    ends = [""] * len(points) if visible is None else [f" {int(flag)}" for flag in visible]
     body = "\n".join(f"{x:.3f} {y:.3f}{end}" for (x, y), end in zip(np.asarray(points, float) + 1, ends))
     write_text(path, f"version: 1\nn_points: {len(points)}\n{{\n{body}\n}}\n")

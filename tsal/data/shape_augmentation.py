@@ -75,12 +75,12 @@ def _kernel(first: Tensor, second: Tensor) -> Tensor:
     return square * square.clamp_min(1e-20).log()
 
 
-def follow(before: Tensor, wanted: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+def follow(before: Tensor, targets: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
     """Where landmarks at ``before`` (N, K, 2) px lie in the image that is warped by ``flow`` (N, 2, S, S), near
-    ``wanted``, and how many px (N, K) that is from the truth: the place whose flow leads back to them, by fixed-point
+    ``targets``, and how many px (N, K) that is from the truth: the place whose flow leads back to them, by fixed-point
     iteration.
     """
-    after = wanted
+    after = targets
     for _ in range(ITERATIONS):
         after = before - sample(flow, after).transpose(1, 2)
     return after, (after + sample(flow, after).transpose(1, 2) - before).norm(dim=-1)
@@ -114,11 +114,11 @@ def transfer_shapes(
         return images, points
     before = points[rows]
     known = visible[rows] & inside(before, side, side)  # the border is held, and with it those outside
-    wanted = torch.where(
+    targets = torch.where(
         known[..., None], before + far[rows] * (align_shapes(shapes[drawn[rows]], before, known) - before), before
     )
-    flow = spline_flow(before, wanted, known, side)
-    after, missed = follow(before, wanted, flow)
+    flow = spline_flow(before, targets, known, side)
+    after, missed = follow(before, targets, flow)
     good = ~folds(flow) & (torch.where(known, missed, 0.0).amax(1) <= TOLERANCE)
     images, points = images.clone(), points.clone()
     images[rows[good]] = warp(images[rows[good]], flow[good])

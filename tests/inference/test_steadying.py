@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torch
-from toys import Shift
+from toys import Shift, scenery
 
 import tsal
 from tsal.faces.follow import Followed, Track
@@ -218,6 +219,19 @@ def test_cuts_and_repeats_are_looked_for_where_they_are_not_given(clip):
     assert np.array_equal(found[5], found[6])
     alone = steady(other.points[:6], None, list(other.images[:6]), cuts=(), repeats=())
     assert np.allclose(found[7:], alone, atol=0.05)
+
+
+def test_steady_points_move_wherever_the_face_moves_slowly_before_it_moves_fast():
+    steps = np.concatenate([np.full(8, 4.0), [2.5, 1.5, 0.9, 0.6, 0.9, 1.5, 2.5], np.full(8, 4.0)])  # px a frame
+    places = np.concatenate([[0.0], np.cumsum(steps)])
+    wide = cv2.cvtColor(scenery(0, 120, 240), cv2.COLOR_GRAY2RGB)
+    frames = [
+        cv2.warpAffine(wide, np.float32([[1, 0, -place], [0, 1, 0]]), (160, 120))  # all of it moves to the left
+        for place in places
+    ]
+    points = np.stack([POINTS + [40 - place, 0] for place in places])
+    motion = np.diff(tsal.steady(points, None, frames)[..., 0], axis=0).mean(1)
+    assert np.abs(motion[3:-3] + steps[3:-3]).max() < 0.3  # at the ends fewer frames vote
 
 
 def test_tracks_of_a_video_are_steadied_like_lists_of_frames(clip):

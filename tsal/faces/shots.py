@@ -26,6 +26,9 @@ CUT_NEAR, CUT_AROUND = 4, 8  # frames
 STEP_SIDE = 128  # px: frames are compared at this size, where compression noise is small
 # On 66 real clips the steps over that level have a valley at 0.15 to 0.2, between repeats and slow motion.
 REPEAT_AROUND, REPEAT_LEVEL, REPEAT_SHARE = 8, 0.75, 0.2  # frames; quantile of their steps; share of it
+# In those of these clips that were not converted, repeats lie at 6 and more, moments of slow motion at 2 to 5.
+REPEAT_GAP = 4.0  # the nearest other steps over a repeat's
+REPEAT_SLOPE = 0.7  # mean of the nearest steps on both sides over that of the next ones; a reversal's are at 0.5 to 0.6
 
 
 def read_frames(path: Path) -> Iterator[tuple[int, float, np.ndarray]]:
@@ -149,18 +152,38 @@ def repeated_frames(steps: Sequence[float]) -> list[int]:
     Args:
         steps: mean absolute difference from the frame before in grey levels, one a frame; the first one's is not used.
 
-    A frame is a repeat if it equals the one before, or if its step is less than ``REPEAT_SHARE`` of the third quartile
-    of the 8 steps before and after: what compression changes is small beside motion, and in a still scene every step is
-    small. So up to three in four frames may be repeats.
+    A frame is a repeat if it equals the one before. So are successive frames whose steps are low, less than
+    ``REPEAT_SHARE`` of the third quartile of the 8 steps before and after, if they are low all at once: what
+    compression changes is small beside motion, but in a still scene every step is small, and a head that slows down or
+    turns back has steps that fall and rise by degrees. So up to three in four frames may be repeats; some repeats are
+    missed, as a false one would freeze a moving face.
     """
     steps = np.asarray(steps, float)
+    low = [at for at in range(1, len(steps)) if steps[at] == 0 or steps[at] < REPEAT_SHARE * _level(steps, at)]
     repeats = []
-    for at in range(1, len(steps)):
-        around = np.concatenate([steps[max(1, at - REPEAT_AROUND) : at], steps[at + 1 : at + 1 + REPEAT_AROUND]])
-        level = np.quantile(around, REPEAT_LEVEL) if len(around) else 0.0
-        if steps[at] == 0 or steps[at] < REPEAT_SHARE * level:
-            repeats.append(at)
+    for run in np.split(low, np.flatnonzero(np.diff(low) > 1) + 1):
+        all_at_once = len(run) and _is_low_at_once(steps, int(run[0]), int(run[-1]) + 1)
+        repeats += [int(at) for at in run if all_at_once or steps[at] == 0]
     return repeats
+
+
+def _level(steps: np.ndarray, at: int) -> float:
+    around = np.concatenate([steps[max(1, at - REPEAT_AROUND) : at], steps[at + 1 : at + 1 + REPEAT_AROUND]])
+    return float(np.quantile(around, REPEAT_LEVEL)) if len(around) else 0.0
+
+
+def _is_low_at_once(steps: np.ndarray, start: int, end: int) -> bool:
+    """Whether the steps from ``start`` to before ``end`` are far lower than those on both sides, which do not lead down
+    to them.
+    """
+    sides = [side for side in (steps[max(1, start - 3) : start][::-1], steps[end : end + 3]) if len(side)]  # near first
+    if not sides or min(side[0] for side in sides) < REPEAT_GAP * steps[start:end].max():
+        return False
+    whole = [side for side in sides if len(side) == 3]
+    if not whole:
+        return True
+    nearest, second, third = np.mean(whole, 0)
+    return not (nearest < REPEAT_SLOPE * second and second < third)
 
 
 def cuts_and_repeats(images: Iterable[np.ndarray]) -> tuple[list[int], list[int]]:

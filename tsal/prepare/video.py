@@ -26,7 +26,7 @@ from tsal.utils import DataError, counted, files_below, write_text
 
 SUFFIXES = (*VIDEO_SUFFIXES, ".gif")
 POINTS = 0  # no row has labels
-VERSION = 5  # of what work/ holds: raise it when the finder, the linking or the cuts change
+VERSION = 6  # of what work/ holds: raise it when the finder, the linking, the cuts or the repeats change
 FOUND = (
     "of the face finder (OpenCV's Haar cascades), followed by median flow, smoothed; made as tight as a landmark box"
 )

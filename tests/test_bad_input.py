@@ -104,7 +104,7 @@ CASES = {
     ),
     "a box outside the image": (
         lambda r: edit_row(r, "val.txt", 1, "v.png v.pts 70 70 90 90"),
-        ["val.txt:1: box 70 70 90 90 lies wholly outside the image v.png (64 x 64)"],
+        ["val.txt:1: box 70 70 90 90 of v.png lies wholly outside the image (64 x 64)"],
     ),
     "a box x y w h": (
         lambda r: edit_row(r, "labelled.txt", 2, "b.png b.pts 2 3 9 14"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from toys import config, save_image, scenery
+from videos import write_video
 
 from tsal import Landmarker
 from tsal.cli.commands import main
@@ -181,6 +182,8 @@ WRONG = {
         "image 1: box 1 lies wholly outside the image (160 x 120): 160 20 200 60",
     ),
     "above it": (picture(), (20, -60, 60, -1), "image 0: box 0 lies wholly outside the image (160 x 120)"),
+    "shares of the image": (picture(), (0, 0, 0.5, 0.5), "image 0: box 0 is under 3 px wide and high; coordinates are"),
+    "huge": (picture(), (-1e6, -1e6, 1e6, 1e6), "image 0: box 0 is over 10 times as long as the image (160 x 120)"),
     "shape": (picture(), [[1, 2, 3]], "image 0: boxes of shape (1, 3)"),
     "text": (picture(), "left", "image 0: its boxes are no numbers"),
     "ragged": ([picture(), picture()], [None, [[1, 2, 3, 4], [5]]], "image 1: its boxes are no numbers"),
@@ -195,6 +198,18 @@ def test_what_is_wrong_is_one_line(weights, case):
     with pytest.raises(ValueError) as error:
         Landmarker(weights)(images, boxes=boxes)
     assert said in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "box, said", [((160, 20, 200, 60), "lies wholly outside"), ((0.1, 0.1, 0.5, 0.5), "under 3 px")]
+)
+def test_a_finder_s_box_that_can_be_of_no_face_is_said_for_images_and_videos(weights, tmp_path, box, said):
+    landmarker = Landmarker(weights, finder=lambda _: [box])
+    with pytest.raises(ValueError, match=f"the finder: box 0 .*{said}"):
+        landmarker(picture())
+    video = write_video(tmp_path / "v.avi", [picture()] * 3)
+    with pytest.raises(ValueError, match=f"the finder: box 0 .*{said}"):
+        list(landmarker.track(video))
 
 
 @pytest.mark.parametrize(

@@ -306,6 +306,8 @@ def test_boxes_for_a_folder_name_their_video(tmp_path):
         ((8, 5, 5, 35, 35), "frame 8, but the video's last is 7"),
         ((0, 500, 5, 535, 35), "wholly outside"),
         ((0, -50, 5, -10, 35), "wholly outside"),
+        ((0, 0.1, 0.1, 0.4, 0.4), "under 3 px wide and high; coordinates are pixels, not shares"),
+        ((0, -1e6, -1e6, 1e6, 1e6), "over 10 times as long as the image"),
         ((0, 35, 5, 5, 35), "inverted"),
     ],
 )

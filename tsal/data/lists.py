@@ -21,7 +21,7 @@ import numpy as np
 
 from tsal.data.images import look_at_image
 from tsal.data.near import near_dataset, near_list
-from tsal.data.placement import apart_problems, box_problems, points_problems
+from tsal.data.placement import apart_problems, box_fault, points_problems
 from tsal.data.points import read_points
 from tsal.schemes import AlsoRead
 from tsal.utils import PREPARED, DataError, iou, leads_out, means_nothing, read_text, tqdm, write_text
@@ -328,8 +328,11 @@ def find_problems(
 
 def face_problems(face: Face, fact: dict | str, root: Path, points: int, also_read: AlsoRead = ()) -> list[str]:
     """What is wrong with a row, one line each; ``fact``: what :func:`look_at_image` returned for its image."""
-    readable = not isinstance(fact, str)
-    problems = box_problems(face.box, face.image, fact) if readable else [fact]
+    if readable := not isinstance(fact, str):
+        fault = box_fault(face.box, fact["width"], fact["height"])
+        problems = [f"box {' '.join(f'{value:g}' for value in face.box)} of {face.image} {fault}"] if fault else []
+    else:
+        problems = [fact]
     if face.annotation:
         try:
             points, visible = read_points(root / face.annotation, points, also_read)

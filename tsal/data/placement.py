@@ -10,26 +10,20 @@ import numpy as np
 
 SMALLEST = 3.0  # px; in shares of the image, a box is smaller
 ENOUGH, LARGE = 10, 300  # faces, and px of their images, to tell coordinates in percent
+LARGEST = 10.0  # times the image's longer side: a face of which the image shows next to nothing
 
 
-def outside_image(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
-    """(N,) bool: which of boxes (N, 4) px have no pixel's centre of an image in them."""
-    return (boxes[:, 2:] < 0).any(1) | (boxes[:, :2] > [width - 1, height - 1]).any(1)
-
-
-def box_problems(box: Sequence[float], image: str, fact: Mapping) -> list[str]:
-    """A line where a box x1, y1, x2, y2 px lies wholly outside its image, or is too small for a face.
-
-    Args:
-        fact: what :func:`tsal.data.images.look_at_image` returned for the image: its ``width`` and ``height``.
-    """
+def box_fault(box: Sequence[float], width: int, height: int) -> str:
+    """Why a box x1, y1, x2, y2 px can be of no face in its image, as the end of a line; empty where it can."""
     x1, y1, x2, y2 = box
-    named = f"box {x1:g} {y1:g} {x2:g} {y2:g}"
-    if outside_image(np.array([box]), fact["width"], fact["height"]).any():
-        return [f"{named} lies wholly outside the image {image} ({fact['width']} x {fact['height']})"]
-    if max(x2 - x1, y2 - y1) < SMALLEST:
-        return [f"{named} of {image} is under {SMALLEST:g} px wide and high; coordinates are pixels, not shares"]
-    return []
+    side = max(x2 - x1, y2 - y1)
+    if x2 < 0 or y2 < 0 or x1 > width - 1 or y1 > height - 1:  # no pixel's centre is in it
+        return f"lies wholly outside the image ({width} x {height})"
+    if side < SMALLEST:
+        return f"is under {SMALLEST:g} px wide and high; coordinates are pixels, not shares"
+    if side > LARGEST * max(width, height):
+        return f"is over {LARGEST:g} times as long as the image ({width} x {height}); coordinates are its pixels"
+    return ""
 
 
 def apart_problems(points: np.ndarray, visible: np.ndarray, box: Sequence[float], image: str) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tsal.data import box_fault
 from tsal.utils import DataError, read_text
 
 
@@ -77,13 +78,13 @@ def read_boxes(path: Path) -> dict[str, dict[int, list[GivenBox]]]:
 
 
 def check_boxes(boxes: Mapping[int, list[GivenBox]], size: Sequence[int], count: int) -> None:
+    """Raise a line for each box that is of no frame, or of no face in a frame of ``size`` (width, height)."""
     problems = []
     for number, rows in boxes.items():
         for row in rows:
-            x1, y1, x2, y2 = row.box
             if number >= count:
                 problems.append(f"{row.where}: frame {number}, but the video's last is {count - 1} (counted from 0)")
-            elif x2 < 0 or y2 < 0 or x1 > size[0] - 1 or y1 > size[1] - 1:
-                problems.append(f"{row.where}: the box lies wholly outside the video's frame ({size[0]} x {size[1]})")
+            elif fault := box_fault(row.box, *size):
+                problems.append(f"{row.where}: the box {fault}")
     if problems:
         raise DataError(problems)

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from tsal.faces.boxes_file import GivenBox, check_boxes
+from tsal.faces.checked import checked_boxes
 from tsal.faces.detect import MIN_FACE, find_faces, shrunk
 from tsal.faces.linking import (
     PROPAGATED_SECONDS,
@@ -179,9 +180,10 @@ def follow_video(
 
 def _search(find: Callable | None, image: np.ndarray, small: tuple, min_face: float, profiles: bool) -> np.ndarray:
     """Boxes (n, 4) px of the small grey image; ``small``: that, and its size over the image's."""
-    return (
-        find_faces(small[0], min_face, profiles) if find is None else zoomed(find(image[..., ::-1], min_face), small[1])
-    )
+    if find is None:
+        return find_faces(small[0], min_face, profiles)
+    rgb = np.ascontiguousarray(image[..., ::-1])
+    return zoomed(checked_boxes(find(rgb, min_face), image, "the finder"), small[1])
 
 
 def _given_tracks(boxes: Mapping[int, list[GivenBox]], times: Sequence[float], cuts: Sequence[int]) -> list[Track]:

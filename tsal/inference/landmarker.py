@@ -15,8 +15,7 @@ from typing import Literal, NamedTuple, TypeAlias, overload
 
 import numpy as np
 
-from tsal.data import outside_image
-from tsal.faces import MIN_FACE, YuNet, find_boxes, named_finder
+from tsal.faces import MIN_FACE, YuNet, checked_boxes, find_boxes, named_finder
 from tsal.inference.inputs import is_still, read_photograph
 from tsal.inference.tighten import PASSES, tightened
 from tsal.inference.weights import find_weights
@@ -162,7 +161,7 @@ class Landmarker:
             if group and sum(held.size for held, _ in group) + pixels.size > 3 * HELD:
                 faces += self._in_group(group)
                 group = []
-            group.append((pixels, None if image_boxes is None else _inside(_boxes(image_boxes, name), pixels, name)))
+            group.append((pixels, None if image_boxes is None else checked_boxes(image_boxes, pixels, name)))
         return faces + self._in_group(group)
 
     def _in_group(self, group: Sequence[tuple[np.ndarray, np.ndarray | None]]) -> list[list[FaceLandmarks]]:
@@ -194,14 +193,14 @@ class Landmarker:
     def _find(self, image: np.ndarray) -> np.ndarray:
         if self._finder is None:
             return find_boxes(image, self._min_face)
-        return _boxes(self._finder(np.ascontiguousarray(image)), "the finder")
+        return checked_boxes(self._finder(image), image, "the finder")
 
     # --- video ---
 
     def _frames(self, path: Path, steady: bool, progress: bool) -> Iterator[Frame]:
         from tsal.inference.video import detect_frames, follow_faces, steady_frames  # imports torch
 
-        own = {} if self._finder is None else {"find": lambda image, _: self._find(image), "workers": 1}
+        own = {} if self._finder is None else {"find": lambda image, _: self._finder(image), "workers": 1}
         followed = follow_faces(path, self._detector, min_face=self._min_face, progress=progress, **own)
         for note in followed.notes:
             warnings.warn(note, stacklevel=2)
@@ -222,33 +221,3 @@ def _rgb(image: Image, name: str) -> np.ndarray:
     if not pixels.size:
         raise DataError(f"{name}: has no pixels (shape {pixels.shape})")
     return np.ascontiguousarray(pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, 2))
-
-
-def _boxes(boxes: Boxes, name: str) -> np.ndarray:
-    """Boxes (N, 4) float64, checked."""
-    try:
-        values = np.asarray(boxes, float)
-    except (TypeError, ValueError):
-        raise DataError(f"{name}: its boxes are no numbers; want x1, y1, x2, y2 px, (N, 4)") from None
-    if values.size == 0:
-        return np.empty((0, 4))
-    if values.shape != (4,) and (values.ndim != 2 or values.shape[1] != 4):
-        raise DataError(f"{name}: boxes of shape {values.shape}; want x1, y1, x2, y2 px, (N, 4)")
-    values = values.reshape(-1, 4)
-    wrong = ~(np.isfinite(values).all(1) & (values[:, 2:] > values[:, :2]).all(1))
-    if wrong.any():
-        shown = " ".join(f"{value:g}" for value in values[wrong.argmax()])
-        kind = "is empty, inverted or not finite"
-        raise DataError(f"{name}: box {wrong.argmax()} {kind} ({shown}); want x1 < x2, y1 < y2")
-    return values
-
-
-def _inside(boxes: np.ndarray, image: np.ndarray, name: str) -> np.ndarray:
-    """Boxes (N, 4), each checked to have a part in the image (H, W, 3): elsewhere landmarks would be invented."""
-    height, width = image.shape[:2]
-    outside = outside_image(boxes, width, height)
-    if outside.any():
-        shown = " ".join(f"{value:g}" for value in boxes[outside.argmax()])
-        where = f"lies wholly outside the image ({width} x {height})"
-        raise DataError(f"{name}: box {outside.argmax()} {where}: {shown}; want px of this image, 0-based")
-    return boxes

@@ -57,10 +57,12 @@ def test_an_image_of_8_bits_is_left_as_it_is():
 
 
 @pytest.mark.parametrize("full", [1, 255])
-def test_a_float_image_is_read_by_its_range_and_not_a_number_is_refused(full):
-    grey = np.repeat(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8, 1), 3, 2)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_float_image_is_read_by_its_range_and_not_a_number_is_refused(full, channels, capfd):
+    grey = np.repeat(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8, 1), channels, 2)
     image = decode_image(cv2.imencode(".tiff", grey * full)[1].tobytes())
-    assert image.dtype == np.uint8 and np.abs(image - 255 * grey).max() <= 1
+    assert image.dtype == np.uint8 and image.shape == (8, 8, 3) and np.abs(image - 255 * grey).max() <= 1
+    assert not capfd.readouterr().err  # OpenCV's own lines
     grey[3, 3] = np.nan
     assert decode_image(cv2.imencode(".tiff", grey)[1].tobytes()) is None
 

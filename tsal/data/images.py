@@ -20,8 +20,8 @@ CUT_OFF = "is cut off: its end is missing"
 # A mark of a JPEG; in coded pixels, ff is followed by 0 or is a restart mark (d0-d7)
 JPEG_MARK = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 
-# OpenCV's warnings about broken files do not name the file; the functions below report them
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+# OpenCV's lines about broken files do not name the file; the functions below report them
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_FATAL)
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -46,11 +46,17 @@ def decode_image(content: bytes) -> np.ndarray | None:
     """
     if not content or _is_cut_off(content):
         return None
+    coded = np.frombuffer(content, np.uint8)
     try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        image = cv2.imdecode(coded, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        if image is None:  # OpenCV makes no colours of a grey TIFF of floats
+            image = cv2.imdecode(coded, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error:  # of a head that declares too many pixels, or what no memory holds
         return None
-    return image if image is None or image.dtype == np.uint8 else _to_bytes(image)
+    if image is None:
+        return None
+    image = image if image.ndim == 3 else np.repeat(image[..., None], 3, 2)
+    return image if image.dtype == np.uint8 else _to_bytes(image)
 
 
 def over_the_bound(content: bytes) -> str:

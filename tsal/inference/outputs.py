@@ -16,20 +16,15 @@ def check_output(
     suffixes: Sequence[str],
     is_ours: Callable[[Path], bool],
     inputs: Iterable[Path] = (),
-    *,
-    make_folder: bool = False,
 ) -> None:
-    """Raise where a file cannot be written under this name, is an input, or is there and not ``is_ours``.
-
-    ``make_folder``: its folder need not be there yet.
+    """Raise where a file cannot be written under this name, is an input, or is there and not ``is_ours``. Its folder
+    need not be there yet.
     """
     if out.suffix.lower() not in suffixes:
         *others, last = suffixes
         raise ConfigError(f"{out}: the output must be named {', '.join(others)}{' or ' * bool(others)}{last}")
     if out.is_dir():
         raise ConfigError(f"{out}: is a folder")
-    if not (make_folder or out.parent.exists()):
-        raise ConfigError(f"{out}: there is no folder {out.parent}")
     if out.exists() and any(path.exists() and out.samefile(path) for path in inputs):
         raise ConfigError(f"{out}: is an input too; name another output")
     if out.exists() and not is_ours(out):

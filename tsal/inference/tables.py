@@ -65,7 +65,7 @@ def without_faces(table: LandmarkTable) -> list[str]:
 
 def check_table(out: Path) -> None:
     """Raise where no table can be written under this name, or it is another file's."""
-    check_output(out, SUFFIXES, is_table, make_folder=True)
+    check_output(out, SUFFIXES, is_table)
 
 
 def is_table(path: Path) -> bool:

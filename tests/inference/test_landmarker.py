@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from toys import config, save_image, scenery
@@ -188,6 +189,13 @@ WRONG = {
     "text": (picture(), "left", "image 0: its boxes are no numbers"),
     "ragged": ([picture(), picture()], [None, [[1, 2, 3, 4], [5]]], "image 1: its boxes are no numbers"),
     "nothing at all": (None, None, "images of type NoneType: want RGB uint8"),
+    "Pillow": (PIL.Image.new("RGB", (9, 9)), None, "images of type Image: want RGB uint8"),
+    "Pillow in a list": ([PIL.Image.new("P", (9, 9))], None, "image 0: of type Image: want RGB uint8"),
+    "Pillow, EXIF": (
+        [PIL.Image.new("RGB", (9, 9))],
+        None,
+        "numpy.asarray(ImageOps.exif_transpose(image).convert('RGB'))",
+    ),
     "too few": ([picture(), picture()], [BOX], "2 images, but boxes of 1"),
 }
 

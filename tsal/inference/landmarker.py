@@ -28,6 +28,10 @@ Finder: TypeAlias = "Callable[[np.ndarray], np.ndarray] | Literal['haar', 'yunet
 
 HELD = 2**26  # pixels of decoded images kept at once
 WANTED = "want RGB uint8 (H, W, 3), grey uint8 (H, W), or a path; several images are given as a list"
+PILLOW = (
+    "; a Pillow image becomes one, turned as its EXIF says, by "
+    "numpy.asarray(ImageOps.exif_transpose(image).convert('RGB'))"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,8 +123,7 @@ class Landmarker:
         if isinstance(images, (np.ndarray, str, Path)) or getattr(images, "ndim", 0) > 1:  # rows of a tensor are none
             return self._in_images([images], [boxes])[0]
         if not isinstance(images, Iterable):
-            pillow = "; a Pillow image becomes one by numpy.asarray(image.convert('RGB'))"
-            raise DataError(f"images of type {type(images).__name__}: {WANTED}{pillow}")
+            raise DataError(f"images of type {type(images).__name__}: {WANTED}{PILLOW}")
         images = list(images)
         boxes = [None] * len(images) if boxes is None else list(boxes)
         if len(boxes) != len(images):
@@ -215,6 +218,8 @@ def _rgb(image: Image, name: str) -> np.ndarray:
     """RGB uint8 (H, W, 3), of an array checked or a file read."""
     if isinstance(image, (str, Path)):
         return read_photograph(Path(image))
+    if not hasattr(image, "ndim"):  # no array or tensor: of a palette numpy would take the indices for grey
+        raise DataError(f"{name}: of type {type(image).__name__}: {WANTED}{PILLOW}")
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3):
         raise DataError(f"{name}: {pixels.dtype} of shape {pixels.shape}; {WANTED}")

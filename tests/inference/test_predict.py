@@ -276,6 +276,17 @@ def test_images_of_a_linked_folder_are_read_and_broken_links_are_told(photos, we
     assert notes == [f"{photos}: left out: 1 link to files that do not exist"]
 
 
+def test_large_images_are_not_held_eight_at_once(photos, weights, monkeypatch):
+    """In order, and as many together as :class:`tsal.Landmarker` holds."""
+    monkeypatch.setattr(landmarker_module, "HELD", 120 * 160 * 2)
+    counts, whole = [], landmarker_module.Landmarker.__call__
+    monkeypatch.setattr(
+        landmarker_module.Landmarker, "__call__", lambda self, images: counts.append(len(images)) or whole(self, images)
+    )
+    table, _ = predict_images([photos], weights, progress=False)
+    assert counts == [2, 1] and [Path(path).name for path in table.paths] == ["a.png", "a.png", "a.png"]
+
+
 def test_heic_images_are_told_to_be_converted(photos, weights, tmp_path, capsys):
     for name in ("x.HEIC", "y.heif"):
         (photos / name).write_bytes(b"\0\0\0\x18ftypheic")

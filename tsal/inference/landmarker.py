@@ -161,7 +161,7 @@ class Landmarker:
         for number, (image, image_boxes) in enumerate(zip(images, boxes)):
             name = str(image) if isinstance(image, (str, Path)) else f"image {number}"
             pixels = _rgb(image, name)
-            if group and sum(held.size for held, _ in group) + pixels.size > 3 * HELD:
+            if not has_room([held for held, _ in group], pixels):
                 faces += self._in_group(group)
                 group = []
             group.append((pixels, None if image_boxes is None else checked_boxes(image_boxes, pixels, name)))
@@ -212,6 +212,11 @@ class Landmarker:
             boxes = [followed.tracks[track].boxes[number - followed.tracks[track].first] for track in tracks]
             each = zip(points[0], scores[0], np.array(boxes, np.float32), tracks)
             yield Frame(number, followed.times[number], [FaceLandmarks(*face) for face in each])
+
+
+def has_room(held: Sequence[np.ndarray], image: np.ndarray) -> bool:
+    """Whether an image may be kept beside others that are decoded."""
+    return not held or sum(other.size for other in held) + image.size <= 3 * HELD
 
 
 def _rgb(image: Image, name: str) -> np.ndarray:

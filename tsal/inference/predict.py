@@ -17,14 +17,14 @@ from tsal.evaluation import DETECTION_SOURCES, NORMALISERS, face_nme, predict, r
 from tsal.faces import MIN_FACE
 from tsal.inference.drawing import too_long
 from tsal.inference.inputs import find_images, read_photograph
-from tsal.inference.landmarker import Finder, Landmarker
+from tsal.inference.landmarker import Finder, Landmarker, has_room
 from tsal.inference.tables import LandmarkTable, check_table, draw_table, drawing_paths, write_table
 from tsal.inference.weights import find_weights
 from tsal.model_files import default_model, load_model
 from tsal.run import Run
 from tsal.utils import ConfigError, DataError, InputError, counted, load_checkpoint, tqdm
 
-AT_ONCE = 8  # decoded images held
+AT_ONCE = 8  # images between two looks of the detector, so that the bar moves; fewer where they are large
 
 
 class LeftOut(DataError):
@@ -145,22 +145,24 @@ def predict_images(
     places = {} if drawings is None else drawing_paths([str(path) for path in images], drawings, base)
     landmarker = Landmarker(weights, model, device=device, min_face=min_face, finder=finder)
     names, faces, wrong = [], [], []
-    paths = list(images)
-    with tqdm(total=len(paths), desc="predict", unit="image", disable=not progress, mininterval=1) as bar:
-        for start in range(0, len(paths), AT_ONCE):
-            pixels = []
-            for path in paths[start : start + AT_ONCE]:
-                try:
-                    pixels.append(read_photograph(path))
-                    names.append(str(path))
-                except DataError as error:
-                    (wrong if images[path] else notes).append(f"{error}; it is left out")
-                    continue
-                if str(path) in places and (why := too_long(pixels[-1])):
-                    (wrong if images[path] else notes).append(f"{path}: is not drawn: {why}")
-                    del places[str(path)]
-            faces += landmarker(pixels)
-            bar.update(min(AT_ONCE, len(paths) - start))
+    held: list[np.ndarray] = []
+    bar = tqdm(images.items(), desc="predict", unit="image", disable=not progress, mininterval=1)
+    for path, is_named in bar:
+        problems = wrong if is_named else notes
+        try:
+            pixels = read_photograph(path)
+        except DataError as error:
+            problems.append(f"{error}; it is left out")
+            continue
+        if len(held) == AT_ONCE or not has_room(held, pixels):
+            faces += landmarker(held)
+            held = []
+        held.append(pixels)
+        names.append(str(path))
+        if str(path) in places and (why := too_long(pixels)):
+            problems.append(f"{path}: is not drawn: {why}")
+            del places[str(path)]
+    faces += landmarker(held)
     if not names:
         raise DataError(wrong + notes)
     rows = [(path, face) for path, image_faces in zip(names, faces) for face in image_faces]

@@ -18,7 +18,7 @@ from tsal.data import lists
 from tsal.data.points import write_points
 from tsal.inference import landmarker as landmarker_module
 from tsal.inference import predict as module
-from tsal.inference.predict import predict_images, predict_list
+from tsal.inference.predict import LeftOut, predict_images, predict_list
 from tsal.inference.tables import LandmarkTable, drawing_paths, write_table
 from tsal.model import Detector
 from tsal.schemes import generic_scheme
@@ -274,6 +274,17 @@ def test_images_of_a_linked_folder_are_read_and_broken_links_are_told(photos, we
     table, notes = predict_images([photos], weights, progress=False)
     assert table.images == [str(photos / name) for name in ("a.png", "b.JPG", "in/a.png")]
     assert notes == [f"{photos}: left out: 1 link to files that do not exist"]
+
+
+def test_a_file_that_is_named_in_two_ways_is_one_image(photos, weights):
+    """With a folder's link to it too; its first name stays, and named itself it stays where it cannot be read."""
+    (photos / "link.png").symlink_to(photos / "in/a.png")
+    inputs = [photos / "in/a.png", photos / "in/../in/a.png", photos]
+    table, _ = predict_images(inputs, weights, progress=False)
+    assert table.images == [str(photos / name) for name in ("in/a.png", "a.png", "b.JPG")]
+    (photos / "b.JPG").write_bytes(b"no image")
+    with pytest.raises(LeftOut, match="b.JPG"):
+        predict_images([photos, photos / "in/../b.JPG"], weights, progress=False)
 
 
 def test_large_images_are_not_held_eight_at_once(photos, weights, monkeypatch):

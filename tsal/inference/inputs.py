@@ -40,26 +40,33 @@ def _reason(path: Path) -> str:
 
 
 def find_images(inputs: Sequence[Path]) -> tuple[dict[Path, bool], list[str]]:
-    """Image files in the order of the inputs, each once, and whether it was named itself; a folder's are sorted. And a
-    line for each kind of image that is left out of a folder: former drawings, broken links, and what cannot be read by
-    its kind.
+    """Image files in the order of the inputs, each once, by its first name, and whether it was named itself; a folder's
+    are sorted. And a line for each kind of image that is left out of a folder: former drawings, broken links, and what
+    cannot be read by its kind.
     """
     images: dict[Path, bool] = {}
+    first_names: dict[Path, Path] = {}  # of files
     notes = []
+
+    def add(path: Path, is_named: bool) -> None:
+        name = first_names.setdefault(path.resolve(), path)
+        images[name] = is_named or images.get(name, False)
+
     for path in inputs:
         if path.is_dir():
             paths, left_out = _of_folder(path)
             if not paths:
                 but = "".join(f"; left out: {each}" for each in left_out)
                 raise DataError(f"{path}: holds no image ({', '.join(IMAGE_SUFFIXES)}){but}")
-            images |= {each: images.get(each, False) for each in paths}
+            for each in paths:
+                add(each, False)
             notes += [f"{path}: left out: {each}" for each in left_out]
         elif not path.exists():
             raise DataError(f"{path}: no such image or folder")
         elif path.suffix.lower() in VIDEO_SUFFIXES:
             raise DataError(f"{path}: is a video; use: python -m tsal track {path} --out OUT.mp4")
         else:
-            images[path] = True
+            add(path, True)
     return images, notes
 
 

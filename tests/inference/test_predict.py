@@ -186,8 +186,9 @@ def test_an_image_too_long_for_a_drawing_is_noted_in_a_folder_and_an_error_where
     save_image(photos / "strip.png", np.full((40, 70_000, 3), 20, np.uint8))
     options = ["--weights", weights, "--draw", tmp_path / "drawn", "--out", tmp_path / "out.json"]
     assert run(photos, *options) == 0
-    [note] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    note, no_face = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
     assert note.startswith(f"note: {photos / 'strip.png'}: is not drawn: 70000 x 40 pixels") and "65500" in note
+    assert no_face.startswith("note: no face is found in ") and "strip.png" in no_face
     assert "strip.png" in (tmp_path / "out.json").read_text()
     assert len(list((tmp_path / "drawn").rglob("*.jpg"))) == 3
     (tmp_path / "out.json").unlink()

@@ -56,6 +56,13 @@ def test_boxes_are_made_as_tight_as_landmarks_best_first_and_small_ones_are_left
     assert says.sizes == [(300, 200)] and says.images[0].shape == (200, 300, 3)
 
 
+def test_a_face_whose_landmarks_lie_below_the_image_is_left_out(yunet):
+    find, says = yunet
+    says.rows = [row(100, 182, 80, 80, 0.9), row(10, 20, 41, 80, 0.7)]
+    [box] = find(np.zeros((200, 300, 3), np.uint8), min_face=0.1)
+    assert box == pytest.approx([30 - 21.525, 69.5 - 31, 30 + 21.525, 69.5 + 31])
+
+
 def test_two_finds_of_one_face_are_the_better_one(yunet):
     find, says = yunet
     says.rows = [row(10, 20, 80, 80, 0.9), row(30, 40, 30, 30, 0.7)]

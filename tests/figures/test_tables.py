@@ -133,7 +133,7 @@ def test_a_list_whose_frames_seem_not_to_follow_one_another_is_told(run, copied)
     measured(copied, flow_difference=difference)
     [warning] = [text for text in comparison_tables(copied) if text.startswith("warning: ")]
     [name] = run.lists.evaluate
-    assert f"{name}: optical flow loses" in warning and f"data.sparse={name}" in warning
+    assert f"% of the landmarks of {name}. If" in warning and f"data.sparse={name}" in warning
     assert "data.consecutive=false" in warning and "\n" not in warning
 
 

@@ -278,11 +278,11 @@ def test_images_of_a_linked_folder_are_read_and_broken_links_are_told(photos, we
 
 
 def test_a_file_that_is_named_in_two_ways_is_one_image(photos, weights):
-    """With a folder's link to it too; its first name stays, and named itself it stays where it cannot be read."""
+    """Its first name stays, and named itself it stays where it cannot be read. A link in a folder has its own row."""
     (photos / "link.png").symlink_to(photos / "in/a.png")
     inputs = [photos / "in/a.png", photos / "in/../in/a.png", photos]
     table, _ = predict_images(inputs, weights, progress=False)
-    assert table.images == [str(photos / name) for name in ("in/a.png", "a.png", "b.JPG")]
+    assert table.images == [str(photos / name) for name in ("in/a.png", "a.png", "b.JPG", "link.png")]
     (photos / "b.JPG").write_bytes(b"no image")
     with pytest.raises(LeftOut, match="b.JPG"):
         predict_images([photos, photos / "in/../b.JPG"], weights, progress=False)

@@ -191,8 +191,8 @@ def refuse_other_settings(
 
 
 def same_runs(methods: Sequence[str], configure: Configure) -> list[str]:
-    """A line for all methods that are, by their settings, one named before them, or on these data: where no frame
-    follows another, there is nothing to track.
+    """One line for all methods that are the same run as one named before them: by their settings, or because on these
+    data nothing is tracked.
     """
 
     def effective(method: str) -> dict:

@@ -34,7 +34,7 @@ def steady_points(
 
     Args:
         points: of each model, (T, K, 2) px of the images.
-        vote_error: px of the network's input, as ``tsal.vote_error``.
+        vote_error: px of the network's input (``tsal.vote_error`` is in px at 96).
     """
     count, tracks = len(clip.faces), [torch.as_tensor(track, dtype=torch.float32, device=device) for track in points]
     steady_tracks = [np.array(track, np.float32) for track in points]

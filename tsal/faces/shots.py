@@ -26,7 +26,8 @@ CUT_NEAR, CUT_AROUND = 4, 8  # frames
 STEP_SIDE = 128  # px: frames are compared at this size, where compression noise is small
 # On 66 real clips the steps over that level have a valley at 0.15 to 0.2, between repeats and slow motion.
 REPEAT_AROUND, REPEAT_LEVEL, REPEAT_SHARE = 8, 0.75, 0.2  # frames; quantile of their steps; share of it
-# In those of these clips that were not converted, repeats lie at 6 and more, moments of slow motion at 2 to 5.
+# In those of these clips that were not converted, repeats lie at 6 and more, moments of slow motion at 2 to 5; but at 5
+# a fifteenth of the repeats of converted clips would be missed besides.
 REPEAT_GAP = 4.0  # the nearest other steps over a repeat's
 REPEAT_SLOPE = 0.7  # mean of the nearest steps on both sides over that of the next ones; a reversal's are at 0.5 to 0.6
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from tsal.data import box_fault
 from tsal.faces.detect import LONGEST, MIN_FACE, SAME, shared
 from tsal.utils import InputError, first_line
 
@@ -77,7 +78,9 @@ class YuNet:
             if all(shared(box, other) < SAME for other in boxes):
                 boxes.append(box)
         zooms = np.tile([size[0] / width, size[1] / height], 2)
-        return (np.array(boxes).reshape(-1, 4) + 0.5) / zooms - 0.5
+        scaled = (np.array(boxes).reshape(-1, 4) + 0.5) / zooms - 0.5
+        # a face at the bottom edge has its landmarks below it
+        return scaled[np.array([not box_fault(box, width, height) for box in scaled], bool)]
 
     def _detector(self):
         if not hasattr(self._of_thread, "detector"):

@@ -13,7 +13,9 @@ from tsal.run import Run
 from tsal.utils import InputError
 
 INIT = "supervised init"
-LOST = 20  # % of points lost by flow: up to 3 where frames are consecutive (docs/results), 45 on YouTube Faces
+LOST = (
+    20  # % of points lost by flow, at 96 px: up to 3 where frames are consecutive (docs/results), 45 on YouTube Faces
+)
 
 
 def run_report(run: Run, source: str = "heatmap", scheme: str = "") -> str:
@@ -29,7 +31,7 @@ def run_report(run: Run, source: str = "heatmap", scheme: str = "") -> str:
 def comparison_tables(run: Run, source: str = "heatmap", scheme: str = "") -> list[str]:
     """One aligned table an evaluation list, of one detection source. AUC and FR are shares; steps and seconds: init +
     what followed. Error jitter is shown where frames are consecutive, jitter where they have no labels. Then a warning
-    for each list whose frames seem not to be.
+    where frames seem not to be.
     """
     numbers = table(run, scheme)
     numbers = numbers[numbers.source == source]
@@ -55,16 +57,20 @@ def comparison_tables(run: Run, source: str = "heatmap", scheme: str = "") -> li
         columns |= {"error_jitter": "error jitter %"} if rows.error_jitter.notna().any() else {}
         head = ["", *columns.values(), "steps", "seconds"]
         tables.append(f"{note}\n{align(head, [_cells(row, names, columns) for _, row in rows.iterrows()])}")
-    return tables + _not_consecutive(numbers)
+    return tables + _not_consecutive(run, numbers)
 
 
-def _not_consecutive(numbers: pd.DataFrame) -> list[str]:
+def _not_consecutive(run: Run, numbers: pd.DataFrame) -> list[str]:
     lost = numbers.groupby("list", sort=False).flow_left_out.min()
+    lost = lost[lost > LOST]
+    if lost.empty:
+        return []
+    shown = ", ".join(f"{share:.0f} % of the landmarks of {name}" for name, share in lost.items())
+    sparse = ",".join([*run.config.data.sparse, *lost.index])
     return [
-        f"warning: {name}: optical flow loses {share:.0f} % of the landmarks between neighbouring frames; if they do "
-        f"not follow one another at video rate, no jitter, lag or window of this list counts: set data.sparse={name} "
-        "(data.consecutive=false: the frames of no list do)"
-        for name, share in lost[lost > LOST].items()
+        f"warning: between neighbouring frames optical flow loses {shown}. If these frames do not follow one another "
+        f"at video rate, their jitter, lag and window mean nothing: set data.sparse={sparse}, or "
+        "data.consecutive=false if that holds for all clips"
     ]
 
 

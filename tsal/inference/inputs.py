@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def find_images(inputs: Sequence[Path]) -> tuple[dict[Path, bool], list[str]]:
     notes = []
 
     def add(path: Path, is_named: bool) -> None:
-        name = first_names.setdefault(path.resolve(), path)
+        name = first_names.setdefault(Path(os.path.abspath(path)), path)
         images[name] = is_named or images.get(name, False)
 
     for path in inputs:

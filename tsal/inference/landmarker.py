@@ -157,23 +157,21 @@ class Landmarker:
 
     def _in_images(self, images: Sequence[Image], boxes: Sequence[Boxes | None]) -> list[list[FaceLandmarks]]:
         faces: list[list[FaceLandmarks]] = []
-        group: list[tuple[np.ndarray, np.ndarray | None]] = []
+        group: list[tuple[np.ndarray, np.ndarray, bool]] = []
         for number, (image, image_boxes) in enumerate(zip(images, boxes)):
             name = str(image) if isinstance(image, (str, Path)) else f"image {number}"
             pixels = _rgb(image, name)
-            if not has_room([held for held, _ in group], pixels):
+            if not has_room([held for held, *_ in group], pixels):
                 faces += self._in_group(group)
                 group = []
-            group.append((pixels, None if image_boxes is None else checked_boxes(image_boxes, pixels, name)))
+            is_found = image_boxes is None
+            checked = self._find(pixels, name) if is_found else checked_boxes(image_boxes, pixels, name)
+            group.append((pixels, checked, is_found))
         return faces + self._in_group(group)
 
-    def _in_group(self, group: Sequence[tuple[np.ndarray, np.ndarray | None]]) -> list[list[FaceLandmarks]]:
-        """Faces of images (H, W, 3), each with its boxes (N, 4), or None where they are to be found."""
-        rows = [
-            (place, box, image_boxes is None)
-            for place, (image, image_boxes) in enumerate(group)
-            for box in (self._find(image) if image_boxes is None else image_boxes)
-        ]
+    def _in_group(self, group: Sequence[tuple[np.ndarray, np.ndarray, bool]]) -> list[list[FaceLandmarks]]:
+        """Faces of images (H, W, 3), each with its boxes (N, 4), and whether a finder found them."""
+        rows = [(place, box, is_found) for place, (_, boxes, is_found) in enumerate(group) for box in boxes]
         points, scores = self._detector([self._detector.cut(group[place][0], box) for place, box, _ in rows])
         points, scores, boxes = self._again(group, rows, points, scores)
         faces: list[list[FaceLandmarks]] = [[] for _ in group]
@@ -193,10 +191,10 @@ class Landmarker:
             boxes[chosen] = tight[chosen]
         return points, scores, boxes.astype(np.float32)
 
-    def _find(self, image: np.ndarray) -> np.ndarray:
+    def _find(self, image: np.ndarray, name: str) -> np.ndarray:
         if self._finder is None:
             return find_boxes(image, self._min_face)
-        return checked_boxes(self._finder(image), image, "the finder")
+        return checked_boxes(self._finder(image), image, f"{name}: the finder")
 
     # --- video ---
 

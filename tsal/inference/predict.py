@@ -98,6 +98,9 @@ def _measure(
     labelled = [row for row, face in enumerate(faces) if face.annotation]
     if not labelled:
         return {}, []
+    if kind == "face_size" and any(faces[row].face_size is None for row in labelled):
+        why = "the detector's training divided errors by the seventh column, face_size, which the list lacks"
+        return {}, [f"errors are not measured: {why}"]
     try:
         truth = read_ground_truth(store, [faces[row] for row in labelled], kind, store.scheme)
     except InputError as error:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tsal.data import IMAGE_SUFFIXES, look_at_image, read_points
+from tsal.data import IMAGE_SUFFIXES, LOOK_ALIKE, look_at_image, read_points
 from tsal.prepare.builder import DatasetBuilder
 from tsal.utils import DataError, counted, files_below, means_nothing, read_text
 
@@ -73,8 +73,8 @@ def read_folder(builder: DatasetBuilder, source: Path, first: float) -> Iterator
 
 
 def _without_twins(builder: DatasetBuilder, images: Sequence[Path]) -> list[Path]:
-    """The images without some that share a .pts (``a.jpg``, ``a.png``): of copies one is kept, and of images of several
-    sizes, of which it fits one at most, none.
+    """The images without some that share a .pts (``a.jpg``, ``a.png``): of copies one is kept; of images that differ in
+    size or look, of which it fits one at most, none.
     """
     sharing: dict[Path, list[Path]] = {}
     for path in images:
@@ -84,9 +84,12 @@ def _without_twins(builder: DatasetBuilder, images: Sequence[Path]) -> list[Path
     for annotation, paths in sharing.items():
         if len(paths) == 1 or not annotation.exists():
             continue
-        looks = {path: look_at_image(path, path.name) for path in paths}
-        sizes = {path: f"{look['width']} x {look['height']}" for path, look in looks.items() if isinstance(look, dict)}
-        if len(set(sizes.values())) > 1:
+        facts = {path: look_at_image(path, path.name) for path in paths}
+        facts = {path: fact for path, fact in facts.items() if isinstance(fact, dict)}
+        sizes = {path: f"{fact['width']} x {fact['height']}" for path, fact in facts.items()}
+        looks = [fact["look"] for fact in facts.values()]
+        alike = all((looks[0] ^ look).bit_count() <= LOOK_ALIKE for look in looks)
+        if len(set(sizes.values())) > 1 or not alike:
             shown = " and ".join(f"{path.name} ({size})" for path, size in sizes.items())
             for path in sizes:
                 builder.reject(str(path), f"{annotation.name} cannot be of {shown}; keep the image that was labelled")

@@ -132,7 +132,8 @@ def prepare_photographs(
         builder.add("val.txt" if image in held else "train.txt", name, annotation, box, where, size)
     if of_body:
         long = (
-            f"is over {OF_BODY:g} times as long as the one around the landmarks, which is taken: it may be the body's"
+            f"is over {OF_BODY:g} times as long as the one around the landmarks and may be the body's; the one around "
+            "the landmarks is used"
         )
         builder.notes.append(f"the box of {counted(len(of_body), 'face')}, such as {of_body[0]}, {long}")
     if hidden := sum(int((~face.visible).sum()) for face in faces if _is_labelled(face)):

@@ -102,7 +102,7 @@ def _not_tracked(config: Config) -> list[str]:
         return []
     return [
         f"data.consecutive=false: no frame follows another, so {' and '.join(off)} have no effect, and methods that "
-        "differ by these alone are one training; tsal.tracking=any tracks all the same"
+        "differ in nothing else give the same result; with tsal.tracking=any faces are tracked nevertheless"
     ]
 
 

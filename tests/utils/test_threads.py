@@ -133,7 +133,9 @@ def test_a_number_of_the_user_s_own_stays(machine, capsys):
     assert threads.use_free_cores() == 4 and capsys.readouterr().err == ""
 
 
-def test_a_training_gives_a_core_up_when_another_process_comes_and_takes_it_back(machine):
+@pytest.fixture()
+def watched(machine):
+    """torch's threads, 4 at first, which may be set; and a function that says what the cores have worked in ticks."""
     root, _, monkeypatch = machine
     threads_now = [4]
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads_now[0])
@@ -142,6 +144,11 @@ def test_a_training_gives_a_core_up_when_another_process_comes_and_takes_it_back
     def used(ticks: int) -> None:
         (root / "proc" / "stat").write_text(f"cpu0 {ticks} 0 0 0 0 0 0 0\ncpu1 0 0 0 0 0 0 0 0\n")
 
+    return threads_now, used
+
+
+def test_a_training_gives_a_core_up_when_another_process_comes_and_takes_it_back(watched, monkeypatch):
+    threads_now, used = watched
     used(0)
     watch = threads.ThreadWatch()
     used(200)  # two cores' worth in the second that each look takes
@@ -157,14 +164,8 @@ def test_a_training_gives_a_core_up_when_another_process_comes_and_takes_it_back
     assert fixed.adjust() == 4
 
 
-def test_two_halves_of_a_step_together_use_no_more_threads_than_are_free(machine):
-    root, _, monkeypatch = machine
-    threads_now = [4]
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads_now[0])
-    monkeypatch.setattr(torch, "set_num_threads", lambda count: threads_now.__setitem__(0, count))
-
-    def used(ticks: int) -> None:
-        (root / "proc" / "stat").write_text(f"cpu0 {ticks} 0 0 0 0 0 0 0\ncpu1 0 0 0 0 0 0 0 0\n")
+def test_two_halves_of_a_step_together_use_no_more_threads_than_are_free(watched):
+    threads_now, used = watched
 
     def half() -> tuple[int, int]:
         return torch.get_num_threads(), threading.get_ident()

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
-import PIL.Image
 import pytest
 import torch
 from toys import config, save_image, scenery
@@ -169,6 +168,13 @@ def test_a_tensor_is_an_image_and_not_a_list_of_its_rows(weights):
     assert same(landmarker(torch.from_numpy(image), boxes=[BOX]), landmarker(image, boxes=[BOX]))
 
 
+class Image:
+    """Like a picture of Pillow: numpy takes it for an array of what it stores, which may be indices of colours."""
+
+    def __array__(self, *_, **__) -> np.ndarray:
+        return np.zeros((9, 9), np.uint8)
+
+
 WRONG = {
     "floats": (np.zeros((9, 9, 3)), None, "image 0: float64 of shape (9, 9, 3); want RGB uint8"),
     "four channels": (np.zeros((9, 9, 4), np.uint8), None, "uint8 of shape (9, 9, 4)"),
@@ -189,13 +195,9 @@ WRONG = {
     "text": (picture(), "left", "image 0: its boxes are no numbers"),
     "ragged": ([picture(), picture()], [None, [[1, 2, 3, 4], [5]]], "image 1: its boxes are no numbers"),
     "nothing at all": (None, None, "images of type NoneType: want RGB uint8"),
-    "Pillow": (PIL.Image.new("RGB", (9, 9)), None, "images of type Image: want RGB uint8"),
-    "Pillow in a list": ([PIL.Image.new("P", (9, 9))], None, "image 0: of type Image: want RGB uint8"),
-    "Pillow, EXIF": (
-        [PIL.Image.new("RGB", (9, 9))],
-        None,
-        "numpy.asarray(ImageOps.exif_transpose(image).convert('RGB'))",
-    ),
+    "Pillow": (Image(), None, "images of type Image: want RGB uint8"),
+    "Pillow in a list": ([Image()], None, "image 0: of type Image: want RGB uint8"),
+    "Pillow, EXIF": ([Image()], None, "numpy.asarray(ImageOps.exif_transpose(image).convert('RGB'))"),
     "too few": ([picture(), picture()], [BOX], "2 images, but boxes of 1"),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 from pathlib import Path
 
 import cv2
@@ -297,6 +298,27 @@ def test_large_images_are_not_held_eight_at_once(photos, weights, monkeypatch):
     )
     table, _ = predict_images([photos], weights, progress=False)
     assert counts == [2, 1] and [Path(path).name for path in table.paths] == ["a.png", "a.png", "a.png"]
+
+
+def test_ctrl_c_keeps_the_landmarks_of_the_images_before_it(photos, weights, tmp_path, monkeypatch, capsys):
+    """In a file of another name, as the table is not whole."""
+    monkeypatch.setattr(module, "AT_ONCE", 1)
+    faces_of = landmarker_module.find_boxes
+    images = []
+
+    def find(image, min_face):
+        images.append(image)
+        if len(images) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return faces_of(image, min_face)
+
+    monkeypatch.setattr(landmarker_module, "find_boxes", find)
+    out = tmp_path / "faces.csv"
+    assert run(photos, "--out", out, "--weights", weights) == 143
+    assert f"faces.partial.csv has the first 2 of 3 images, up to {photos / 'b.JPG'}" in capsys.readouterr().err
+    with (tmp_path / "faces.partial.csv").open() as file:
+        assert [Path(row["path"]).name for row in csv.DictReader(file)] == ["a.png"] * 2
+    assert not out.exists()
 
 
 def test_heic_images_are_told_to_be_converted(photos, weights, tmp_path, capsys):

@@ -22,7 +22,7 @@ from tsal.inference.tables import LandmarkTable, check_table, draw_table, drawin
 from tsal.inference.weights import find_weights
 from tsal.model_files import default_model, load_model
 from tsal.run import Run
-from tsal.utils import ConfigError, DataError, InputError, counted, load_checkpoint, tqdm
+from tsal.utils import ConfigError, DataError, InputError, Stopped, counted, load_checkpoint, printable, tqdm
 
 AT_ONCE = 8  # images between two looks of the detector, so that the bar moves; fewer where they are large
 
@@ -139,6 +139,7 @@ def predict_images(
     Raises:
         DataError: an input that is not there, no image at all; nothing is written.
         LeftOut: a line for each named image that cannot be read or drawn; the others are written.
+        Stopped: Ctrl-C while faces are looked for; the table of the images before it is written beside ``out``.
     """
     weights = find_weights(weights)
     if out is not None:
@@ -149,23 +150,28 @@ def predict_images(
     landmarker = Landmarker(weights, model, device=device, min_face=min_face, finder=finder)
     names, faces, wrong = [], [], []
     held: list[np.ndarray] = []
-    bar = tqdm(images.items(), desc="predict", unit="image", disable=not progress, mininterval=1)
-    for path, is_named in bar:
-        problems = wrong if is_named else notes
-        try:
-            pixels = read_photograph(path)
-        except DataError as error:
-            problems.append(f"{error}; it is left out")
-            continue
-        if len(held) == AT_ONCE or not has_room(held, pixels):
-            faces += landmarker(held)
-            held = []
-        held.append(pixels)
-        names.append(str(path))
-        if str(path) in places and (why := too_long(pixels)):
-            problems.append(f"{path}: is not drawn: {why}")
-            del places[str(path)]
-    faces += landmarker(held)
+    stop: KeyboardInterrupt | None = None
+    try:
+        for path, is_named in tqdm(images.items(), desc="predict", unit="image", disable=not progress, mininterval=1):
+            problems = wrong if is_named else notes
+            try:
+                pixels = read_photograph(path)
+            except DataError as error:
+                problems.append(f"{error}; it is left out")
+                continue
+            if len(held) == AT_ONCE or not has_room(held, pixels):
+                faces += landmarker(held)
+                held = []
+            held.append(pixels)
+            names.append(str(path))
+            if str(path) in places and (why := too_long(pixels)):
+                problems.append(f"{path}: is not drawn: {why}")
+                del places[str(path)]
+        faces += landmarker(held)
+    except KeyboardInterrupt as error:
+        stop, names = error, names[: len(faces)]
+        if out is None or not names:
+            raise
     if not names:
         raise DataError(wrong + notes)
     rows = [(path, face) for path, image_faces in zip(names, faces) for face in image_faces]
@@ -177,6 +183,11 @@ def predict_images(
         np.array([face.points for _, face in rows], np.float32).reshape(-1, landmarks, 2),
         np.array([face.scores for _, face in rows], np.float32).reshape(-1, landmarks),
     )
+    if stop is not None:
+        partial = out.with_name(f"{out.stem}.partial{out.suffix}")
+        write_table(partial, table, landmarker.scheme)
+        text = f"{partial} has the first {len(names)} of {counted(len(images), 'image')}, up to {printable(names[-1])}"
+        raise Stopped(text, getattr(stop, "status", 130) - 128) from None
     if out is not None:
         write_table(out, table, landmarker.scheme)
     places = {name: places[name] for name in names if name in places}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tsal.averaging import RunningMean, average_into, average_models, distance, ramp
+from tsal.averaging import RunningMean, average_into, average_models, batch_statistics, distance, ramp
 
 
 def network(value: float) -> nn.Sequential:
@@ -67,6 +67,15 @@ def test_averaging_leaves_no_trace_in_the_graph():
 def test_distance_is_relative_to_the_first():
     assert distance(network(2.0), network(2.0)) == 0
     assert distance(network(2.0), network(3.0)) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_statistics_of_a_batch_are_used_and_not_kept(training):
+    net = nn.BatchNorm1d(1, affine=False).train(training)
+    with batch_statistics(net):
+        assert net(torch.tensor([[3.0], [5.0]])).flatten().tolist() == pytest.approx([-1, 1], abs=1e-5)
+    assert (net.running_mean.item(), net.running_var.item(), net.num_batches_tracked.item()) == (0, 1, 0)
+    assert net.training == training and net.track_running_stats
 
 
 UP, DOWN = 0.4, 0.73

@@ -219,6 +219,12 @@ def test_frames_of_different_clips_are_never_paired():
     assert found == pytest.approx((1.5**2 + (49 * 1.5) ** 2) / 2, rel=1e-5)  # the mean over the two pairs
 
 
+def test_a_pair_of_frames_that_shows_no_landmark_twice_is_no_part_of_the_mean():
+    points = torch.cat([POINTS, POINTS[:1]])
+    visible = torch.tensor([[True, False], [True, False], [False, True]])
+    assert structure(points, torch.zeros(3, 2), (5.0,) * 3, (0, 0, 0), visible).item() == pytest.approx(9.0)
+
+
 def test_three_frames_make_three_pairs():
     points = torch.cat([POINTS, POINTS[:1]])
     found = structure(points, torch.zeros(3, 2), (5.0,) * 3, (4, 4, 4), torch.ones(3, 2, dtype=torch.bool)).item()

@@ -73,7 +73,7 @@ def focal_loss(score: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     positive = (target == 1).to(score.dtype)
     probability = score.sigmoid()
     hit = -F.logsigmoid(score) * (1 - probability) ** 2 * positive
-    miss = -F.logsigmoid(-score) * probability**2 * (1 - target) ** 4 * (1 - positive)
+    miss = -F.logsigmoid(-score) * probability**2 * (1 - target) ** 4  # 0 at a positive
     weights = weights.to(score.dtype)
     count = (positive.sum((1, 2, 3)) * weights).sum()
     return ((hit + miss).sum((1, 2, 3)) * weights).sum() / _whole(count)

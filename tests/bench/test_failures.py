@@ -10,8 +10,8 @@ from tsal.bench.failures import by_kind, hard_faces, main, rendered_heads
 
 def test_a_kind_has_the_mean_error_of_its_faces_and_the_rest_that_of_the_others():
     hard = {"turned": np.array([True, True, False, False]), "dark": np.array([False, True, True, False])}
-    found = by_kind(np.array([0.01, 0.03, 0.05, 0.2]), hard)
-    assert found == pytest.approx({"turned": 2, "dark": 4, "none of these": 20})
+    errors = by_kind(np.array([0.01, 0.03, 0.05, 0.2]), hard)
+    assert errors == pytest.approx({"turned": 2, "dark": 4, "none of these": 20})
 
 
 def test_rendered_heads_are_called_hard_for_what_is_hard_about_them():

@@ -135,7 +135,7 @@ def test_without_sbatch_the_launcher_says_so(tmp_path, monkeypatch):
 def test_make_j_is_the_number_of_runs_side_by_side():
     from tsal.utils.paths import REPOSITORY
 
-    done = subprocess.run(
+    process = subprocess.run(
         ["make", "-n", "-j3", "bench-methods", "PYTHON=python3"], cwd=REPOSITORY, capture_output=True, text=True
     )
-    assert "--jobs 3" in done.stdout
+    assert "--jobs 3" in process.stdout

@@ -49,10 +49,10 @@ def configured(profile="smoke", budget="", **settings):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_is_settings_that_exist_and_a_model_that_it_trains(name):
-    method, made = load_method(name), resolve(method=name)[0]
-    assert method.result in ("supervised", "teacher", "student") and method.steps_times >= 1 and made.method == name
-    if method.result == "teacher" and made.tsal.teacher_lr == 0:  # then averaging alone makes it
-        assert made.tsal.ema_direction in ("student_to_teacher", "mutual") and made.tsal.bn_stats == "average"
+    method, config = load_method(name), resolve(method=name)[0]
+    assert method.result in ("supervised", "teacher", "student") and method.steps_times >= 1 and config.method == name
+    if method.result == "teacher" and config.tsal.teacher_lr == 0:  # then averaging alone makes it
+        assert config.tsal.ema_direction in ("student_to_teacher", "mutual") and config.tsal.bn_stats == "average"
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -69,11 +69,11 @@ def test_a_method_is_written_out_whole_and_changes_nothing_that_all_share(name):
 
 @pytest.mark.parametrize("profile", names_of("profiles"))
 def test_no_two_methods_have_the_same_settings_in_any_profile(profile):
-    seen = {}
+    methods = {}
     for name in METHODS:
         key = json.dumps(deciding(resolve(profile, method=name)[0]), sort_keys=True)
-        assert key not in seen, f"{name} is {seen[key]}"
-        seen[key] = name
+        assert key not in methods, f"{name} is {methods[key]}"
+        methods[key] = name
 
 
 @pytest.mark.parametrize("part", [name for name in METHODS if name.startswith("tsal-no-")])
@@ -106,11 +106,11 @@ def test_an_unknown_method_names_the_nearest():
 
 
 def test_a_method_that_is_another_one_on_data_without_consecutive_frames_is_told():
-    asked = ["tsal", "tsal-no-tracking", "tsal-no-sic", "supervised", "tsal"]
-    assert same_runs(asked, configured()) == []
+    methods = ["tsal", "tsal-no-tracking", "tsal-no-sic", "supervised", "tsal"]
+    assert same_runs(methods, configured()) == []
     both = "tsal-no-tracking, tsal-no-window are tsal"
     for more, said in (([], "tsal-no-tracking is tsal"), (["tsal-no-window"], both)):
-        (line,) = same_runs(asked + more, configured("faces", "300w-50"))
+        (line,) = same_runs(methods + more, configured("faces", "300w-50"))
         assert line == f"{said} on these data (data.consecutive=false: nothing is tracked): the same run again"
     for settings in (configured(**{"tsal.trust": 0.0}), configured("faces", "300w-50", **{"tsal.trust": 0.0})):
         (line,) = same_runs(["tsal", "tsal-no-trust"], settings)
@@ -150,14 +150,14 @@ def test_methods_share_their_init_and_nothing_is_computed_twice(tmp_path, capfd,
     init = load_checkpoint(runs / "base-s0" / "init" / "model.pt")
     for method in ("supervised", "mean-teacher", "stld"):
         assert (runs / f"{method}-s0" / "init").resolve() == (runs / "base-s0" / "init").resolve()
-        found = json.loads((tmp_path / "results" / f"{method}-s0.json").read_text())
+        record = json.loads((tmp_path / "results" / f"{method}-s0.json").read_text())
         run = Config.load(runs / f"{method}-s0" / "config.json")
-        assert found["steps"] == {"init": 20, "semi": 4} and run.semi.steps == 4
-        assert found["code"] == code_fingerprint("evaluation") and init["fingerprint"]["code"] == code_fingerprint()
-        faces, clips = (found["lists"]["val.txt"][key] for key in ("faces", "clips"))
+        assert record["steps"] == {"init": 20, "semi": 4} and run.semi.steps == 4
+        assert record["code"] == code_fingerprint("evaluation") and init["fingerprint"]["code"] == code_fingerprint()
+        faces, clips = (record["lists"]["val.txt"][key] for key in ("faces", "clips"))
         frames = run.render.frames
         assert len(faces) > 0 and clips == [face // frames for face in range(len(faces))]
-        scores = found["lists"]["val.txt"][found["result"]]
+        scores = record["lists"]["val.txt"][record["result"]]
         assert scores["error_jitter"] > 0 and scores["flow_jitter"] > 0 and scores["NME"] > 0
     frozen = load_checkpoint(runs / "stld-s0" / "semi" / "model.pt")["models"]
     first = init["models"]["init"]
@@ -180,35 +180,35 @@ def test_methods_share_their_init_and_nothing_is_computed_twice(tmp_path, capfd,
 def test_runs_and_results_of_other_settings_are_not_overwritten_nor_joined(tmp_path):
     runs, out = tmp_path / "runs", tmp_path / "out"
 
-    def asked(methods=("tsal",), **settings):
+    def check(methods=("tsal",), **settings):
         refuse_other_settings(configured(**settings), runs, out, methods, (0,))
 
-    asked()  # nothing is there
+    check()  # nothing is there
     for name, more in (("tsal", {"tsal.sic_weight": 9.0}), ("supervised-3x", {"semi.steps": 30})):
         configured(**more)(name).save(runs / f"{name}-s0" / "config.json")
     with pytest.raises(InputError, match=r"tsal-s0: was made with tsal.sic_weight = 9.0, not 30"):
-        asked()
-    asked(("supervised",))  # the method may be another by now, since it is not asked for
+        check()
+    check(("supervised",))  # the method may be another by now, since it is not asked for
     with pytest.raises(InputError, match=r"3x-s0: was made with data.evaluate = \['val.txt'\], not \['v'\]"):
-        asked(("supervised",), **{"data.evaluate": ["v"]})
+        check(("supervised",), **{"data.evaluate": ["v"]})
     config = runs / "supervised-3x-s0" / "config.json"
     with pytest.raises(InputError, match="and so would 1 more; name other folders") as raised:
-        asked(**{"data.evaluate": ["v"]})
+        check(**{"data.evaluate": ["v"]})
     assert str(raised.value).endswith(f"or remove {config.parent}, {runs / 'tsal-s0'}")
     config.write_text(config.read_text().replace('"lr"', '"gone"'))
-    asked(("supervised",))  # of a version of before, and not asked for
+    check(("supervised",))  # of a version of before, and not asked for
     with pytest.raises(InputError, match="3x-s0: cannot be read by this version .*gone.*, and would be overwritten"):
-        asked(("supervised-3x",))
+        check(("supervised-3x",))
     shutil.rmtree(runs)
     out.mkdir()
     (out / "stld-s3.json").write_text(json.dumps(result("stld", 3, [1.0])))
     with pytest.raises(InputError, match="stld-s3.json: does not say its settings, and would be"):
-        asked()
-    found = result("stld", 3, [1.0]) | {"settings": deciding(configured()("stld").override({"seed": 3}))}
-    (out / "stld-s3.json").write_text(json.dumps(found))
-    asked()
+        check()
+    with_settings = result("stld", 3, [1.0]) | {"settings": deciding(configured()("stld").override({"seed": 3}))}
+    (out / "stld-s3.json").write_text(json.dumps(with_settings))
+    check()
     with pytest.raises(InputError, match="stld-s3.json: was made with data.labelled = "):
-        asked(**{"data.labelled": ["l"]})
+        check(**{"data.labelled": ["l"]})
 
 
 def test_a_run_of_the_bench_opens_no_file_that_its_base_checked_unless_one_has_changed(tmp_path, monkeypatch):
@@ -249,13 +249,13 @@ def test_a_base_of_another_version_or_cut_short_is_checked_again(tmp_path, name,
 def test_longer_training_is_longer_where_epochs_count_the_steps_too(tmp_path, monkeypatch):
     stages.prepare_data(Run.create(tmp_path / "base-s0", configured()("supervised")))
     monkeypatch.setattr(stages, "prepare_data", lambda run, **_: (run.save(), pytest.fail("far enough")))
-    found = {}
+    steps = {}
     for method in ("supervised", "supervised-3x"):
         with pytest.raises(pytest.fail.Exception, match="far enough"):
             run_method(tmp_path, configured(**{"train.epochs": 2})(method), tmp_path)
-        found[method] = schedule_steps(Run.open(tmp_path / f"{method}-s0"))
-    assert found["supervised"] == (2 * 2, 2 * 3)  # batches of 8 and of 4 make up the 12 labelled faces
-    assert found["supervised-3x"] == (2 * 2, 3 * 2 * 3)
+        steps[method] = schedule_steps(Run.open(tmp_path / f"{method}-s0"))
+    assert steps["supervised"] == (2 * 2, 2 * 3)  # batches of 8 and of 4 make up the 12 labelled faces
+    assert steps["supervised-3x"] == (2 * 2, 3 * 2 * 3)
 
 
 def train_by_no_step(folder, monkeypatch, method, **settings):
@@ -281,8 +281,10 @@ def train_by_no_step(folder, monkeypatch, method, **settings):
 )
 def test_a_method_and_its_rival_each_start_from_as_many_inits_as_alone(tmp_path, monkeypatch, method, rival, inits):
     train_by_no_step(tmp_path, monkeypatch, method, **{"semi.rival": rival})
-    made = {name: load_checkpoint(tmp_path / name / "model.pt")["fingerprint"]["init"] for name in inits}
-    assert {name: len({one["training seed"] for one in found}) for name, found in made.items()} == inits
+    fingerprints = {name: load_checkpoint(tmp_path / name / "model.pt")["fingerprint"]["init"] for name in inits}
+    assert {
+        name: len({fingerprint["training seed"] for fingerprint in group}) for name, group in fingerprints.items()
+    } == inits
 
 
 @pytest.mark.parametrize("method, tuned", [("sbr", True), ("sbr-lk", False), ("mean-teacher", False)])
@@ -347,9 +349,9 @@ def test_no_method_trains_the_init_of_all_again(tmp_path, monkeypatch):
 
 def test_results_go_to_the_outputs_and_leave_the_published_ones_alone(tmp_path, monkeypatch, capsys):
     """Both places: a table's ``gap`` is from the results of the budget with every label that lie beside its own."""
-    asked = []
+    calls = []
     monkeypatch.setattr("tsal.cli.bench.OUTPUTS", tmp_path)
-    monkeypatch.setattr("tsal.bench.bench_methods", lambda *words: asked.append(words))
+    monkeypatch.setattr("tsal.bench.bench_methods", lambda *words: calls.append(words))
     monkeypatch.setattr("tsal.bench.draw", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     command = ["bench-methods", "--data", "mine", "--root", "faces", "--budget", "300w-50"]
@@ -358,8 +360,8 @@ def test_results_go_to_the_outputs_and_leave_the_published_ones_alone(tmp_path, 
 
     def put(folder, budget, nme):
         folder.mkdir(parents=True)
-        found = result("supervised", 0, [nme]) | {"settings": deciding(budget("supervised"))}
-        (folder / "supervised-s0.json").write_text(json.dumps(found))
+        with_settings = result("supervised", 0, [nme]) | {"settings": deciding(budget("supervised"))}
+        (folder / "supervised-s0.json").write_text(json.dumps(with_settings))
 
     for out, beside, more in (
         (tmp_path / "methods/mine-300w-50/results", tmp_path / "methods/mine-300w-1057/results", []),
@@ -367,39 +369,39 @@ def test_results_go_to_the_outputs_and_leave_the_published_ones_alone(tmp_path, 
     ):
         put(out, configure, 6.0)
         assert main([*command, *more]) == 0
-        assert asked[-1][4] == out and (out / "table.md").exists() and (out / "table.csv").exists()
-        assert asked[-1][0][-2:] == ["--root", str(tmp_path / "faces")]  # runs are started in another folder
+        assert calls[-1][4] == out and (out / "table.md").exists() and (out / "table.csv").exists()
+        assert calls[-1][0][-2:] == ["--root", str(tmp_path / "faces")]  # runs are started in another folder
         assert f"run the method supervised with --budget 300w-1057 too: none in {beside}" in capsys.readouterr().err
         put(beside, full, 5.0)
         assert main([*command, *more]) == 0 and "gap closed" not in capsys.readouterr().err
 
 
 def test_a_scheme_s_file_is_that_of_the_folder_that_the_command_is_given_in(tmp_path, monkeypatch):
-    asked = []
+    calls = []
     monkeypatch.setattr("tsal.cli.bench.OUTPUTS", tmp_path)
-    monkeypatch.setattr("tsal.bench.bench_methods", lambda *words: asked.append(words) or pytest.fail("far enough"))
+    monkeypatch.setattr("tsal.bench.bench_methods", lambda *words: calls.append(words) or pytest.fail("far enough"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text((CONFIG_FOLDER / "schemes" / "68.yaml").read_text())
     command = ["bench-methods", "--set", "data.scheme=mine.yaml", "seed=1", "--jobs", "2"]
     with pytest.raises(pytest.fail.Exception, match="far enough"):
         main(command)
-    words, configure = asked[0][0], asked[0][1]
+    words, configure = calls[0][0], calls[0][1]
     assert words[-2:] == ["--set", f"data.scheme={tmp_path}/mine.yaml"]
     assert configure("stld").data.scheme == str(tmp_path / "mine.yaml")  # as the runs' results have it
     with pytest.raises(pytest.fail.Exception, match="far enough"):
         main(["bench-methods", "--set", "data.scheme=configs/schemes/68.yaml"])  # of the repository, as before
-    assert asked[1][0] == ["--set", "data.scheme=configs/schemes/68.yaml"]
+    assert calls[1][0] == ["--set", "data.scheme=configs/schemes/68.yaml"]
 
 
 def test_a_method_or_seed_that_is_named_twice_is_run_once_and_no_job_is_no_number_of_jobs(
     tmp_path, monkeypatch, capsys
 ):
-    asked = []
+    calls = []
     monkeypatch.setattr("tsal.cli.bench.OUTPUTS", tmp_path)
-    monkeypatch.setattr("tsal.bench.bench_methods", lambda *words: asked.append(words) or pytest.fail("far enough"))
+    monkeypatch.setattr("tsal.bench.bench_methods", lambda *words: calls.append(words) or pytest.fail("far enough"))
     with pytest.raises(pytest.fail.Exception, match="far enough"):
         main(["bench-methods", "--methods", "stld", "sbr", "stld", "--seeds", "1", "0", "1"])
-    assert asked[0][5:7] == (["stld", "sbr"], [1, 0])
+    assert calls[0][5:7] == (["stld", "sbr"], [1, 0])
     for jobs in ("0", "-1", "two"):
         with pytest.raises(SystemExit):
             main(["bench-methods", f"--jobs={jobs}"])
@@ -415,28 +417,28 @@ def test_the_command_has_no_single_method_or_seed(capsys):
 
 def test_all_labels_are_those_of_a_budget_s_supervised_runs_with_these_settings():
     everything = configured(budget="ytf-802")
-    made = [
+    results = [
         result("supervised", seed, [nme]) | {"settings": deciding(everything("supervised").override({"seed": seed}))}
         for seed, nme in ((0, 4.0), (1, 5.0))
     ]
-    assert all_labels(everything, made) == {"val": 4.5}
-    assert all_labels(configured(budget="ytf-802", **{"supervised.lr": 1.0}), made) == {}  # made with other settings
+    assert all_labels(everything, results) == {"val": 4.5}
+    assert all_labels(configured(budget="ytf-802", **{"supervised.lr": 1.0}), results) == {}  # made with other settings
     assert all_labels(None, []) == {}
 
 
 def test_results_of_other_settings_are_not_put_beside_one_another():
     configure = configured()
-    found = [
+    results = [
         result("tsal", seed, [1.0]) | {"settings": deciding(configure("tsal").override({"seed": seed}))}
         for seed in (0, 1)
     ]
-    assert comparable(found, configure) == found
-    assert comparable(found, configured(**{"seed": 1, "data.workers": 7, "data.root": "/else"})) == found
-    assert comparable(found, configured(**{"semi.steps": 5})) == []
+    assert comparable(results, configure) == results
+    assert comparable(results, configured(**{"seed": 1, "data.workers": 7, "data.root": "/else"})) == results
+    assert comparable(results, configured(**{"semi.steps": 5})) == []
     assert comparable([result("tsal", 0, [1.0]), result("gone", 0, [1.0])], configure) == []
-    del found[0]["settings"]["augment.shape_transfer"]  # made before there was this setting: with its default
-    assert comparable(found, configure) == found
-    assert comparable(found, configured(**{"augment.shape_transfer": 0.5})) == []
+    del results[0]["settings"]["augment.shape_transfer"]  # made before there was this setting: with its default
+    assert comparable(results, configure) == results
+    assert comparable(results, configured(**{"augment.shape_transfer": 0.5})) == []
 
 
 @pytest.mark.parametrize(
@@ -456,11 +458,11 @@ def test_the_tracker_decides_a_method_without_flow_where_frames_are_consecutive(
 ):
     """Labels alone, too: what their config has of tsal.* is not used. And the bench stops only for what decides."""
     configure = configured(**{"data.consecutive": consecutive})
-    made = configured(**{"data.consecutive": consecutive, name: value})
+    other = configured(**{"data.consecutive": consecutive, name: value})
     same = same or (method == "supervised" and name.startswith("tsal."))
-    found = [result(method, 0, [1.0]) | {"settings": deciding(made(method))}]
-    assert bool(comparable(found, configure)) == same
-    made(method).save(tmp_path / "runs" / f"{method}-s0" / "config.json")
+    results = [result(method, 0, [1.0]) | {"settings": deciding(other(method))}]
+    assert bool(comparable(results, configure)) == same
+    other(method).save(tmp_path / "runs" / f"{method}-s0" / "config.json")
     with nullcontext() if same else pytest.raises(InputError, match="was made with"):
         refuse_other_settings(configure, tmp_path / "runs", tmp_path / "out", [method], (0,))
 
@@ -500,20 +502,20 @@ def test_results_of_a_list_that_has_changed_since_are_made_anew(tmp_path):
         }
     )
 
-    def made(method):
+    def result_of(method):
         config = configure(method)
         hashes = list_hashes(Run(tmp_path, config), learned_and_measured(config))
         return result(method, 0, [1.0]) | {"settings": deciding(config), "list_hashes": hashes}
 
-    found = [made("supervised"), made("tsal")]
-    assert comparable(found, configure) == found
+    results = [result_of("supervised"), result_of("tsal")]
+    assert comparable(results, configure) == results
     (tmp_path / "unlabelled.txt").write_text("other faces")
-    assert comparable(found, configure) == found[:1]
+    assert comparable(results, configure) == results[:1]
     (tmp_path / "val.txt").write_text("other faces")
-    assert comparable(found, configure) == []
+    assert comparable(results, configure) == []
     for name in lists:
         (tmp_path / name).unlink()
-    assert comparable(found, configure) == found
+    assert comparable(results, configure) == results
 
 
 @pytest.fixture
@@ -527,7 +529,7 @@ def faces(tmp_path):
 def test_results_of_labels_or_images_that_have_changed_since_are_made_anew(tmp_path, faces):
     """The lists' text is the same: a landmark is corrected, then an unlabelled frame is replaced."""
 
-    def made(method):
+    def result_of(method):
         run = Run.create(tmp_path / f"{method}-s0", faces(method))
         stages.prepare_data(run, progress=False)
         return result(method, 0, [1.0]) | {"settings": deciding(run.config)} | made_from(run)
@@ -535,17 +537,17 @@ def test_results_of_labels_or_images_that_have_changed_since_are_made_anew(tmp_p
     def checked():
         return check_data(tmp_path, faces("tsal"))
 
-    found, old = [made("supervised"), made("mean-teacher")], [result("stld", 0, [1.0])]
+    results, old = [result_of("supervised"), result_of("mean-teacher")], [result("stld", 0, [1.0])]
     old[0]["settings"] = deciding(faces("stld"))  # of before results said what their files held
-    assert comparable([*found, *old], faces, checked()[0]) == [*found, *old]
+    assert comparable([*results, *old], faces, checked()[0]) == [*results, *old]
     lists = Run(tmp_path, faces("tsal")).lists
     image = Path(faces("tsal").data.root) / lists.unlabelled[0].image
     image.write_bytes(image.with_stem(str(int(image.stem) + 1)).read_bytes())
-    assert comparable([*found, *old], faces, checked()[0]) == [found[0], *old]
+    assert comparable([*results, *old], faces, checked()[0]) == [results[0], *old]
     labels = Path(faces("tsal").data.root) / lists.evaluate["val.txt"][0].annotation
     first = re.search(r"^\d+\.\d+", labels.read_text(), re.M)[0]
     labels.write_text(labels.read_text().replace(first, f"{float(first) + 1:.3f}", 1))
-    assert comparable([*found, *old], faces, checked()[0]) == old
+    assert comparable([*results, *old], faces, checked()[0]) == old
     assert checked()[1] == []
     root = Path(faces("tsal").data.root)
     measured = (root / "lists" / "val.txt").read_text()
@@ -556,7 +558,7 @@ def test_results_of_labels_or_images_that_have_changed_since_are_made_anew(tmp_p
     assert note.startswith("the data are not right any more: val.txt") and "labelled.txt" in note
     (root / "lists" / "val.txt").write_text(measured)
     shutil.rmtree(image.parents[2])
-    assert comparable([*found, *old], faces, checked()[0]) == [*found, *old]  # what is not here counts as unchanged
+    assert comparable([*results, *old], faces, checked()[0]) == [*results, *old]  # what is not here counts as unchanged
     shutil.rmtree(root)
     assert checked()[1] == []
 
@@ -573,22 +575,22 @@ def test_results_that_started_from_other_weights_are_made_anew(tmp_path):
     keep(seed=0)
     run = Run.create(tmp_path / "tsal-s0", configure("tsal"))
     stages.prepare_data(run, progress=False)
-    found = [result("tsal", 0, [1.0]) | {"settings": deciding(run.config)} | made_from(run)]
-    assert comparable(found, configure, check_data(tmp_path, configure("tsal"))[0]) == found
+    results = [result("tsal", 0, [1.0]) | {"settings": deciding(run.config)} | made_from(run)]
+    assert comparable(results, configure, check_data(tmp_path, configure("tsal"))[0]) == results
     keep(seed=1)
-    assert comparable(found, configure, check_data(tmp_path, configure("tsal"))[0]) == []
+    assert comparable(results, configure, check_data(tmp_path, configure("tsal"))[0]) == []
 
 
 def test_results_of_a_scheme_whose_file_has_changed_since_are_made_anew(tmp_path):
     scheme = tmp_path / "mine.yaml"
     scheme.write_text((CONFIG_FOLDER / "schemes" / "68.yaml").read_text())
     configure = configured(**{"data.scheme": str(scheme)})
-    made = Run(tmp_path, configure("stld")).scheme.to_dict()
-    kept = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
-    found = [result("stld", 0, [1.0]) | {"settings": deciding(configure("stld")), "scheme": kept}]
-    assert comparable(found, configure) == found
+    content = Run(tmp_path, configure("stld")).scheme.to_dict()
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    results = [result("stld", 0, [1.0]) | {"settings": deciding(configure("stld")), "scheme": digest}]
+    assert comparable(results, configure) == results
     scheme.write_text(re.sub(r"^ocular: .*", "ocular: [39, 42]", scheme.read_text(), flags=re.M))
-    assert comparable(found, configure) == []
+    assert comparable(results, configure) == []
 
 
 def test_the_gap_is_to_results_that_measured_the_same_labels():

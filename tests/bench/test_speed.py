@@ -45,9 +45,9 @@ def test_a_rate_is_the_best_of_its_rounds_and_tasks_take_turns():
     def job(name, counts):
         return lambda: turns.append(name) or counts[turns.count(name) - 1]
 
-    found = measure([task("a", job("a", [1, 10**9, 1])), task("b", job("b", [1, 1, 1]))], 3, 0.0)
+    rates = measure([task("a", job("a", [1, 10**9, 1])), task("b", job("b", [1, 1, 1]))], 3, 0.0)
     assert turns == list("ababab")
-    assert found["a", ""] > 10**3 * found["b", ""]
+    assert rates["a", ""] > 10**3 * rates["b", ""]
 
 
 def test_past_the_limit_every_task_was_measured_once():
@@ -90,39 +90,39 @@ def test_the_tracker_is_compared_with_dis_on_one_thread_each():
 
 def names(data: str) -> set[tuple[str, str]]:
     workers = {1: "1 worker"} | {count: f"{count} workers" for count in {2, os.cpu_count()} - {1}}
-    found = {(f"predict, {data}", f"batch {n}, {kind}") for n in (1, 8, 64) for kind in ("cold", "crops in memory")}
+    keys = {(f"predict, {data}", f"batch {n}, {kind}") for n in (1, 8, 64) for kind in ("cold", "crops in memory")}
     conditions = ("alone, 1 thread", "beside a busy process, 1 thread")
-    found |= {(f"predict, {data}", f"batch 64, cold, {condition}") for condition in conditions}
+    keys |= {(f"predict, {data}", f"batch 64, cold, {condition}") for condition in conditions}
     for kind in ("supervised", "TSAL"):
-        found |= {(f"{kind} step", f"{data}, {setting}") for setting in ("batch ready", "cold loader of 1 worker")}
+        keys |= {(f"{kind} step", f"{data}, {setting}") for setting in ("batch ready", "cold loader of 1 worker")}
         loader = f"loader, {kind} batches"
-        found |= {(loader, f"{data}, {cache}, {count}") for cache in CACHES for count in workers.values()}
-    return found
+        keys |= {(loader, f"{data}, {cache}, {count}") for cache in CACHES for count in workers.values()}
+    return keys
 
 
 def others() -> set[tuple[str, str]]:
-    found = {("matrix product", f"{precision}, 1 thread") for precision in precisions()}
+    keys = {("matrix product", f"{precision}, 1 thread") for precision in precisions()}
     for passes in ("forward", "forward and backward"):
-        found |= {(f"light detector, {passes}", f"{precision}, 1 thread") for precision in precisions()}
+        keys |= {(f"light detector, {passes}", f"{precision}, 1 thread") for precision in precisions()}
     for step in ("supervised step, 4 faces", "TSAL step, 4 + 6 faces"):
-        found |= {(step, condition) for condition in ("alone, 1 thread", "beside a busy process, 1 thread")}
+        keys |= {(step, condition) for condition in ("alone, 1 thread", "beside a busy process, 1 thread")}
     sizes = [*(f"{count} landmarks" for count in (5, 98, 106)), *(f"{count} frames of a clip" for count in (5, 10))]
     sizes += [
         *(f"{count} labelled faces" for count in (8, 32)),
         *(f"{side} px of an image's side" for side in (64, 128)),
     ]
     base = "68 landmarks, 2 frames of a clip, 16 labelled faces, 96 px of an image's side"
-    found |= {("TSAL step, random images", size) for size in (base, *sizes)}
-    found |= {(name, "both directions, 1 thread") for name in ("tracker", "OpenCV DIS")}
+    keys |= {("TSAL step, random images", size) for size in (base, *sizes)}
+    keys |= {(name, "both directions, 1 thread") for name in ("tracker", "OpenCV DIS")}
     memory = ("rendered, supervised step", "rendered, TSAL step", "all of it")
-    return found | {("peak memory", setting) for setting in memory}
+    return keys | {("peak memory", setting) for setting in memory}
 
 
 def run_quick(tmp_path, capsys, *options: str) -> tuple[dict, str, str]:
     out = tmp_path / "results" / "bench.json"
     assert main(["bench", "--quick", "--out", str(out), *options]) == 0
-    found = sorted(path.name for path in out.parent.iterdir())
-    assert found == ["bench.json", "bench.md"]  # the crops that it kept are gone
+    files = sorted(path.name for path in out.parent.iterdir())
+    assert files == ["bench.json", "bench.md"]  # the crops that it kept are gone
     return json.loads(out.read_text()), out.with_suffix(".md").read_text(), capsys.readouterr().out
 
 
@@ -130,9 +130,9 @@ def test_the_quick_benchmark_has_every_row_with_positive_numbers(tmp_path, capsy
     monkeypatch.delenv("TSAL_REALDATA", raising=False)
     result, page, printed = run_quick(tmp_path, capsys)
     rows = result["rows"]
-    found = [(row["what"], row["setting"]) for row in rows]
-    assert len(found) == len(set(found))
-    assert set(found) == names("rendered") | others()
+    keys = [(row["what"], row["setting"]) for row in rows]
+    assert len(keys) == len(set(keys))
+    assert set(keys) == names("rendered") | others()
     for row in rows:
         assert tuple(row) == COLUMNS
         number = row["peak GB"] if row["what"] == "peak memory" else row["value"]

@@ -20,14 +20,14 @@ from tsal.utils import DataError
 
 
 def test_the_table_is_the_mean_over_seeds_and_the_paired_difference():
-    found = [
+    results = [
         result("supervised", 0, [6.0, 8.0]),
         result("supervised", 1, [5.0, 9.0]),
         result("tsal", 0, [5.0, 7.0]),
         result("tsal", 1, [4.0, 7.0]),
         result("other", 0, [9.0, 9.0]),
     ]
-    rows = {row["method"]: row for row in compare(found)}
+    rows = {row["method"]: row for row in compare(results)}
     assert rows["supervised"]["NME"] == 7 and rows["tsal"]["NME"] == pytest.approx(5.75)
     assert rows["tsal"]["std"] == pytest.approx(np.std([6, 5.5], ddof=1)) and np.isnan(rows["other"]["std"])
     assert rows["tsal"]["difference"] == pytest.approx(-1.25) and rows["tsal"]["relative"] == pytest.approx(-125 / 7)
@@ -55,23 +55,23 @@ def test_methods_are_compared_by_steadiness_where_it_is_known_and_on_lists_witho
     """A list without labels has no NME, no face with an error, and does not hide that two runs share an init."""
 
     def steady(method, seed, faces, model, jitter):
-        made = result(method, seed, faces, model=model)
-        made["lists"]["val"][model] |= {"error_jitter": jitter, "flow_jitter": 2 * jitter, "jitter": 3 * jitter}
+        record = result(method, seed, faces, model=model)
+        record["lists"]["val"][model] |= {"error_jitter": jitter, "flow_jitter": 2 * jitter, "jitter": 3 * jitter}
         nothing = {"NME": np.nan, "AUC@0.08": np.nan, "FR@0.08": np.nan}
-        mine = nothing | {"flow_jitter": 4 * jitter, "jitter": 5 * jitter}
-        made["lists"]["video"] = {model: mine, "init": nothing, "faces": [], "clips": []}
-        return made
+        numbers = nothing | {"flow_jitter": 4 * jitter, "jitter": 5 * jitter}
+        record["lists"]["video"] = {model: numbers, "init": nothing, "faces": [], "clips": []}
+        return record
 
-    found = [
+    results = [
         steady("supervised", 0, [6.0, 8.0], "supervised", 0.4),
         steady("tsal", 0, [5.0, 7.0], "teacher", 0.1),
         steady("tsal", 1, [5.0, 7.0], "teacher", 0.3),
         steady("stld", 0, [9.0, 9.0], "student", 0.3),
     ]
-    rows = {(row["list"], row["method"]): row for row in compare(found)}
+    rows = {(row["list"], row["method"]): row for row in compare(results)}
     assert rows["val", "tsal"]["error_jitter"] == pytest.approx(0.2) and rows["val", "tsal"]["difference"] == -1
     assert "error_jitter" not in rows["video", "tsal"] and np.isnan(rows["video", "tsal"]["difference"])
-    assert other_inits(found) == []
+    assert other_inits(results) == []
     labelled, video = (part.splitlines() for part in markdown(list(rows.values())).split("### video"))
     assert "| FR@0.08 | error jitter % | jitter % | flow jitter % |" in labelled[2]
     assert [line.split(" | ")[0] for line in labelled[4:] if line] == ["| tsal", "| supervised", "| stld"]
@@ -84,13 +84,13 @@ def test_methods_are_compared_by_steadiness_where_it_is_known_and_on_lists_witho
 
 
 def test_runs_from_different_inits_of_one_seed_are_not_paired():
-    found = [
+    results = [
         result("supervised", 0, [6.0, 8.0]),
         result("supervised", 1, [5.0, 9.0], init=8.1),
         result("tsal", 0, [5.0, 7.0]),
         result("tsal", 1, [1.0, 2.0]),
     ]
-    rows = {row["method"]: row for row in compare(found, {"val": 4.5})}
+    rows = {row["method"]: row for row in compare(results, {"val": 4.5})}
     row = rows["tsal"]
     assert (
         row["NME"] == pytest.approx(3.75) and row["difference"] == pytest.approx(-1) and row["gap"] == pytest.approx(40)
@@ -98,13 +98,13 @@ def test_runs_from_different_inits_of_one_seed_are_not_paired():
     assert row["paired"] == rows["supervised"]["ahead paired"] == 1
     lines = markdown(list(rows.values())).splitlines()
     assert "| -1.000 (-14.3 %), 1 seed |" in lines[4] and "| -1.000 (-1.000 ... -1.000), 1 seed |" in lines[5]
-    assert [line.partition(" has ")[0] for line in other_inits(found)] == ["tsal of seed 1"] and other_inits(
-        found[:3]
+    assert [line.partition(" has ")[0] for line in other_inits(results)] == ["tsal of seed 1"] and other_inits(
+        results[:3]
     ) == []
 
 
 def test_the_figure_pairs_the_runs_that_the_table_pairs(tmp_path, monkeypatch):
-    found = [
+    results = [
         result("mean-teacher", 0, [6.0, 8.0]),
         result("mean-teacher", 1, [5.0, 9.0], init=8.1),
         result("tsal", 0, [5.0, 7.0]),
@@ -112,17 +112,17 @@ def test_the_figure_pairs_the_runs_that_the_table_pairs(tmp_path, monkeypatch):
     ]
     drawn = []
     monkeypatch.setattr("tsal.figures.draw_comparison", lambda comparison: drawn.append(comparison) or [])
-    draw(found, tmp_path)
-    row = {row["method"]: row for row in compare(found)}["mean-teacher"]
+    draw(results, tmp_path)
+    row = {row["method"]: row for row in compare(results)}["mean-teacher"]
     figure = method_table(drawn[0]).set_index("method").loc["mean-teacher"]
     assert figure.difference == -row["ahead"] == 1 and figure.pairs == row["ahead paired"] == 1
 
 
 def test_runs_of_different_code_are_named_and_older_results_that_say_nothing_of_it_are_not():
     old = result("mean-teacher", 0, [5.0])
-    found = [result("supervised", seed, [6.0]) | {"code": "1" * 64} for seed in (0, 1)]
-    assert other_code([old, *found]) == []
-    (line,) = other_code([old, *found, result("tsal", 0, [5.0]) | {"code": "2" * 64}])
+    results = [result("supervised", seed, [6.0]) | {"code": "1" * 64} for seed in (0, 1)]
+    assert other_code([old, *results]) == []
+    (line,) = other_code([old, *results, result("tsal", 0, [5.0]) | {"code": "2" * 64}])
     assert "supervised of seed 0, supervised of seed 1 (11111111); tsal of seed 0 (22222222)" in line
     assert "mean-teacher" not in line
 
@@ -132,21 +132,21 @@ def on(cpu: str | None, threads: str, *, gpu: str | None = None) -> dict:
 
 
 def test_seconds_of_other_threads_have_no_mean_and_are_told():
-    found = [result("supervised", seed, [6.0]) | on("AVX2", threads) for seed, threads in ((0, "4"), (1, "1"))]
-    assert math.isnan(compare(found)[0]["semi seconds"]) and compare(found[:1])[0]["semi seconds"] == 100
-    (line,) = other_machines([*found, result("stld", 0, [5.0])])  # which does not say what it ran on
+    results = [result("supervised", seed, [6.0]) | on("AVX2", threads) for seed, threads in ((0, "4"), (1, "1"))]
+    assert math.isnan(compare(results)[0]["semi seconds"]) and compare(results[:1])[0]["semi seconds"] == 100
+    (line,) = other_machines([*results, result("stld", 0, [5.0])])  # which does not say what it ran on
     assert "supervised of seed 0 (AVX2, threads: 4); supervised of seed 1 (AVX2, threads: 1); their seconds" in line
-    assert other_machines(found[:1] * 2) == []
+    assert other_machines(results[:1] * 2) == []
 
 
 def test_pairs_that_ran_on_other_machines_are_told():
-    found = [result("supervised", seed, [6.0]) | on("AVX2", "1") for seed in (0, 1)]
-    found += [result("stld", 0, [5.0]) | on("AVX2", "1"), result("stld", 1, [5.0]) | on("AVX2", "1", gpu="H200")]
-    seconds, pairs = other_machines(found)
+    results = [result("supervised", seed, [6.0]) | on("AVX2", "1") for seed in (0, 1)]
+    results += [result("stld", 0, [5.0]) | on("AVX2", "1"), result("stld", 1, [5.0]) | on("AVX2", "1", gpu="H200")]
+    seconds, pairs = other_machines(results)
     assert "stld of seed 1 (AVX2, H200, threads: 1)" in seconds
     assert pairs.endswith("may be another precision: stld of seed 1")
     apart = result("stld", 1, [5.0], init=9.0) | on("AVX512", "1")  # not paired: told by other_inits
-    assert len(other_machines([*found[:3], apart])) == 1
+    assert len(other_machines([*results[:3], apart])) == 1
 
 
 def test_a_table_says_where_results_are_transductive_or_have_another_normaliser():
@@ -159,8 +159,8 @@ def test_a_table_says_where_results_are_transductive_or_have_another_normaliser(
 
 
 def test_the_share_of_the_gap_to_all_labels_that_is_closed():
-    found = [result("supervised", 0, [6.0, 8.0]), result("tsal", 0, [5.0, 7.0])]
-    rows = {row["method"]: row for row in compare(found, {"val": 4.5})}
+    results = [result("supervised", 0, [6.0, 8.0]), result("tsal", 0, [5.0, 7.0])]
+    rows = {row["method"]: row for row in compare(results, {"val": 4.5})}
     # 1 of the 2.5 from 7 to 4.5
     assert rows["tsal"]["gap"] == pytest.approx(40) and np.isnan(rows["supervised"]["gap"])
     assert "| 40 % |" in markdown(list(rows.values()))
@@ -190,41 +190,41 @@ def order(results: list[dict]) -> list[str]:
 
 def test_methods_are_listed_by_what_their_own_seeds_say():
     """Seed 1 is easy: what has it alone is below the mean of tsal's seeds, and worse than tsal of that seed."""
-    found = [
+    results = [
         result("supervised", 1, [5.0]),
         result("tsal", 0, [8.0]),
         result("tsal", 1, [4.0]),
         result("tsal-no-fusion", 1, [4.5]),
         result("tsal-no-sic", 1, [3.9]),
     ]
-    assert order(found) == ["tsal-no-sic", "tsal", "tsal-no-fusion", "supervised"]
+    assert order(results) == ["tsal-no-sic", "tsal", "tsal-no-fusion", "supervised"]
     note = "Rows are in the order of NME less that of tsal, seed by seed."
-    assert markdown(compare(found)).splitlines()[-1] == note
+    assert markdown(compare(results)).splitlines()[-1] == note
     # where means have the same order, nothing is to be explained
-    assert note not in markdown(compare([one for one in found if one["seed"] == 1]))
+    assert note not in markdown(compare([record for record in results if record["seed"] == 1]))
 
 
 def test_a_method_without_a_shared_seed_is_listed_by_its_mean():
-    found = [result("supervised", 0, [6.0]), result("tsal", 0, [4.0]), result("tsal", 1, [5.0])]
+    results = [result("supervised", 0, [6.0]), result("tsal", 0, [4.0]), result("tsal", 1, [5.0])]
     others = [result("sbr", 1, [5.5], init=8.1), result("stld", 2, [4.2])]  # 1.0 above tsal's mean, 0.3 below it
-    assert order([*found, *others]) == ["stld", "tsal", "sbr", "supervised"]
+    assert order([*results, *others]) == ["stld", "tsal", "sbr", "supervised"]
 
 
 def test_without_tsal_methods_are_listed_by_their_difference_from_supervised_only():
-    found = [result("supervised", 0, [6.0]), result("supervised", 1, [9.0])]
-    assert order([*found, result("stld", 0, [6.5]), result("sbr", 1, [8.0])]) == ["sbr", "supervised", "stld"]
+    results = [result("supervised", 0, [6.0]), result("supervised", 1, [9.0])]
+    assert order([*results, result("stld", 0, [6.5]), result("sbr", 1, [8.0])]) == ["sbr", "supervised", "stld"]
     assert order([result("stld", 0, [6.5]), result("sbr", 1, [6.0])]) == ["sbr", "stld"]  # and without that by NME
 
 
 def test_runs_of_one_row_on_different_machines_have_no_mean_time():
     cpu, other, gpu = {"cpu": "AVX512", "gpu": None}, {"cpu": "AVX2", "gpu": None}, {"cpu": "AVX512", "gpu": "H200"}
     machines = {"supervised": (cpu, cpu), "tsal": (cpu, gpu), "stld": (cpu, other), "sbr": (None, None)}
-    found = [
+    results = [
         result(method, seed, [5.0]) | {"machine": machine, "seconds": {"semi": 100.0 + 50 * seed}}
         for method, pair in machines.items()
         for seed, machine in enumerate(pair)
     ]
-    shown = {line.split(" | ")[0]: line.split(" | ")[-1] for line in markdown(compare(found)).splitlines()[4:]}
+    shown = {line.split(" | ")[0]: line.split(" | ")[-1] for line in markdown(compare(results)).splitlines()[4:]}
     assert shown == {"| supervised": "125 |", "| tsal": " |", "| stld": " |", "| sbr": "125 |"}
 
 
@@ -240,15 +240,15 @@ def test_the_window_has_columns_where_frames_are_consecutive_alone():
 
 def test_frames_of_a_clip_are_drawn_together():
     """Three frames that gain 1, and another clip whose only frame loses 1: the mean is certain of neither sign."""
-    found = [result("supervised", 0, [6.0, 6.0, 6.0, 6.0]), result("tsal", 0, [5.0, 5.0, 5.0, 7.0])]
-    for one in found:
-        one["lists"]["val"]["clips"] = [4, 4, 4, 7]
-    row = {row["method"]: row for row in compare(found)}["tsal"]
+    results = [result("supervised", 0, [6.0, 6.0, 6.0, 6.0]), result("tsal", 0, [5.0, 5.0, 5.0, 7.0])]
+    for record in results:
+        record["lists"]["val"]["clips"] = [4, 4, 4, 7]
+    row = {row["method"]: row for row in compare(results)}["tsal"]
     assert (row["difference"], row["low"], row["high"]) == (-0.5, -1, 1)
 
 
 def test_the_share_of_photographs_and_clips_that_gain_tells_a_few_large_gains_from_many():
-    found = [
+    results = [
         result("supervised", 0, [6.0, 6.0, 8.0, 5.0, 9.0]),
         result("supervised", 1, [6.0, 6.0, 8.0, 5.0, 9.0]),
         result("tsal", 0, [5.0, 7.5, 8.1, 5.0, 3.0]),  # the clip and a photograph lose, one ties: 1.5 / 4
@@ -256,9 +256,9 @@ def test_the_share_of_photographs_and_clips_that_gain_tells_a_few_large_gains_fr
         result("tsal", 2, [9.0, 9.0, 9.0, 9.0, 9.0]),  # supervised has no such seed
         result("stld", 0, [9.0, 9.0, 9.0, 9.0, 9.0], init=8.1),  # of another init
     ]
-    for one in found:
-        one["lists"]["val"]["clips"] = [3, 3, 5, 6, 8]
-    rows = {row["method"]: row for row in compare(found)}
+    for record in results:
+        record["lists"]["val"]["clips"] = [3, 3, 5, 6, 8]
+    rows = {row["method"]: row for row in compare(results)}
     assert rows["supervised"]["better"] == 100 * (1.5 + 3) / 8
     assert np.isnan(rows["tsal"]["better"]) and np.isnan(rows["stld"]["better"])
     head, _, *lines = (line.split(" | ") for line in markdown(list(rows.values())).splitlines()[2:] if line)
@@ -268,19 +268,19 @@ def test_the_share_of_photographs_and_clips_that_gain_tells_a_few_large_gains_fr
 
 
 def test_frames_of_a_clip_that_make_up_for_each_other_are_a_tie():
-    found = [result("supervised", 0, [5.1, 5.3]), result("tsal", 0, [5.3, 5.1])]
-    for one in found:
-        one["lists"]["val"]["clips"] = [0, 0]
-    assert {row["method"]: row for row in compare(found)}["supervised"]["better"] == 50
+    results = [result("supervised", 0, [5.1, 5.3]), result("tsal", 0, [5.3, 5.1])]
+    for record in results:
+        record["lists"]["val"]["clips"] = [0, 0]
+    assert {row["method"]: row for row in compare(results)}["supervised"]["better"] == 50
 
 
 def test_one_clip_of_one_seed_has_no_interval():
-    one = [result("supervised", 0, [6.0]), result("tsal", 0, [5.0])]
-    rows = {row["method"]: row for row in compare(one)}
+    results = [result("supervised", 0, [6.0]), result("tsal", 0, [5.0])]
+    rows = {row["method"]: row for row in compare(results)}
     assert rows["tsal"]["difference"] == -1 and np.isnan(rows["tsal"]["low"]) and np.isnan(rows["tsal"]["high"])
     text = markdown(list(rows.values()))
     assert "95 % interval" not in text and "| -1.000 (-16.7 %) |" in text and "| -1.000 |" in text and "nan" not in text
-    two = compare([*one, result("supervised", 1, [6.0]), result("tsal", 1, [3.0])])
+    two = compare([*results, result("supervised", 1, [6.0]), result("tsal", 1, [3.0])])
     row = next(row for row in two if row["method"] == "tsal")
     assert (row["low"], row["high"]) == (-3, -1)
 
@@ -294,11 +294,11 @@ def test_a_result_that_does_not_say_which_clips_its_frames_are_of_is_named(tmp_p
 
 
 def test_jitter_of_two_seeds_has_no_interval_and_other_methods_are_no_parts():
-    found = [one for one in three_seeds() if one["seed"] < 2]
-    rows = parts([*found, result("mean-teacher", 0, [6.0, 6.0], 1.0), result("supervised", 0, [9.0, 9.0], 1.0)])
+    results = [record for record in three_seeds() if record["seed"] < 2]
+    rows = parts([*results, result("mean-teacher", 0, [6.0, 6.0], 1.0), result("supervised", 0, [9.0, 9.0], 1.0)])
     assert {row["part"] for row in rows} == {"window"}
-    known = {row["measure"]: math.isfinite(row["low"]) for row in rows}
-    assert known == {"NME": True, "error_jitter": False, "flow_jitter": False}
+    has_interval = {row["measure"]: math.isfinite(row["low"]) for row in rows}
+    assert has_interval == {"NME": True, "error_jitter": False, "flow_jitter": False}
 
 
 def test_a_part_needs_an_init_shared_with_the_method_and_a_measure_that_both_have():

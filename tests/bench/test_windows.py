@@ -46,26 +46,26 @@ def off(tmp_path, dx: float, reach: int = 1) -> dict:
     clip, places, zoom = moving_clip(tmp_path, frames=4)
     store = FaceStore(tmp_path, generic_scheme(1), 64, 1.35, 50)
     tracker, device = FrozenTracker(Shift(dx, 0.0)), torch.device("cpu")
-    found = clip_targets(DotDetector(), store, clip, places[:, None], tracker, reach, device)
-    assert all(np.abs(zoom * (points[:, 0, 1] - places[:, 1]) - CENTRE).max() < 0.1 for points in found.values())
-    return {key: zoom * (points[:, 0, 0] - places[:, 0]) - CENTRE for key, points in found.items()}
+    targets = clip_targets(DotDetector(), store, clip, places[:, None], tracker, reach, device)
+    assert all(np.abs(zoom * (points[:, 0, 1] - places[:, 1]) - CENTRE).max() < 0.1 for points in targets.values())
+    return {key: zoom * (points[:, 0, 0] - places[:, 0]) - CENTRE for key, points in targets.items()}
 
 
 def test_exact_tracks_leave_exact_points_where_they_are(tmp_path):
-    found = off(tmp_path, 2.0)
-    assert set(found) == {(ALONE, 0), (CARRIED, 1), (REBUILT, 1), *((kind, 1) for kind in KINDS)}
-    assert {key: np.abs(one).max() < 0.1 for key, one in found.items()} == dict.fromkeys(found, True)
+    offsets = off(tmp_path, 2.0)
+    assert set(offsets) == {(ALONE, 0), (CARRIED, 1), (REBUILT, 1), *((kind, 1) for kind in KINDS)}
+    assert {key: np.abs(offset).max() < 0.1 for key, offset in offsets.items()} == dict.fromkeys(offsets, True)
 
 
 def test_tracks_that_stand_still_pull_targets_and_perfect_ones_do_not(tmp_path):
     """A neighbour's point lies 2 px off. Within the clip the two of a window cancel; at its ends there is one."""
-    found = off(tmp_path, 0.0)
+    offsets = off(tmp_path, 0.0)
     share = 0.9  # of heatmap sources
     for kind in (PLAIN, TRUSTED):
-        assert found[kind, 1] == pytest.approx([share * 1, 0, 0, share * -1], abs=0.1), kind
-    assert found[CARRIED, 1] == pytest.approx([0, *[share * -2] * 3], abs=0.1)  # nothing comes before the first frame
+        assert offsets[kind, 1] == pytest.approx([share * 1, 0, 0, share * -1], abs=0.1), kind
+    assert offsets[CARRIED, 1] == pytest.approx([0, *[share * -2] * 3], abs=0.1)  # nothing comes before the first frame
     for kind in (ALONE, PERFECT, PERFECT_TRUSTED, GAUSSIAN):  # a line in time is a line
-        assert np.abs(found[kind, int(kind != ALONE)]).max() < 0.1, kind
+        assert np.abs(offsets[kind, int(kind != ALONE)]).max() < 0.1, kind
 
 
 def test_perfect_tracks_average_the_errors_of_the_window():
@@ -88,10 +88,10 @@ def test_errors_of_frames_by_hand():
     points = truth.copy()
     points[:, 0, 0] = [1, 2, 5, 3, 3, 3]
     points[:, 1, 1] = 4
-    seen = np.ones((6, 2), bool)
-    seen[:3, 1] = False
+    visible = np.ones((6, 2), bool)
+    visible[:3, 1] = False
     d = np.array([10.0, 10, 10, 10, np.nan, 10])
-    found = frame_errors(points, truth, seen, d, [3, 3])
+    errors = frame_errors(points, truth, visible, d, [3, 3])
     nan = np.nan
     expected = {
         "NME": [0.25, 0.3, 0.45, 0.35, nan, 0.35],
@@ -100,13 +100,13 @@ def test_errors_of_frames_by_hand():
         "error_jitter": [nan, 0.1, nan, nan, nan, nan],  # |1 - 2 * 2 + 5| = 2 px, and 0 of the hidden one
     }
     for name, values in expected.items():
-        np.testing.assert_allclose(found[name], values, err_msg=name)
+        np.testing.assert_allclose(errors[name], values, err_msg=name)
 
 
 def test_a_change_is_drawn_over_clips():
-    found = changes(np.array([-1.0, -3, 1, np.nan]), [2, 2])
-    assert found["change"] == -1 and found["better"] == 1
-    assert (found["low"], found["high"]) == (-2, 1)  # both drawn twice, in a quarter of the draws each
+    row = changes(np.array([-1.0, -3, 1, np.nan]), [2, 2])
+    assert row["change"] == -1 and row["better"] == 1
+    assert (row["low"], row["high"]) == (-2, 1)  # both drawn twice, in a quarter of the draws each
 
 
 def test_a_detector_is_named_by_its_folder_or_by_hand(tmp_path):

@@ -48,16 +48,16 @@ def test_where_no_face_is_found_it_says_what_to_try(weights, tmp_path):
     for name, side in (("face.png", 96), ("grey.png", 80)):
         save_image(tmp_path / "photos" / name, np.full((side, side, 3), 128, np.uint8))
 
-    def demo(given: Path) -> list[str]:
+    def demo(path: Path) -> list[str]:
         boxes = np.array([[20.0, 20, 70, 70]])
-        return list(module.run_demo(tmp_path / "out", weights, given, finder=lambda i: boxes[: len(i) == 96]))
+        return list(module.run_demo(tmp_path / "out", weights, path, finder=lambda i: boxes[: len(i) == 96]))
 
-    note, found, _ = demo(tmp_path / "photos")
-    told = (
+    note, summary, _ = demo(tmp_path / "photos")
+    advice = (
         f"note: no face is found in 1 image ({tmp_path / 'photos/grey.png'}): try another finder (docs/finders.md), or"
     )
-    assert note.startswith(told)
-    assert "'python -m tsal predict' with a smaller --min-face" in note and found.startswith("1 face in 2 images: ")
+    assert note.startswith(advice)
+    assert "'python -m tsal predict' with a smaller --min-face" in note and summary.startswith("1 face in 2 images: ")
     assert len(demo(tmp_path / "photos" / "face.png")) == 2
     write_video(tmp_path / "clip.mp4", scene(0, 6))
     with pytest.raises(

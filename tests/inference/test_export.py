@@ -117,24 +117,24 @@ def test_without_a_name_the_method_s_result_is_written(weights, tmp_path):
     save_models(tmp_path / "run.pt", models, config(f"model.input={SIDE}", "result=student"), {})
     export_model(tmp_path / "run.pt", tmp_path / "out.pt")
     export_model(weights, tmp_path / "student.pt", "student")
-    made, wanted = (torch.load(tmp_path / f"{name}.pt", weights_only=True)["models"] for name in ("out", "student"))
-    assert list(made) == ["student"]
-    assert all(torch.equal(value, wanted["student"][name]) for name, value in made["student"].items())
+    unnamed, named = (torch.load(tmp_path / f"{name}.pt", weights_only=True)["models"] for name in ("out", "student"))
+    assert list(unnamed) == ["student"]
+    assert all(torch.equal(value, named["student"][name]) for name, value in unnamed["student"].items())
 
 
 def test_of_several_files_the_mean_of_their_weights_is_written(weights, tmp_path, capsys):
-    loaded = [export.load_model(weights, name)[0] for name in ("teacher", "student")]
+    detectors = [export.load_model(weights, name)[0] for name in ("teacher", "student")]
     settings = config(f"model.input={SIDE}")
     files = [tmp_path / "first.pt", tmp_path / "second.pt"]
-    for path, detector in zip(files, loaded):
+    for path, detector in zip(files, detectors):
         save_models(path, {"teacher": detector}, settings, {"file": path.name})
     command = ["export", "--weights", *map(str, files), "--out", str(tmp_path / "mean.pt")]
     assert main(command) == 0
     fingerprint = torch.load(tmp_path / "mean.pt", weights_only=True)["fingerprint"]
     assert fingerprint == {"file": "first.pt", "mean with": [{"file": "second.pt"}]}
     mean = export.load_model(tmp_path / "mean.pt")[0].state_dict()
-    for name, first in loaded[0].state_dict().items():
-        between = (first + loaded[1].state_dict()[name]) / 2 if first.is_floating_point() else first
+    for name, first in detectors[0].state_dict().items():
+        between = (first + detectors[1].state_dict()[name]) / 2 if first.is_floating_point() else first
         torch.testing.assert_close(mean[name], between, atol=2e-3, rtol=0)  # half precision
 
     save_models(files[1], {"teacher": Detector(68, config("model.input=96").model)}, config("model.input=96"), {})
@@ -169,5 +169,5 @@ def test_a_file_that_is_no_export_is_kept(weights, tmp_path, name):
 def test_the_example_says_how_it_is_used_and_what_it_cannot_open(onnx_file):
     script = [sys.executable, str(REPOSITORY / "examples" / "onnx_webcam.py")]
     for arguments, said in (([], "usage: python onnx_webcam.py"), ([onnx_file, "none.mp4"], "none.mp4: cannot be")):
-        done = subprocess.run([*script, *map(str, arguments)], capture_output=True, text=True)
-        assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr
+        process = subprocess.run([*script, *map(str, arguments)], capture_output=True, text=True)
+        assert process.returncode == 1 and said in process.stderr and "Traceback" not in process.stderr

@@ -71,20 +71,20 @@ def test_points_are_the_detector_s_in_pixels_of_the_image(weights, answers):
 
 
 def test_an_array_s_channels_are_red_green_blue(weights, monkeypatch):
-    seen = []
+    batches = []
     plain = Detector.forward
-    monkeypatch.setattr(Detector, "forward", lambda self, images: seen.append(images) or plain(self, images))
+    monkeypatch.setattr(Detector, "forward", lambda self, images: batches.append(images) or plain(self, images))
     image = np.zeros((64, 64, 3), np.uint8)
     image[..., 0] = 255
     Landmarker(weights)(image, boxes=BOX)
-    assert seen[0][0].amax((1, 2)).tolist() == [1, 0, 0]
+    assert batches[0][0].amax((1, 2)).tolist() == [1, 0, 0]
 
 
 def test_found_faces_are_detected_again_in_the_box_of_their_landmarks(weights, answers):
-    seen = []
+    images = []
 
     def finder(image):
-        seen.append(image)
+        images.append(image)
         return np.array([BOX])
 
     image = picture()
@@ -95,7 +95,7 @@ def test_found_faces_are_detected_again_in_the_box_of_their_landmarks(weights, a
         box = (*points.min(0), *points.max(0))
     assert face.box == pytest.approx(box, abs=0.01) and iou(face.box, BOX) < 0.9
     assert face.points == pytest.approx(of_crop(answers, box), abs=0.02)
-    assert (seen[0] == image).all()
+    assert (images[0] == image).all()
 
 
 def test_landmarks_far_from_the_found_box_keep_it(weights, monkeypatch):
@@ -110,10 +110,10 @@ def test_landmarks_far_from_the_found_box_keep_it(weights, monkeypatch):
 def test_a_list_gives_a_list_of_lists_and_batches_change_no_number(weights):
     images = [picture(seed) for seed in (0, 3, 6)]
     boxes = [[BOX, (60, 40, 110, 100)], [], BOX]
-    found = Landmarker(weights, batch=2)(images, boxes=boxes)
-    assert [len(faces) for faces in found] == [2, 0, 1]
+    faces_of_images = Landmarker(weights, batch=2)(images, boxes=boxes)
+    assert [len(faces) for faces in faces_of_images] == [2, 0, 1]
     alone = [Landmarker(weights)(image, boxes=own) for image, own in zip(images, boxes)]
-    for faces, others in zip(found, alone, strict=True):
+    for faces, others in zip(faces_of_images, alone, strict=True):
         for face, other in zip(faces, others, strict=True):
             assert face.points == pytest.approx(other.points, abs=0.01) and (face.box == other.box).all()
     assert Landmarker(weights)([]) == [] and Landmarker(weights)(images[0], boxes=[]) == []
@@ -126,8 +126,8 @@ def test_only_so_many_pixels_are_held_and_the_order_stays(weights, answers, monk
     for seed in range(5):
         save_image(tmp_path / f"{seed}.png", picture(seed))
     boxes = [(10.0 + seed, 20, 70, 80) for seed in range(5)]
-    found = Landmarker(weights)([tmp_path / f"{seed}.png" for seed in range(5)], boxes=boxes)
-    assert [face.box[0] for [face] in found] == [10, 11, 12, 13, 14]
+    faces_of_images = Landmarker(weights)([tmp_path / f"{seed}.png" for seed in range(5)], boxes=boxes)
+    assert [face.box[0] for [face] in faces_of_images] == [10, 11, 12, 13, 14]
 
 
 def test_a_path_gives_what_its_pixels_give_and_so_does_a_grey_image(weights, tmp_path):
@@ -146,8 +146,8 @@ def test_a_box_that_is_only_partly_in_the_image_has_landmarks(weights):
 
 
 def test_a_model_of_the_file_can_be_named(weights):
-    one, other = (Landmarker(weights, name)(picture(), boxes=BOX)[0].points for name in ("teacher", "student"))
-    assert (one == Landmarker(weights)(picture(), boxes=BOX)[0].points).all() and not (one == other).all()
+    teacher, student = (Landmarker(weights, name)(picture(), boxes=BOX)[0].points for name in ("teacher", "student"))
+    assert (teacher == Landmarker(weights)(picture(), boxes=BOX)[0].points).all() and not (teacher == student).all()
 
 
 def test_threads_share_one_instance(weights):
@@ -311,10 +311,10 @@ def test_the_environment_s_finder_is_that_of_the_landmarker_and_of_predict(weigh
 
 def test_the_environment_s_finder_is_that_of_the_landmarker_and_of_track(video, weights, model_is_named):
     frames = list(Landmarker(weights, min_face=0.2).track(video))
-    asked = set(model_is_named)
-    found = track_video(video, weights, video.with_name("out.mp4"), min_face=0.2, progress=False)
-    assert asked == set(model_is_named) == {(120, 160, 0.2)}
-    assert [len(frame.faces) for frame in frames] == [1] * 40 and len(dict(read_csv(found["csv"]))) == 40
+    calls = set(model_is_named)
+    facts = track_video(video, weights, video.with_name("out.mp4"), min_face=0.2, progress=False)
+    assert calls == set(model_is_named) == {(120, 160, 0.2)}
+    assert [len(frame.faces) for frame in frames] == [1] * 40 and len(dict(read_csv(facts["csv"]))) == 40
     with pytest.raises(ValueError, match="in.mp4: no face is found"):
         track_video(video, weights, video.with_name("haar.mp4"), find="haar", progress=False)
 
@@ -349,8 +349,8 @@ def test_a_tracked_face_keeps_its_number_and_has_the_landmarks_of_the_track_comm
 
     monkeypatch.setattr(follow, "find_faces", lambda *_: np.array([BOX]))
     frames = list(Landmarker(weights, batch=7).track(video))
-    found = track_video(video, weights, video.with_name("out.mp4"), progress=False)
-    rows = dict(read_csv(found["csv"]))
+    facts = track_video(video, weights, video.with_name("out.mp4"), progress=False)
+    rows = dict(read_csv(facts["csv"]))
     assert [frame.number for frame in frames] == list(range(40)) == list(rows)
     assert [frame.time_ms for frame in frames] == pytest.approx([50 * n for n in range(40)], abs=0.01)
     for number, _, [face] in frames:
@@ -359,14 +359,14 @@ def test_a_tracked_face_keeps_its_number_and_has_the_landmarks_of_the_track_comm
 
 
 def test_a_video_s_faces_can_come_from_a_finder_of_one_s_own(video, weights):
-    seen = []
+    shapes = []
 
     def finder(image):
-        seen.append(image.shape)
-        return [BOX] if len(seen) > 10 else []
+        shapes.append(image.shape)
+        return [BOX] if len(shapes) > 10 else []
 
     frames = list(Landmarker(weights, finder=finder).track(video))
-    assert set(seen) == {(120, 160, 3)} and 20 < len(seen) < 40 and len(frames) == 40  # 15 a second, of 20
+    assert set(shapes) == {(120, 160, 3)} and 20 < len(shapes) < 40 and len(frames) == 40  # 15 a second, of 20
     there = [len(frame.faces) for frame in frames]
     assert there == sorted(there) and 20 < sum(there) < 30
 
@@ -419,9 +419,9 @@ def test_a_video_without_faces_has_frames_without_faces(video, weights):
 
 
 def test_what_is_odd_in_a_video_is_warned_of(video, weights):
-    found = iter([[BOX]])
+    boxes = iter([[BOX]])
     with pytest.warns(UserWarning, match="in.mp4: faces left out: 1, each seen in too few searches"):
-        list(Landmarker(weights, finder=lambda _: next(found, [])).track(video))
+        list(Landmarker(weights, finder=lambda _: next(boxes, [])).track(video))
 
 
 def test_a_video_that_is_not_there_is_said_at_once(weights, tmp_path):
@@ -450,15 +450,17 @@ def test_found_faces_have_nearly_the_error_of_labelled_boxes(realdata):
     faces = read_list(find_list(realdata, "semi/300W.val-150.GTB"))[::4]
     paths = [realdata / face.image for face in faces]
     errors = []
-    for face, given, found in zip(faces, landmarker(paths, boxes=[face.box for face in faces]), landmarker(paths)):
+    for face, of_labels, detected in zip(
+        faces, landmarker(paths, boxes=[face.box for face in faces]), landmarker(paths)
+    ):
         truth, _ = read_points(realdata / face.annotation, 68)
         d = np.linalg.norm(truth[36] - truth[45])
-        own = [other for other in found if iou(other.box, face.box) > 0.5]
+        own = [other for other in detected if iou(other.box, face.box) > 0.5]
         if own:
-            errors.append([np.linalg.norm(each.points - truth, axis=-1).mean() / d for each in (given[0], own[0])])
+            errors.append([np.linalg.norm(each.points - truth, axis=-1).mean() / d for each in (of_labels[0], own[0])])
     assert len(errors) > 0.8 * len(faces)
-    labelled, found = 100 * np.mean(errors, axis=0)
-    assert labelled < 5.5 and found < labelled + 0.25
+    labelled, detected = 100 * np.mean(errors, axis=0)
+    assert labelled < 5.5 and detected < labelled + 0.25
 
 
 def test_flip_averages_a_face_with_its_mirror_image(answers, weights):

@@ -90,8 +90,8 @@ def test_the_rows_of_an_image_need_not_follow_one_another_and_are_looked_for_onc
     assert table.by_image() == {"b": [0, 2], "c": [], "a": [1], "d": [3]}
     write_table(tmp_path / "t.json", table, generic_scheme(1))
     images = json.loads((tmp_path / "t.json").read_text())["images"]
-    found = [(image["path"], [face["box"][0] for face in image["faces"]]) for image in images]
-    assert found == [("b", [0, 8]), ("c", []), ("a", [4]), ("d", [12])]
+    lefts = [(image["path"], [face["box"][0] for face in image["faces"]]) for image in images]
+    assert lefts == [("b", [0, 8]), ("c", []), ("a", [4]), ("d", [12])]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".npz"])
@@ -111,7 +111,7 @@ def test_drawings_show_the_points_and_lie_as_the_images_do(photos, weights, tmp_
     monkeypatch.setattr(
         Detector,
         "heatmap",
-        lambda self, found: (spread.expand(len(found.centre), 68, 2), torch.ones(len(found.centre), 68)),
+        lambda self, detection: (spread.expand(len(detection.centre), 68, 2), torch.ones(len(detection.centre), 68)),
     )
     assert run(photos, "--weights", weights, "--draw", tmp_path / "drawn", "--out", tmp_path / "out.npz") == 0
     drawn = sorted(str(path.relative_to(tmp_path / "drawn")) for path in (tmp_path / "drawn").rglob("*.jpg"))
@@ -129,14 +129,14 @@ def test_without_a_name_the_method_s_result_is_shown_in_its_own_colour(photos, w
     content = torch.load(weights, weights_only=True)
     content["config"]["result"] = "student"
     torch.save(content, tmp_path / "model.pt")
-    found = {}
+    outputs = {}
     for model in ("", "teacher", "student"):
         named = ["--model", model] if model else []
         drawn = ["--draw", tmp_path / f"drawn{model}", "--out", tmp_path / f"out{model}.npz"]
         assert run(photos / "a.png", "--weights", tmp_path / "model.pt", *named, *drawn) == 0
         points = read_arrays(tmp_path / f"out{model}.npz")["points"].tolist()
-        found[model] = points, (tmp_path / f"drawn{model}/a.jpg").read_bytes()
-    assert found[""] == found["student"] != found["teacher"]
+        outputs[model] = points, (tmp_path / f"drawn{model}/a.jpg").read_bytes()
+    assert outputs[""] == outputs["student"] != outputs["teacher"]
 
 
 def test_drawings_of_one_name_get_numbers_and_never_replace_an_image(tmp_path):
@@ -237,9 +237,9 @@ def test_an_unreadable_image_is_left_out_with_a_note_and_an_error_only_where_it_
 
 def test_images_are_drawn_with_the_weights_that_ship_or_are_named_from_home(photos, weights, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(weights.parent))
-    for number, given in enumerate((None, Path("~") / weights.name)):
+    for number, path in enumerate((None, Path("~") / weights.name)):
         monkeypatch.setenv("TSAL_WEIGHTS", str(weights))
-        predict_images([photos / "a.png"], given, drawings=tmp_path / str(number), progress=False)
+        predict_images([photos / "a.png"], path, drawings=tmp_path / str(number), progress=False)
         assert (tmp_path / str(number) / "a.jpg").is_file()
 
 
@@ -381,7 +381,7 @@ def test_an_output_that_cannot_be_written_is_said_before_the_model_is_loaded(
 def test_a_labelled_list_is_measured_and_what_cannot_be_compared_is_told(weights, tmp_path, capsys, monkeypatch):
     line = torch.linspace(8, 56, 68)[:, None].expand(68, 2)
     monkeypatch.setattr(
-        Detector, "heatmap", lambda self, found: (line.expand(n := len(found.centre), 68, 2), torch.ones(n, 68))
+        Detector, "heatmap", lambda self, detection: (line.expand(n := len(detection.centre), 68, 2), torch.ones(n, 68))
     )
     rows, names = [], ("a", "b", "c")
     for seed, name in enumerate(names):

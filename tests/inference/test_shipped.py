@@ -22,10 +22,10 @@ def test_landmarks_of_drawn_faces_are_near_where_they_were_drawn():
     landmarker, apart = Landmarker(), []
     for seed in range(1, 6):
         clip = render_clip([7, seed], 1, 192, flow=False)
-        points, seen = clip.points[0], clip.visible[0]
+        points, visible = clip.points[0], clip.visible[0]
         box = np.concatenate([points.min(0), points.max(0)])
         [face] = landmarker(clip.images[0], boxes=[box])
-        apart.append(np.linalg.norm(face.points - points, axis=1)[seen].mean() / max(box[2:] - box[:2]))
+        apart.append(np.linalg.norm(face.points - points, axis=1)[visible].mean() / max(box[2:] - box[:2]))
     assert np.mean(apart) < 0.04
 
 

@@ -33,15 +33,15 @@ def jumps(count: int, at: int, by: float = 7.0) -> np.ndarray:
 
 def through(steadier: Steadier, points: np.ndarray, scores=None, cuts=(), repeats=()) -> np.ndarray:
     out = []
-    for t, one in enumerate(points):
+    for t, landmarks in enumerate(points):
         marks = {"cut": t in cuts, "repeat": t in repeats}
-        out += steadier.push(GREY, one, None if scores is None else scores[t], **marks)
+        out += steadier.push(GREY, landmarks, None if scores is None else scores[t], **marks)
     return np.stack(out + steadier.flush())
 
 
-def moved(found: np.ndarray) -> list[float]:
+def moved(points: np.ndarray) -> list[float]:
     """How far to the right of their places the points are (T,), the same for all of them."""
-    right = found - POINTS
+    right = points - POINTS
     assert np.allclose(right[..., 1], 0, atol=1e-3) and np.allclose(right[..., 0], right[:, :1, 0], atol=1e-3)
     return right[:, 0, 0].tolist()
 
@@ -51,17 +51,17 @@ def moved(found: np.ndarray) -> list[float]:
 
 def test_each_frame_is_the_mean_with_as_many_frames_before_and_after_that_count_less_the_further_they_are():
     """Weights 1/3, 2/3, 1, 2/3, 1/3 of a window of 2; the first and the last frames lack a part."""
-    found = through(Steadier(window=2, tracker=still()), jumps(7, 3))
-    one, two, middle = 7 * (1 / 3) / (8 / 3), 7 * (2 / 3) / 3, 7 / 3
-    assert moved(found) == pytest.approx([0, one, two, middle, two, one, 0], abs=1e-3)
+    output = through(Steadier(window=2, tracker=still()), jumps(7, 3))
+    far, near, middle = 7 * (1 / 3) / (8 / 3), 7 * (2 / 3) / 3, 7 / 3
+    assert moved(output) == pytest.approx([0, far, near, middle, near, far, 0], abs=1e-3)
 
 
 @pytest.mark.parametrize(
     "lag, expected", [(0, [0, 1 / (5 / 3), (2 / 3) / 2, (1 / 3) / 2]), (1, [(2 / 3) / (5 / 3), 1 / (7 / 3)])]
 )
 def test_with_a_lag_only_so_many_later_frames_vote(lag, expected):
-    found = through(Steadier(window=2, lag=lag, tracker=still()), jumps(5, 1))
-    assert moved(found)[: len(expected)] == pytest.approx([7 * share for share in expected], abs=1e-3)
+    output = through(Steadier(window=2, lag=lag, tracker=still()), jumps(5, 1))
+    assert moved(output)[: len(expected)] == pytest.approx([7 * share for share in expected], abs=1e-3)
 
 
 @pytest.mark.parametrize("lag", [0, 2])
@@ -81,22 +81,22 @@ def test_no_vote_is_carried_across_a_cut():
 def test_a_repeat_keeps_points_that_the_frame_before_does_not_know():
     points = np.repeat(POINTS[None], 4, 0)
     points[1, 0] = np.nan
-    found = through(Steadier(window=1, tracker=still()), points, repeats=[2])
-    assert np.isnan(found[1, 0]).all() and np.isfinite(found[2]).all()
+    output = through(Steadier(window=1, tracker=still()), points, repeats=[2])
+    assert np.isnan(output[1, 0]).all() and np.isfinite(output[2]).all()
 
 
 def test_a_repeated_frame_has_no_vote_and_gets_the_points_of_the_frame_it_repeats():
     """The frame that jumps is shown three times: its vote in the others counts once."""
     points = np.stack([POINTS, POINTS + [8.0, 0], POINTS + [99.0, 0], POINTS + [99.0, 0], POINTS])
-    found = through(Steadier(window=1, tracker=still()), points, repeats=[2, 3])
-    assert moved(found) == pytest.approx([8 / 3, 4, 4, 4, 8 / 3], abs=1e-3)  # neighbours count half
+    output = through(Steadier(window=1, tracker=still()), points, repeats=[2, 3])
+    assert moved(output) == pytest.approx([8 / 3, 4, 4, 4, 8 / 3], abs=1e-3)  # neighbours count half
 
 
 def test_a_vote_counts_as_much_as_its_score():
     scores = np.ones((3, 4))
     scores[1] = 0.25
-    found = through(Steadier(window=1, tracker=still()), jumps(3, 1), scores)
-    assert moved(found) == pytest.approx([7 * 0.125 / 1.125, 7 * 0.25 / 1.25, 7 * 0.125 / 1.125], abs=1e-3)
+    output = through(Steadier(window=1, tracker=still()), jumps(3, 1), scores)
+    assert moved(output) == pytest.approx([7 * 0.125 / 1.125, 7 * 0.25 / 1.25, 7 * 0.125 / 1.125], abs=1e-3)
     none = through(Steadier(window=1, tracker=still()), jumps(3, 1), np.zeros((3, 4)))
     assert moved(none) == pytest.approx([7 / 3, 7 / 2, 7 / 3], abs=1e-3)  # as if all were trusted alike
 
@@ -104,19 +104,19 @@ def test_a_vote_counts_as_much_as_its_score():
 def test_points_are_carried_by_the_flow_in_px_of_the_frame():
     """Everything moves by 1 px of the tracker's 96 px input a pair; the mean of both frames' boxes decides its size."""
     points = np.stack([POINTS, POINTS])
-    one, two = through(Steadier(window=1, tracker=FrozenTracker(Shift(1.0, 0.0))), points)
+    first, second = through(Steadier(window=1, tracker=FrozenTracker(Shift(1.0, 0.0))), points)
     step = 60 * 1.35 / 95  # px of the frame, as the box is 60 px wide and high
-    assert moved(np.stack([one, two])) == pytest.approx([-step / 3, step / 3], abs=1e-3)  # by weights 1 and 1/2
+    assert moved(np.stack([first, second])) == pytest.approx([-step / 3, step / 3], abs=1e-3)  # by weights 1 and 1/2
 
 
 def test_a_flow_that_does_not_come_back_carries_nothing():
     class Torn(Shift):
         def forward(self, first, second, both=False):
-            found = super().forward(first, second, both)
-            return found._replace(flows=[found.flows[0].abs()])  # there by 4 px, and back by 4 px further
+            estimate = super().forward(first, second, both)
+            return estimate._replace(flows=[estimate.flows[0].abs()])  # there by 4 px, and back by 4 px further
 
-    found = through(Steadier(window=1, tracker=FrozenTracker(Torn(4.0, 0.0))), jumps(3, 1))
-    assert moved(found) == pytest.approx([0, 7, 0], abs=1e-3)
+    output = through(Steadier(window=1, tracker=FrozenTracker(Torn(4.0, 0.0))), jumps(3, 1))
+    assert moved(output) == pytest.approx([0, 7, 0], abs=1e-3)
 
 
 def test_a_landmark_without_a_vote_of_its_own_is_carried_with_the_face():
@@ -138,17 +138,17 @@ def test_a_landmark_without_a_vote_of_its_own_is_carried_with_the_face():
 def test_an_unknown_point_stays_unknown_and_spoils_no_other():
     points = jumps(3, 1)
     points[0, 2] = np.nan
-    found = through(Steadier(window=2, tracker=still()), points)
-    assert np.isnan(found).sum() == 2 and np.isnan(found[0, 2]).all()
-    assert np.allclose(found[1, 2], POINTS[2] + [7 / (5 / 3), 0], atol=1e-3)  # of two frames, not three
+    output = through(Steadier(window=2, tracker=still()), points)
+    assert np.isnan(output).sum() == 2 and np.isnan(output[0, 2]).all()
+    assert np.allclose(output[1, 2], POINTS[2] + [7 / (5 / 3), 0], atol=1e-3)  # of two frames, not three
     points[0] = np.nan
     assert np.isnan(through(Steadier(tracker=still()), points)[0]).all()
 
 
 def test_many_frames_come_out_all_and_in_order():
     points = np.repeat(POINTS[None], 50, 0) + np.arange(50.0)[:, None, None]
-    found = through(Steadier(window=1, tracker=still()), points)
-    assert found.shape == (50, 4, 2) and np.allclose(found[1:-1], points[1:-1], atol=1e-3)  # a line stays one
+    output = through(Steadier(window=1, tracker=still()), points)
+    assert output.shape == (50, 4, 2) and np.allclose(output[1:-1], points[1:-1], atol=1e-3)  # a line stays one
 
 
 WRONG = [
@@ -174,8 +174,8 @@ def test_frames_of_another_kind_are_said_where_cuts_are_looked_for_too(frame):
 
 def test_numpy_s_whole_numbers_and_the_device_auto_are_taken():
     points = jumps(3, 1)
-    found = steady(points, None, [GREY] * 3, window=np.int64(2), lag=np.int64(1), cuts=(), repeats=(), device="auto")
-    assert np.array_equal(found, steady(points, None, [GREY] * 3, window=2, lag=1, cuts=(), repeats=()))
+    output = steady(points, None, [GREY] * 3, window=np.int64(2), lag=np.int64(1), cuts=(), repeats=(), device="auto")
+    assert np.array_equal(output, steady(points, None, [GREY] * 3, window=2, lag=1, cuts=(), repeats=()))
     with pytest.raises(ConfigError, match="'abacus' is no device"):
         Steadier(device="abacus")
 
@@ -192,9 +192,9 @@ def test_a_window_or_lag_that_is_none_is_said(options):
 @pytest.fixture(scope="module")
 def clip():
     """A rendered head's frames, its exact landmarks, and the same with noise of 1 px."""
-    made = render_clip(1, 10, 160, flow=False)
-    noise = np.random.default_rng(0).normal(0, 1, made.points.shape)
-    return made, (made.points + noise).astype(np.float32)
+    head = render_clip(1, 10, 160, flow=False)
+    noise = np.random.default_rng(0).normal(0, 1, head.points.shape)
+    return head, (head.points + noise).astype(np.float32)
 
 
 def shaken(points: np.ndarray, truth: np.ndarray) -> float:
@@ -202,23 +202,23 @@ def shaken(points: np.ndarray, truth: np.ndarray) -> float:
 
 
 def test_noise_goes_and_the_motion_of_a_rendered_head_stays(clip):
-    made, noisy = clip
-    found = tsal.steady(noisy, None, list(made.images))
-    error, before = (np.linalg.norm(points - made.points, axis=-1).mean() for points in (found, noisy))
-    assert shaken(found, made.points) < 0.4 * shaken(noisy, made.points) and error < 0.7 * before
-    moves = np.linalg.norm(np.diff(made.points, axis=0), axis=-1).mean()
+    head, noisy = clip
+    output = tsal.steady(noisy, None, list(head.images))
+    error, before = (np.linalg.norm(points - head.points, axis=-1).mean() for points in (output, noisy))
+    assert shaken(output, head.points) < 0.4 * shaken(noisy, head.points) and error < 0.7 * before
+    moves = np.linalg.norm(np.diff(head.points, axis=0), axis=-1).mean()
     assert moves > 1  # px a frame: a filter that stood still would be seen
 
 
 def test_cuts_and_repeats_are_looked_for_where_they_are_not_given(clip):
-    made, noisy = clip
+    head, noisy = clip
     other = render_clip(3, 10, 160, flow=False)
-    frames = [*made.images[:6], made.images[5], *other.images[:6]]
+    frames = [*head.images[:6], head.images[5], *other.images[:6]]
     points = np.concatenate([noisy[:6], noisy[5:6] + 30, other.points[:6]])
-    found = steady(points, None, frames)
-    assert np.array_equal(found[5], found[6])
+    output = steady(points, None, frames)
+    assert np.array_equal(output[5], output[6])
     alone = steady(other.points[:6], None, list(other.images[:6]), cuts=(), repeats=())
-    assert np.allclose(found[7:], alone, atol=0.05)
+    assert np.allclose(output[7:], alone, atol=0.05)
 
 
 def test_steady_points_move_wherever_the_face_moves_slowly_before_it_moves_fast():
@@ -235,17 +235,17 @@ def test_steady_points_move_wherever_the_face_moves_slowly_before_it_moves_fast(
 
 
 def test_tracks_of_a_video_are_steadied_like_lists_of_frames(clip):
-    made, noisy = clip
-    found = np.zeros((2, 8, 68, 3), np.float32)  # two models, a track of the frames 1 to 8
-    found[..., :2], found[..., 2] = noisy[1:9], 0.5
+    head, noisy = clip
+    landmarks = np.zeros((2, 8, 68, 3), np.float32)  # two models, a track of the frames 1 to 8
+    landmarks[..., :2], landmarks[..., 2] = noisy[1:9], 0.5
     boxes = [np.concatenate([p.min(0), p.max(0)]) for p in noisy[1:9]]
     tracks = [Track(1, boxes, [True] * 8)]
     followed = Followed(160, 160, [40.0 * t for t in range(10)], [], tracks, 0, [], [4])
-    reading = ((t, 40.0 * t, image[..., ::-1]) for t, image in enumerate(made.images))
-    (out,) = steady_tracks(reading, followed, [found])
-    wanted = steady(noisy[1:9], None, list(made.images[1:9]), cuts=(), repeats=[3])
-    assert np.allclose(out[..., :2], wanted, atol=1e-3) and np.all(out[..., 2] == 0.5)
-    assert np.array_equal(found[0, :, :, :2], noisy[1:9])  # what was detected is kept
+    reading = ((t, 40.0 * t, image[..., ::-1]) for t, image in enumerate(head.images))
+    (out,) = steady_tracks(reading, followed, [landmarks])
+    expected = steady(noisy[1:9], None, list(head.images[1:9]), cuts=(), repeats=[3])
+    assert np.allclose(out[..., :2], expected, atol=1e-3) and np.all(out[..., 2] == 0.5)
+    assert np.array_equal(landmarks[0, :, :, :2], noisy[1:9])  # what was detected is kept
 
 
 def test_the_shipped_tracker_is_loaded_once():

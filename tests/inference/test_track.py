@@ -53,12 +53,12 @@ def boxes(path, rows=None):
 
 
 def tracked(video, weights, rows=None, **options) -> dict:
-    given = boxes(video.with_name("boxes.csv"), rows)
-    return track_video(video, weights, video.with_name("out.mp4"), boxes_file=given, progress=False, **options)
+    boxes_file = boxes(video.with_name("boxes.csv"), rows)
+    return track_video(video, weights, video.with_name("out.mp4"), boxes_file=boxes_file, progress=False, **options)
 
 
-def table(found: dict) -> list[dict]:
-    with open(found["csv"], newline="") as file:
+def table(facts: dict) -> list[dict]:
+    with open(facts["csv"], newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -70,8 +70,8 @@ def frames_of(path) -> list[np.ndarray]:
 
 
 def test_every_frame_of_a_face_has_a_row_with_its_landmarks_scores_and_time(video, weights):
-    found = tracked(video, weights)
-    rows = table(found)
+    facts = tracked(video, weights)
+    rows = table(facts)
     assert [int(row["frame"]) for row in rows] == list(range(FRAMES)) and {row["model"] for row in rows} == {"teacher"}
     assert [float(row["time_ms"]) for row in rows] == [pytest.approx(50 * n, abs=0.01) for n in range(FRAMES)]
     names = ["frame", "time_ms", "face", "model", "left", "top", "right", "bottom", "score"]
@@ -82,8 +82,8 @@ def test_every_frame_of_a_face_has_a_row_with_its_landmarks_scores_and_time(vide
         assert float(row["score"]) == pytest.approx(np.mean(scores), abs=2e-3) and all(
             0 <= score <= 1 for score in scores
         )
-    assert (found["frames"], found["faces"], found["width"], found["height"]) == (FRAMES, 1, WIDTH, HEIGHT)
-    assert found["fps"] == pytest.approx(FPS) and found["frames_per_second"] == pytest.approx(FRAMES / found["seconds"])
+    assert (facts["frames"], facts["faces"], facts["width"], facts["height"]) == (FRAMES, 1, WIDTH, HEIGHT)
+    assert facts["fps"] == pytest.approx(FPS) and facts["frames_per_second"] == pytest.approx(FRAMES / facts["seconds"])
 
 
 def test_landmarks_are_the_detector_s_on_the_frame_cut_by_the_box(video, weights, monkeypatch):
@@ -110,12 +110,12 @@ def test_landmarks_are_the_detector_s_on_the_frame_cut_by_the_box(video, weights
 
 def test_faces_and_members_have_rows_of_their_own_sorted_by_frame(video, weights):
     rows = [(n, *ONE, "a") for n in range(FRAMES)] + [(n, *TWO, "b") for n in range(4, 9)]
-    found = tracked(video, weights, rows, model="both")
-    keys = [(int(row["frame"]), int(row["face"]), row["model"]) for row in table(found)]
+    facts = tracked(video, weights, rows, model="both")
+    keys = [(int(row["frame"]), int(row["face"]), row["model"]) for row in table(facts)]
     expected = [
         (n, face, m) for n in range(FRAMES) for face in ([0, 1] if 4 <= n < 9 else [0]) for m in ("teacher", "student")
     ]
-    assert keys == expected and found["faces"] == 2 and set(found["jitter"]) == {"teacher", "student"}
+    assert keys == expected and facts["faces"] == 2 and set(facts["jitter"]) == {"teacher", "student"}
 
 
 def test_batches_change_no_number(video, weights, monkeypatch):
@@ -130,12 +130,12 @@ def test_batches_change_no_number(video, weights, monkeypatch):
 
 
 def test_no_more_than_a_batch_of_crops_is_held(tmp_path, weights, monkeypatch):
-    seen = []
+    sizes = []
     plain = Detector.forward
-    monkeypatch.setattr(Detector, "forward", lambda self, images: seen.append(len(images)) or plain(self, images))
+    monkeypatch.setattr(Detector, "forward", lambda self, images: sizes.append(len(images)) or plain(self, images))
     video = write_video(tmp_path / "long.mp4", count=80)
     tracked(video, weights, [(n, *ONE, "a") for n in range(80)])
-    assert seen == [32, 32, 16]
+    assert sizes == [32, 32, 16]
 
 
 def test_a_settled_face_is_searched_for_less_often_and_no_frame_of_it_is_lost(tmp_path, monkeypatch):
@@ -163,10 +163,10 @@ def test_a_settled_face_is_searched_for_less_often_and_no_frame_of_it_is_lost(tm
 
 
 def test_smoothing_has_no_lag_and_leaves_steady_motion_and_scores_alone():
-    found = np.zeros((2, 30, 3, 3), np.float32)
-    found[..., 0] = 3 * np.arange(30)[:, None]
-    found[..., 2] = np.random.default_rng(0).uniform(size=(2, 30, 3))
-    assert np.allclose(smooth_points(found, 2), found, atol=1e-4)
+    ramp = np.zeros((2, 30, 3, 3), np.float32)
+    ramp[..., 0] = 3 * np.arange(30)[:, None]
+    ramp[..., 2] = np.random.default_rng(0).uniform(size=(2, 30, 3))
+    assert np.allclose(smooth_points(ramp, 2), ramp, atol=1e-4)
     pulse = np.zeros((1, 41, 1, 3), np.float32)
     pulse[0, 20, 0, 0] = 1
     smoothed = smooth_points(pulse, 2)[0, :, 0, 0]
@@ -178,10 +178,10 @@ def test_smoothing_lessens_jitter_and_is_what_the_csv_then_holds(video, weights,
     monkeypatch.setattr(Detector, "heatmap", lambda self, detection: (noise, torch.ones(FRAMES, 68)))
     before = tracked(video, weights)
     plain = np.array([rows[0]["points"] for _, rows in read_csv(before["csv"])])
-    found = tracked(video, weights, smooth=0.1)
-    shown = np.array([rows[0]["points"] for _, rows in read_csv(found["csv"])])
-    assert "smoothed" not in before["jitter"]["teacher"] and found["lag_ms"] == 0
-    jitter = found["jitter"]["teacher"]
+    facts = tracked(video, weights, smooth=0.1)
+    shown = np.array([rows[0]["points"] for _, rows in read_csv(facts["csv"])])
+    assert "smoothed" not in before["jitter"]["teacher"] and facts["lag_ms"] == 0
+    jitter = facts["jitter"]["teacher"]
     assert jitter["raw"] == before["jitter"]["teacher"]["raw"] > 2 * jitter["smoothed"] > 0
     for points, said in ((plain, jitter["raw"]), (shown, jitter["smoothed"])):
         second = np.linalg.norm(points[2:] - 2 * points[1:-1] + points[:-2], axis=-1).mean()
@@ -250,9 +250,9 @@ def test_the_written_video_shows_the_dots_of_the_written_csv(video, weights, mon
         return spread.expand(count, 68, 2) + torch.arange(count)[:, None, None] * 0.3, torch.ones(count, 68)
 
     monkeypatch.setattr(Detector, "heatmap", answer)
-    found = tracked(video, weights, [(n, 20, 20, 120, 100, "a") for n in range(FRAMES)])
-    frames = frames_of(found["out"])
-    for number, rows in read_csv(found["csv"]):
+    facts = tracked(video, weights, [(n, 20, 20, 120, 100, "a") for n in range(FRAMES)])
+    frames = frames_of(facts["out"])
+    for number, rows in read_csv(facts["csv"]):
         x, y = rows[0]["points"][32]
         image = frames[number].astype(float).min(-1)
         left, top = round(x) - 4, round(y) - 4
@@ -270,12 +270,12 @@ def test_the_overlay_has_the_video_s_size_rate_and_number_of_frames(video, weigh
 
 
 def test_teacher_and_student_stand_side_by_side(video, weights):
-    found = tracked(video, weights, model="both")
-    plain, shown = frames_of(video)[6], frames_of(found["out"])[6]
+    facts = tracked(video, weights, model="both")
+    plain, shown = frames_of(video)[6], frames_of(facts["out"])[6]
     assert shown.shape == (HEIGHT, 2 * WIDTH, 3)
     for panel in (shown[:, :WIDTH], shown[:, WIDTH:]):  # the same frame in both where nothing is drawn
         assert np.abs(panel[95:, 90:].astype(float) - plain[95:, 90:]).mean() < 4
-    assert {row["model"] for row in table(found)} == {"teacher", "student"}
+    assert {row["model"] for row in table(facts)} == {"teacher", "student"}
 
 
 def test_odd_sizes_gain_a_column_and_a_row(video, weights, monkeypatch):
@@ -292,9 +292,9 @@ def test_odd_sizes_gain_a_column_and_a_row(video, weights, monkeypatch):
 def test_frames_that_mpeg_4_cannot_hold_are_drawn_smaller_and_the_numbers_stay(video, weights, monkeypatch):
     plain = table(tracked(video, weights, model="both"))
     monkeypatch.setattr(overlay, "LONGEST_VIDEO", WIDTH)
-    found = tracked(video, weights, model="both")  # side by side: twice as wide
-    assert {image.shape for image in frames_of(found["out"])} == {(HEIGHT // 2, WIDTH, 3)} and table(found) == plain
-    assert any(note.startswith("out.mp4: is shrunk to") for note in found["notes"])
+    facts = tracked(video, weights, model="both")  # side by side: twice as wide
+    assert {image.shape for image in frames_of(facts["out"])} == {(HEIGHT // 2, WIDTH, 3)} and table(facts) == plain
+    assert any(note.startswith("out.mp4: is shrunk to") for note in facts["notes"])
 
 
 def test_a_clip_too_short_for_a_face_to_count_is_said_so(tmp_path, weights, monkeypatch):
@@ -306,8 +306,8 @@ def test_a_clip_too_short_for_a_face_to_count_is_said_so(tmp_path, weights, monk
 
 
 def test_a_video_without_faces_in_some_frames_keeps_all_of_them(video, weights):
-    found = tracked(video, weights, [(n, *ONE, "a") for n in range(3, 6)])
-    assert [int(row["frame"]) for row in table(found)] == [3, 4, 5] and len(frames_of(found["out"])) == FRAMES
+    facts = tracked(video, weights, [(n, *ONE, "a") for n in range(3, 6)])
+    assert [int(row["frame"]) for row in table(facts)] == [3, 4, 5] and len(frames_of(facts["out"])) == FRAMES
 
 
 # --- files and errors ---
@@ -329,29 +329,29 @@ def test_its_own_outputs_are_replaced_and_others_are_not(video, weights, tmp_pat
 @pytest.mark.parametrize("rate", [89.9873, 239.7604, 999.37])
 def test_a_video_of_many_frames_a_second_is_written_and_so_is_a_name_with_a_colon(tmp_path, weights, monkeypatch, rate):
     video = write_video(tmp_path / "in.mp4")
-    given = list(read_frames(video))
-    frames = [(number, number * 1000 / rate, image) for number, _, image in given]
+    reading = list(read_frames(video))
+    frames = [(number, number * 1000 / rate, image) for number, _, image in reading]
     for reader in (faces, overlay, landmarks):
         monkeypatch.setattr(reader, "read_frames", lambda *_, **__: iter(frames))
     monkeypatch.chdir(tmp_path)
-    found = track_video(
+    facts = track_video(
         video, weights, Path("12:30.mp4"), boxes_file=boxes(tmp_path / "boxes.csv"), steady=False, progress=False
     )
     written = cv2.VideoCapture(str(tmp_path / "12:30.mp4"))
-    assert written.get(cv2.CAP_PROP_FPS) == pytest.approx(rate, rel=1e-3) and found["fps"] == pytest.approx(rate)
+    assert written.get(cv2.CAP_PROP_FPS) == pytest.approx(rate, rel=1e-3) and facts["fps"] == pytest.approx(rate)
     assert int(written.get(cv2.CAP_PROP_FRAME_COUNT)) == FRAMES
 
 
 def test_a_folder_that_is_not_there_is_made(video, weights, tmp_path):
     out, numbers = tmp_path / "new/in/out.mp4", tmp_path / "other/out.csv"
-    given = boxes(tmp_path / "boxes.csv")
-    track_video(video, weights, out, csv_path=numbers, boxes_file=given, steady=False, progress=False)
+    boxes_file = boxes(tmp_path / "boxes.csv")
+    track_video(video, weights, out, csv_path=numbers, boxes_file=boxes_file, steady=False, progress=False)
     assert out.is_file() and numbers.is_file()
 
 
 def test_a_face_of_repeated_frames_has_no_jitter_and_the_rest_counts(video, weights, monkeypatch):
-    found = tracked(video, weights, [(number, *ONE, "a") for number in range(2)])
-    assert np.isnan(found["jitter"]["teacher"]["raw"])
+    facts = tracked(video, weights, [(number, *ONE, "a") for number in range(2)])
+    assert np.isnan(facts["jitter"]["teacher"]["raw"])
 
 
 @pytest.mark.parametrize(
@@ -360,7 +360,7 @@ def test_a_face_of_repeated_frames_has_no_jitter_and_the_rest_counts(video, weig
 def test_where_drawing_fails_the_numbers_are_kept_and_the_former_drawing_too(
     video, weights, tmp_path, monkeypatch, error, said
 ):
-    found = tracked(video, weights)
+    facts = tracked(video, weights)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
 
     def fails(*_):
@@ -369,8 +369,8 @@ def test_where_drawing_fails_the_numbers_are_kept_and_the_former_drawing_too(
     monkeypatch.setattr(overlay, "draw_face", fails)
     with pytest.raises(type(error), match=said):
         tracked(video, weights, model="student")
-    assert {row["model"] for row in table(found)} == {"student"}
-    csv_path = Path(found["csv"])
+    assert {row["model"] for row in table(facts)} == {"student"}
+    csv_path = Path(facts["csv"])
     after = {path: path.read_bytes() for path in tmp_path.iterdir()}
     assert after.pop(csv_path) != before.pop(csv_path) and after == before
 
@@ -415,8 +415,8 @@ def test_what_is_wrong_is_one_line_and_status_2_and_nothing_is_written(
 
 def test_the_command_tells_what_it_wrote_and_the_lag(video, weights, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TSAL_FACE_MODEL", "none.onnx")  # boxes are given: no finder is made
-    given, out = boxes(tmp_path / "boxes.csv"), tmp_path / "out.mp4"
-    options = ["--weights", weights, "--out", out, "--boxes-file", given, "--smooth", 0.1]
+    boxes_file, out = boxes(tmp_path / "boxes.csv"), tmp_path / "out.mp4"
+    options = ["--weights", weights, "--out", out, "--boxes-file", boxes_file, "--smooth", 0.1]
     assert main(["track", str(video), *map(str, options)]) == 0
     text = capsys.readouterr().out
     assert f"{out}: 12 frames at 20 a second, faces: 1" in text and "lag 0 ms" in text and "frames/s" in text
@@ -431,9 +431,9 @@ def test_real_faces_are_followed_through_a_video(realdata, weights, tmp_path):
     for _, (_, _, image) in zip(range(60), reader):
         writer.write(image)
     writer.release()
-    found = track_video(tmp_path / "v.mp4", weights, tmp_path / "out.mp4", progress=False)
-    rows = table(found)
-    assert found["faces"] == 1 and [int(row["frame"]) for row in rows] == list(range(60))
+    facts = track_video(tmp_path / "v.mp4", weights, tmp_path / "out.mp4", progress=False)
+    rows = table(facts)
+    assert facts["faces"] == 1 and [int(row["frame"]) for row in rows] == list(range(60))
     lefts = np.array([float(row["left"]) for row in rows])
     assert np.abs(np.diff(lefts)).max() < 4
     assert len(rows[0]) == 9 + 3 * get_scheme("68").points

@@ -30,7 +30,7 @@ def weights():
 @pytest.fixture(scope="module")
 def heads():
     """Two rendered heads of 16 frames in scenes of 320 x 240: BGR frames and landmark boxes."""
-    found = []
+    scenes = []
     for seed, x, y in ((1, 100, 40), (3, 20, 60)):
         clip, still = render_clip(seed, 16, 160, flow=False), cv2.GaussianBlur(scene(seed, 1, 320, 240)[0], (0, 0), 3)
         frames = []
@@ -39,14 +39,14 @@ def heads():
             frame[y : y + 160, x : x + 160] = image[..., ::-1]
             frames.append(frame)
         boxes = np.concatenate([clip.points.min(1), clip.points.max(1)], 1) + [x, y, x, y]
-        found.append((frames, boxes, still))
-    return found
+        scenes.append((frames, boxes, still))
+    return scenes
 
 
 def tracked(path, weights, **options) -> tuple[dict, list[dict]]:
-    found = track_video(path, weights, path.with_name("out.mp4"), min_face=0.2, progress=False, **options)
-    with open(found["csv"], newline="") as file:
-        return found, list(csv.DictReader(file))
+    facts = track_video(path, weights, path.with_name("out.mp4"), min_face=0.2, progress=False, **options)
+    with open(facts["csv"], newline="") as file:
+        return facts, list(csv.DictReader(file))
 
 
 def frames_of_faces(rows: list[dict]) -> dict[int, list[int]]:
@@ -61,16 +61,16 @@ def box_of(row: dict) -> list[float]:
 
 
 def test_a_cut_in_the_middle_ends_a_face_and_no_landmark_is_carried_across_it(tmp_path, heads, weights):
-    (one, _, _), (two, _, _) = heads
-    both = write_video(tmp_path / "v.mp4", one + two, codec="mp4v")
-    found, rows = tracked(both, weights, steady=True)
+    (first, _, _), (second, _, _) = heads
+    both = write_video(tmp_path / "v.mp4", first + second, codec="mp4v")
+    facts, rows = tracked(both, weights, steady=True)
     faces = frames_of_faces(rows)
     assert len(faces) == 2 and max(faces[0]) == 15 and min(faces[1]) == 16
-    alone, own = tracked(write_video(tmp_path / "alone" / "v.mp4", one, codec="mp4v"), weights, steady=True)
-    last, wanted = (next(row for row in some if row["frame"] == "15") for some in (rows, own))
+    alone, own = tracked(write_video(tmp_path / "alone" / "v.mp4", first, codec="mp4v"), weights, steady=True)
+    last, expected = (next(row for row in some if row["frame"] == "15") for some in (rows, own))
     # the codec writes the last frames a little differently where others follow; a vote across would move it by px
     assert [float(last[f"x{k}"]) for k in range(68)] == pytest.approx(
-        [float(wanted[f"x{k}"]) for k in range(68)], abs=1
+        [float(expected[f"x{k}"]) for k in range(68)], abs=1
     )
 
 
@@ -83,9 +83,9 @@ def test_a_face_that_leaves_and_returns_is_two(tmp_path, heads, weights):
 
 def test_a_repeated_frame_gets_the_steady_points_of_the_frame_it_repeats_and_is_told(tmp_path, heads, weights):
     twice = [frame for number, frame in enumerate(heads[0][0]) for frame in [frame] * (1 + (number % 4 == 3))]
-    found, rows = tracked(write_video(tmp_path / "v.avi", twice), weights, steady=True)
+    facts, rows = tracked(write_video(tmp_path / "v.avi", twice), weights, steady=True)
     repeats = [number for number in range(1, len(twice)) if twice[number] is twice[number - 1]]
-    assert any(f"{len(repeats)} of {len(twice)} frames repeat" in note for note in found["notes"])
+    assert any(f"{len(repeats)} of {len(twice)} frames repeat" in note for note in facts["notes"])
     points = {int(row["frame"]): [row[f"x{k}"] for k in range(68)] for row in rows}
     same = [number for number in points if points.get(number - 1) == points[number]]
     assert same == [number for number in repeats if number in points and number - 1 in points]
@@ -96,24 +96,24 @@ def test_a_phone_s_rotated_video_is_tracked_upright_and_drawn_so(tmp_path, heads
     lying = [cv2.rotate(frame, cv2.ROTATE_90_COUNTERCLOCKWISE) for frame in frames]
     path = write_video(tmp_path / "v.mp4", lying, codec="mp4v")
     rotate_tag(path, 90)
-    found, rows = tracked(path, weights)
-    assert (found["width"], found["height"]) == (320, 240)
-    assert found["faces"] == 1 and len(rows) > 10
+    facts, rows = tracked(path, weights)
+    assert (facts["width"], facts["height"]) == (320, 240)
+    assert facts["faces"] == 1 and len(rows) > 10
     assert np.median([iou(box_of(row), boxes[int(row["frame"])]) for row in rows]) > 0.75
 
 
 def test_what_a_finder_finds_is_followed(tmp_path, heads, weights):
     frames, boxes, _ = heads[1]
-    seen = []
+    calls = []
 
     def find(image, min_face):
-        seen.append((image.shape, min_face, image[0, 0].tolist()))
+        calls.append((image.shape, min_face, image[0, 0].tolist()))
         return boxes[:1]
 
     path = write_video(tmp_path / "v.avi", frames)
     assert tracked(path, weights, find=find)[0]["faces"] == 1
     blue, green, red = frames[0][0, 0].tolist()
-    assert seen[0][:2] == ((240, 320, 3), 0.2) and seen[0][2] == pytest.approx([red, green, blue], abs=12)
+    assert calls[0][:2] == ((240, 320, 3), 0.2) and calls[0][2] == pytest.approx([red, green, blue], abs=12)
 
 
 # --- in Python ---
@@ -121,8 +121,8 @@ def test_what_a_finder_finds_is_followed(tmp_path, heads, weights):
 
 def test_steady_landmarks_in_python_are_those_of_the_command(tmp_path, heads, weights):
     """Of a cut, after which the face has another number, and of frames without a face."""
-    (one, _, still), (two, _, _) = heads
-    path, table = write_video(tmp_path / "v.mp4", one + two + [still] * 6, codec="mp4v"), tmp_path / "o.csv"
+    (first, _, still), (second, _, _) = heads
+    path, table = write_video(tmp_path / "v.mp4", first + second + [still] * 6, codec="mp4v"), tmp_path / "o.csv"
     options = ["--weights", weights, "--out", table.with_suffix(".mp4"), "--min-face", 0.2]
     assert main(["track", str(path), *map(str, options), "--steady"]) == 0
     with open(table, newline="") as file:
@@ -150,10 +150,10 @@ def followed_of(*boxes) -> Followed:
 
 def test_a_track_whose_landmarks_are_far_less_sure_than_another_s_is_dropped_and_told():
     followed = followed_of((20, 20, 60, 60), (100, 100, 140, 140), (20, 100, 60, 140))
-    kept, places = sure_tracks(followed, [np.full(3, score) for score in (0.80, 0.74, 0.76)], "v.mp4")
-    assert [track.boxes[0].tolist() for track in kept.tracks] == [[20, 20, 60, 60], [20, 100, 60, 140]]
-    assert places == [0, 2] and kept.dropped == 1
-    assert kept.notes[0] == "before" and "v.mp4: faces left out: 1" in kept.notes[1]
+    sure, places = sure_tracks(followed, [np.full(3, score) for score in (0.80, 0.74, 0.76)], "v.mp4")
+    assert [track.boxes[0].tolist() for track in sure.tracks] == [[20, 20, 60, 60], [20, 100, 60, 140]]
+    assert places == [0, 2] and sure.dropped == 1
+    assert sure.notes[0] == "before" and "v.mp4: faces left out: 1" in sure.notes[1]
 
 
 # --- the command ---

@@ -64,8 +64,8 @@ def test_given_boxes_are_taken_as_they_are(clip, track):
     """Whether or not the file links them: they shake, and are not smoothed."""
     detector = Knows()
     boxes = FOUND + np.random.default_rng(0).uniform(-3, 3, (24, 4))
-    given = {n: [faces.GivenBox(tuple(box), track, "row")] for n, box in enumerate(boxes)}
-    followed = follow_faces(clip, detector, given=given, progress=False)
+    given_boxes = {n: [faces.GivenBox(tuple(box), track, "row")] for n, box in enumerate(boxes)}
+    followed = follow_faces(clip, detector, given=given_boxes, progress=False)
     assert np.allclose(followed.tracks[0].boxes, boxes) and not detector.calls
 
 
@@ -106,11 +106,11 @@ def brightening(tmp_path):
 def test_landmarks_are_of_the_frame_and_the_face_that_they_are_said_to_be_of(brightening):
     followed = followed_of(20, (0, 11), (3, 6), (5, 12))
     first, other = Knows(), Knows()
-    found = detect_tracks(brightening, followed, [first, other], progress=False)
-    assert [one.shape for one in found] == [(2, 12, 4, 3), (2, 4, 4, 3), (2, 8, 4, 3)]
-    for track, one in zip(followed.tracks, found):
+    landmarks = detect_tracks(brightening, followed, [first, other], progress=False)
+    assert [values.shape for values in landmarks] == [(2, 12, 4, 3), (2, 4, 4, 3), (2, 8, 4, 3)]
+    for track, values in zip(followed.tracks, landmarks):
         levels = (10 * np.arange(track.first, track.last + 1) + 20) / 255
-        assert np.abs(one[..., 2] - levels[:, None]).max() < 2 / 255
+        assert np.abs(values[..., 2] - levels[:, None]).max() < 2 / 255
     assert sum(first.calls) == sum(other.calls) == 24 and max(first.calls) < 5 + 3
 
 

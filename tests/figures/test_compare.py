@@ -91,34 +91,34 @@ def test_nothing_is_cut_off_at_the_edges_of_a_comparison(study):
 
 
 def test_runs_are_told_apart_by_settings_that_decide_a_result(study):
-    found = read_runs(study)
-    assert found.full == "TSAL" and set(found.scores.method) == {
+    comparison = read_runs(study)
+    assert comparison.full == "TSAL" and set(comparison.scores.method) == {
         "supervised init",
         "supervised only",
         "TSAL",
         "tsal-no-teacher-learning",
     }
-    table = method_table(found).set_index(["labelled", "method"])
+    table = method_table(comparison).set_index(["labelled", "method"])
     assert table.seeds[40, "TSAL"] == 3 and table.seeds[10, "tsal-no-teacher-learning"] == 2
     assert table["mean"][40, "TSAL"] == pytest.approx(7.2) and table["std"][40, "TSAL"] == pytest.approx(0.2)
     # what was trained on labels alone is one training a seed and budget, however many runs share it
     assert table.seeds[40, "supervised only"] == 3 and table["mean"][10, "supervised only"] == pytest.approx(9.1)
     assert (
-        found.scores.query("method == 'supervised only' and labelled == 40 and seed == 0").runs.item()
+        comparison.scores.query("method == 'supervised only' and labelled == 40 and seed == 0").runs.item()
         == "full-40-0, without-40-0"
     )
 
 
 def test_a_part_is_measured_against_the_full_method_seed_by_seed(study):
-    found = read_runs(study)
-    table = method_table(found).set_index(["labelled", "method"])
+    comparison = read_runs(study)
+    table = method_table(comparison).set_index(["labelled", "method"])
     # not its mean less that of three
     assert (
         table.difference[40, "tsal-no-teacher-learning"] == pytest.approx(0.4)
         and table.pairs[40, "tsal-no-teacher-learning"] == 2
     )
     assert np.isnan(table.difference[40, "TSAL"])
-    axes = named(draw_comparison(found), "compare-ablation").axes[0]
+    axes = named(draw_comparison(comparison), "compare-ablation").axes[0]
     names = [label.get_text() for label in axes.get_yticklabels()]
     bars = {name: container[0].get_width() for name, container in zip(names, axes.containers)}
     assert bars == pytest.approx({"supervised only": 1.0, "tsal-no-teacher-learning": 0.4})
@@ -174,12 +174,12 @@ def test_the_rival_that_every_run_trained_is_compared_over_seeds(tmp_path):
     ]
     rival = "mean-teacher-corrected"
     runs.append(make(tmp_path / "itself", method=rival, teacher=7.5))  # the same training as run s0's rival
-    found = read_runs(runs)
-    table = method_table(found).set_index("method")
-    assert found.full == "TSAL" and list(table.index) == ["supervised init", "supervised only", rival, "TSAL"]
+    comparison = read_runs(runs)
+    table = method_table(comparison).set_index("method")
+    assert comparison.full == "TSAL" and list(table.index) == ["supervised init", "supervised only", rival, "TSAL"]
     assert (table.seeds[rival], table["mean"][rival]) == (2, pytest.approx(7.8))
     assert (table.pairs[rival], table.difference[rival]) == (2, pytest.approx((0.5 + 0.1) / 2))
-    axes = named(draw_comparison(found), "compare-ablation").axes[0]
+    axes = named(draw_comparison(comparison), "compare-ablation").axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["supervised only", rival]
 
 
@@ -194,9 +194,11 @@ def test_a_rival_with_the_settings_of_its_file_is_not_the_method_with_others(tmp
 
 def test_the_first_run_names_the_full_method(study):
     without_first = sorted(study, key=lambda folder: "full" in folder.name)
-    found = read_runs(without_first)
-    assert found.full == "tsal-no-teacher-learning"
-    assert method_table(found).query("method == 'TSAL' and labelled == 10").difference.item() == pytest.approx(-0.4)
+    comparison = read_runs(without_first)
+    assert comparison.full == "tsal-no-teacher-learning"
+    assert method_table(comparison).query("method == 'TSAL' and labelled == 10").difference.item() == pytest.approx(
+        -0.4
+    )
 
 
 def test_the_budget_curve_has_a_point_for_each_number_of_labelled_faces(study):
@@ -210,7 +212,9 @@ def test_methods_show_every_seed_and_their_mean(study):
     figure = named(draw_comparison(read_runs(study)), "compare-methods")
     axes = next(axes for axes in figure.axes if "40 labelled" in axes.get_title())
     place = [label.get_text() for label in axes.get_yticklabels()].index("TSAL")
-    digits = {one.get_marker(): one.get_xdata()[0] for one in axes.get_lines() if [*one.get_ydata()] == [place - 0.3]}
+    digits = {
+        line.get_marker(): line.get_xdata()[0] for line in axes.get_lines() if [*line.get_ydata()] == [place - 0.3]
+    }
     assert digits == pytest.approx({"$0$": 7.0, "$1$": 7.2, "$2$": 7.4})
     assert "whisker: one standard deviation over seeds" in words_of(figure)
     names = [label.get_text() for label in axes.get_yticklabels()]
@@ -226,14 +230,15 @@ def test_settings_without_a_name_are_written_out_and_what_all_share_is_not(tmp_p
         make(tmp_path / "d", shared, method="stld", student=5.0),
     ]
     scores = read_runs(runs).scores
-    named = scores.set_index("runs").method
-    assert named["a, b, c, d"] == "supervised init" and named["a, b, d"] == "supervised only"
+    methods = scores.set_index("runs").method
+    assert methods["a, b, c, d"] == "supervised init" and methods["a, b, d"] == "supervised only"
     assert (
-        set(named["b"].split(", ")) == {"TSAL", "tsal.heatmap_share=0.5", "semi.ema_decay=0.9"} and named["d"] == "stld"
+        set(methods["b"].split(", ")) == {"TSAL", "tsal.heatmap_share=0.5", "semi.ema_decay=0.9"}
+        and methods["d"] == "stld"
     )
-    assert sorted(named["c"]) == ["TSAL, semi.steps=50", "supervised only, semi.steps=50"]
+    assert sorted(methods["c"]) == ["TSAL, semi.steps=50", "supervised only, semi.steps=50"]
     assert scores.set_index("runs").NME["d"] == 5.0  # the student is what that method makes
-    assert named["a"] == "TSAL"
+    assert methods["a"] == "TSAL"
 
 
 def test_a_method_is_told_apart_where_a_setting_of_its_file_is_set_to_the_full_method_s(tmp_path):
@@ -281,11 +286,11 @@ def test_as_many_labels_with_other_unlabelled_faces_are_methods_of_their_own(tmp
 
 
 def test_one_run_is_shown_and_what_it_cannot_tell_is_said(tmp_path):
-    found = read_runs([make(tmp_path / "only")])
-    words = "\n".join(map(words_of, draw_comparison(found)))
+    comparison = read_runs([make(tmp_path / "only")])
+    words = "\n".join(map(words_of, draw_comparison(comparison)))
     assert "whisker" not in words
     assert "all runs have 40 labelled faces" in words and "all runs have one method, TSAL" in words
-    tables = comparison_tables(found)
+    tables = comparison_tables(comparison)
     assert (
         tables["No spread"] == "All runs have one seed."
         and "No ablation" in tables
@@ -294,11 +299,11 @@ def test_one_run_is_shown_and_what_it_cannot_tell_is_said(tmp_path):
 
 
 def test_runs_without_a_seed_in_common_are_not_subtracted(tmp_path):
-    found = read_runs(
+    comparison = read_runs(
         [make(tmp_path / "a", ["seed=0"]), make(tmp_path / "b", ["seed=1"], method="tsal-no-teacher-learning")]
     )
-    assert "no run of another method has a seed, a budget and an init" in comparison_tables(found)["No ablation"]
-    assert "nothing to show" in words_of(named(draw_comparison(found), "compare-ablation"))
+    assert "no run of another method has a seed, a budget and an init" in comparison_tables(comparison)["No ablation"]
+    assert "nothing to show" in words_of(named(draw_comparison(comparison), "compare-ablation"))
 
 
 def test_runs_that_should_share_an_init_and_do_not_are_not_subtracted(tmp_path):
@@ -308,36 +313,36 @@ def test_runs_that_should_share_an_init_and_do_not_are_not_subtracted(tmp_path):
         options = {"method": "tsal-no-teacher-learning", "teacher": teacher, "init": init}
         runs.append(make(tmp_path / f"without-{seed}", [f"seed={seed}"], **options))
     runs.append(make(tmp_path / "wider", ["model.width=2.0"], teacher=6.8, init=8.0))
-    found = read_runs(runs)
-    table = method_table(found).set_index("method")
+    comparison = read_runs(runs)
+    table = method_table(comparison).set_index("method")
     without, wider = table.loc["tsal-no-teacher-learning"], table.loc["TSAL, model.width=2.0"]
     assert (without.seeds, without.pairs, without.difference) == (2, 1, pytest.approx(0.5))
     assert (wider.pairs, wider.difference) == (1, pytest.approx(-0.2))
     assert table.loc["supervised only"].pairs == 2  # with that of its own init, though seed 1 has another one too
-    axes = named(draw_comparison(found), "compare-ablation").axes[0]
+    axes = named(draw_comparison(comparison), "compare-ablation").axes[0]
     names = [label.get_text() for label in axes.get_yticklabels()]
     bars = {name: container[0].get_width() for name, container in zip(names, axes.containers)}
     assert bars["tsal-no-teacher-learning"] == pytest.approx(0.5)
 
 
 def test_what_is_measured_in_other_ways_is_not_compared(tmp_path):
-    one = make(tmp_path / "one")
+    first = make(tmp_path / "one")
     with pytest.raises(InputError, match="two: its evaluation list val.txt is not that of .*one"):
-        read_runs([one, make(tmp_path / "two", digest="y")])
+        read_runs([first, make(tmp_path / "two", digest="y")])
     with pytest.raises(InputError, match="three: its normaliser is not that of"):
-        read_runs([one, make(tmp_path / "three", ["data.normaliser=box"])])
+        read_runs([first, make(tmp_path / "three", ["data.normaliser=box"])])
 
 
 def test_numbers_of_former_settings_are_not_compared(tmp_path):
-    one, two = make(tmp_path / "one"), make(tmp_path / "two", ["semi.steps=11"])
-    report = json.loads((two / "metrics.json").read_text())
-    report["settings"] = result_settings(Config.load(two / "config.json"))
-    write_text(two / "metrics.json", json.dumps(report))
-    Config.load(two / "config.json").override(["data.workers=9"]).save(two / "config.json")
-    read_runs([one, two])
-    Config.load(two / "config.json").override(["semi.steps=12"]).save(two / "config.json")
+    first, second = make(tmp_path / "one"), make(tmp_path / "two", ["semi.steps=11"])
+    report = json.loads((second / "metrics.json").read_text())
+    report["settings"] = result_settings(Config.load(second / "config.json"))
+    write_text(second / "metrics.json", json.dumps(report))
+    Config.load(second / "config.json").override(["data.workers=9"]).save(second / "config.json")
+    read_runs([first, second])
+    Config.load(second / "config.json").override(["semi.steps=12"]).save(second / "config.json")
     with pytest.raises(InputError, match="two/metrics.json: was made with semi.steps = 11, not 12"):
-        read_runs([one, two])
+        read_runs([first, second])
 
 
 @pytest.mark.parametrize("name", ["config.json", "manifest.json", "metrics.json"])
@@ -355,10 +360,10 @@ def test_the_same_runs_give_the_same_bytes_in_another_process(study, tmp_path):
     paths = compare_runs(study, tmp_path / "out")
     assert sorted(path.name for path in paths) == FILES == sorted(path.name for path in (tmp_path / "out").iterdir())
     command = [sys.executable, "-m", "tsal", "figures", "--compare", *map(str, study), "--out", str(tmp_path / "again")]
-    done = subprocess.run(
+    process = subprocess.run(
         command, check=True, cwd=REPOSITORY, env=os.environ | {"PYTHONHASHSEED": "5"}, capture_output=True, text=True
     )
-    assert done.stdout.split() == [str(tmp_path / "again" / path.name) for path in paths]
+    assert process.stdout.split() == [str(tmp_path / "again" / path.name) for path in paths]
     assert [path.name for path in paths if path.read_bytes() != (tmp_path / "again" / path.name).read_bytes()] == []
     assert all(
         b"/FontFile2" in path.read_bytes() and b"/Type3" not in path.read_bytes()
@@ -381,9 +386,9 @@ def test_what_is_trained_on_labels_alone_has_its_own_colour_by_either_name_and_n
     colours = [colour for colour in COLOURS if colour not in (MODELS["supervised"], MODELS["teacher"])]
     others = [f"method-{place}" for place in range(len(colours))]
     for name in ("supervised", "supervised only"):
-        found = _colours(many([*others, "tsal", name]))
-        assert (found[name], found["tsal"]) == (MODELS["supervised"], MODELS["teacher"])
-        assert [found[method] for method in others] == colours  # that of the init, too, which is not shown
+        colour_of = _colours(many([*others, "tsal", name]))
+        assert (colour_of[name], colour_of["tsal"]) == (MODELS["supervised"], MODELS["teacher"])
+        assert [colour_of[method] for method in others] == colours  # that of the init, too, which is not shown
     alone = Comparison(many(["supervised", "stld"]).scores, "supervised", "% of d")
     assert _colours(alone)["supervised"] == MODELS["supervised"]
 
@@ -397,8 +402,8 @@ def test_methods_without_a_common_seed_and_init_are_drawn_at_the_means_of_their_
         ([scores, other_init], "seed 0", 5.0),
         ([further[further.method == "tsal"], scores[scores.method == "stld"]], "all seeds of each, which differ", 9.0),
     ):
-        found = Comparison(pd.concat(rows, ignore_index=True), "tsal", "% of d")
-        axes = named(draw_comparison(found), "compare-steadiness").axes[0]
+        comparison = Comparison(pd.concat(rows, ignore_index=True), "tsal", "% of d")
+        axes = named(draw_comparison(comparison), "compare-steadiness").axes[0]
         assert f"markers: {seeds}" in axes.get_title()
         assert [line.get_xdata()[0] for line in axes.get_lines() if "$" not in line.get_marker()][0] == nme
 
@@ -408,15 +413,15 @@ LONG = [f"mean-teacher-corrected-batch-statistics-{number:02d}" for number in ra
 
 def test_twenty_methods_are_told_apart_by_colour_shape_and_fill():
     looks = _looks(many(["tsal", "supervised", *LONG]))
-    assert len({tuple(one.values()) for one in looks.values()}) == 22
+    assert len({tuple(look.values()) for look in looks.values()}) == 22
     first, again = looks[LONG[0]], looks[LONG[6]]  # six colours are free
     assert first["color"] == again["color"] == first["markerfacecolor"] and again["markerfacecolor"] == "white"
 
 
 @pytest.mark.filterwarnings("error")  # a layout that does not fit is a warning
 def test_twenty_long_names_are_inside_of_their_figures_and_leave_room_to_draw():
-    one, several = (draw_comparison(many(["tsal", *LONG], labelled)) for labelled in ((40,), (10, 40)))
-    steadiness = [named(drawn, "compare-steadiness") for drawn in (one, several)]
+    single, several = (draw_comparison(many(["tsal", *LONG], labelled)) for labelled in ((40,), (10, 40)))
+    steadiness = [named(drawn, "compare-steadiness") for drawn in (single, several)]
     for figure in (*steadiness, named(several, "compare-budgets"), named(several, "compare-methods")):
         assert overhang(figure) < 0.01
         assert min(axes.get_window_extent().height for axes in figure.axes) > 0.8 * figure.dpi
@@ -430,8 +435,8 @@ def test_error_jitter_is_drawn_against_nme_with_a_marker_a_method(tmp_path):
     options = {"supervised": 8.0, "init": 9.0}
     runs = [make(tmp_path / f"tsal-{s}", [f"seed={s}"], teacher=7.0 + s, shaken=0.1, **options) for s in (0, 1)]
     runs.append(make(tmp_path / "stld-0", method="stld", student=6.0, shaken=0.2, **options))
-    found = read_runs(runs)
-    figure = named(draw_comparison(found), "compare-steadiness")
+    comparison = read_runs(runs)
+    figure = named(draw_comparison(comparison), "compare-steadiness")
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     axes = figure.axes[0]
     means = [line.get_xydata()[0].tolist() for line in axes.get_lines() if "$" not in line.get_marker()]
@@ -447,6 +452,6 @@ def test_error_jitter_is_drawn_against_nme_with_a_marker_a_method(tmp_path):
     ]
     assert {marker for marker, _ in digits} == {"$0$", "$1$"} and ("$1$", pytest.approx([8.0, 0.8])) in digits
     assert overhang(figure) < 0.01
-    methods = comparison_tables(found)[next(iter(comparison_tables(found)))].set_index("method")
+    methods = comparison_tables(comparison)[next(iter(comparison_tables(comparison)))].set_index("method")
     assert methods["error jitter %"]["stld"] == "1.200"
     assert "compare-steadiness.png" in {path.name for path in compare_runs(runs, tmp_path / "out")}

@@ -39,8 +39,8 @@ def test_a_figure_within_the_limit_stays_as_it_is(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
     cv2.imwrite(str(tmp_path / "a.png"), image)
     size = (tmp_path / "a.png").stat().st_size
-    kept = gallery._write_within(tmp_path / "a.png", tmp_path / "b.png", size)
-    assert kept.read_bytes() == (tmp_path / "a.png").read_bytes()
+    path = gallery._write_within(tmp_path / "a.png", tmp_path / "b.png", size)
+    assert path.read_bytes() == (tmp_path / "a.png").read_bytes()
     assert gallery._write_within(tmp_path / "a.png", tmp_path / "c.png", size - 1).stat().st_size < size
 
 

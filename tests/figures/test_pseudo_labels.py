@@ -38,8 +38,8 @@ def test_a_monotone_map_is_the_least_squares_one():
     rng = np.random.default_rng(0)
     error = rng.normal(size=12).cumsum() + rng.normal(size=12)
     means = np.array([[error[a : b + 1].mean() if a <= b else np.nan for b in range(12)] for a in range(12)])
-    wanted = [max(means[a, i:].min() for a in range(i + 1)) for i in range(12)]
-    np.testing.assert_allclose(analysis.monotone(np.arange(12.0), error)[1], wanted)
+    expected = [max(means[a, i:].min() for a in range(i + 1)) for i in range(12)]
+    np.testing.assert_allclose(analysis.monotone(np.arange(12.0), error)[1], expected)
 
 
 def test_calibration_learns_on_one_half_of_the_clips_and_checks_on_the_other():
@@ -60,8 +60,8 @@ def test_calibration_takes_two_clips_whose_landmarks_are_known():
     score = np.ones((4, 3))
     assert analysis.calibrate(score, score, np.zeros(4, int)) is None
     assert analysis.calibrate(score * np.nan, score, np.arange(4)) is None
-    found = analysis.calibrate(score, score, np.arange(4))  # nothing to rank
-    assert found.off == 0 and np.isnan(found.rank)
+    calibration = analysis.calibrate(score, score, np.arange(4))  # nothing to rank
+    assert calibration.off == 0 and np.isnan(calibration.rank)
 
 
 def test_the_parts_of_a_clip_with_gaps_are_on_one_side_of_the_check(copied):
@@ -72,23 +72,23 @@ def test_the_parts_of_a_clip_with_gaps_are_on_one_side_of_the_check(copied):
     def checked(clips):
         count = sum(len(clip.faces) for clip in clips)
         audit, truth = write_audit(copied, clips, [("init", 0, np.arange(count), np.arange(count) + 1.0)])
-        found = analysis.calibrations(audit)
-        return {key: one.landmarks for key, one in found.items() if key[1] == "landmark"}, truth.visible.sum(1)
+        fits = analysis.calibrations(audit)
+        return {key: fit.landmarks for key, fit in fits.items() if key[1] == "landmark"}, truth.visible.sum(1)
 
     assert checked(parts)[0] == {}
-    found, known = checked([*parts, second])
-    assert found == {("init", "landmark"): known[len(first.faces) :].sum()}
+    counts, visible = checked([*parts, second])
+    assert counts == {("init", "landmark"): visible[len(first.faces) :].sum()}
     faces = first.faces[:3]
-    found, known = checked([Clip(f"photographs/{name}", (face,)) for name, face in zip("abc", faces)])
-    assert found == {("init", "landmark"): known[1]}
+    counts, visible = checked([Clip(f"photographs/{name}", (face,)) for name, face in zip("abc", faces)])
+    assert counts == {("init", "landmark"): visible[1]}
 
 
 def test_the_size_of_the_error_is_told_by_a_disagreement_that_is_its_size(run):
-    found = analysis.calibrations(Audit.open(run.folder / "audit"))
-    one, blind = found["teacher", "landmark"], found["teacher", "flow"]
-    assert one.rank > 0.4 and abs(blind.rank) < 0.15  # the fixture's flow error is noise
+    calibrations = analysis.calibrations(Audit.open(run.folder / "audit"))
+    landmark, flow = calibrations["teacher", "landmark"], calibrations["teacher", "flow"]
+    assert landmark.rank > 0.4 and abs(flow.rank) < 0.15  # the fixture's flow error is noise
     words = words_of(named(figures.draw_pseudo_labels(run), "pseudo-calibration"))
-    assert f"{one.off:.2f} / {one.mean:.2f}  teacher" in words
+    assert f"{landmark.off:.2f} / {landmark.mean:.2f}  teacher" in words
 
 
 # --- over training ---
@@ -98,8 +98,8 @@ def write_audit(run, clips, parts, disagreement=None):
     """An audit whose ``parts`` are (model, step, frames, error of every source in px); its disagreement is that, or as
     given.
     """
-    known = [dataclasses.replace(f, annotation=run.lists.truth[f.image, f.box]) for clip in clips for f in clip.faces]
-    truth = read_ground_truth(run.store, known, "ocular", run.scheme)
+    faces = [dataclasses.replace(f, annotation=run.lists.truth[f.image, f.box]) for clip in clips for f in clip.faces]
+    truth = read_ground_truth(run.store, faces, "ocular", run.scheme)
     writer = AuditWriter(run.folder / "audit", run.store, clips, truth)
     tracked = np.array([place > 0 for clip in clips for place in range(len(clip.faces))])
     for model, step, rows, error in parts:
@@ -194,8 +194,8 @@ def write_conditions(copied, hidden, step: float):
     """
     clip = copied.clips[0]
     count = len(clip.faces)
-    known = [dataclasses.replace(f, annotation=copied.lists.truth[f.image, f.box]) for f in clip.faces]
-    truth = read_ground_truth(copied.store, known, "ocular", copied.scheme)
+    faces = [dataclasses.replace(f, annotation=copied.lists.truth[f.image, f.box]) for f in clip.faces]
+    truth = read_ground_truth(copied.store, faces, "ocular", copied.scheme)
     shape = (count, 68)
     way = step * np.arange(count)[:, None] * np.arange(68)
     points = np.stack([np.arange(68.0) + way, np.zeros(shape)], -1)
@@ -236,8 +236,8 @@ def test_errors_by_occlusion_and_by_motion_by_hand(copied):
     heights = [bar.get_height() for bar in drawn.axes[0].patches]
     assert heights[:2] == pytest.approx([mean, mean + 20], rel=1e-4) and len(drawn.axes) == 2
     assert "hidden (25 %)" in words_of(drawn) and overhang(drawn) < 0.01
-    made = tables.run_tables(copied)
-    shown = next(content for title, content in made.items() if "by occlusion" in title)
+    contents = tables.run_tables(copied)
+    shown = next(content for title, content in contents.items() if "by occlusion" in title)
     assert shown["share %"].tolist()[:2] == ["75.0", "25.0"] and shown.fused[6] == f"{mean + 20:.2f}"
 
 
@@ -254,10 +254,10 @@ def test_what_rendered_frames_hide_is_taken_from_their_ground_truth(run):
     clip = run.clips[0]
     truth = load_ground_truth(run.root / "ground_truth" / f"{clip.name.removeprefix('images/')}.npz")["visible"]
     part, other = Clip(clip.name, clip.faces[1:]), Clip("images/of/others", clip.faces[:1])
-    found = pseudo_stage._hidden(run, [part, other])
-    assert found[:-1].tolist() == (~truth[1 : len(clip.faces)]).tolist() and set(found[-1]) == {-1}
+    hidden = pseudo_stage._hidden(run, [part, other])
+    assert hidden[:-1].tolist() == (~truth[1 : len(clip.faces)]).tolist() and set(hidden[-1]) == {-1}
     inner = pseudo_stage._hidden(dataclasses.replace(run, kept_scheme=get_scheme("51")), [part])
-    assert inner.tolist() == found[:-1, 17:].tolist()
+    assert inner.tolist() == hidden[:-1, 17:].tolist()
     plain = dataclasses.replace(run, kept_scheme=generic_scheme(5))
     assert set(pseudo_stage._hidden(plain, [part]).ravel()) == {-1}
 
@@ -306,15 +306,15 @@ def test_what_is_shown_is_the_pseudo_labels_and_not_one_of_their_sources(run, mo
         "draw_crop",
         lambda axes, store, faces, face, marks, **_: drawn.append([*marks.values()][-1][0]),
     )
-    found = {figure.name: figure for figure in figures.draw_breakdown(run)}
+    figure_of = {figure.name: figure for figure in figures.draw_breakdown(run)}
     before, after = (np.nanmean(audit.errors(model, "fused"), 1) for model in ("init", "teacher"))
-    dots = found["pseudo-changes"].axes[0].collections[0].get_offsets()
+    dots = figure_of["pseudo-changes"].axes[0].collections[0].get_offsets()
     np.testing.assert_allclose(
         dots[np.argsort(dots[:, 0])], np.stack([before, after], 1)[np.argsort(before)], rtol=1e-4
     )
     improved = audit.frames.assign(change=after - before).sort_values("change").drop_duplicates("clip").index
     np.testing.assert_allclose(drawn[0], audit.labels("init")[0].points[audit.sources.index("fused"), improved[0]])
-    words = {name: words_of(figure) for name, figure in found.items()}
+    words = {name: words_of(figure) for name, figure in figure_of.items()}
     assert all("fused error" in words[f"pseudo-{name}"] for name in ("landmarks", "poses", "changes"))
     assert "numbers: those that got worse most, see the tables" in words["pseudo-changes"]
 
@@ -349,12 +349,12 @@ def write_window(copied, off, votes, near=1.0):
     ``votes`` (N, K), and whose own points lie ``near`` px left of the labels.
     """
     clips = copied.clips[:2]
-    known = [
+    faces = [
         dataclasses.replace(f, annotation=copied.lists.truth[f.image, f.box]) for clip in clips for f in clip.faces
     ]
-    truth = read_ground_truth(copied.store, known, "ocular", copied.scheme)
+    truth = read_ground_truth(copied.store, faces, "ocular", copied.scheme)
     shape = truth.visible.shape
-    off, votes = (np.broadcast_to(np.asarray(one, float), shape) for one in (off, votes))
+    off, votes = (np.broadcast_to(np.asarray(values, float), shape) for values in (off, votes))
     points = np.stack([truth.points + off[..., None] * [1.0, 0.0]] * len(AUDITED))
     points[AUDITED.index("heatmap")] = truth.points - np.array([near, 0.0])
     valid = np.ones((len(AUDITED), *shape), bool)
@@ -381,19 +381,19 @@ def test_the_window_is_measured_where_neighbours_speak_and_a_gate_ends_at_their_
     assert np.isnan(distance[:, 2:4]).all()
     drawn = named(figures.draw_pseudo_labels(copied), "pseudo-window")
     agreement, nearer, gates = drawn.axes
-    theirs = next(line for line in nearer.get_lines() if line.get_label() == "neighbours'")
-    x, y = np.array(theirs.get_data())
+    curve = next(line for line in nearer.get_lines() if line.get_label() == "neighbours'")
+    x, y = np.array(curve.get_data())
     assert (x[0], y[0], x[-1], y[-1]) == (1, 0, 2, 100)
     errors = audit.errors("teacher", "propagated")
     line = next(line for line in agreement.get_lines() if line.get_label() == "neighbours'")
     near, far = line.get_ydata()[[0, -1]]
     assert near == pytest.approx(np.nanmedian(errors[:, 0::4]), rel=0.3) and far > 1.5 * near
     gate = next(line for line in gates.get_lines() if line.get_label() == "many votes")
-    kept, mean = gate.get_data()
+    coverage, mean = gate.get_data()
     share = np.isfinite(errors).sum() / truth.visible.sum()
-    assert kept[-1] == pytest.approx(100 * share) and mean[-1] == pytest.approx(np.nanmean(errors), rel=1e-4)
+    assert coverage[-1] == pytest.approx(100 * share) and mean[-1] == pytest.approx(np.nanmean(errors), rel=1e-4)
     # those with two votes come first
-    assert np.interp(50 * share, kept, mean) == pytest.approx(np.nanmean(errors[:, 0::4]), rel=0.02)
+    assert np.interp(50 * share, coverage, mean) == pytest.approx(np.nanmean(errors[:, 0::4]), rel=0.02)
     assert overhang(drawn) < 0.01
 
 

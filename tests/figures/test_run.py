@@ -66,7 +66,7 @@ def test_ced_lines_are_the_distribution_of_the_predictions(run):
     assert tuple(lines) == MODELS
     for model, line in lines.items():
         distance = np.linalg.norm(table["points"][MODELS.index(model), 0] - table["truth"], axis=-1)
-        errors = np.sort([100 * row[seen].mean() / 40 for row, seen in zip(distance, table["visible"])])
+        errors = np.sort([100 * row[visible].mean() / 40 for row, visible in zip(distance, table["visible"])])
         np.testing.assert_allclose(line.get_xdata(), [0, *errors], rtol=1e-5)
         np.testing.assert_allclose(line.get_ydata(), np.arange(len(errors) + 1) / len(errors))
         assert line.get_drawstyle() == "steps-post" and line.get_color() == style.MODELS[model]
@@ -148,8 +148,8 @@ def test_a_run_of_68_points_is_measured_on_the_51_and_49_of_them(run):
     table = read_arrays(run.folder / "predictions.npz")
     distance = np.linalg.norm(table["points"][MODELS.index("teacher"), 0] - table["truth"], axis=-1)
     for scheme, left_out in (("51", range(17)), ("49", [*range(17), 60, 64]), ("68", [])):
-        kept = np.delete(np.arange(68), left_out)
-        errors = [100 * row[kept][seen[kept]].mean() / 40 for row, seen in zip(distance, table["visible"])]
+        indices = np.delete(np.arange(68), left_out)
+        errors = [100 * row[indices][visible[indices]].mean() / 40 for row, visible in zip(distance, table["visible"])]
         row = figures.table(run, scheme).query("source == 'heatmap' and model == 'teacher'").iloc[0]
         assert row.NME == pytest.approx(np.mean(errors), rel=1e-5) and row.seconds == 150
     assert "landmarks of scheme 51" in run_report(run, scheme="51")
@@ -172,8 +172,8 @@ def test_table_counts_a_second_init_and_the_tracker_to_the_models_made_from_them
 
 
 def test_reliability_and_coverage_by_hand():
-    kept, mean = style.coverage(np.array([3.0, 1.0, 2.0, 4.0]), np.array([30.0, 10.0, 20.0, 40.0]))
-    np.testing.assert_allclose(kept, [0.25, 0.5, 0.75, 1])
+    coverage, mean = style.coverage(np.array([3.0, 1.0, 2.0, 4.0]), np.array([30.0, 10.0, 20.0, 40.0]))
+    np.testing.assert_allclose(coverage, [0.25, 0.5, 0.75, 1])
     np.testing.assert_allclose(mean, [10, 15, 20, 25])
     figure = style.NamedFigure("x", 1, 1)
     axes = figure.subplots()

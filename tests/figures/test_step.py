@@ -40,26 +40,26 @@ METHODS = {
 @pytest.mark.parametrize("overrides", METHODS.values(), ids=METHODS)
 def test_one_step_is_the_step_that_training_makes(smoke_run, overrides):
     run = Run.open(smoke_run, overrides)
-    made, pair = one_step(run, 3), trained_pair(run)
+    step, pair = one_step(run, 3), trained_pair(run)
     context = Context(run.config, run.scheme, torch.device("cpu"))
     report = asynchronous_step(pair, training_batch(run, 3), context, HALFWAY)
-    assert made.loss == float(report["loss"]) and made.losses.adds.sum() == pytest.approx(made.loss, rel=1e-5)
-    assert (made.teacher.detection is None) == (overrides == METHODS["own targets, and a teacher at rest"])
+    assert step.loss == float(report["loss"]) and step.losses.adds.sum() == pytest.approx(step.loss, rel=1e-5)
+    assert (step.teacher.detection is None) == (overrides == METHODS["own targets, and a teacher at rest"])
     for name in ("teacher", "student"):
-        ours, theirs = (getattr(which, name).detector.state_dict() for which in (made.after, pair))
-        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
-    drawn = [draw(made) for draw in (draw_views, draw_sources, draw_flow, draw_votes, draw_target)]
+        by_hand, trained = (getattr(which, name).detector.state_dict() for which in (step.after, pair))
+        assert all(torch.equal(by_hand[key], trained[key]) for key in trained)
+    drawn = [draw(step) for draw in (draw_views, draw_sources, draw_flow, draw_votes, draw_target)]
     assert len({figure.name for figure in drawn}) == 5 and all(figure._repr_png_() for figure in drawn)
 
 
 def test_every_frame_of_the_window_has_its_vote_under_the_frame(smoke_run):
-    made = one_step(Run.open(smoke_run, ["tsal.window=2", "tsal.trust=0", "tsal.sources=heatmap,propagated"]))
-    origin, to, votes, _ = step_votes(made)
-    assert ((origin - to).abs() <= 2).all() and (made.batch.clip[origin] == made.batch.clip[to]).all()
-    propagated = made.labels.sources["propagated"]
+    step = one_step(Run.open(smoke_run, ["tsal.window=2", "tsal.trust=0", "tsal.sources=heatmap,propagated"]))
+    origin, to, votes, _ = step_votes(step)
+    assert ((origin - to).abs() <= 2).all() and (step.batch.clip[origin] == step.batch.clip[to]).all()
+    propagated = step.labels.sources["propagated"]
     total = torch.zeros_like(propagated.votes).index_add(0, to, votes)
     assert torch.allclose(total, propagated.votes) and total.max() > 0
-    figure = draw_votes(made)
+    figure = draw_votes(step)
     figure.draw_without_rendering()
     columns = [{text.get_text(): text.get_window_extent() for text in axes.texts} for axes in figure.axes]
     first = [f"{votes[(to == 0) & (origin == frame)].mean():.2f}" for frame in (1, 2)]
@@ -78,10 +78,10 @@ def test_the_average_brings_the_teacher_nearer_and_leaves_the_student(smoke_run)
 
 
 def test_the_table_of_sources_measures_what_has_labels(smoke_run):
-    made = one_step(Run.open(smoke_run))
-    table = sources_table(made)
+    step = one_step(Run.open(smoke_run))
+    table = sources_table(step)
     assert {"heatmap", "centre", "tracked_heatmap", "tracked_centre", "fused"} <= set(table.index)
-    apart = (made.labels.sources["heatmap"].points - made.batch.truth).norm(dim=-1) / made.batch.size[:, None]
+    apart = (step.labels.sources["heatmap"].points - step.batch.truth).norm(dim=-1) / step.batch.size[:, None]
     assert table.iloc[0, 1] == pytest.approx(100 * np.nanmean(apart.numpy()), rel=1e-5)
 
 

@@ -34,22 +34,22 @@ def cells_of_latex(text: str) -> list[list[str]]:
 
 
 def test_both_forms_of_a_run_s_tables_hold_the_same_cells(run):
-    made = tables.run_tables(run)
-    plain, typeset = cells_of_markdown(tables.markdown(made)), cells_of_latex(tables.latex(made))
-    assert plain == typeset and len(plain) == sum(1 + len(content) for content in made.values())
+    contents = tables.run_tables(run)
+    plain, typeset = cells_of_markdown(tables.markdown(contents)), cells_of_latex(tables.latex(contents))
+    assert plain == typeset and len(plain) == sum(1 + len(content) for content in contents.values())
     numbers = tables.table(run)
     assert [line[3] for line in plain[1 : 1 + len(numbers)]] == [f"{nme:.2f}" for nme in numbers.NME]
-    for title in made:
-        assert title in tables.markdown(made) and tables.escape(title) in tables.latex(made)
+    for title in contents:
+        assert title in tables.markdown(contents) and tables.escape(title) in tables.latex(contents)
 
 
 def test_what_latex_and_markdown_would_take_for_a_sign_of_theirs_comes_out_as_it_is():
     odd = r"a_b & 5 % of #1, $x^2$ {~} \n <|>"
-    made = {odd: pd.DataFrame({odd: [odd, "2"], "n": ["-", "1.5"]})}
-    assert cells_of_markdown(tables.markdown(made)) == [[odd, "n"], [odd, "-"], ["2", "1.5"]]
-    lines = [line for line in tables.latex(made).splitlines() if "1, " in line]
+    contents = {odd: pd.DataFrame({odd: [odd, "2"], "n": ["-", "1.5"]})}
+    assert cells_of_markdown(tables.markdown(contents)) == [[odd, "n"], [odd, "-"], ["2", "1.5"]]
+    lines = [line for line in tables.latex(contents).splitlines() if "1, " in line]
     assert len(lines) == 3 and all(unescape(line).count(odd) for line in lines)
-    assert r"\begin{tabular}{lr}" in tables.latex(made)  # text to the left, numbers to the right
+    assert r"\begin{tabular}{lr}" in tables.latex(contents)  # text to the left, numbers to the right
     assert tables.escape("5 % & a_b") == r"5 \% \& a\_b"
 
 
@@ -66,8 +66,8 @@ def test_a_table_of_latex_is_a_whole_environment(run):
 
 def test_without_labels_both_forms_say_so(copied):
     unmeasured(copied)
-    made = tables.run_tables(copied)
-    for text in (tables.markdown(made), tables.latex(made)):
+    contents = tables.run_tables(copied)
+    for text in (tables.markdown(contents), tables.latex(contents)):
         assert (
             "data.audit_labels names no labels" in text.replace(r"\_", "_")
             and "agree less" in text
@@ -146,17 +146,17 @@ def test_a_list_without_labels_has_a_table_of_its_jitter_alone(copied):
     assert head == ["jitter %", "flow jitter %", "left out %"] and "no labels" in note[0] and "% of the box" in note[0]
     columns = numbers[["jitter", "flow_jitter", "flow_left_out"]]
     assert [line[1:] for line in lines] == [[f"{value:.3f}" for value in row] for row in columns.to_numpy()]
-    made = tables.run_tables(copied)
-    steady = made["Steadiness of consecutive frames (heatmap source)"]
+    contents = tables.run_tables(copied)
+    steady = contents["Steadiness of consecutive frames (heatmap source)"]
     assert set(steady["% of"]) == {"box"} and set(steady["error jitter %"]) == {"-"}
-    assert set(next(iter(made.values()))["NME %"]) == {"-"}
+    assert set(next(iter(contents.values()))["NME %"]) == {"-"}
 
 
 def test_the_tracker_s_table_has_a_row_a_method_and_a_column_a_distance(run):
-    made = tables.run_tables(run)
-    found = next(content for content in made.values() if "tracker" in list(content.iloc[:, 0]))
-    assert list(found.columns) == ["error, mean (median), % of outer eye-corner distance", "1 apart", "2 apart"]
-    assert found.values.tolist() == [
+    contents = tables.run_tables(run)
+    table = next(content for content in contents.values() if "tracker" in list(content.iloc[:, 0]))
+    assert list(table.columns) == ["error, mean (median), % of outer eye-corner distance", "1 apart", "2 apart"]
+    assert table.values.tolist() == [
         ["zero motion", "1.00 (1.00)", "1.50 (1.50)"],
         ["DIS", "2.00 (2.00)", "2.50 (2.50)"],
         ["tracker", "3.00 (3.00)", "3.50 (3.50)"],

@@ -93,14 +93,14 @@ def test_the_value_of_an_invisible_point_is_ignored(rubbish):
 def test_a_face_without_a_visible_point_or_a_normaliser_has_no_error_rather_than_an_infinite_one():
     points, truth = np.ones((4, 1, 2)), np.zeros((4, 1, 2))
     visible = np.array([[False], [True], [True], [True]])
-    found = face_nme(points, truth, visible, np.array([10.0, 0.0, np.nan, -1.0]))
-    assert np.isnan(found).all()
+    errors = face_nme(points, truth, visible, np.array([10.0, 0.0, np.nan, -1.0]))
+    assert np.isnan(errors).all()
 
 
 def test_more_axes_of_points_share_one_truth():
     points = np.stack([np.zeros((2, 1, 2)), np.full((2, 1, 2), [3.0, 4.0])])[:, None]  # (2, 1, N, K, 2)
-    found = face_nme(points, np.zeros((2, 1, 2)), np.ones((2, 1), bool), np.array([5.0, 10.0]))
-    assert found.tolist() == [[[0.0, 0.0]], [[1.0, 0.5]]]
+    errors = face_nme(points, np.zeros((2, 1, 2)), np.ones((2, 1), bool), np.array([5.0, 10.0]))
+    assert errors.tolist() == [[[0.0, 0.0]], [[1.0, 0.5]]]
 
 
 def test_auc_is_the_area_under_the_step_curve_over_tau():

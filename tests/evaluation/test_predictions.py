@@ -54,9 +54,9 @@ def test_a_loaded_member_gives_identical_outputs(kept, name):
     loaded, its_config, scheme = load_model(path, name)
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        expected, found = models[name](images), loaded(images)
-    assert torch.equal(found.stages[-1], expected.stages[-1])
-    assert torch.equal(found.centre, expected.centre) and torch.equal(found.offsets, expected.offsets)
+        expected, output = models[name](images), loaded(images)
+    assert torch.equal(output.stages[-1], expected.stages[-1])
+    assert torch.equal(output.centre, expected.centre) and torch.equal(output.offsets, expected.offsets)
     assert its_config == chosen and not loaded.training
     assert scheme == get_scheme("5")  # the file holds none: the one that the config names
 
@@ -127,18 +127,18 @@ def dots(tmp_path):
 
 def test_predictions_are_in_pixels_of_the_original_images(dots):
     store, faces, places = dots
-    found = predict(DotDetector(), store, faces, torch.device("cpu"))
+    predictions = predict(DotDetector(), store, faces, torch.device("cpu"))
     # a px of the input, in the image
     pixel = np.array([1.35 * max(f.box[2] - f.box[0], f.box[3] - f.box[1]) / 63 for f in faces])
-    assert set(found) == {"heatmap", "centre", "fused"}
+    assert set(predictions) == {"heatmap", "centre", "fused"}
     for name, off in (("heatmap", 0.0), ("centre", 2.0), ("fused", 1.0)):
-        points, scores = found[name]
+        points, scores = predictions[name]
         assert points.shape == (3, 1, 2) and scores.shape == (3, 1)
         error = np.abs(points[:, 0] - places - off * pixel[:, None]) / pixel[:, None]
         assert error.max() < 0.1, name
     assert (
-        found["heatmap"][1].tolist() == [[pytest.approx(0.9)]] * 3
-        and found["centre"][1].tolist() == [[pytest.approx(0.7)]] * 3
+        predictions["heatmap"][1].tolist() == [[pytest.approx(0.9)]] * 3
+        and predictions["centre"][1].tolist() == [[pytest.approx(0.7)]] * 3
     )
 
 
@@ -224,8 +224,8 @@ def test_faces_with_hidden_landmarks_are_scored_by_what_is_seen_or_named(tmp_pat
     needs_eyes = kind != "box"
     assert truth.degenerate.tolist() == [False, False, needs_eyes, True]
     assert np.isfinite(truth.norm_px).tolist() == [True, True, not needs_eyes, False]
-    found = np.array([[10, 10], [30, 10], [20, 24]], float)[None]  # 4 px off at the nose
-    errors = face_nme(np.repeat(found, 4, 0), truth.points, truth.visible, truth.norm_px)
+    prediction = np.array([[10, 10], [30, 10], [20, 24]], float)[None]  # 4 px off at the nose
+    errors = face_nme(np.repeat(prediction, 4, 0), truth.points, truth.visible, truth.norm_px)
     d = 20 if needs_eyes else 40
     expected = [4 / 3 / d, 0, np.nan if needs_eyes else 2 / d, np.nan]
     assert errors == pytest.approx(expected, abs=1e-6, nan_ok=True)

@@ -69,8 +69,8 @@ def test_three_rows_of_successive_numbers_are_consecutive_and_no_others(paths, l
 
 def test_constant_velocity_has_no_jitter_and_a_zigzag_four_times_its_swing():
     steady = 3.0 * np.arange(FRAMES)
-    found = table_jitters(table_of(track(steady, steady), track(steady, steady)))["jitter"][0, 0]
-    assert found[1:-1].tolist() == [0.0] * 4 and np.isnan(found[[0, -1]]).all()
+    jitter = table_jitters(table_of(track(steady, steady), track(steady, steady)))["jitter"][0, 0]
+    assert jitter[1:-1].tolist() == [0.0] * 4 and np.isnan(jitter[[0, -1]]).all()
     shaken = table_of(track(steady + TO_AND_FRO, steady), track(steady, steady))
     # of two landmarks one shakes: 4 px / 2 / 50 px
     assert table_jitters(shaken)["jitter"][0, 0, 1:-1] == pytest.approx([0.04] * 4, abs=1e-12)
@@ -93,9 +93,9 @@ def test_error_jitter_sees_landmarks_that_are_visible_in_all_three_frames():
     truth = track(RISING, RISING)
     points = truth + np.stack([TO_AND_FRO, 0 * TO_AND_FRO], -1)[:, :, None] * np.array([1.0, 0.0])
     truth[0, 0] = np.nan  # so the shaking landmark counts at frames 2, 3 and 4 alone
-    found = table_jitters(table_of(points, truth))
-    assert found["error_jitter"][0, 0, 1:-1] == pytest.approx([0, 0.04, 0.04, 0.04], abs=1e-12)
-    assert found["label_jitter"][1:-1] == pytest.approx([0.04] * 4)
+    jitters = table_jitters(table_of(points, truth))
+    assert jitters["error_jitter"][0, 0, 1:-1] == pytest.approx([0, 0.04, 0.04, 0.04], abs=1e-12)
+    assert jitters["label_jitter"][1:-1] == pytest.approx([0.04] * 4)
 
 
 def test_a_list_without_labels_is_measured_by_its_boxes_and_has_no_errors():
@@ -110,25 +110,25 @@ def test_lists_have_numbers_of_their_own_and_one_without_inner_frames_has_none()
     points = np.concatenate([track(TO_AND_FRO), track(RISING), track(RISING)])
     paths = [f"{clip}/{step * t}.jpg" for clip, step in (("a", 1), ("b", 1), ("c", 2)) for t in range(FRAMES)]
     table = table_of(points, points, paths, ["one"] * FRAMES + ["two"] * FRAMES + ["gaps"] * FRAMES)
-    one, two, gaps = metrics_rows(table)
-    assert (one["jitter"], two["jitter"]) == (pytest.approx(8), pytest.approx(4))
+    first, second, gaps = metrics_rows(table)
+    assert (first["jitter"], second["jitter"]) == (pytest.approx(8), pytest.approx(4))
     assert "jitter" not in gaps and "inner_frames" not in gaps and gaps["NME"] == 0
 
 
 def test_a_frame_that_is_not_scored_is_no_inner_frame():
     table = table_of(track(TO_AND_FRO), track(0 * TO_AND_FRO))
     table["norm_px"][2] = np.nan
-    found = table_jitters(table)
+    jitters = table_jitters(table)
     for name in ("jitter", "error_jitter"):
-        assert np.isfinite(found[name][0, 0]).tolist() == [False, True, False, True, True, False]
+        assert np.isfinite(jitters[name][0, 0]).tolist() == [False, True, False, True, True, False]
     assert metrics_rows(table)[0]["inner_frames"] == 3
 
 
 def test_flow_jitter_is_the_mean_of_what_flow_kept_and_counts_what_it_lost():
     table = table_of(track(RISING, RISING), track(RISING, RISING))
     table["flow_difference"][0, 0] = [[9, 9], [1, 3], [2, np.nan], [np.nan, np.nan], [5, 1], [9, 9]]
-    found = table_jitters(table)
-    np.testing.assert_allclose(found["flow_jitter"][0, 0], [np.nan, 0.04, 0.04, np.nan, 0.06, np.nan])
+    jitters = table_jitters(table)
+    np.testing.assert_allclose(jitters["flow_jitter"][0, 0], [np.nan, 0.04, 0.04, np.nan, 0.06, np.nan])
     row = metrics_rows(table)[0]
     assert row["flow_jitter"] == pytest.approx(14 / 3) and row["flow_left_out"] == pytest.approx(100 * 3 / 8)
 
@@ -145,7 +145,7 @@ def follow(tmp_path, monkeypatch):
     faces = [face(f"clip/{t}.png", box, row=t + 1) for t in range(4)]
     after, calls = np.array([False, True, True, True]), []
 
-    def found(points, forward, backward):
+    def measure(points, forward, backward):
         """``forward`` and ``backward``: px of the crop along x, everywhere."""
 
         def flow(first, second):
@@ -157,30 +157,30 @@ def follow(tmp_path, monkeypatch):
         store = FaceStore(tmp_path, generic_scheme(1), 64, 1.35, 10)
         return flow_difference(store, faces, points, after, workers=0), calls
 
-    return found
+    return measure
 
 
 def test_points_that_move_as_the_flow_says_have_no_flow_jitter_and_others_the_rest(follow):
     moves = 4.0 * np.arange(4)  # px of the image: 2 px of the crop
     points = np.stack([track(moves), track(moves + [0, 3, 0, 0]), track(0 * moves)])  # three models
-    found, calls = follow(points, 2.0, -2.0)
-    assert found.shape == (3, 4, 1) and np.isnan(found[:, [0, 3]]).all()
+    difference, calls = follow(points, 2.0, -2.0)
+    assert difference.shape == (3, 4, 1) and np.isnan(difference[:, [0, 3]]).all()
     # the second's frame 1 is off by 3 px: it counts twice there, and once in the next; the third should have moved
-    assert found[:, 1:3, 0] == pytest.approx(np.array([[0, 0], [6, 3], [0, 0]]), abs=1e-4)
+    assert difference[:, 1:3, 0] == pytest.approx(np.array([[0, 0], [6, 3], [0, 0]]), abs=1e-4)
     assert calls == [3, 3]  # three pairs, each way, for all models together
 
 
 @pytest.mark.parametrize(("backward", "kept"), [(-2.9, True), (-3.1, False), (-1.1, True), (-0.9, False)])
 def test_a_point_that_does_not_come_back_within_one_px_of_the_crop_is_left_out(follow, backward, kept):
-    found, _ = follow(track(np.zeros(4)), 2.0, backward)
-    assert np.isfinite(found[1:3]).tolist() == [[kept]] * 2
+    difference, _ = follow(track(np.zeros(4)), 2.0, backward)
+    assert np.isfinite(difference[1:3]).tolist() == [[kept]] * 2
 
 
 def test_a_point_that_leaves_the_crop_is_left_out(follow):
     # the crop's 64 px show the image from -16.3 to 109.7 px
     points = track(np.full(4, 90.0), np.full(4, 97.0))
-    found, _ = follow(points, 2.0, -2.0)
-    assert np.isfinite(found[1:3]).tolist() == [[True, False]] * 2
+    difference, _ = follow(points, 2.0, -2.0)
+    assert np.isfinite(difference[1:3]).tolist() == [[True, False]] * 2
 
 
 def test_flow_takes_out_what_the_picture_itself_does(tmp_path):
@@ -194,9 +194,9 @@ def test_flow_takes_out_what_the_picture_itself_does(tmp_path):
     shaken = points + np.array([0, 1, 0, 0, 0])[:, None, None] * np.array([0.0, 1.0])
     store = FaceStore(tmp_path, generic_scheme(2), 96, 1.35, 10)
     after = np.array([False, True, True, True, True])
-    found = flow_difference(store, faces, np.stack([points, shaken]), after)
-    assert found[0, 1:4] == pytest.approx(np.zeros((3, 2)), abs=0.1)
-    assert found[1, 1:4] == pytest.approx(np.array([[2, 2], [1, 1], [0, 0]]), abs=0.1)
+    difference = flow_difference(store, faces, np.stack([points, shaken]), after)
+    assert difference[0, 1:4] == pytest.approx(np.zeros((3, 2)), abs=0.1)
+    assert difference[1, 1:4] == pytest.approx(np.array([[2, 2], [1, 1], [0, 0]]), abs=0.1)
 
 
 def test_a_table_of_consecutive_frames_holds_what_flow_says_and_others_do_not(tmp_path):
@@ -209,9 +209,9 @@ def test_a_table_of_consecutive_frames_holds_what_flow_says_and_others_do_not(tm
 
     def table(which, consecutive):
         part = type(truth)(*(value[which] for value in vars(truth).values()))
-        one = {"teacher": DotDetector()}
+        models = {"teacher": DotDetector()}
         chosen = [faces[i] for i in which]
-        return predictions_table(one, store, part, chosen, torch.device("cpu"), consecutive=consecutive)
+        return predictions_table(models, store, part, chosen, torch.device("cpu"), consecutive=consecutive)
 
     every = table(range(4), True)
     row = metrics_rows(every)[0]

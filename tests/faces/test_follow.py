@@ -120,12 +120,12 @@ def test_short_videos_come_out_whole(count):
 # --- linking ---
 
 
-def follow(found: list, cut_at: int = -1, interval: float = 40, given: bool = False) -> list[Track]:
-    """Tracks of hand-made finds in a still scene; ``found``: a list of boxes for each frame, or None where nobody
+def follow(finds: list, cut_at: int = -1, interval: float = 40, given: bool = False) -> list[Track]:
+    """Tracks of hand-made finds in a still scene; ``finds``: a list of boxes for each frame, or None where nobody
     searched. ``given``: a person gave them.
     """
     image = scenery(0)
-    boxes = [None if each is None else np.array(each, float).reshape(-1, 4) for each in found]
+    boxes = [None if each is None else np.array(each, float).reshape(-1, 4) for each in finds]
     frames = [Shown(t, interval * t, image, each, t == cut_at) for t, each in enumerate(boxes)]
     return [linking.trimmed(track, 0.0) for track in linking.link(frames, given=given)]
 
@@ -192,8 +192,8 @@ def test_a_false_find_inside_a_followed_face_begins_no_track():
 
 
 def test_a_track_that_was_hardly_ever_found_is_no_face():
-    seen = Track(0, [ONE] * 30, [True] * 6 + [False] * 24, 0, [True] * 30)
-    assert not linking.is_face(seen)
+    track = Track(0, [ONE] * 30, [True] * 6 + [False] * 24, 0, [True] * 30)
+    assert not linking.is_face(track)
     assert linking.is_face(Track(0, [ONE] * 30, [True] * 6 + [False] * 24, 0, [True] * 12 + [False] * 18))
 
 
@@ -219,20 +219,20 @@ OVERLAPPING = {
 @pytest.mark.parametrize("case", OVERLAPPING)
 def test_given_boxes_of_overlapping_faces_all_come_out(tmp_path, case):
     """Those of a finder would end: false finds are like that."""
-    found = OVERLAPPING[case]
-    assert boxes_out(follow(found)) != dict(enumerate(map(sorted, found)))
-    assert boxes_out(follow(found, given=True)) == dict(enumerate(map(sorted, found)))
-    video = write_video(tmp_path / "v.avi", [cv2.cvtColor(scenery(0), cv2.COLOR_GRAY2BGR)] * len(found))
-    given = {t: [GivenBox(tuple(map(float, box)), None, "row") for box in each] for t, each in enumerate(found)}
-    tracks = faces.follow_video(video, given=given, progress=False).tracks
-    assert boxes_out(tracks) == dict(enumerate(map(sorted, found)))
+    finds = OVERLAPPING[case]
+    assert boxes_out(follow(finds)) != dict(enumerate(map(sorted, finds)))
+    assert boxes_out(follow(finds, given=True)) == dict(enumerate(map(sorted, finds)))
+    video = write_video(tmp_path / "v.avi", [cv2.cvtColor(scenery(0), cv2.COLOR_GRAY2BGR)] * len(finds))
+    given_boxes = {t: [GivenBox(tuple(map(float, box)), None, "row") for box in each] for t, each in enumerate(finds)}
+    tracks = faces.follow_video(video, given=given_boxes, progress=False).tracks
+    assert boxes_out(tracks) == dict(enumerate(map(sorted, finds)))
 
 
 def test_a_face_whose_given_box_jumps_in_size_has_one_box_in_every_frame():
     small, large = (60, 40, 80, 60), (40, 20, 100, 80)  # 1/9 in common: not linked
-    found = [[small]] * 10 + [[large]] * 3 + [[small]] * 4
-    tracks = follow(found, given=True)
-    assert boxes_out(tracks) == dict(enumerate(map(sorted, found)))
+    finds = [[small]] * 10 + [[large]] * 3 + [[small]] * 4
+    tracks = follow(finds, given=True)
+    assert boxes_out(tracks) == dict(enumerate(map(sorted, finds)))
     assert [(track.first, track.last) for track in tracks] == [(0, 9), (10, 12), (13, 16)]
 
 
@@ -247,9 +247,9 @@ def test_a_given_face_goes_on_by_flow_where_only_the_one_before_it_has_a_box():
 
 def test_a_rendered_face_is_found_about_where_its_landmarks_are():
     clip = render_clip(1, 1, 160)
-    found = find_faces(cv2.cvtColor(clip.images[0], cv2.COLOR_RGB2GRAY), 0.2)
+    boxes = find_faces(cv2.cvtColor(clip.images[0], cv2.COLOR_RGB2GRAY), 0.2)
     truth = np.concatenate([clip.points[0].min(0), clip.points[0].max(0)])
-    assert len(found) == 1 and iou(found[0], truth) > 0.7
+    assert len(boxes) == 1 and iou(boxes[0], truth) > 0.7
 
 
 def test_a_profile_box_of_the_mirrored_cascade_is_the_mirrored_box():
@@ -265,13 +265,13 @@ def test_a_profile_box_of_the_mirrored_cascade_is_the_mirrored_box():
 
     finder._of_thread.cascades = (FindsNothing(), Finds())
     try:
-        one, other = find_faces(image)
+        box, twin = find_faces(image)
     finally:
         del finder._of_thread.cascades
-    assert np.allclose(sorted([one[0], other[0]]), sorted([one[0], 100 - one[2]])) and np.allclose(
-        one[[1, 3]], other[[1, 3]]
+    assert np.allclose(sorted([box[0], twin[0]]), sorted([box[0], 100 - box[2]])) and np.allclose(
+        box[[1, 3]], twin[[1, 3]]
     )
-    assert np.allclose((one[0] + one[2]) / 2, 10 + 19.5 - 0.08 * 40) and np.allclose(one[2] - one[0], 0.77 * 40)
+    assert np.allclose((box[0] + box[2]) / 2, 10 + 19.5 - 0.08 * 40) and np.allclose(box[2] - box[0], 0.77 * 40)
 
 
 def test_an_opencv_without_the_cascades_is_reported_in_one_line(monkeypatch, tmp_path):
@@ -289,7 +289,10 @@ def test_found_boxes_fit_the_landmark_boxes_of_real_faces(realdata):
     for image, _, *box in rows:
         grey, zoom = finder.shrunk(cv2.imread(str(realdata / image)), 0.1)
         best.append(
-            max((iou((found + 0.5) / zoom - 0.5, np.array(box, float)) for found in find_faces(grey)), default=0.0)
+            max(
+                (iou((detection + 0.5) / zoom - 0.5, np.array(box, float)) for detection in find_faces(grey)),
+                default=0.0,
+            )
         )
     assert np.mean(np.array(best) > 0.3) > 0.9 and np.median(best) > 0.7
 

@@ -17,11 +17,11 @@ from tsal.faces.linking import Shown, Track
 ONE, FAR = np.array([20.0, 20, 60, 60]), np.array([100.0, 60, 140, 100])
 
 
-def follow(count: int, found: dict, landmarks, interval: float = 40, zoom: float = 1.0) -> list[Track]:
+def follow(count: int, finds: dict, landmarks, interval: float = 40, zoom: float = 1.0) -> list[Track]:
     """Tracks in a still scene: flow says that nothing moves.
 
     Args:
-        found: {frame: boxes that the finder finds there}, px of the scene; in other frames it does not search.
+        finds: {frame: boxes that the finder finds there}, px of the scene; in other frames it does not search.
         landmarks: (frame, box) -> tight box and score of what is detected in it, px of the video.
     """
     image = scenery(0)
@@ -35,7 +35,7 @@ def follow(count: int, found: dict, landmarks, interval: float = 40, zoom: float
             t,
             interval * t,
             image,
-            np.array(found[t], float).reshape(-1, 4) if t in found else None,
+            np.array(finds[t], float).reshape(-1, 4) if t in finds else None,
             image=np.array(t),
             zoom=zoom,
         )
@@ -86,9 +86,9 @@ def test_landmarks_that_shrink_or_grow_without_end_are_of_no_face(factor):
 
 
 def test_a_moment_of_unsure_landmarks_is_bridged_by_flow():
-    gone = range(10, 16)
+    unsure = range(10, 16)
     landmarks = {False: (ONE + 3, 0.9), True: (np.full(4, np.nan), 0.9)}
-    [track] = follow(30, {0: [ONE]}, lambda t, _: landmarks[t in gone], interval=100)
+    [track] = follow(30, {0: [ONE]}, lambda t, _: landmarks[t in unsure], interval=100)
     assert track.last == 29 and np.allclose(track.boxes[1:], ONE + 3, atol=0.2)
 
 
@@ -107,14 +107,14 @@ def test_a_find_without_sure_landmarks_is_followed_by_flow_as_the_finder_has_it(
     def landmarks(_, box):
         return (FAR, 0.9) if box[0] > 90 else (np.full(4, np.nan), 0.5)
 
-    one, far = follow(30, {t: [ONE, FAR - 2] for t in range(30)}, landmarks, interval=100)
-    assert np.allclose(one.boxes, ONE) and np.allclose(far.boxes, FAR) and not any(one.scores)
+    near, far = follow(30, {t: [ONE, FAR - 2] for t in range(30)}, landmarks, interval=100)
+    assert np.allclose(near.boxes, ONE) and np.allclose(far.boxes, FAR) and not any(near.scores)
 
 
 def test_landmarks_are_looked_at_in_pixels_of_the_video():
-    seen = []
-    follow(3, {0: [(19.5, 19.5, 59.5, 59.5)]}, lambda t, box: seen.append(box) or (box, 0.9), zoom=0.5)
-    assert np.allclose(seen, (39.5, 39.5, 119.5, 119.5), atol=0.5)  # its pixels are half as large
+    boxes = []
+    follow(3, {0: [(19.5, 19.5, 59.5, 59.5)]}, lambda t, box: boxes.append(box) or (box, 0.9), zoom=0.5)
+    assert np.allclose(boxes, (39.5, 39.5, 119.5, 119.5), atol=0.5)  # its pixels are half as large
 
 
 def test_sure_landmarks_count_where_a_search_found_nothing():

@@ -22,7 +22,7 @@ def yunet(tmp_path, monkeypatch):
     """A finder that says what it is told to; it keeps the images and sizes that OpenCV was given."""
 
     class Says:
-        rows, images, sizes, made = [], [], [], 0
+        rows, images, sizes, instances = [], [], [], 0
 
         def setInputSize(self, size):
             self.sizes.append(size)
@@ -32,7 +32,7 @@ def yunet(tmp_path, monkeypatch):
             return 1, np.array(self.rows, np.float32) if self.rows else None
 
     def create(*_):
-        Says.made += 1
+        Says.instances += 1
         return Says()
 
     monkeypatch.setattr(cv2.FaceDetectorYN, "create", create)
@@ -49,10 +49,10 @@ def row(x, y, width, height, score) -> list[float]:
 def test_boxes_are_made_as_tight_as_landmarks_best_first_and_small_ones_are_left_out(yunet):
     find, says = yunet
     says.rows = [row(10, 20, 41, 80, 0.7), row(100, 20, 21, 40, 0.9), row(150, 50, 10, 10, 0.99)]
-    one, two = find(np.zeros((200, 300, 3), np.uint8), min_face=0.1)
+    first, second = find(np.zeros((200, 300, 3), np.uint8), min_face=0.1)
     # centre (30, 59.5), an eighth of the height lower; 1.05 as wide, 0.775 as high
-    assert two == pytest.approx([30 - 21.525, 69.5 - 31, 30 + 21.525, 69.5 + 31])
-    assert one == pytest.approx([110 - 11.025, 44.5 - 15.5, 110 + 11.025, 44.5 + 15.5])
+    assert second == pytest.approx([30 - 21.525, 69.5 - 31, 30 + 21.525, 69.5 + 31])
+    assert first == pytest.approx([110 - 11.025, 44.5 - 15.5, 110 + 11.025, 44.5 + 15.5])
     assert says.sizes == [(300, 200)] and says.images[0].shape == (200, 300, 3)
 
 
@@ -96,7 +96,7 @@ def test_each_thread_has_a_detector_of_its_own(yunet):
     with ThreadPoolExecutor(1) as pool:
         for _ in range(2):
             pool.submit(find, np.zeros((50, 50, 3), np.uint8)).result()
-    assert says.made == 2  # this thread's, to see that the model can be read, and the pool's
+    assert says.instances == 2  # this thread's, to see that the model can be read, and the pool's
 
 
 def test_what_is_wrong_with_the_model_is_one_line(tmp_path, monkeypatch):
@@ -126,6 +126,6 @@ def test_real_faces_are_found_where_their_landmarks_are(realdata):
     find, best = YuNet(), []
     for line in (realdata / "lists" / "YTF.val.GTB").read_text().splitlines()[::23]:
         image, _, *box = line.split()
-        found = find(cv2.imread(str(realdata / image))[..., ::-1])
-        best.append(max((iou(one, np.array(box, float)) for one in found), default=0.0))
+        detections = find(cv2.imread(str(realdata / image))[..., ::-1])
+        best.append(max((iou(detection, np.array(box, float)) for detection in detections), default=0.0))
     assert np.mean(np.array(best) > 0.5) > 0.9 and np.median(best) > 0.8

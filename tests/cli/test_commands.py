@@ -27,10 +27,10 @@ def test_every_command_explains_itself(command, capsys):
 
 
 def test_a_wrong_option_ends_with_status_2_and_no_traceback():
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "tsal", "train", "--sed", "x"], cwd=REPOSITORY, capture_output=True, text=True
     )
-    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert process.returncode == 2 and "Traceback" not in process.stderr
 
 
 def parse(*words: str):
@@ -80,10 +80,10 @@ def test_an_option_that_would_be_ignored_beside_run_is_an_error(command, smoke_r
 
 def test_a_run_is_compared_with_itself_by_another_method(smoke_run, capsys):
     assert main(["config", "diff", "--run", str(smoke_run), "method=tsal-no-sic"]) == 0
-    found = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
-    assert found.pop("tsal.sic_weight") == "0.0 -> 30.0"
-    own = {name: value for name, value in Run.open(smoke_run).config.flat().items() if name in found}
-    assert all(value.endswith(f"-> {own[name]}") for name, value in found.items()) and "semi.steps" not in found
+    changes = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    assert changes.pop("tsal.sic_weight") == "0.0 -> 30.0"
+    own = {name: value for name, value in Run.open(smoke_run).config.flat().items() if name in changes}
+    assert all(value.endswith(f"-> {own[name]}") for name, value in changes.items()) and "semi.steps" not in changes
 
 
 def test_a_setting_for_a_notebook_that_reads_a_run_is_one_clear_error(smoke_run, capsys):
@@ -179,15 +179,17 @@ def predict(run, path, out, *more):
 def test_predict_writes_every_row_in_order(mixed_list, tmp_path):
     run, path, faces = mixed_list
     assert predict(run, path, tmp_path / "p.npz") == 0
-    found = read_arrays(tmp_path / "p.npz")
-    assert set(found) == {"paths", "faces", "boxes", "points", "scores"}
-    assert found["boxes"] == pytest.approx(np.array([face.box for face in faces]), abs=0.01)
-    assert found["paths"].tolist() == [face.image for face in faces]
+    arrays = read_arrays(tmp_path / "p.npz")
+    assert set(arrays) == {"paths", "faces", "boxes", "points", "scores"}
+    assert arrays["boxes"] == pytest.approx(np.array([face.box for face in faces]), abs=0.01)
+    assert arrays["paths"].tolist() == [face.image for face in faces]
     assert (
-        found["points"].shape == (4, 68, 2) and found["points"].dtype == np.float32 and found["scores"].shape == (4, 68)
+        arrays["points"].shape == (4, 68, 2)
+        and arrays["points"].dtype == np.float32
+        and arrays["scores"].shape == (4, 68)
     )
     # pixels of the original image: within the crop, which is the box with some margin
-    for face, points in zip(faces, found["points"]):
+    for face, points in zip(faces, arrays["points"]):
         x1, y1, x2, y2 = face.box
         middle, reach = np.array([x1 + x2, y1 + y2]) / 2, 0.75 * max(x2 - x1, y2 - y1)
         assert (np.abs(points - middle) <= reach).all()
@@ -198,10 +200,10 @@ def test_predict_agrees_with_the_predictions_table_for_each_model_and_source(smo
     for model in ("teacher", "student"):
         for source in ("heatmap", "centre", "fused"):
             assert predict(run, "val.txt", tmp_path / "p.npz", "--model", model, "--source", source) == 0
-            found = read_arrays(tmp_path / "p.npz")
+            arrays = read_arrays(tmp_path / "p.npz")
             place = table["models"].tolist().index(model), table["sources"].tolist().index(source)
-            np.testing.assert_allclose(found["points"], table["points"][place], atol=1e-3)
-            assert found["paths"].tolist() == table["path"].tolist()
+            np.testing.assert_allclose(arrays["points"], table["points"][place], atol=1e-3)
+            assert arrays["paths"].tolist() == table["path"].tolist()
     assert predict(run, "val.txt", tmp_path / "q.npz", "--source", "fused", "--model", "teacher") == 0
     assert predict(run, "val.txt", tmp_path / "r.npz", "--source", "fused") == 0  # the teacher is the default
     np.testing.assert_array_equal(read_arrays(tmp_path / "q.npz")["points"], read_arrays(tmp_path / "r.npz")["points"])
@@ -260,5 +262,5 @@ def test_real_faces_from_lists_to_landmarks(realdata, tmp_path):
     assert table["points"].shape == (5, 3, 6, 68, 2) and np.isfinite(table["points"]).all()
     assert len(list((run / "figures").glob("*.png"))) >= 5
     assert predict(opened, lists["--unlabelled"], tmp_path / "p.npz") == 0
-    found = read_arrays(tmp_path / "p.npz")
-    assert found["paths"].tolist() == [face.image for face in read_list(tmp_path / "unlabelled")]
+    arrays = read_arrays(tmp_path / "p.npz")
+    assert arrays["paths"].tolist() == [face.image for face in read_list(tmp_path / "unlabelled")]

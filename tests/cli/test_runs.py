@@ -19,8 +19,8 @@ LISTS = {"data.name": "mine", "data.root": "/faces", "data.labelled": ["few.txt"
 MADE = resolve("faces", "", "tsal", ["seed=3", "semi.steps=7", "tsal.sic_weight=2", "data.scheme=51"], LISTS)[0]
 
 
-def over(made: Config, *words: str) -> Config:
-    return config_over(made, make_parser().parse_args(["data", *words]))
+def over(config: Config, *words: str) -> Config:
+    return config_over(config, make_parser().parse_args(["data", *words]))
 
 
 def test_what_is_not_given_stays_as_the_run_has_it():
@@ -45,8 +45,8 @@ def test_a_name_that_the_run_has_already_asks_for_nothing(words):
 
 def test_another_profile_budget_or_method_brings_its_settings_anew_and_leaves_what_it_does_not_name():
     demo = over(MADE, "--profile", "demo")
-    wanted = resolve("demo", "", "tsal", ["seed=3", "tsal.sic_weight=2", "data.scheme=51"], LISTS)[0]  # no steps
-    assert demo == wanted and demo.semi.steps != 7
+    expected = resolve("demo", "", "tsal", ["seed=3", "tsal.sic_weight=2", "data.scheme=51"], LISTS)[0]  # no steps
+    assert demo == expected and demo.semi.steps != 7
     corrected = over(MADE, "--method", "mean-teacher-corrected")
     own = ["seed=3", "semi.steps=7", "data.scheme=51"]
     assert corrected == resolve("faces", "", "mean-teacher-corrected", own, LISTS)[0]
@@ -59,19 +59,19 @@ def test_another_profile_budget_or_method_brings_its_settings_anew_and_leaves_wh
 
 def test_of_a_profile_that_was_a_file_no_other_name_is_changed_without_it(tmp_path):
     (tmp_path / "own.yaml").write_text("semi: {steps: 5}\n")
-    made = resolve(str(tmp_path / "own.yaml"), overrides=["seed=2"])[0]
+    config = resolve(str(tmp_path / "own.yaml"), overrides=["seed=2"])[0]
     with pytest.raises(ConfigError, match="profile 'own' was a file: give it too"):
-        over(made, "--method", "stld")
-    changed = over(made, "--method", "stld", "--profile", str(tmp_path / "own.yaml"))
+        over(config, "--method", "stld")
+    changed = over(config, "--method", "stld", "--profile", str(tmp_path / "own.yaml"))
     assert (changed.method, changed.semi.steps, changed.seed) == ("stld", 5, 2)
 
 
 def test_the_run_s_own_profile_file_given_again_leaves_what_was_set(tmp_path):
     own = tmp_path / "own.yaml"
     own.write_text("semi: {steps: 5}\n")
-    made = resolve(str(own), overrides=["semi.steps=7", "semi.lr=1e-5", "tsal.sic_weight=2"])[0]
-    assert over(made, "--profile", str(own)) == made
-    changed = over(made, "--profile", str(own), "--method", "mean-teacher")
+    config = resolve(str(own), overrides=["semi.steps=7", "semi.lr=1e-5", "tsal.sic_weight=2"])[0]
+    assert over(config, "--profile", str(own)) == config
+    changed = over(config, "--profile", str(own), "--method", "mean-teacher")
     assert changed == resolve(str(own), "", "mean-teacher", ["semi.steps=7", "semi.lr=1e-5"])[0]
 
 
@@ -86,12 +86,12 @@ def test_a_run_of_own_faces_stays_one_and_is_opened_by_its_own_profile_and_metho
     run = tmp_path / "run"
     own = ["--data", "mine", "--root", str(faces), "--profile", "smoke", "--method", "mean-teacher"]
     assert main(["data", "--run", str(run), *own, "--set", "semi.steps=7", "tsal.drift_correction=true"]) == 0
-    made = Run.open(run).config
-    assert main(["data", "--run", str(run)]) == 0 and Run.open(run).config == made
+    config = Run.open(run).config
+    assert main(["data", "--run", str(run)]) == 0 and Run.open(run).config == config
     assert "settings changed" not in capsys.readouterr().out
     assert main(["data", "--run", str(run), "--set", "semi.steps=6"]) == 0
     assert "settings changed: semi.steps 7 -> 6\n" in capsys.readouterr().out
-    assert difference(made, Run.open(run).config) == {"semi.steps": (7, 6)}
+    assert difference(config, Run.open(run).config) == {"semi.steps": (7, 6)}
     few = ["tracker.synthetic_steps=0", "tracker.video_steps=0"]
     assert main(["data", "--run", str(run), "--set", *few]) == 0
     assert main(["tracker", "--run", str(run), "--profile", "smoke", "--method", "mean-teacher"]) == 0
@@ -110,53 +110,53 @@ def test_an_edited_profile_file_given_again_is_told_what_the_run_keeps(faces, tm
     run, own = str(tmp_path / "run"), tmp_path / "own.yaml"
     smoke = (REPOSITORY / "configs" / "profiles" / "smoke.yaml").read_text().replace("profile: smoke", "profile: own")
     own.write_text(smoke)
-    given = ["data", "--run", run, "--data", "mine", "--root", str(faces), "--profile", str(own)]
-    assert main(given) == 0 and main(given) == 0
+    command = ["data", "--run", run, "--data", "mine", "--root", str(faces), "--profile", str(own)]
+    assert main(command) == 0 and main(command) == 0
     assert "note:" not in capsys.readouterr().out
     own.write_text(smoke.replace("supervised: {steps: 20,", "supervised: {steps: 30,"))
-    assert main(given) == 0
-    told = f"note: the run keeps supervised.steps = 20, otherwise than {own} says now; --anew takes the file as it is\n"
-    assert told in capsys.readouterr().out
-    assert main([*given, "--anew"]) == 0 and Run.open(run).config.supervised.steps == 30
+    assert main(command) == 0
+    note = f"note: the run keeps supervised.steps = 20, otherwise than {own} says now; --anew takes the file as it is\n"
+    assert note in capsys.readouterr().out
+    assert main([*command, "--anew"]) == 0 and Run.open(run).config.supervised.steps == 30
     assert "note:" not in capsys.readouterr().out
 
 
 def test_the_first_notebook_changes_a_run_by_what_is_given_alone(faces, tmp_path, monkeypatch, capsys):
-    run, asked = tmp_path / "run", []
+    run, parameters = tmp_path / "run", []
     own = ["--data", "mine", "--root", str(faces), "--profile", "smoke", "--method", "sbr-lk", "--seed", "2"]
     assert main(["data", "--run", str(run), *own, "--set", "semi.steps=7", "data.unlabelled=unlabelled.txt"]) == 0
-    made = Run.open(run).config
-    monkeypatch.setattr("tsal.stages.execute", lambda *given: asked.append(given[-1]))
+    config = Run.open(run).config
+    monkeypatch.setattr("tsal.stages.execute", lambda *arguments: parameters.append(arguments[-1]))
 
-    def given(*words: str) -> Config:
+    def config_of(*words: str) -> Config:
         """The settings that the notebook makes of its parameters."""
         notebook = str(REPOSITORY / "notebooks" / "01_data.ipynb")
         assert main(["notebook", notebook, "--run", str(run), *words]) == 0
-        names = {name: asked[-1][name] for name in ("profile", "budget", "method")}
-        seed, overrides = asked[-1]["seed"], json.loads(json.dumps(asked[-1]["overrides"]))
-        return resolve(**names, lists=asked[-1]["lists"], overrides=[f"seed={seed}", *overrides])[0]
+        names = {name: parameters[-1][name] for name in ("profile", "budget", "method")}
+        seed, overrides = parameters[-1]["seed"], json.loads(json.dumps(parameters[-1]["overrides"]))
+        return resolve(**names, lists=parameters[-1]["lists"], overrides=[f"seed={seed}", *overrides])[0]
 
-    assert given() == made and "config.json" not in str(asked[-1])
-    assert (asked[-1]["profile"], asked[-1]["method"]) == ("smoke", "sbr-lk")
-    assert asked[-1]["lists"] == {"data.name": "mine", "data.root": str(faces)}  # the lists have their usual names
-    assert asked[-1]["overrides"] == ["semi.steps=7"]
+    assert config_of() == config and "config.json" not in str(parameters[-1])
+    assert (parameters[-1]["profile"], parameters[-1]["method"]) == ("smoke", "sbr-lk")
+    assert parameters[-1]["lists"] == {"data.name": "mine", "data.root": str(faces)}  # the lists have their usual names
+    assert parameters[-1]["overrides"] == ["semi.steps=7"]
     assert difference(
-        made, given("--set", "tsal.sources=heatmap,centre", "data.consecutive=false", "semi.lr=1e-5")
+        config, config_of("--set", "tsal.sources=heatmap,centre", "data.consecutive=false", "semi.lr=1e-5")
     ) == {
-        "tsal.sources": (list(made.tsal.sources), ["heatmap", "centre"]),
+        "tsal.sources": (list(config.tsal.sources), ["heatmap", "centre"]),
         "data.consecutive": (True, False),
-        "semi.lr": (made.semi.lr, 1e-5),
+        "semi.lr": (config.semi.lr, 1e-5),
     }
     assert (
-        given("--method", "tsal")
+        config_of("--method", "tsal")
         == resolve("smoke", "", "tsal", ["seed=2", "semi.steps=7"], {"data.name": "mine", "data.root": str(faces)})[0]
     )
-    budget = given("--budget", "300w-50", "--profile", "faces")
+    budget = config_of("--budget", "300w-50", "--profile", "faces")
     assert (budget.profile, budget.budget, budget.data.root) == ("faces", "300w-50", str(faces))
     assert "settings changed: " in capsys.readouterr().out
     built = ["-p", "build", "photographs", "-p", "source", "x"]
-    assert given(*built, "-p", "name", "mine").data == made.data
-    asked.clear()
+    assert config_of(*built, "-p", "name", "mine").data == config.data
+    parameters.clear()
     notebook = str(REPOSITORY / "notebooks" / "01_data.ipynb")
-    assert main(["notebook", notebook, "--run", str(run), *built, "-p", "name", "other"]) == 2 and not asked
+    assert main(["notebook", notebook, "--run", str(run), *built, "-p", "name", "other"]) == 2 and not parameters
     assert "others, 'other', are another run" in capsys.readouterr().err

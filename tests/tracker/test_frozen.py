@@ -66,9 +66,9 @@ def test_a_flow_is_found_under_the_pixel_that_it_is_of():
 
 def test_teacher_and_student_share_the_flows_of_a_step_without_any_memory(one_by_one):
     net = Counted()
-    tracker, asked = FrozenTracker(net), pairs("a", "b")
-    assert tracker(asked) is tracker(asked) and net.pairs == 2
-    assert tracker(pairs("a", "b")) is not tracker(asked)
+    tracker, batch = FrozenTracker(net), pairs("a", "b")
+    assert tracker(batch) is tracker(batch) and net.pairs == 2
+    assert tracker(pairs("a", "b")) is not tracker(batch)
 
 
 def test_a_pair_is_computed_once_while_there_is_memory(one_by_one):
@@ -84,16 +84,16 @@ def test_a_pair_is_computed_once_while_there_is_memory(one_by_one):
 def test_pairs_without_a_key_are_computed_each_time_and_not_kept(tmp_path, one_by_one):
     net = Counted()
     tracker = FrozenTracker(net, memory_mb=10, disk=CropFolder(tmp_path, 10))
-    for asked in (("",), ("", "")):
-        tracker(pairs(*asked))
+    for keys in (("",), ("", "")):
+        tracker(pairs(*keys))
     assert net.pairs == 3
 
 
 def test_flows_on_disk_serve_another_run_with_the_same_weights_alone(tmp_path, one_by_one):
     net, disk = Counted(), CropFolder(tmp_path, 10)
-    made = FrozenTracker(net, disk=disk)(pairs("a"))
-    read = FrozenTracker(net, disk=CropFolder(tmp_path, 10))(pairs("a"))
-    assert net.pairs == 1 and torch.equal(made.flows, read.flows)
+    first = FrozenTracker(net, disk=disk)(pairs("a"))
+    second = FrozenTracker(net, disk=CropFolder(tmp_path, 10))(pairs("a"))
+    assert net.pairs == 1 and torch.equal(first.flows, second.flows)
     net.register_buffer("weight", torch.ones(1))
     FrozenTracker(net, disk=disk)(pairs("a"))
     assert net.pairs == 2
@@ -102,19 +102,19 @@ def test_flows_on_disk_serve_another_run_with_the_same_weights_alone(tmp_path, o
 def test_flows_on_disk_are_of_one_precision(tmp_path, one_by_one, monkeypatch):
     """``auto`` is bfloat16 on some machines alone, which may share a folder."""
     net, disk = Counted(), CropFolder(tmp_path, 10)
-    for has, amp, asked in ((False, "auto", 1), (False, "none", 1), (True, "auto", 2), (True, "bf16", 2)):
+    for has, amp, count in ((False, "auto", 1), (False, "none", 1), (True, "auto", 2), (True, "bf16", 2)):
         monkeypatch.setattr("tsal.utils.environment.has_bfloat16", lambda device, has=has: has)
         FrozenTracker(net, disk=disk, amp=amp)(pairs("a"))
-        assert net.pairs == asked
+        assert net.pairs == count
 
 
 def test_flows_on_disk_are_of_one_processor(tmp_path, one_by_one, monkeypatch):
     """Another one rounds otherwise, and may share the folder."""
     net, disk = Counted(), CropFolder(tmp_path, 10)
-    for has, asked in (("AVX2", 1), ("AVX512", 2), ("AVX2", 2)):
+    for has, count in (("AVX2", 1), ("AVX512", 2), ("AVX2", 2)):
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda has=has: has)
         FrozenTracker(net, disk=disk)(pairs("a"))
-        assert net.pairs == asked
+        assert net.pairs == count
 
 
 def test_a_flow_that_is_cut_short_on_disk_is_computed_anew(tmp_path, one_by_one):
@@ -133,8 +133,8 @@ def test_a_flow_is_the_same_to_the_bit_whatever_it_is_computed_together_with():
     names = tuple(map(str, range(9)))
     whole = FrozenTracker(net)(FramePairs(names, first, first.roll(2, -1), STILL.expand(9, 2, 3))).flows
     for rows in ([3], [8, 3], [4, 3, 2, 1, 0]):
-        asked = FramePairs(names[: len(rows)], first[rows], first[rows].roll(2, -1), STILL.expand(len(rows), 2, 3))
-        assert torch.equal(FrozenTracker(net)(asked).flows, whole[rows])
+        batch = FramePairs(names[: len(rows)], first[rows], first[rows].roll(2, -1), STILL.expand(len(rows), 2, 3))
+        assert torch.equal(FrozenTracker(net)(batch).flows, whole[rows])
 
 
 def test_no_pairs_have_no_flow():
@@ -174,8 +174,8 @@ def test_half_precision_moves_a_track_by_far_less_than_the_tracker_errs():
     clip = render_clip([7, 0], 2, 128)
     plain = crop_affine((*clip.points[0].min(0), *clip.points[0].max(0)), 96, 1.35)
     points = torch.tensor(apply_affine(plain, clip.points), dtype=torch.float32)
-    asked = FramePairs(("a",), *crops(clip, plain), STILL[None])
-    full, half = (FrozenTracker(net, amp=amp)(asked).carry(points[:1]).points[0] for amp in ("none", "bf16"))
+    batch = FramePairs(("a",), *crops(clip, plain), STILL[None])
+    full, half = (FrozenTracker(net, amp=amp)(batch).carry(points[:1]).points[0] for amp in ("none", "bf16"))
     error = (full - points[1]).norm(dim=1).mean()
     assert 0 < (half - full).norm(dim=1).mean() < 0.2 * error
 
@@ -188,10 +188,10 @@ def test_the_tracker_that_comes_with_the_project_follows_rendered_faces():
         clip = render_clip([7, seed], 2, 128)
         plain = crop_affine((*clip.points[0].min(0), *clip.points[0].max(0)), 96, 1.35)
         before, after = torch.tensor(apply_affine(plain, clip.points), dtype=torch.float32)
-        found = tracker(FramePairs((str(seed),), *crops(clip, plain), STILL[None])).carry(before[None]).points[0]
-        seen = torch.tensor(clip.visible.all(0)) & (before > 0).all(1) & (before < 95).all(1)
-        errors.append((found - after).norm(dim=1)[seen])
-        moves.append((before - after).norm(dim=1)[seen])
+        points = tracker(FramePairs((str(seed),), *crops(clip, plain), STILL[None])).carry(before[None]).points[0]
+        visible = torch.tensor(clip.visible.all(0)) & (before > 0).all(1) & (before < 95).all(1)
+        errors.append((points - after).norm(dim=1)[visible])
+        moves.append((before - after).norm(dim=1)[visible])
     assert torch.cat(errors).mean() < 0.1 * torch.cat(moves).mean()
 
 
@@ -208,10 +208,10 @@ def test_a_flow_that_is_moved_into_a_view_is_as_right_as_one_computed_there(shar
         flow = tracker(FramePairs((str(seed),), *crops(clip, plain), to_view)).in_view(slice(None))[0]
         computed = track_frames(net, *map(to_float, crops(clip, view)))[0][:, :2]
         before, after = (torch.tensor(apply_affine(view, points), dtype=torch.float32) for points in clip.points)
-        seen = torch.tensor(clip.visible.all(0)) & (before > 0).all(1) & (before < 95).all(1)
+        visible = torch.tensor(clip.visible.all(0)) & (before > 0).all(1) & (before < 95).all(1)
         ways = [sample(way, before[None])[0].T for way in (flow, computed)]
-        apart.append((ways[0] - ways[1]).norm(dim=1)[seen])
+        apart.append((ways[0] - ways[1]).norm(dim=1)[visible])
         for errors, way in zip((moved, there), ways):
-            errors.append((before + way - after).norm(dim=1)[seen])
+            errors.append((before + way - after).norm(dim=1)[visible])
     apart, there, moved = (torch.cat(errors).mean().item() for errors in (apart, there, moved))
     assert abs(moved - there) < 0.03 and apart < there  # they differ by less than the tracker errs

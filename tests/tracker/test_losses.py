@@ -50,5 +50,5 @@ def test_where_cells_tile_the_image_nothing_is_filled_up(side):
     error = (flow - F.interpolate(truth * mask, flow.shape[-2:], mode="area") / share).square().sum(1, keepdim=True)
     expected = ((error + 1e-4) ** 0.25 * share).sum() / share.sum()
     weights = FlowWeights(synthetic_levels=(0.0,), earlier=1.0)
-    found = supervised_flow_loss(FlowEstimate([truth], SEEN, (flow,)), truth, valid, weights)
-    assert found.item() == expected.item()
+    loss = supervised_flow_loss(FlowEstimate([truth], SEEN, (flow,)), truth, valid, weights)
+    assert loss.item() == expected.item()

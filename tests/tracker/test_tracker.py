@@ -129,8 +129,8 @@ def test_cost_volume_peaks_at_the_shift_of_the_image():
     moved = features.roll((1, -2), dims=(2, 3))  # one down, two to the left
     costs = cost_volume(features, moved, 3)[:, :, 4:10, 4:10]
     assert (costs.argmax(1) == (1 + 3) * 7 + (-2 + 3)).all()
-    found = expected_displacement(costs * 16, 100.0)
-    assert torch.allclose(found, constant(-2.0, 1.0, 1, 6, 6), atol=1e-2)
+    displacement = expected_displacement(costs * 16, 100.0)
+    assert torch.allclose(displacement, constant(-2.0, 1.0, 1, 6, 6), atol=1e-2)
 
 
 @pytest.mark.parametrize("height, width", [(32, 32), (30, 41)])
@@ -306,14 +306,16 @@ def test_occluded_pixels_of_a_frame_are_left_out_of_what_the_other_explains_of_i
 
 @pytest.mark.parametrize("use_occlusion", [True, False])
 def test_each_frame_s_own_pixels_that_leave_it_are_left_out(use_occlusion, monkeypatch):
-    handed = []
+    masks = []
     zero = torch.zeros(())
-    monkeypatch.setattr(training, "unsupervised_flow_loss", lambda *given: (handed.append(given[4:6]), (zero, {}))[1])
+    monkeypatch.setattr(
+        training, "unsupervised_flow_loss", lambda *arguments: (masks.append(arguments[4:6]), (zero, {}))[1]
+    )
     video_loss(Shift(3.0, 0.0), *torch.rand(2, 1, 3, 12, 16), use_occlusion=use_occlusion)
     first, second = torch.ones(2, 1, 12, 16, dtype=torch.bool)
     first[..., 13:] = False  # to the right by 3 px
     second[..., :3] = False  # and back
-    assert torch.equal(handed[0][0], first) and torch.equal(handed[0][1], second)
+    assert torch.equal(masks[0][0], first) and torch.equal(masks[0][1], second)
 
 
 # --- pairs whose flow is known ---
@@ -339,12 +341,12 @@ def test_synthetic_pair_warps_back_exactly_where_valid():
 
 def test_synthetic_pair_changes_light_of_either_frame_and_follows_the_seed():
     images = textured(2, 32, 32)
-    one = synthetic_pair(images, torch.Generator().manual_seed(5), STILL, layers=False)
-    two = synthetic_pair(images, torch.Generator().manual_seed(5), STILL, layers=False)
+    pair = synthetic_pair(images, torch.Generator().manual_seed(5), STILL, layers=False)
+    again = synthetic_pair(images, torch.Generator().manual_seed(5), STILL, layers=False)
     with torch.autocast("cpu", torch.bfloat16):
-        three = synthetic_pair(images, torch.Generator().manual_seed(5), STILL, layers=False)
-    assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(one, two, three))
-    first, second, flow, valid = one
+        autocast = synthetic_pair(images, torch.Generator().manual_seed(5), STILL, layers=False)
+    assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(pair, again, autocast))
+    first, second, flow, valid = pair
     assert valid.all() and flow.abs().max() < 1e-5
     assert (first - second).abs().mean() > 0.01 and (first - images).abs().mean() > 0.01
     assert 0 <= min(first.min(), second.min()) and max(first.max(), second.max()) <= 1

@@ -35,16 +35,16 @@ def test_training_goes_on_from_the_tracker_that_is_named_by_what_its_file_holds(
     def trained(file: Path) -> tuple[FlowNet, int]:
         run = Run.create(tmp_path / "run", Config.load("smoke", [f"tracker.init={file}", *steps]))
         prepare_data(run, checked=run.folder, progress=False)
-        found = train_tracker(run)
-        return found, (run.folder / "tracker" / "model.pt").stat().st_mtime_ns
+        tracker = train_tracker(run)
+        return tracker, (run.folder / "tracker" / "model.pt").stat().st_mtime_ns
 
     def same(net: FlowNet, other: FlowNet) -> bool:
         return all(torch.equal(value, other.state_dict()[name]) for name, value in net.state_dict().items())
 
     first, second = (make_tracker(Config.load("smoke")) for _ in range(2))
     save_checkpoint(tmp_path / "kept.pt", {"tracker": first.state_dict()})  # not even a fingerprint
-    found, written = trained(tmp_path / "kept.pt")
-    assert same(found, first)
+    tracker, written = trained(tmp_path / "kept.pt")
+    assert same(tracker, first)
     shutil.copy(tmp_path / "kept.pt", tmp_path / "moved.pt")
     assert trained(tmp_path / "moved.pt")[1] == written  # it holds the same
     save_checkpoint(tmp_path / "moved.pt", {"tracker": second.state_dict()})
@@ -96,13 +96,13 @@ def test_a_share_of_the_steps_on_known_flow_is_on_rendered_pairs(opened, monkeyp
 
 @pytest.mark.parametrize("override", ["train.warmup=0.5", "train.amp=bf16"])
 def test_what_the_trackers_steps_take_from_the_detectors_settings_makes_another_tracker(opened, override):
-    found = []
+    fingerprints = []
     for overrides in ([], [override]):
         run = opened("tracker.video_steps=0", *overrides)
         train_tracker(run)
-        found.append(load_checkpoint(run.folder / "tracker" / "model.pt")["fingerprint"])
+        fingerprints.append(load_checkpoint(run.folder / "tracker" / "model.pt")["fingerprint"])
     name = override.partition("=")[0]
-    assert {key for key in found[0] if found[0][key] != found[1][key]} == {name}
+    assert {key for key in fingerprints[0] if fingerprints[0][key] != fingerprints[1][key]} == {name}
 
 
 # --- the tracker of a run ---

@@ -69,8 +69,8 @@ def test_errors_are_shares_of_the_face_where_the_truth_is_known():
     sources = {"heatmap": Source(points, valid.float(), valid), "propagated": Source(points, valid.float(), off)}
     target = PseudoLabels(points, valid.float(), points[..., 0], valid, points[..., 0])
     labels = labelled(sources, target)
-    found = measure(labels, batch)
-    assert {name: float(value) for name, value in found.items() if name != "spread"} == pytest.approx(
+    metrics = measure(labels, batch)
+    assert {name: float(value) for name, value in metrics.items() if name != "spread"} == pytest.approx(
         {"error_heatmap": 7.5, "error_propagated": 10.0, "error_fused": 7.5}
     )
     batch.truth = None

@@ -38,36 +38,36 @@ def test_an_audit_gives_every_source_in_pixels_of_the_original_frames(tmp_path):
     clip, places, zoom = moving_clip(tmp_path)
     photograph = Clip("photo", clip.faces[:1])
     store = FaceStore(tmp_path, ONE, 64, 1.35, 50)
-    found = audit_model(
+    labels = audit_model(
         DotDetector(), FrozenTracker(Shift(2.0, 0.0)), store, [clip, photograph], SETTINGS, torch.device("cpu")
     )
     assert set(AUDITED) >= {"heatmap", "centre", "tracked_heatmap", "tracked_centre", "propagated", "fused"}
-    points, valid = dict(zip(AUDITED, found.points)), dict(zip(AUDITED, found.valid))
+    points, valid = dict(zip(AUDITED, labels.points)), dict(zip(AUDITED, labels.valid))
     for name, off in (("tracked_heatmap", 0.0), ("propagated", 0.0), ("tracked_centre", 2 / zoom)):
         # a neighbour on either side votes; a frame is rebuilt from the one before it
         assert valid[name][:, 0].tolist() == [name == "propagated", True, True, False], name
         assert np.abs(points[name][1:3, 0] - places[1:] - off).max() < 0.1 / zoom, name
     assert np.abs(points["fused"][1:3, 0] - places[1:] - 1 / zoom).max() < 0.1 / zoom
-    error = dict(zip(AUDITED, found.flow_error[..., 0]))
+    error = dict(zip(AUDITED, labels.flow_error[..., 0]))
     assert np.isnan(error["heatmap"]).all() and np.isnan(error["centre"]).all()  # nothing carried them
     for name in ("tracked_heatmap", "tracked_centre", "fused"):
         assert error[name][1:3].max() < 1e-3 and np.isnan(error[name][[0, 3]]).all()
     assert error["propagated"][:3].max() < 1e-3 and np.isnan(error["propagated"][3])
-    trust = found.votes[0, 0]  # of one neighbour that comes back to where it was
-    assert 0 < trust <= 1 and np.allclose(found.votes[:, 0], [trust, 2 * trust, trust, 0], atol=1e-3)
-    assert np.allclose(found.disagreement, 8**0.5, atol=0.2)  # the centre source lies 2 px off in x and in y
+    trust = labels.votes[0, 0]  # of one neighbour that comes back to where it was
+    assert 0 < trust <= 1 and np.allclose(labels.votes[:, 0], [trust, 2 * trust, trust, 0], atol=1e-3)
+    assert np.allclose(labels.disagreement, 8**0.5, atol=0.2)  # the centre source lies 2 px off in x and in y
 
 
 def test_an_audit_of_photographs_alone_has_no_tracking(tmp_path):
     clip, places, zoom = moving_clip(tmp_path)
     store = FaceStore(tmp_path, ONE, 64, 1.35, 50)
     photographs = [Clip(str(t), (f,)) for t, f in enumerate(clip.faces)]
-    found = audit_model(
+    labels = audit_model(
         DotDetector(), FrozenTracker(Shift(0.0, 0.0)), store, photographs, SETTINGS, torch.device("cpu")
     )
-    valid = dict(zip(AUDITED, found.valid[:, :, 0]))
+    valid = dict(zip(AUDITED, labels.valid[:, :, 0]))
     assert not valid["propagated"].any() and not valid["tracked_heatmap"].any() and valid["fused"].all()
-    fused = found.points[AUDITED.index("fused")]
+    fused = labels.points[AUDITED.index("fused")]
     assert np.abs(fused[:, 0] - places - 1 / zoom).max() < 0.1 / zoom
 
 
@@ -85,7 +85,7 @@ def written(tmp_path):
     faces = [f for c in clips for f in c.faces]
     truth = np.concatenate([places, places[:1]])[:, None] + [3.0, 0.0]
     text = np.array([f.image for f in faces])
-    known = GroundTruth(
+    ground_truth = GroundTruth(
         text,
         text,
         np.arange(4),
@@ -95,7 +95,7 @@ def written(tmp_path):
         np.full(4, 60.0),
         np.zeros(4, bool),
     )
-    writer = AuditWriter(tmp_path / "audit", store, clips, known)
+    writer = AuditWriter(tmp_path / "audit", store, clips, ground_truth)
     for model, step, of in (("init", 0, clips), ("teacher", 5, clips[:1]), ("teacher", 10, clips)):
         rows = np.arange(sum(len(c.faces) for c in of))
         writer.add(
@@ -121,11 +121,11 @@ def test_pandas_reads_a_row_for_each_model_step_source_frame_and_landmark(writte
 
 def test_what_is_read_back_is_what_was_found(written):
     audit, clips, store = written
-    found = audit_model(DotDetector(), FrozenTracker(Shift(2.0, 0.0)), store, clips, SETTINGS, CPU)
+    original = audit_model(DotDetector(), FrozenTracker(Shift(2.0, 0.0)), store, clips, SETTINGS, CPU)
     labels, rows = audit.labels("teacher")
     assert rows.tolist() == [0, 1, 2, 3] and audit.steps("teacher") == [5, 10] and audit.names == ["init", "teacher"]
-    for name, mine, theirs in zip(labels._fields, labels, found):
-        assert np.array_equal(mine, theirs, equal_nan=True), name
+    for name, stored, computed in zip(labels._fields, labels, original):
+        assert np.array_equal(stored, computed, equal_nan=True), name
     early, rows = audit.labels("teacher", 5)
     assert rows.tolist() == [0, 1, 2] and early.points.shape == (len(AUDITED), 3, 1, 2)
     assert np.allclose(audit.errors("teacher", "heatmap"), 5, atol=0.1)
@@ -144,16 +144,16 @@ def test_what_is_hidden_is_kept_and_unknown_where_nothing_said_it(written):
     assert (audit.hidden == -1).all() and audit.hidden.shape == (4, 1)
     path = np.array([f.image for c in clips for f in c.faces])
     box, frame = np.array([f.box for c in clips for f in c.faces]), np.arange(4)
-    seen = np.ones((4, 1), bool)
-    known = GroundTruth(path, path, frame, box, audit.truth, seen, np.full(4, 60.0), ~seen[:, 0])
+    visible = np.ones((4, 1), bool)
+    ground_truth = GroundTruth(path, path, frame, box, audit.truth, visible, np.full(4, 60.0), ~visible[:, 0])
     hidden = np.array([[1], [0], [0], [-1]], np.int8)
-    writer = AuditWriter(audit.folder, store, clips, known, hidden=hidden)
+    writer = AuditWriter(audit.folder, store, clips, ground_truth, hidden=hidden)
     labels, rows = audit.labels("teacher")
     writer.add("teacher", 10, labels, rows)
     assert writer.close().hidden.tolist() == hidden.tolist()
-    kept = dict(read_arrays(audit.folder / "ground_truth.npz"))
-    del kept["hidden"]  # as of an earlier version
-    write_arrays(audit.folder / "ground_truth.npz", **kept)
+    arrays = dict(read_arrays(audit.folder / "ground_truth.npz"))
+    del arrays["hidden"]  # as of an earlier version
+    write_arrays(audit.folder / "ground_truth.npz", **arrays)
     assert (Audit.open(audit.folder).hidden == -1).all()
 
 
@@ -161,7 +161,7 @@ def test_a_new_audit_takes_the_place_of_a_former_one_only_when_it_is_whole(writt
     audit, clips, store = written
     before = (audit.folder / "labels.parquet").read_bytes()
     text = np.array(["clip/0.png"])
-    known = GroundTruth(
+    ground_truth = GroundTruth(
         text,
         text,
         np.arange(1),
@@ -171,7 +171,7 @@ def test_a_new_audit_takes_the_place_of_a_former_one_only_when_it_is_whole(writt
         np.ones(1),
         np.zeros(1, bool),
     )
-    writer = AuditWriter(audit.folder, store, clips[1:], known)
+    writer = AuditWriter(audit.folder, store, clips[1:], ground_truth)
     assert (audit.folder / "labels.parquet").read_bytes() == before
     writer.discard()
     assert [path.name for path in audit.folder.parent.iterdir() if "audit" in path.name] == ["audit"]
@@ -182,15 +182,15 @@ def test_an_audit_is_made_once_from_the_same_and_anew_from_other_weights_or_wher
     smoke_run, tmp_path, monkeypatch
 ):
     shutil.copytree(smoke_run, tmp_path / "run")
-    run, made = Run.open(tmp_path / "run"), []
+    run, calls = Run.open(tmp_path / "run"), []
     monkeypatch.setattr(
-        pseudo_stage, "audit_model", lambda *of, **options: made.append(1) or audit_model(*of, **options)
+        pseudo_stage, "audit_model", lambda *of, **options: calls.append(1) or audit_model(*of, **options)
     )
 
     def count(**sizes) -> int:
-        made.clear()
+        calls.clear()
         stages.audit_pseudo_labels(run, **sizes)
-        return len(made)
+        return len(calls)
 
     models = count(clips=2)  # fewer than the notebook's
     assert models > 2 and count(clips=2) == 0 and count(clips=3) == models

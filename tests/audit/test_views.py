@@ -56,12 +56,12 @@ def run(smoke_run, tmp_path) -> Run:
 
 def test_a_view_is_made_when_it_is_looked_at_and_then_read(run, monkeypatch):
     audit = Audit.open(run.folder / "audit")
-    made = ClipViews(run, audit)(0)
-    assert len(made["images"]) == (audit.frames["view"] == 0).sum()
-    assert {"heatmaps_init", "heatmaps_teacher", "heatmaps_student"} <= set(made)
+    view = ClipViews(run, audit)(0)
+    assert len(view["images"]) == (audit.frames["view"] == 0).sum()
+    assert {"heatmaps_init", "heatmaps_teacher", "heatmaps_student"} <= set(view)
     monkeypatch.setattr(audit_views, "clip_view", None)
-    kept = ClipViews(run, audit)(0)
-    assert all(np.array_equal(made[name], kept[name]) for name in made | kept)
+    stored = ClipViews(run, audit)(0)
+    assert all(np.array_equal(view[name], stored[name]) for name in view | stored)
 
 
 def test_a_view_is_not_made_with_other_weights_than_the_audit_s(run):

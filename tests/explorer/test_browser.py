@@ -120,7 +120,9 @@ def page():
         page.on("pageerror", lambda error: page.complaints.append(str(error)))
         page.on(
             "console",
-            lambda said: said.type in ("error", "assert") and page.complaints.append(f"{said.text} {said.location}"),
+            lambda message: (
+                message.type in ("error", "assert") and page.complaints.append(f"{message.text} {message.location}")
+            ),
         )
         yield page
         browser.close()

@@ -51,7 +51,7 @@ def write_run(folder, scheme="68", clips=CLIPS, labelled=True, hidden=None):
     angle = np.linspace(0, 2 * np.pi, points, endpoint=False)
     truth = CENTRE + 15 * np.stack([np.cos(angle), np.sin(angle)], -1)[None].repeat(count, 0)
     labelled = np.broadcast_to(labelled, count)
-    known = GroundTruth(
+    ground_truth = GroundTruth(
         images,
         images,
         np.arange(count),
@@ -63,17 +63,17 @@ def write_run(folder, scheme="68", clips=CLIPS, labelled=True, hidden=None):
     )
     first = np.concatenate([np.arange(length) == 0 for length in clips.values()])
     shape = (len(AUDITED), count, points)
-    valid, found = np.ones(shape, bool), np.repeat(truth[None], len(AUDITED), 0)
+    valid, places = np.ones(shape, bool), np.repeat(truth[None], len(AUDITED), 0)
     for index, name in enumerate(AUDITED):
         valid[index] = (name not in TRACKED) | ~first[:, None]
-        found[index, ..., 0] += np.array(OFF[:count])[:, None] + {"fused": 0.0, "centre": 2.0}.get(name, 1.0)
+        places[index, ..., 0] += np.array(OFF[:count])[:, None] + {"fused": 0.0, "centre": 2.0}.get(name, 1.0)
     apart, flow = (
         np.repeat(values[:, None], points, 1) for values in (np.array(APART[:count]), np.where(first, np.nan, 0.25))
     )
     votes = np.repeat(np.where(first, 0.0, 0.5)[:, None], points, 1)
-    labels = Labels(found, np.ones(shape), valid, apart, of_tracks(flow), np.full((count, points), 0.5), votes)
+    labels = Labels(places, np.ones(shape), valid, apart, of_tracks(flow), np.full((count, points), 0.5), votes)
     store = FaceStore(folder, run.scheme, SIDE, 1.35, 1)
-    writer = AuditWriter(folder / "audit", store, groups, known, hidden=hidden)
+    writer = AuditWriter(folder / "audit", store, groups, ground_truth, hidden=hidden)
     few = np.arange(len(groups[0].faces))
     writer.add(
         "teacher", 5, Labels(*(v[:, few] if v.ndim > 2 and len(v) == len(AUDITED) else v[few] for v in labels)), few
@@ -347,12 +347,12 @@ def test_a_file_that_the_system_refuses_is_told(explorer, monkeypatch):
 def test_without_its_images_a_clip_has_words_and_curves_and_no_image_of_another(explorer, monkeypatch):
     view = explorer._view
 
-    def gone(number):
+    def broken_view(number):
         if number == 2:
             raise InputError("talk/0.jpg: is not there")
         return view(number)
 
-    monkeypatch.setattr(explorer, "_view", gone)
+    monkeypatch.setattr(explorer, "_view", broken_view)
     changed = differing(explorer, lambda: setattr(explorer.clip, "value", 2))
     assert changed == set(explorer.images) and "talk/0.jpg: is not there" in explorer.status.value
     assert "talk/1.jpg" in explorer.about.value and "no image" in explorer.notes["crop"].value
@@ -362,10 +362,10 @@ def test_without_its_images_a_clip_has_words_and_curves_and_no_image_of_another(
 
 
 def test_an_explorer_opens_on_a_run_without_its_images(folder, monkeypatch):
-    def gone(self, number):
+    def broken_view(self, number):
         raise InputError("talk/0.jpg: is not there")
 
-    monkeypatch.setattr("tsal.explorer.widgets.ClipViews.__call__", gone)
+    monkeypatch.setattr("tsal.explorer.widgets.ClipViews.__call__", broken_view)
     explorer = Explorer(folder)
     assert "talk/0.jpg: is not there" in explorer.status.value
     assert shown(explorer)["crop"].std() == 0 and shown(explorer)["scatter"].std() > 5
@@ -419,9 +419,9 @@ def test_without_labels_frames_lie_by_what_is_known_and_lines_lead_to_the_fused_
     assert "lead to the fused points" in explorer.notes["crop"].value and explorer.shown[TRUTH_NAME].disabled
     assert "3 have no disagreement or forward-backward error" in explorer.found.value  # each clip's first frame
     rows = np.array([0, 1, 2])
-    found = views.source_distances(explorer.audit, explorer.state, explorer.scheme, rows, measured=False)
-    assert set(found) == {"heatmap", "centre"}
-    assert np.allclose(found["heatmap"], 1, atol=1e-4) and np.allclose(found["centre"], 2, atol=1e-4)
+    distances = views.source_distances(explorer.audit, explorer.state, explorer.scheme, rows, measured=False)
+    assert set(distances) == {"heatmap", "centre"}
+    assert np.allclose(distances["heatmap"], 1, atol=1e-4) and np.allclose(distances["centre"], 2, atol=1e-4)
 
 
 def test_photographs_are_shown_without_flow(tmp_path):

@@ -59,7 +59,7 @@ def test_point_loss_by_hand():
 
 
 def test_offset_loss_by_hand():
-    offsets, target = torch.tensor([[[[1.0, -2.0], [0.5, 0.0]]]]), torch.zeros(1, 1, 2, 2)
+    offsets, target = torch.tensor([[[[2.0, -1.0], [-0.5, 2.0]]]]), torch.tensor([[[[1.0, 1.0], [-1.0, 2.0]]]])
     assert offset_loss(offsets, target, torch.ones(1, 1, 2)).item() == pytest.approx((3 + 0.5) / 2)
     assert offset_loss(offsets, target, torch.tensor([[[0.0, 1.0]]])).item() == pytest.approx(0.5)
 
@@ -73,7 +73,7 @@ def test_cross_entropy_by_hand():
 
 
 def test_mse_by_hand_sums_a_map_and_averages_maps():
-    values, target = torch.tensor([[[[1.0, 2.0]], [[9.0, 9.0]], [[0.0, 1.0]]]]), torch.zeros(1, 3, 1, 2)
+    values, target = torch.tensor([[[[2.0, 3.0]], [[9.0, 9.0]], [[1.0, 2.0]]]]), torch.ones(1, 3, 1, 2)
     assert heatmap_mse(values, target, torch.tensor([[1.0, 0.0, 1.0]])).item() == (5 + 1) / 2
 
 

@@ -105,8 +105,8 @@ def of_tracks(flow_error: np.ndarray) -> np.ndarray:
 
 def _write_audit(run, rng):
     clips = [*run.clips, *run.single_images]
-    known = [dataclasses.replace(f, annotation=run.lists.truth[f.image, f.box]) for clip in clips for f in clip.faces]
-    truth = read_ground_truth(run.store, known, "ocular", run.scheme)
+    faces = [dataclasses.replace(f, annotation=run.lists.truth[f.image, f.box]) for clip in clips for f in clip.faces]
+    truth = read_ground_truth(run.store, faces, "ocular", run.scheme)
     points, visible = truth.points, truth.visible
     first = np.array([place == 0 for clip in clips for place in range(len(clip.faces))])
     hidden = np.zeros(visible.shape, np.int8)

@@ -164,9 +164,9 @@ def coco(root: Path, points: int = 5, faces: int = 4) -> Path:
     for i in range(faces):
         write_image(root / f"{i}.jpg", 2000 + i)
         images.append({"id": 7 + i, "file_name": f"{i}.jpg", "width": 64, "height": 64})
-        found = landmarks(points, i)
+        coordinates = landmarks(points, i)
         flags = [2] * (points - 2) + [1, 0]
-        keypoints = [value for (x, y), v in zip(found, flags) for value in ((x, y, v) if v else (0, 0, 0))]
+        keypoints = [value for (x, y), v in zip(coordinates, flags) for value in ((x, y, v) if v else (0, 0, 0))]
         annotations.append(
             {"id": i, "image_id": 7 + i, "bbox": [10, 10, 40, 42], "keypoints": keypoints if i < faces - 1 else []}
         )

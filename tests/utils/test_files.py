@@ -65,10 +65,11 @@ def test_missing_folders_are_made(tmp_path):
 def test_arrays_come_back_as_they_were(tmp_path):
     arrays = {"text": np.array(["a", "bc"]), "path": np.array([1.5, np.nan]), "mask": np.array([[True, False]])}
     write_arrays(tmp_path / "a.npz", **arrays)
-    found = read_arrays(tmp_path / "a.npz")
-    assert set(found) == set(arrays)
+    archive = read_arrays(tmp_path / "a.npz")
+    assert set(archive) == set(arrays)
     assert all(
-        np.array_equal(found[k], arrays[k], equal_nan=k == "path") and found[k].dtype == arrays[k].dtype for k in arrays
+        np.array_equal(archive[k], arrays[k], equal_nan=k == "path") and archive[k].dtype == arrays[k].dtype
+        for k in arrays
     )
 
 
@@ -86,8 +87,8 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
         "fingerprint": {"name": "x", "more": [1, None]},
     }
     save_checkpoint(tmp_path / "a.pt", content)
-    found = load_checkpoint(tmp_path / "a.pt")
-    assert torch.equal(found["state"].pop("w"), content["state"].pop("w")) and found == content
+    checkpoint = load_checkpoint(tmp_path / "a.pt")
+    assert torch.equal(checkpoint["state"].pop("w"), content["state"].pop("w")) and checkpoint == content
 
 
 class Bomb:
@@ -144,8 +145,8 @@ def test_files_behind_links_are_found_once_each_and_links_that_go_round_end(tmp_
     }
     for link, target in links.items():
         (tmp_path / link).symlink_to(tmp_path / target)
-    found = files_below(tmp_path / "top", but=tmp_path / "top" / "left out")
-    assert [str(path.relative_to(tmp_path / "top")) for path in found] == [
+    paths = files_below(tmp_path / "top", but=tmp_path / "top" / "left out")
+    assert [str(path.relative_to(tmp_path / "top")) for path in paths] == [
         *("3", "7", "b/2", "b/deep/1", "c/4", "c/more/5", "d")
     ]
 

@@ -64,8 +64,8 @@ def test_the_group_is_that_of_version_2():
     ],
 )
 def test_threads_are_what_quota_and_others_leave(cores, limit, others, count, reason):
-    found, why = threads.choose(cores, limit, others)
-    assert found == count and reason in why
+    number, why = threads.choose(cores, limit, others)
+    assert number == count and reason in why
 
 
 @pytest.fixture
@@ -116,11 +116,11 @@ def test_without_proc_the_affinity_alone_counts(machine):
 
 def test_torch_is_told_once_and_the_reason_is_one_line(machine, capsys):
     _, load, monkeypatch = machine
-    told = []
-    monkeypatch.setattr(torch, "set_num_threads", told.append)
-    assert threads.use_free_cores() == 4 and told == [] and capsys.readouterr().err == ""
+    counts = []
+    monkeypatch.setattr(torch, "set_num_threads", counts.append)
+    assert threads.use_free_cores() == 4 and counts == [] and capsys.readouterr().err == ""
     load(100, 100, 100, 0)
-    assert threads.use_free_cores() == 1 and told == [1]
+    assert threads.use_free_cores() == 1 and counts == [1]
     line = capsys.readouterr().err
     assert line.count("\n") == 1 and "threads: 1 instead of 4: other processes use 3.0 of 4 cores" in line
 
@@ -175,7 +175,7 @@ def test_two_halves_of_a_step_together_use_no_more_threads_than_are_free(watched
         for others, each, at_once in ((0, 2, True), (1, 1, True), (2, 1, True), (3, 1, False), (0, 2, True)):
             used(total := total + 100 * others)  # so many cores' worth, in the second that each look takes
             assert watch.adjust() == each
-            (first, one), (second, other) = together(half, half)
-            assert (first, second, one != other) == (each, each, at_once)
+            (first, first_id), (second, second_id) = together(half, half)
+            assert (first, second, first_id != second_id) == (each, each, at_once)
             assert first + second * at_once <= 4 - others
     assert threads_now == [4]

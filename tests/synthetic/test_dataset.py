@@ -112,10 +112,10 @@ def test_warping_by_the_backward_flow_reconstructs_the_next_frame():
     still, moved = [], []
     for clip in clips():
         for t in range(2):
-            seen = ~clip.occluded_backward[t]
+            visible = ~clip.occluded_backward[t]
             here, there = clip.images[t].astype(np.float32), clip.images[t + 1].astype(np.float32)
-            still.append(np.abs(here - there)[seen].mean())
-            moved.append(np.abs(warped(here, clip.flow_backward[t]) - there)[seen].mean())
+            still.append(np.abs(here - there)[visible].mean())
+            moved.append(np.abs(warped(here, clip.flow_backward[t]) - there)[visible].mean())
     assert np.mean(moved) < 0.55 * np.mean(still)
     assert (np.array(moved) < np.array(still)).all()
 
@@ -134,10 +134,10 @@ def test_occlusion_of_the_flow_agrees_with_the_visibility_of_the_landmarks():
     agree, vanished = [], 0
     for clip in clips():
         for _, occluded, here, there, _ in both_ways(clip):
-            seen = clip.visible[here]
-            column, row = np.clip(np.round(clip.points[here][seen]).astype(int), 0, SIDE - 1).T
-            agree.append(occluded[row, column] == ~clip.visible[there][seen])
-            vanished += (~clip.visible[there][seen]).sum()
+            visible = clip.visible[here]
+            column, row = np.clip(np.round(clip.points[here][visible]).astype(int), 0, SIDE - 1).T
+            agree.append(occluded[row, column] == ~clip.visible[there][visible])
+            vanished += (~clip.visible[there][visible]).sum()
     assert vanished > 10 and np.concatenate(agree).mean() > 0.93
 
 
@@ -145,14 +145,16 @@ def test_tracks_move_by_the_flow_at_them_and_vanish_where_it_is_occluded():
     errors, spreads, agree, vanished = [], [], [], 0
     for clip in clips():
         for flow, occluded, here, there, _ in both_ways(clip):
-            seen, still_seen = clip.tracks_visible[here], clip.tracks_visible[there]
+            visible, still_visible = clip.tracks_visible[here], clip.tracks_visible[there]
             points, moved = clip.tracks[here], clip.tracks[there]
-            step, spread = sampled(flow, points[seen & still_seen])
-            errors.append(np.linalg.norm(points[seen & still_seen] + step - moved[seen & still_seen], axis=1))
+            step, spread = sampled(flow, points[visible & still_visible])
+            errors.append(
+                np.linalg.norm(points[visible & still_visible] + step - moved[visible & still_visible], axis=1)
+            )
             spreads.append(spread)
-            column, row = np.clip(np.round(points[seen]).astype(int), 0, SIDE - 1).T
-            agree.append(occluded[row, column] == ~still_seen[seen])
-            vanished += (seen & ~still_seen).sum()
+            column, row = np.clip(np.round(points[visible]).astype(int), 0, SIDE - 1).T
+            agree.append(occluded[row, column] == ~still_visible[visible])
+            vanished += (visible & ~still_visible).sum()
     errors, smooth = np.concatenate(errors), np.concatenate(spreads) < 0.25
     assert smooth.mean() > 0.8 and np.percentile(errors[smooth], 99) < 0.1  # elsewhere a sample mixes two surfaces
     assert vanished > 100 and np.concatenate(agree).mean() > 0.95
@@ -282,8 +284,8 @@ def test_files_do_not_depend_on_the_number_of_workers(dataset, tmp_path):
 
     assert files(root) == files(tmp_path / "other")
     for path in root.rglob("*.npz"):
-        one, two = load_ground_truth(path), load_ground_truth(tmp_path / "other" / path.relative_to(root))
-        assert all(np.array_equal(one[name], two[name]) for name in one)
+        serial, parallel = load_ground_truth(path), load_ground_truth(tmp_path / "other" / path.relative_to(root))
+        assert all(np.array_equal(serial[name], parallel[name]) for name in serial)
 
 
 def test_a_second_call_does_nothing_and_foreign_files_are_left_alone(dataset, tmp_path):
@@ -301,7 +303,7 @@ def test_a_rendering_that_is_killed_leaves_the_former_one_whole_or_none(dataset,
     """While the former one is removed: half of it would be taken for whole, or refused for ever."""
     root, settings = tmp_path / "data", RenderConfig(labelled=1, clips=1, validation=1, frames=2, side=48, seed=3)
     render_dataset(root, settings, workers=1, progress=False)
-    wanted = dataclasses.replace(settings, seed=4)
+    new_settings = dataclasses.replace(settings, seed=4)
 
     def killed(*_, **__):
         raise KeyboardInterrupt
@@ -309,10 +311,10 @@ def test_a_rendering_that_is_killed_leaves_the_former_one_whole_or_none(dataset,
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
-            render_dataset(root, wanted, workers=1, progress=False)
+            render_dataset(root, new_settings, workers=1, progress=False)
     (tmp_path / f".data.{os.getpid()}.tmp").mkdir()  # of a killed process that had this one's number
     (tmp_path / ".data.4194305.tmp").mkdir()
-    manifest = render_dataset(root, wanted, workers=1, progress=False)
+    manifest = render_dataset(root, new_settings, workers=1, progress=False)
     assert manifest["settings"]["seed"] == 4
     assert all((root / row[0]).exists() for name in ("labelled", "unlabelled", "val") for row in rows_of(root, name))
     render_dataset(root, settings, workers=1, progress=False)  # which clears away what was left

@@ -56,26 +56,26 @@ def test_points_lie_on_the_same_colours_in_both_frames(rendered, flip):
 
 def test_a_point_outside_the_crop_is_not_seen(rendered):
     pairs = maker(rendered)(0)
-    for points, seen in ((pairs.points, pairs.seen_first), (pairs.moved, pairs.seen_second)):
+    for points, visible in ((pairs.points, pairs.seen_first), (pairs.moved, pairs.seen_second)):
         outside = ((points < 0) | (points > SIDE - 1)).any(-1)
-        assert outside.any() and not seen[outside].any()
+        assert outside.any() and not visible[outside].any()
 
 
 def test_pairs_depend_on_seed_and_step_alone(rendered):
-    one, two, other = maker(rendered)(4), maker(rendered)(4), maker(rendered)(5)
+    pairs, again, other = maker(rendered)(4), maker(rendered)(4), maker(rendered)(5)
     for name in ("first", "second", "points", "moved", "seen_first", "seen_second"):
-        assert torch.equal(getattr(one, name), getattr(two, name)), name
-    assert one.seed == two.seed and not torch.equal(one.first, other.first)
+        assert torch.equal(getattr(pairs, name), getattr(again, name)), name
+    assert pairs.seed == again.seed and not torch.equal(pairs.first, other.first)
 
 
-@pytest.mark.parametrize("apart, wanted", [(1, {1, -1}), (2, {1, 2, -1, -2}), (8, {1, 2, 3, -1, -2, -3})])
-def test_frames_are_up_to_so_many_apart_as_the_clip_allows_in_either_direction(rendered, apart, wanted):
+@pytest.mark.parametrize("apart, expected", [(1, {1, -1}), (2, {1, 2, -1, -2}), (8, {1, 2, 3, -1, -2, -3})])
+def test_frames_are_up_to_so_many_apart_as_the_clip_allows_in_either_direction(rendered, apart, expected):
     store, (clip, *_) = rendered
-    tracks, found, make = tracks_of(store, clip), set(), maker((store, [clip]), apart=apart, pairs=8)
+    tracks, steps, make = tracks_of(store, clip), set(), maker((store, [clip]), apart=apart, pairs=8)
     for pairs in map(make, range(6)):
         for first, second in zip(pairs.points.numpy(), pairs.moved.numpy()):
-            found.add(_frame(tracks, second) - _frame(tracks, first))
-    assert found == wanted
+            steps.add(_frame(tracks, second) - _frame(tracks, first))
+    assert steps == expected
 
 
 def _frame(tracks: np.ndarray, points: np.ndarray) -> int:

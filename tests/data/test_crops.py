@@ -30,16 +30,16 @@ def folder(path: Path, entries: float = 100) -> CropFolder:
     return CropFolder(path, entries * ENTRY / 2**20)
 
 
-def read(kept: CropFolder, number: int) -> np.ndarray | None:
-    return kept.read(key(number), (SIDE, SIDE, 3))
+def read(crops: CropFolder, number: int) -> np.ndarray | None:
+    return crops.read(key(number), (SIDE, SIDE, 3))
 
 
-def there(kept: CropFolder, numbers) -> list[int]:
-    return [number for number in numbers if kept._path(key(number)).exists()]
+def there(crops: CropFolder, numbers) -> list[int]:
+    return [number for number in numbers if crops._path(key(number)).exists()]
 
 
-def age(kept: CropFolder, number: int, seconds: float) -> None:
-    path = kept._path(key(number))
+def age(crops: CropFolder, number: int, seconds: float) -> None:
+    path = crops._path(key(number))
     os.utime(path, (path.stat().st_mtime - seconds,) * 2)
 
 
@@ -48,19 +48,19 @@ def size(path: Path) -> int:
 
 
 def test_a_crop_comes_back_bit_for_bit_in_this_process_and_the_next(tmp_path):
-    kept = folder(tmp_path / "made" / "when needed")
-    assert read(kept, 1) is None
-    kept.write(key(1), crop(1))
-    for reader in (kept, folder(kept.folder)):
-        found = read(reader, 1)
-        assert np.array_equal(found, crop(1)) and found.dtype == np.uint8 and found.shape == (SIDE, SIDE, 3)
-    assert read(kept, 2) is None
+    crops = folder(tmp_path / "made" / "when needed")
+    assert read(crops, 1) is None
+    crops.write(key(1), crop(1))
+    for reader in (crops, folder(crops.folder)):
+        image = read(reader, 1)
+        assert np.array_equal(image, crop(1)) and image.dtype == np.uint8 and image.shape == (SIDE, SIDE, 3)
+    assert read(crops, 2) is None
 
 
 def test_a_part_of_an_image_is_kept_as_the_part(tmp_path):
-    kept, whole = folder(tmp_path), np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    kept.write(key(1), whole[5:25, 10:30])  # not contiguous in memory
-    assert np.array_equal(read(kept, 1), whole[5:25, 10:30])
+    crops, whole = folder(tmp_path), np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    crops.write(key(1), whole[5:25, 10:30])  # not contiguous in memory
+    assert np.array_equal(read(crops, 1), whole[5:25, 10:30])
 
 
 def test_every_part_of_what_a_crop_is_made_from_makes_another_key():
@@ -90,48 +90,48 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_entry_is_removed_and_made_anew(tmp_path, damage):
-    kept = folder(tmp_path)
-    kept.write(key(1), crop(1))
-    path = kept._path(key(1))
+    crops = folder(tmp_path)
+    crops.write(key(1), crop(1))
+    path = crops._path(key(1))
     path.write_bytes(DAMAGE[damage](path.read_bytes()))
-    assert read(kept, 1) is None and not path.exists()
-    kept.write(key(1), crop(1))
-    assert np.array_equal(read(kept, 1), crop(1))
+    assert read(crops, 1) is None and not path.exists()
+    crops.write(key(1), crop(1))
+    assert np.array_equal(read(crops, 1), crop(1))
 
 
 def test_an_entry_under_the_name_of_another_is_not_taken_for_it(tmp_path):
-    kept = folder(tmp_path)
-    kept.write(key(1), crop(1))
-    os.rename(kept._path(key(1)), kept._path(key(2)))
-    assert read(kept, 2) is None
+    crops = folder(tmp_path)
+    crops.write(key(1), crop(1))
+    os.rename(crops._path(key(1)), crops._path(key(2)))
+    assert read(crops, 2) is None
 
 
 def test_an_entry_of_another_size_is_not_taken(tmp_path):
-    kept = folder(tmp_path)
-    kept.write(key(1), crop(1))
-    assert kept.read(key(1), (SIDE + 1, SIDE, 3)) is None
+    crops = folder(tmp_path)
+    crops.write(key(1), crop(1))
+    assert crops.read(key(1), (SIDE + 1, SIDE, 3)) is None
 
 
 # --- the bound ---
 
 
 def test_the_folder_never_exceeds_its_bound_and_stays_in_use(tmp_path):
-    kept = folder(tmp_path, 20)
+    crops = folder(tmp_path, 20)
     for number in range(100):
-        kept.write(key(number), crop(number))
+        crops.write(key(number), crop(number))
         assert size(tmp_path) <= 20 * ENTRY
-        assert np.array_equal(read(kept, number), crop(number))
+        assert np.array_equal(read(crops, number), crop(number))
     assert size(tmp_path) >= 17 * ENTRY  # an eighth goes at a time, not everything
 
 
 def test_what_was_used_longest_ago_goes_first_and_reading_is_using(tmp_path):
-    kept = folder(tmp_path, 8)
+    crops = folder(tmp_path, 8)
     for number in range(8):
-        kept.write(key(number), crop(number))
-        age(kept, number, 1000 - 100 * number)  # 0 is the oldest
-    read(kept, 0)
-    kept.write(key(8), crop(8))
-    assert there(kept, range(9)) == [0, 3, 4, 5, 6, 7, 8]  # room for seven of eight: 1 and 2 went
+        crops.write(key(number), crop(number))
+        age(crops, number, 1000 - 100 * number)  # 0 is the oldest
+    read(crops, 0)
+    crops.write(key(8), crop(8))
+    assert there(crops, range(9)) == [0, 3, 4, 5, 6, 7, 8]  # room for seven of eight: 1 and 2 went
 
 
 def test_entries_of_former_runs_count_too(tmp_path):
@@ -145,17 +145,17 @@ def test_entries_of_former_runs_count_too(tmp_path):
 
 
 def test_two_processes_that_take_turns_exceed_the_bound_by_a_sixteenth_each_at_most(tmp_path):
-    one, other = folder(tmp_path, 64), folder(tmp_path, 64)
+    first, second = folder(tmp_path, 64), folder(tmp_path, 64)
     for number in range(250):
-        (one, other)[number % 2].write(key(number), crop(number))
+        (first, second)[number % 2].write(key(number), crop(number))
         assert size(tmp_path) <= 64 * (1 + 2 / 16) * ENTRY + 2 * ENTRY
 
 
 def test_a_crop_larger_than_the_bound_is_not_kept_and_removes_nothing(tmp_path):
-    kept = folder(tmp_path, 1)
-    kept.write(key(1), crop(1))
-    kept.write(key(2), np.zeros((SIDE, SIDE + 1, 3), np.uint8))
-    assert there(kept, [1, 2]) == [1]
+    crops = folder(tmp_path, 1)
+    crops.write(key(1), crop(1))
+    crops.write(key(2), np.zeros((SIDE, SIDE + 1, 3), np.uint8))
+    assert there(crops, [1, 2]) == [1]
 
 
 def test_what_a_killed_process_left_goes_and_files_of_others_stay(tmp_path):
@@ -163,10 +163,10 @@ def test_what_a_killed_process_left_goes_and_files_of_others_stay(tmp_path):
     left = tmp_path / f".{key(1)}.crop.4711.tmp.crop"
     left.write_bytes(bytes(ENTRY))
     os.utime(left, (0, 0))
-    kept = folder(tmp_path, 3)
+    crops = folder(tmp_path, 3)
     for number in range(3):
-        kept.write(key(number), crop(number))
-    assert not left.exists() and (tmp_path / "README.md").exists() and there(kept, range(3))
+        crops.write(key(number), crop(number))
+    assert not left.exists() and (tmp_path / "README.md").exists() and there(crops, range(3))
 
 
 # --- disks that cannot be written to ---
@@ -174,19 +174,19 @@ def test_what_a_killed_process_left_goes_and_files_of_others_stay(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_warned_of_once(tmp_path):
     (tmp_path / "file").write_text("no folder")
-    kept = folder(tmp_path / "file" / "cache")
+    crops = folder(tmp_path / "file" / "cache")
     with pytest.warns(RuntimeWarning, match="cannot keep crops.*anew") as warned:
         for number in range(5):
-            kept.write(key(number), crop(number))
-            assert read(kept, number) is None
+            crops.write(key(number), crop(number))
+            assert read(crops, number) is None
     assert len(warned) == 1
 
 
 @pytest.mark.parametrize("problem", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES])
 def test_a_full_or_read_only_disk_is_warned_of_once_and_what_is_kept_is_still_read(tmp_path, monkeypatch, problem):
-    kept = folder(tmp_path)
-    kept.write(key(1), crop(1))
-    age(kept, 1, 1000)
+    crops = folder(tmp_path)
+    crops.write(key(1), crop(1))
+    age(crops, 1, 1000)
 
     def half(path, content):
         with open(path, "wb") as file:
@@ -199,37 +199,37 @@ def test_a_full_or_read_only_disk_is_warned_of_once_and_what_is_kept_is_still_re
     monkeypatch.setattr(Path, "write_bytes", half)
     monkeypatch.setattr(os, "utime", reject)
     with pytest.warns(RuntimeWarning, match=os.strerror(problem)) as warned:
-        kept.write(key(2), crop(2))
-        kept.write(key(3), crop(3))
+        crops.write(key(2), crop(2))
+        crops.write(key(3), crop(3))
     assert len(warned) == 1
-    assert np.array_equal(read(kept, 1), crop(1)) and read(kept, 2) is None
+    assert np.array_equal(read(crops, 1), crop(1)) and read(crops, 2) is None
     assert [file.name for file in tmp_path.iterdir()] == [f"{key(1)}.crop"]  # nothing half-written is left
 
 
 def test_a_race_for_one_entry_is_no_reason_to_stop_keeping_crops(tmp_path, monkeypatch):
-    kept = folder(tmp_path)
+    crops = folder(tmp_path)
     with monkeypatch.context() as patch:
         # another process has removed it before it is renamed
         patch.setattr(Path, "write_bytes", lambda path, content: None)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            kept.write(key(1), crop(1))
-    kept.write(key(1), crop(1))
-    assert np.array_equal(read(kept, 1), crop(1))
+            crops.write(key(1), crop(1))
+    crops.write(key(1), crop(1))
+    assert np.array_equal(read(crops, 1), crop(1))
 
 
 def use_at_random(path: Path, seed: int, wrong: multiprocessing.Queue) -> None:
     """Read and write as a run would, with room for a third of the crops."""
     warnings.simplefilter("error")
-    kept, rng = folder(path, 10), np.random.default_rng(seed)
+    crops, rng = folder(path, 10), np.random.default_rng(seed)
     hits, mistakes = 0, 0
     for number in rng.integers(0, 30, 600).tolist():
-        found = read(kept, number)
-        if found is None:
-            kept.write(key(number), crop(number))
+        image = read(crops, number)
+        if image is None:
+            crops.write(key(number), crop(number))
         else:
             hits += 1
-            mistakes += not np.array_equal(found, crop(number))
+            mistakes += not np.array_equal(image, crop(number))
     wrong.put((hits, mistakes))
 
 

@@ -35,9 +35,9 @@ def numbers(clips) -> list[list[int]]:
 )
 def test_a_step_longer_than_a_clip_s_shortest_ends_it(frames, clips):
     rows = [face(f"c/{number}.png", row=row) for row, number in enumerate(frames, 1)]
-    found = split_at_gaps(group_clips(rows))
-    assert numbers(found) == clips and [row for clip in found for row in clip.faces] == rows
-    assert {clip.name for clip in found} == {"c"}
+    parts = split_at_gaps(group_clips(rows))
+    assert numbers(parts) == clips and [row for clip in parts for row in clip.faces] == rows
+    assert {clip.name for clip in parts} == {"c"}
 
 
 @pytest.fixture
@@ -78,6 +78,6 @@ def test_gaps_do_not_count_where_frames_are_not_consecutive(opened):
     ],
 )
 def test_a_tracker_is_measured_on_frames_as_far_apart_as_it_is_said(opened, more, pairs):
-    found = _labelled_pairs(opened(*more), 1, 10)
-    places = [[clip.faces[place].image for place in both] for clip, *both in found]
+    labelled_pairs = _labelled_pairs(opened(*more), 1, 10)
+    places = [[clip.faces[place].image for place in both] for clip, *both in labelled_pairs]
     assert [[int(Path(image).stem) for image in both] for both in places] == pairs

@@ -85,15 +85,15 @@ def test_an_annotation_that_is_not_there_or_is_a_folder_is_an_error_that_names_i
 def test_a_written_list_is_read_back(tmp_path):
     rows = [("a/0.jpg", "a/0.pts", (1.25, 2, 30.5, 40)), ("b.jpg", None, (0, 0, 9, 9, 7.5))]
     write_list(tmp_path / "l.txt", rows)
-    one, two = read_list(tmp_path / "l.txt", label="l")
-    assert (one.image, one.annotation, one.box, one.face_size, one.where) == (
+    first, second = read_list(tmp_path / "l.txt", label="l")
+    assert (first.image, first.annotation, first.box, first.face_size, first.where) == (
         "a/0.jpg",
         "a/0.pts",
         (1.25, 2.0, 30.5, 40.0),
         None,
         "l:1",
     )
-    assert (two.image, two.annotation, two.box, two.face_size, two.where) == (
+    assert (second.image, second.annotation, second.box, second.face_size, second.where) == (
         "b.jpg",
         None,
         (0.0, 0.0, 9.0, 9.0),
@@ -257,9 +257,9 @@ def test_rising_numbers_of_one_folder_are_the_frames_of_one_clip():
     ],
 )
 def test_other_rows_begin_a_new_clip(rows, groups):
-    found = group_clips(rows)
-    assert len(found) == groups
-    assert [f for clip in found for f in clip.faces] == rows  # nothing lost, order kept
+    clips = group_clips(rows)
+    assert len(clips) == groups
+    assert [f for clip in clips for f in clip.faces] == rows  # nothing lost, order kept
 
 
 # --- a run's lists ---

@@ -17,8 +17,8 @@ FACT = {"width": 64, "height": 48}
     ],
 )
 def test_what_of_landmarks_cannot_be_of_the_image(points, visible, said):
-    found = points_problems(np.array(points, float), np.array(visible, bool), "a.png", FACT)
-    assert said in found[0] if said else not found
+    problems = points_problems(np.array(points, float), np.array(visible, bool), "a.png", FACT)
+    assert said in problems[0] if said else not problems
 
 
 @pytest.mark.parametrize(
@@ -31,8 +31,8 @@ def test_what_of_landmarks_cannot_be_of_the_image(points, visible, said):
 )
 def test_a_box_holds_half_of_the_landmarks_at_least(visible, said):
     points = np.array([[10, 20], [20, 10], [21, 15], [15, 9]], float)
-    found = apart_problems(points, np.array(visible, bool), (10, 10, 20, 20), "a.png")
-    assert found[0].startswith(said) if said else not found
+    problems = apart_problems(points, np.array(visible, bool), (10, 10, 20, 20), "a.png")
+    assert problems[0].startswith(said) if said else not problems
 
 
 EYES = np.array([[20, 30], [40, 30], [30, 50], [28, 60]], float)  # the person's right corner, the left one, nose, chin
@@ -40,11 +40,11 @@ EYES = np.array([[20, 30], [40, 30], [30, 50], [28, 60]], float)  # the person's
 
 @pytest.mark.parametrize("turn", [0, 40, 90, 180, 300])
 def test_mirrored_labels_are_told_however_the_face_is_turned(turn):
-    angle, seen = np.deg2rad(turn), np.ones(4, bool)
+    angle, all_visible = np.deg2rad(turn), np.ones(4, bool)
     points = (EYES - 32) @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) + 32
     mirrored, swapped, upward = points * [-1, 1] + [63, 0], points[:, ::-1], points * [1, -1] + [0, 63]
 
-    def said(faces, visible=seen, ocular=(0, 1)):
+    def said(faces, visible=all_visible, ocular=(0, 1)):
         return reflected(np.array(faces), np.array([visible] * len(faces)), ocular)
 
     assert said([points]) == ""
@@ -64,5 +64,5 @@ def test_labels_in_percent_are_told_by_all_faces_of_large_images(faces, side, be
     points[0, 2] += [beyond, 0]
     points[1, 1], visible[1, 1] = -50, False  # a missing point
     text = in_percent(points, visible, np.full((faces, 2), [400, side]))
-    wanted = "all landmarks of 10 faces lie within 0 ... 100, in images of about 400 x 301 pixels"
-    assert text.startswith(wanted) if said else not text
+    expected = "all landmarks of 10 faces lie within 0 ... 100, in images of about 400 x 301 pixels"
+    assert text.startswith(expected) if said else not text

@@ -115,8 +115,8 @@ def test_the_points_of_a_labelled_view_lie_where_the_image_shows_them(tmp_path, 
     )
     batch = make(0)
     landmark = 1 if mirrored else 0  # the marked landmark's partner takes its place in a mirror
-    for image, found in zip(batch.labelled, batch.points[:, landmark].numpy()):
-        assert np.abs(dot_place(image) - found).max() < 0.3
+    for image, point in zip(batch.labelled, batch.points[:, landmark].numpy()):
+        assert np.abs(dot_place(image) - point).max() < 0.3
     assert len({tuple(p) for p in batch.points[:, 0].tolist()}) == 8  # eight draws
 
 
@@ -143,11 +143,11 @@ def test_the_value_of_a_hidden_landmark_moves_neither_image_nor_other_landmarks(
     for hidden in ("10 10", "1000000 -1000000"):
         (tmp_path / "a.pts").write_text(f"{{\n{hidden} 0\n20 10 1\n15 20 1\n15 25 1\n}}\n")
         batches.append(maker(tmp_path, faces, augment=augment, sizes=(4, 0, 0))(0))
-    one, other = batches
-    seen = one.visible[0].tolist()
-    assert seen == ([True, False, True, True] if mirrored else [False, True, True, True])
-    assert torch.equal(one.visible, other.visible) and torch.equal(one.labelled, other.labelled)
-    assert torch.equal(one.points[one.visible], other.points[one.visible])
+    near, far = batches
+    visible = near.visible[0].tolist()
+    assert visible == ([True, False, True, True] if mirrored else [False, True, True, True])
+    assert torch.equal(near.visible, far.visible) and torch.equal(near.labelled, far.labelled)
+    assert torch.equal(near.points[near.visible], far.points[near.visible])
 
 
 def test_a_scheme_without_pairs_is_never_mirrored(tmp_path):
@@ -174,9 +174,9 @@ def test_a_point_of_the_weak_view_is_found_again_in_the_strong_view(tmp_path, mi
     marked = torch.zeros(8, 4, 2)
     marked[:, 0] = weak  # landmark 0 is where the dot is
     strong = to_view(marked, batch.to_strong, batch.flipped, PAIRED.flip)[:, 1 if mirrored else 0]
-    found = np.stack([dot_place(image) for image in batch.strong])
-    assert np.abs(found - strong.numpy()).max() < 0.3
-    assert np.abs(found - weak.numpy()).max() > 3  # the views do differ
+    places = np.stack([dot_place(image) for image in batch.strong])
+    assert np.abs(places - strong.numpy()).max() < 0.3
+    assert np.abs(places - weak.numpy()).max() > 3  # the views do differ
 
 
 # --- clips ---
@@ -285,12 +285,12 @@ def test_a_pair_of_frames_is_the_same_in_every_window_and_augmentation(tmp_path)
     boxes = np.array([30, 25, 75, 70]) + np.arange(5)[:, None] * [4, 0, 4, 0]
     clip = Clip("clip", tuple(face(f"clip/{i}.png", box) for i, box in enumerate(boxes)))
     make = maker(tmp_path, clips=[clip], sizes=(0, 1, 0), frames=3, pairs=True)
-    seen: dict[str, set] = {}
+    contents: dict[str, set] = {}
     for step in range(40):
         pairs = make(step).pairs
         for key, *images in zip(pairs.keys, pairs.first, pairs.second):
-            seen.setdefault(key, set()).add(tuple(image.numpy().tobytes() for image in images))
-    assert len(seen) == 4 and all(len(images) == 1 for images in seen.values())
+            contents.setdefault(key, set()).add(tuple(image.numpy().tobytes() for image in images))
+    assert len(contents) == 4 and all(len(images) == 1 for images in contents.values())
 
 
 def test_the_way_to_the_weak_view_is_that_of_its_pixels(tmp_path):
@@ -417,10 +417,10 @@ def test_every_labelled_face_clip_and_photograph_comes_once_an_epoch(tmp_path):
         ("clips", [f for c in clips for f in c.faces], 42),
         ("photographs", [c.faces[0] for c in photographs], 70),
     ):
-        seen = [f for f in watching.asked if f.list_name == name]
-        assert len(seen) == epochs * len(pool)
-        for start in range(0, len(seen), len(pool)):
-            assert {f.row for f in seen[start : start + len(pool)]} == {f.row for f in pool}
+        faces = [f for f in watching.asked if f.list_name == name]
+        assert len(faces) == epochs * len(pool)
+        for start in range(0, len(faces), len(pool)):
+            assert {f.row for f in faces[start : start + len(pool)]} == {f.row for f in pool}
 
 
 def test_the_labelled_rows_of_a_step_do_not_depend_on_the_unlabelled_ones(busy):
@@ -438,10 +438,10 @@ def test_a_batch_without_labelled_rows_has_empty_tensors_of_the_right_shape(busy
 
 
 def test_prefetch_works_ahead_but_not_without_bound():
-    made: list[int] = []
-    results = prefetch(lambda step: made.append(step) or step, iter(range(100)), 2)
+    steps: list[int] = []
+    results = prefetch(lambda step: steps.append(step) or step, iter(range(100)), 2)
     assert [next(results) for _ in range(3)] == [0, 1, 2]
-    assert len(made) <= 3 + 2 * 2
+    assert len(steps) <= 3 + 2 * 2
     results.close()
 
 
@@ -466,25 +466,25 @@ def test_the_store_keeps_the_latest_crops_within_its_bound(tmp_path, monkeypatch
     read = []
     image = dot_image(50, 50, 25, 25, 4)
     monkeypatch.setattr(views, "read_image", lambda path: read.append(path.name) or image)
-    kept = store(tmp_path, side=224, cache_mb=1)  # a crop of 392 x 392 x 3 bytes: two fit into 1 MB
+    face_store = store(tmp_path, side=224, cache_mb=1)  # a crop of 392 x 392 x 3 bytes: two fit into 1 MB
     faces = {name: face(f"{name}.png", (5, 5, 45, 45)) for name in "abc"}
     for name in "abab":
-        kept.crop(faces[name])
+        face_store.crop(faces[name])
     assert read == ["a.png", "b.png"]
-    kept.crop(faces["c"])  # a, the least recently used, goes
-    kept.crop(faces["b"])
+    face_store.crop(faces["c"])  # a, the least recently used, goes
+    face_store.crop(faces["b"])
     assert read == ["a.png", "b.png", "c.png"]
-    kept.crop(faces["a"])
+    face_store.crop(faces["a"])
     assert read == ["a.png", "b.png", "c.png", "a.png"]
-    assert sum(crop.nbytes for crop, _ in kept._crops.values()) <= 2**20
+    assert sum(crop.nbytes for crop, _ in face_store._crops.values()) <= 2**20
 
 
 def test_a_store_without_room_still_gives_crops(tmp_path):
     save_image(tmp_path / "a.png", dot_image(50, 50, 25, 25, 4))
-    kept = store(tmp_path, cache_mb=0)
+    face_store = store(tmp_path, cache_mb=0)
     # 64 px with its margin
-    assert all(kept.crop(face("a.png", (5 + i, 5, 45, 45)))[0].shape == (112, 112, 3) for i in range(3))
-    assert len(kept._crops) == 1
+    assert all(face_store.crop(face("a.png", (5 + i, 5, 45, 45)))[0].shape == (112, 112, 3) for i in range(3))
+    assert len(face_store._crops) == 1
 
 
 def test_a_face_without_labels_has_no_point_and_none_visible(tmp_path):
@@ -494,8 +494,8 @@ def test_a_face_without_labels_has_no_point_and_none_visible(tmp_path):
 
 def test_two_faces_of_one_image_have_crops_of_their_own(tmp_path):
     save_image(tmp_path / "a.png", dot_image(90, 40, 20, 20, 3))
-    kept = store(tmp_path)
-    left, right = kept.crop(face("a.png", (5, 5, 35, 35)))[0], kept.crop(face("a.png", (55, 5, 85, 35)))[0]
+    face_store = store(tmp_path)
+    left, right = face_store.crop(face("a.png", (5, 5, 35, 35)))[0], face_store.crop(face("a.png", (55, 5, 85, 35)))[0]
     assert left.max() > 200 and right.max() < 20
 
 
@@ -523,16 +523,19 @@ def test_a_crop_is_cut_once_for_all_runs_and_stays_the_same_bit_for_bit(tmp_path
     disk = CropFolder(tmp_path / "kept", 50)
     cuts.clear()
     for _ in range(3):
-        found, placed = store(tmp_path, side=16, disk=disk).crop(WIDE)
-        assert np.array_equal(found, fresh) and np.array_equal(placed, affine)
+        crop, placed = store(tmp_path, side=16, disk=disk).crop(WIDE)
+        assert np.array_equal(crop, fresh) and np.array_equal(placed, affine)
     assert len(cuts) == 1
 
 
 def test_a_copy_under_another_name_is_the_same_image(tmp_path, cuts):
     noise(tmp_path / "a.png", 0)
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes())
-    kept = store(tmp_path, side=16, disk=CropFolder(tmp_path / "kept", 50))
-    assert np.array_equal(kept.crop(WIDE)[0], kept.crop(dataclasses.replace(WIDE, image="b.png"))[0]) and len(cuts) == 1
+    face_store = store(tmp_path, side=16, disk=CropFolder(tmp_path / "kept", 50))
+    assert (
+        np.array_equal(face_store.crop(WIDE)[0], face_store.crop(dataclasses.replace(WIDE, image="b.png"))[0])
+        and len(cuts) == 1
+    )
 
 
 def test_a_changed_image_box_or_setting_meets_no_former_crop(tmp_path):
@@ -544,13 +547,13 @@ def test_a_changed_image_box_or_setting_meets_no_former_crop(tmp_path):
         (WIDE, {"side": 16, "box_scale": 1.36}),
         (dataclasses.replace(WIDE, box=(10.0, 5.0, 75.0, 60.5)), {"side": 16}),
     ):
-        found = store(tmp_path, disk=disk, **options).crop(changed)[0]
-        assert np.array_equal(found, store(tmp_path, **options).crop(changed)[0]) and not np.array_equal(found, former)
+        crop = store(tmp_path, disk=disk, **options).crop(changed)[0]
+        assert np.array_equal(crop, store(tmp_path, **options).crop(changed)[0]) and not np.array_equal(crop, former)
     times = (tmp_path / "a.png").stat()
     noise(tmp_path / "a.png", 1)
     os.utime(tmp_path / "a.png", ns=(times.st_atime_ns, times.st_mtime_ns))  # a clock says nothing about content
-    found = store(tmp_path, side=16, disk=disk).crop(WIDE)[0]
-    assert np.array_equal(found, store(tmp_path, side=16).crop(WIDE)[0]) and not np.array_equal(found, former)
+    crop = store(tmp_path, side=16, disk=disk).crop(WIDE)[0]
+    assert np.array_equal(crop, store(tmp_path, side=16).crop(WIDE)[0]) and not np.array_equal(crop, former)
 
 
 def test_other_code_that_cuts_meets_no_former_crop(tmp_path, cuts, monkeypatch):
@@ -573,12 +576,12 @@ def test_damaged_entries_are_cut_anew(tmp_path, cuts):
     assert len(cuts) == 2
 
 
-@pytest.mark.parametrize("size, kept", [((28, 28), 0), ((28, 29), 1)])
-def test_crops_with_as_many_pixels_as_their_image_are_not_kept_on_disk(tmp_path, size, kept):
+@pytest.mark.parametrize("size, entries", [((28, 28), 0), ((28, 29), 1)])
+def test_crops_with_as_many_pixels_as_their_image_are_not_kept_on_disk(tmp_path, size, entries):
     noise(tmp_path / "a.png", 0, size)
     disk = CropFolder(tmp_path / "kept", 50)
     store(tmp_path, side=16, disk=disk).crop(face("a.png", (5, 5, 20, 20)))  # a crop of 28 x 28
-    assert (len(list(disk.folder.iterdir())) if disk.folder.exists() else 0) == kept
+    assert (len(list(disk.folder.iterdir())) if disk.folder.exists() else 0) == entries
 
 
 def test_a_rotated_image_is_upright_with_and_without_the_disk(tmp_path):
@@ -587,16 +590,16 @@ def test_a_rotated_image_is_upright_with_and_without_the_disk(tmp_path):
     # EXIF: turned by 90 degrees
     orientation = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
     turned = content[:2] + b"\xff\xe1" + (len(orientation) + 2).to_bytes(2, "big") + orientation + content[2:]
-    found = {}
+    crops = {}
     for name, bytes_ in (("plain", content), ("turned", turned)):
         (tmp_path / f"{name}.jpg").write_bytes(bytes_)
         tall = face(f"{name}.jpg", (5, 5, 60, 60))
-        found[name] = store(tmp_path, side=16).crop(tall)[0]
+        crops[name] = store(tmp_path, side=16).crop(tall)[0]
         for _ in range(2):
             assert np.array_equal(
-                store(tmp_path, side=16, disk=CropFolder(tmp_path / "kept", 50)).crop(tall)[0], found[name]
+                store(tmp_path, side=16, disk=CropFolder(tmp_path / "kept", 50)).crop(tall)[0], crops[name]
             )
-    assert not np.array_equal(found["plain"], found["turned"])
+    assert not np.array_equal(crops["plain"], crops["turned"])
 
 
 @pytest.mark.parametrize(

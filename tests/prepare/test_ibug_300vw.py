@@ -46,12 +46,12 @@ def test_the_official_split_is_50_31_19_and_14_clips():
 
 def test_every_frame_has_its_landmarks_and_the_box_around_them(release):
     folder, manifest = prepare(release)
-    found = rows(folder, "300VW.train.GTB")
-    assert [row.image for row in found] == [f"frames/001/{i:06d}.jpg" for i in range(1, 8)]
-    points, _ = read_points(folder / found[3].annotation, 68)
+    faces = rows(folder, "300VW.train.GTB")
+    assert [row.image for row in faces] == [f"frames/001/{i:06d}.jpg" for i in range(1, 8)]
+    points, _ = read_points(folder / faces[3].annotation, 68)
     assert np.allclose(points, landmarks(68, 3) - 1, atol=1e-4)
-    assert found[3].box == pytest.approx(tuple(tight(landmarks(68, 3)) - 1), abs=0.006)
-    assert {name: found["rows"] for name, found in manifest["lists"].items()} == {
+    assert faces[3].box == pytest.approx(tuple(tight(landmarks(68, 3)) - 1), abs=0.006)
+    assert {name: entry["rows"] for name, entry in manifest["lists"].items()} == {
         "300VW.train.GTB": 7,
         "300VW.test-A.GTB": 7,
         "300VW.test-B.GTB": 7,
@@ -92,11 +92,11 @@ def test_a_stopped_extraction_goes_on_with_what_is_missing(release, monkeypatch)
 
 
 def test_a_stop_within_a_clip_leaves_nothing_half_written(release, monkeypatch):
-    seen = []
+    calls = []
 
     def stop(content, image):
-        seen.append(1)
-        if len(seen) == 4:
+        calls.append(1)
+        if len(calls) == 4:
             raise KeyboardInterrupt
         return {}
 
@@ -104,7 +104,7 @@ def test_a_stop_within_a_clip_leaves_nothing_half_written(release, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         prepare(release, workers=1)
     # the clips that waited were not begun
-    assert list((release.parent / "300VW" / "frames").iterdir()) == [] and len(seen) == 4
+    assert list((release.parent / "300VW" / "frames").iterdir()) == [] and len(calls) == 4
 
 
 def test_boxes_of_lists_without_labels_come_from_the_finder(release, monkeypatch):
@@ -119,8 +119,8 @@ def test_boxes_of_lists_without_labels_come_from_the_finder(release, monkeypatch
         path.write_text("labels must not be needed")
     folder, manifest = prepare(release, labels=False)
     assert manifest["points"] == 0  # faces of any scheme
-    found = rows(folder, "300VW.train.DET")
-    assert len(found) == 7 and all(row.annotation is None and row.box == (1, 2, 31, 42) for row in found)
+    faces = rows(folder, "300VW.train.DET")
+    assert len(faces) == 7 and all(row.annotation is None and row.box == (1, 2, 31, 42) for row in faces)
     assert len(rows(folder, "300VW.test-A.DET")) == 3  # no face in the other frames
     assert counts(manifest)["114, frames with a found face"] == (3, 7)
     assert "the face finder" in manifest["boxes"]
@@ -142,10 +142,10 @@ def test_a_clip_without_labels_is_one_face_in_a_folder_of_its_own(release, monke
     """No step from one face to another, and none over frames without a face, is taken for motion."""
     follow(monkeypatch, (0, 0), (2, 3), (3, 5))  # nobody in frame 2; two faces in frame 4: the one followed longer
     folder, manifest = prepare(release, labels=False, every=every)
-    found = group_clips(rows(folder, "300VW.train.DET"))
-    assert [[(face.box[0], int(face.image[-10:-4])) for face in clip.faces] for clip in found] == clips
-    assert [clip.faces[0].image[:-10] for clip in found] == [f"tracks/001-f0{i}/" for i in range(3)]
-    last = found[-1].faces[-1].image
+    groups = group_clips(rows(folder, "300VW.train.DET"))
+    assert [[(face.box[0], int(face.image[-10:-4])) for face in clip.faces] for clip in groups] == clips
+    assert [clip.faces[0].image[:-10] for clip in groups] == [f"tracks/001-f0{i}/" for i in range(3)]
+    last = groups[-1].faces[-1].image
     frame = folder / "frames" / "001" / last[-10:]
     assert (folder / last).resolve() == frame and read_origins(folder)[last] == videos.Origin(
         "001", "001", int(frame.stem)
@@ -212,10 +212,10 @@ def test_lists_with_and_without_labels_are_side_by_side(release, monkeypatch):
     assert sorted(manifest["lists"]) == sorted(
         f"300VW.{split}.{kind}" for split in ("train", "test-A", "test-B", "test-C") for kind in ("DET", "GTB")
     )
-    found, labelled = (
+    unlabelled, labelled = (
         [(folder / row.image).resolve() for row in rows(folder, f"300VW.train.{kind}")] for kind in ("DET", "GTB")
     )
-    assert found == labelled
+    assert unlabelled == labelled
     assert not any(row.annotation for row in rows(folder, "300VW.train.DET")) and all(
         row.annotation for row in rows(folder, "300VW.train.GTB")
     )
@@ -225,7 +225,7 @@ def test_lists_with_and_without_labels_are_side_by_side(release, monkeypatch):
 def test_lists_of_frames_that_are_replaced_go_first(release, monkeypatch):
     folder, _ = prepare(release)
 
-    def stop(made, **_):
+    def stop(builder, **_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(videos.DatasetBuilder, "write", stop)
@@ -238,11 +238,11 @@ def test_lists_of_frames_that_are_replaced_go_first(release, monkeypatch):
 
 
 def test_a_stop_ends_the_clips_at_work_too(release):
-    made = videos.DatasetBuilder(release.parent / "300VW", "300vw", release, 68, "")
+    builder = videos.DatasetBuilder(release.parent / "300VW", "300vw", release, 68, "")
     stop = threading.Event()
     stop.set()
     with pytest.raises(DataError, match="stopped"):
-        videos.extract(release / "001" / "vid.avi", made, "001", 1, stop)
+        videos.extract(release / "001" / "vid.avi", builder, "001", 1, stop)
     assert list((release.parent / "300VW" / "frames").iterdir()) == []
 
 

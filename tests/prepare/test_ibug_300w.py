@@ -26,8 +26,8 @@ def prepare(release, folder=None):
 
 
 def count(manifest, what):
-    [found] = [item for item in manifest["counts"] if item["what"] == what]
-    return found
+    [entry] = [item for item in manifest["counts"] if item["what"] == what]
+    return entry
 
 
 def rejected(folder) -> str:
@@ -36,8 +36,8 @@ def rejected(folder) -> str:
 
 def test_every_split_has_both_kinds_of_boxes(release):
     folder, manifest = prepare(release)
-    wanted = {"train": 6, "common": 3, "challenging": 2, "full": 5}
-    for split, rows in wanted.items():
+    expected = {"train": 6, "common": 3, "challenging": 2, "full": 5}
+    for split, rows in expected.items():
         for kind in ("DET", "GTB"):
             assert len(read_list(folder / "lists" / f"300W.{split}.{kind}")) == rows
     assert manifest["rejected"] == 0 and len(manifest["lists"]) == 8
@@ -184,8 +184,8 @@ def test_real_photographs_in_the_release_s_layout(realdata, tmp_path):
     assert count(manifest, "afw, faces") == {"what": "afw, faces", "found": 337, "expected": 337, "why": ""}
     assert count(manifest, "helen/trainset, faces")["found"] == 870
     rows = read_list(folder / "lists" / "300W.train.GTB")
-    given = read_list(realdata / "lists" / "300W.afw.GTB")
-    boxes = {row.image: row.box for row in given}
+    afw_rows = read_list(realdata / "lists" / "300W.afw.GTB")
+    boxes = {row.image: row.box for row in afw_rows}
     assert len(rows) == 1207
     assert all(
         np.abs(np.subtract(row.box, boxes["300W/" + row.image.removeprefix("release/")])).max() < 0.02

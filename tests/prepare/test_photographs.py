@@ -43,7 +43,7 @@ def test_a_folder_with_pts_files(tmp_path):
         write_image(tmp_path / "mine" / "trip one" / f"{i}.jpg", i)
         write_pts(tmp_path / "mine" / "trip one" / f"{i}.pts", landmarks(5, i))
     manifest = prepare(tmp_path / "mine", tmp_path / "out", val=0.2)
-    assert {name: found["rows"] for name, found in manifest["lists"].items()} == {"train.txt": 8, "val.txt": 2}
+    assert {name: entry["rows"] for name, entry in manifest["lists"].items()} == {"train.txt": 8, "val.txt": 2}
     row = read_list(tmp_path / "out" / "lists" / "val.txt")[0]
     number = int(row.image.rpartition("-")[2][:-4])
     # lists know no white space, and numbers are frames of a clip
@@ -61,15 +61,15 @@ def test_a_table_that_predict_wrote_is_read_as_labels_with_its_boxes(tmp_path, m
     monkeypatch.chdir(tmp_path)
     for number in range(2):
         write_image(tmp_path / "photos" / f"{number}.png", number)
-    given = ["photos/0.png", str(tmp_path / "photos/1.png")]
+    paths = ["photos/0.png", str(tmp_path / "photos/1.png")]
     points, boxes = np.float32([[[20, 20], [30.25, 40]], [[50, 20], [30, 40]]]), np.float32([[10, 11, 45, 46.5]] * 2)
-    found = LandmarkTable(given, np.array(given), np.array([0, 0]), boxes, points, np.ones((2, 2)))
+    predictions = LandmarkTable(paths, np.array(paths), np.array([0, 0]), boxes, points, np.ones((2, 2)))
     (tmp_path / "out").mkdir()
-    write_table(tmp_path / "out/faces.csv", found, generic_scheme(2))
+    write_table(tmp_path / "out/faces.csv", predictions, generic_scheme(2))
     assert prepare(tmp_path / "out/faces.csv", tmp_path / "made", 2, images=Path("."), val=0)["rejected"] == 0
     rows = read_list(tmp_path / "made/lists/train.txt")
     assert [row.box for row in rows] == [(10, 11, 45, 46.5)] * 2
-    for row, path, own in zip(rows, given, points, strict=True):
+    for row, path, own in zip(rows, paths, points, strict=True):
         assert (tmp_path / "made" / row.image).resolve() == tmp_path / path
         assert read_points(tmp_path / "made" / row.annotation, 2)[0] == pytest.approx(own, abs=0.006)
 
@@ -134,7 +134,7 @@ def test_pixels_count_from_0_or_from_1_as_given(tmp_path, one_based, expected):
 
 def test_coco_keypoints(tmp_path):
     manifest = prepare(coco(tmp_path / "mine"), tmp_path / "out", val=0)
-    assert {name: found["rows"] for name, found in manifest["lists"].items()} == {"train.txt": 3, "unlabelled.txt": 1}
+    assert {name: entry["rows"] for name, entry in manifest["lists"].items()} == {"train.txt": 3, "unlabelled.txt": 1}
     row = read_list(tmp_path / "out" / "lists" / "train.txt")[1]
     points, visible = read_points(tmp_path / "out" / row.annotation, 5)
     assert visible.tolist() == [True, True, True, True, False]  # v = 1 is labelled, though hidden
@@ -149,7 +149,7 @@ def test_faces_of_one_image_stay_in_one_split(tmp_path):
         rows += [(f"{i}.png", 10, 20, 30, 40), (f"{i}.png", 20, 20, 50, 40)]
     prepare(table(tmp_path / "faces.csv", rows), tmp_path / "out", points=2, val=0.5, seed=3)
     images = [{row.image for row in read_list(tmp_path / "out" / "lists" / name)} for name in ("train.txt", "val.txt")]
-    assert [len(found) for found in images] == [4, 4] and not images[0] & images[1]
+    assert [len(part) for part in images] == [4, 4] and not images[0] & images[1]
 
 
 def test_faces_without_labels_of_held_images_and_of_their_copies_are_left_out(tmp_path):
@@ -164,8 +164,8 @@ def test_faces_without_labels_of_held_images_and_of_their_copies_are_left_out(tm
     manifest = prepare(table(tmp_path / "faces.csv", labelled + bare, more=more), out, points=2, val=0.5)
     [row] = read_list(out / "lists" / "val.txt")
     held = row.image.rpartition("/")[2][0]
-    kept = [row.image.rpartition("/")[2] for row in read_list(out / "lists" / "unlabelled.txt")]
-    assert kept == [image for image in images if image[0] != held]
+    unlabelled = [row.image.rpartition("/")[2] for row in read_list(out / "lists" / "unlabelled.txt")]
+    assert unlabelled == [image for image in images if image[0] != held]
     assert manifest["rejected"] == 2 and [item["found"] for item in manifest["counts"][:2]] == [5, 7]  # images, faces
     same, copy = [why for _, why in building.read_rejected(out)]
     assert same == f"{held}.png: no landmarks, and the image is held out for val.txt"
@@ -358,8 +358,8 @@ def test_of_a_group_photograph_the_largest_face_or_every_one_is_taken_and_it_is_
     monkeypatch.setattr(photographs, "faces_in", lambda path: boxes[path.name])
     notes = prepare(tmp_path / "mine", tmp_path / "out", all_faces=all_faces)["notes"]
     rows = read_list(tmp_path / "out" / "lists" / "unlabelled.txt")
-    taken = [*boxes["alone.jpg"], *boxes["group.jpg"][: 1 + all_faces]]
-    assert [row.box for row in rows] == taken and len({row.image for row in rows}) == 2
+    expected = [*boxes["alone.jpg"], *boxes["group.jpg"][: 1 + all_faces]]
+    assert [row.box for row in rows] == expected and len({row.image for row in rows}) == 2
     assert len(group_clips(rows)) == len(rows)  # two faces of one image are no frames of a clip
     [note] = notes
     assert "1 face beside the largest of 1 image, such as group.jpg" in note
@@ -386,10 +386,10 @@ def test_images_whose_names_differ_by_white_space_stay_apart(tmp_path):
     source = table(tmp_path / "faces.csv", [(name, 10, 20, 30, 40) for name in names])
     for _ in range(2):  # building again gives the same
         prepare(source, tmp_path / "out", points=2, val=0)
-        found = [
+        originals = [
             (tmp_path / "out" / row.image).resolve() for row in read_list(tmp_path / "out" / "lists" / "train.txt")
         ]
-        assert found == [tmp_path / name for name in names]
+        assert originals == [tmp_path / name for name in names]
         rows = read_list(tmp_path / "out" / "lists" / "train.txt")
         assert all(len(clip.faces) == 1 for clip in group_clips(rows))  # photographs, not frames
 
@@ -434,12 +434,12 @@ def test_numbered_images_outside_the_table_s_folder_are_linked_in_the_prepared_f
         write_image(tmp_path / "labels" / name, seed)
     source = table(tmp_path / "labels" / "faces.csv", [(name, 20, 20, 30, 40) for name in names])
     prepare(source, tmp_path / "prepared" / "mine", points=2, val=0)
-    made = tmp_path / "prepared" / "mine"
-    images = [face.image for face in read_list(made / "lists" / "train.txt", root=made)]
+    folder = tmp_path / "prepared" / "mine"
+    images = [face.image for face in read_list(folder / "lists" / "train.txt", root=folder)]
     assert images[0] == "renamed/photo-0.png" and re.fullmatch(r"renamed/photo-0-[0-9a-f]{8}\.png", images[1])
     assert images[2:] == ["renamed/photo-1.png", "renamed/in/photo-2.png"]
     for name, image in zip(names, images):
-        assert (made / image).samefile(tmp_path / "labels" / name)
+        assert (folder / image).samefile(tmp_path / "labels" / name)
     assert [path.name for path in (tmp_path / "prepared").iterdir()] == ["mine"]
 
 
@@ -504,55 +504,57 @@ def reasons(manifest_folder):
 
 
 def test_labels_in_another_letter_case_are_taken_and_what_fits_nothing_is_told(tmp_path):
-    mine = tmp_path / "mine"
+    source = tmp_path / "mine"
     for name, labels in (("A.JPG", "A.PTS"), ("Bio.png", "bio.pts"), ("c.jpg", "c.pts")):
-        write_image(mine / name, ord(name[0]))
-        write_pts(mine / labels, landmarks(5, ord(name[0])))
-    write_pts(mine / "alone.pts", landmarks(5, 9))
-    (mine / "phone.heic").write_bytes(b"heic")
-    write_pts(mine / "phone.pts", landmarks(5, 10))
-    manifest = prepare(mine, tmp_path / "out", val=0)
+        write_image(source / name, ord(name[0]))
+        write_pts(source / labels, landmarks(5, ord(name[0])))
+    write_pts(source / "alone.pts", landmarks(5, 9))
+    (source / "phone.heic").write_bytes(b"heic")
+    write_pts(source / "phone.pts", landmarks(5, 10))
+    manifest = prepare(source, tmp_path / "out", val=0)
     assert manifest["lists"] == {"train.txt": manifest["lists"]["train.txt"]}
     assert manifest["lists"]["train.txt"]["labelled"] == 3
     said = reasons(tmp_path / "out")
-    assert set(said) == {str(mine / "alone.pts"), str(mine / "phone.heic")}
-    assert "JPEG or PNG" in said[str(mine / "phone.heic")]
+    assert set(said) == {str(source / "alone.pts"), str(source / "phone.heic")}
+    assert "JPEG or PNG" in said[str(source / "phone.heic")]
 
 
 def test_of_images_that_share_a_pts_one_copy_is_taken_and_none_where_their_sizes_differ(tmp_path):
-    mine = tmp_path / "mine"
+    source = tmp_path / "mine"
     for name, side in (("copy.jpg", 64), ("copy.png", 64), ("small.png", 64), ("small.jpg", 96), ("alone.png", 64)):
-        write_image(mine / name, len(name), side)
-    write_image(mine / "mask.png", 1, 64), write_image(mine / "mask.jpg", 2, 64)
+        write_image(source / name, len(name), side)
+    write_image(source / "mask.png", 1, 64), write_image(source / "mask.jpg", 2, 64)
     for name in ("copy", "small", "alone", "mask"):
-        write_pts(mine / f"{name}.pts", landmarks(5, len(name)))
-    (mine / "copy.bmp").write_bytes(b"broken")
-    manifest = prepare(mine, tmp_path / "out", val=0)
+        write_pts(source / f"{name}.pts", landmarks(5, len(name)))
+    (source / "copy.bmp").write_bytes(b"broken")
+    manifest = prepare(source, tmp_path / "out", val=0)
     rows = read_list(tmp_path / "out" / "lists" / "train.txt")
     assert [row.image for row in rows] == ["release/alone.png", "release/copy.jpg"]
     said = reasons(tmp_path / "out")
-    assert said.pop(str(mine / "copy.bmp")).endswith("copy.bmp cannot be decoded")
+    assert said.pop(str(source / "copy.bmp")).endswith("copy.bmp cannot be decoded")
     why = "small.pts cannot be of small.jpg (96 x 96) and small.png (64 x 64); keep the image that was labelled"
     for kind in ("jpg", "png"):
-        assert said.pop(str(mine / f"small.{kind}")) == why
-        assert said.pop(str(mine / f"mask.{kind}")).startswith("mask.pts cannot be of mask.jpg (64 x 64) and mask.png")
+        assert said.pop(str(source / f"small.{kind}")) == why
+        assert said.pop(str(source / f"mask.{kind}")).startswith(
+            "mask.pts cannot be of mask.jpg (64 x 64) and mask.png"
+        )
     assert not said
-    one = "1 image left out for another one of equal size and of the same .pts, such as copy.png beside copy.jpg"
-    assert manifest["notes"] == [one]
+    note = "1 image left out for another one of equal size and of the same .pts, such as copy.png beside copy.jpg"
+    assert manifest["notes"] == [note]
 
 
 @pytest.mark.parametrize("suffix", ["gif", "jfif", "jpe", "jp2", "pgm"])
 def test_pictures_from_the_web_are_read(tmp_path, suffix):
     write_image(tmp_path / "mine" / "a.png", 1)
     content = cv2.imread(str(tmp_path / "mine" / "a.png"))
-    known = {"jfif": "jpg", "jpe": "jpg"}.get(suffix, suffix)
+    extension = {"jfif": "jpg", "jpe": "jpg"}.get(suffix, suffix)
     (tmp_path / "mine" / "a.png").unlink()
     try:
-        done, coded = cv2.imencode(f".{known}", content)
+        done, coded = cv2.imencode(f".{extension}", content)
     except cv2.error:
         done = False
     if not done:
-        pytest.skip(f"this OpenCV does not write {known}")
+        pytest.skip(f"this OpenCV does not write {extension}")
     (tmp_path / "mine" / f"a.{suffix}").write_bytes(coded.tobytes())
     write_pts(tmp_path / "mine" / "a.pts", landmarks(5, 1))
     assert prepare(tmp_path / "mine", tmp_path / "out", val=0)["lists"]["train.txt"]["rows"] == 1
@@ -592,7 +594,7 @@ def test_coco_images_without_an_annotation_are_searched_for_a_face(tmp_path, mon
     images = [{"id": i, "file_name": f"{name}.png"} for i, name in enumerate("ab")]
     marks = [{"image_id": 0, "keypoints": [10, 10, 2, 40, 40, 2]}]
     manifest = prepare(coco_file(tmp_path, images, marks), tmp_path / "out", points=2, val=0)
-    assert {name: found["rows"] for name, found in manifest["lists"].items()} == {"train.txt": 1, "unlabelled.txt": 1}
+    assert {name: entry["rows"] for name, entry in manifest["lists"].items()} == {"train.txt": 1, "unlabelled.txt": 1}
 
 
 def test_a_coco_face_whose_box_has_no_size_gets_the_box_of_its_landmarks(tmp_path):
@@ -614,11 +616,11 @@ def test_boxes_of_whole_bodies_are_replaced_by_those_of_the_landmarks(tmp_path):
     write_image(tmp_path / "a.png", 1, side=200)
     face = np.array([[20, 20], [30, 20], [25, 26], [21, 30], [29, 30]])
 
-    def marks(box, known=5):
-        flags = np.where(np.arange(5) < known, 2, 0)
+    def marks(box, labelled=5):
+        flags = np.where(np.arange(5) < labelled, 2, 0)
         return {"image_id": 0, "bbox": box, "keypoints": np.c_[face, flags].ravel().tolist()}
 
-    faces = [marks([0, 0, 64, 190]), marks([0, 0, 40, 45]), marks([0, 0, 64, 190], known=2)]
+    faces = [marks([0, 0, 64, 190]), marks([0, 0, 40, 45]), marks([0, 0, 64, 190], labelled=2)]
     source = coco_file(tmp_path, [{"id": 0, "file_name": "a.png"}], faces)
     [note] = prepare(source, tmp_path / "out", val=0)["notes"]
     boxes = [row.box for row in read_list(tmp_path / "out" / "lists" / "train.txt")]

@@ -136,12 +136,12 @@ def five_and_68(tmp_path, prepared):
     assert main(["data", "photographs", source, "--name", "mine", "--points", "5", "--val", "0.4"]) == 0
     assert main(["data", "300vw", str(release_300vw(tmp_path / "video"))]) == 0
     folder = prepared / "300VW"
-    made = json.loads((folder / "manifest.json").read_text())
+    manifest = json.loads((folder / "manifest.json").read_text())
     rows = (folder / "lists" / "300VW.test-A.GTB").read_text().splitlines()
     bare = [" ".join([image, "None", *box]) for image, _, *box in map(str.split, rows)]
     (folder / "lists" / "300VW.test-A.DET").write_text("\n".join(bare) + "\n")
-    made["lists"]["300VW.test-A.DET"] = {"rows": len(rows), "labelled": 0}
-    (folder / "manifest.json").write_text(json.dumps(made))
+    manifest["lists"]["300VW.test-A.DET"] = {"rows": len(rows), "labelled": 0}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 @pytest.mark.parametrize(
@@ -166,12 +166,12 @@ def test_boxes_of_another_scheme_are_told(tmp_path, five_and_68, prepared, capsy
     settings = ["--set=data.scheme=5", "--set=data.normaliser=pupil"]
     assert make_run(tmp_path, *lists, *settings) == 0 and "prepare it again" not in capsys.readouterr().out
     path = prepared / "mine" / "manifest.json"
-    made = json.loads(path.read_text())
-    del made["options"]["box"], made["options"]["scheme"]  # as former versions wrote it
-    path.write_text(json.dumps(made))
+    manifest = json.loads(path.read_text())
+    del manifest["options"]["box"], manifest["options"]["scheme"]  # as former versions wrote it
+    path.write_text(json.dumps(manifest))
     assert make_run(tmp_path, *lists, *settings) == 0
-    told = f"warning: {prepared / 'mine'}: the boxes around its landmarks are not those of data.scheme"
-    assert told in capsys.readouterr().out
+    warning = f"warning: {prepared / 'mine'}: the boxes around its landmarks are not those of data.scheme"
+    assert warning in capsys.readouterr().out
 
 
 def test_a_dataset_without_labels_is_said_to_be_the_unlabelled_faces_of_another(tmp_path, prepared, capsys):
@@ -233,8 +233,8 @@ def test_source_and_options_that_are_paths_start_at_the_base(tmp_path, prepared,
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     options = {"images": "pictures", "points": 2, "val": 0, "progress": False}
-    folder, made = registry.build("photographs", "labels/faces.csv", name="m", base=tmp_path / "base", **options)
-    assert made["source"] == str(tmp_path / "base" / "pictures") and made["lists"]["train.txt"]["rows"] == 1
+    folder, manifest = registry.build("photographs", "labels/faces.csv", name="m", base=tmp_path / "base", **options)
+    assert manifest["source"] == str(tmp_path / "base" / "pictures") and manifest["lists"]["train.txt"]["rows"] == 1
     options["images"] = str(tmp_path / "base" / "pictures")  # an absolute path stays as it is
     source = str(tmp_path / "base" / "labels" / "faces.csv")
     assert registry.build("photographs", source, name="m", base=tmp_path, **options)[1]["rejected"] == 0

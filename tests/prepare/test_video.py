@@ -33,7 +33,7 @@ def boxes_file(path: Path, rows: list[tuple], header: str = "frame,x1,y1,x2,y2")
     return path
 
 
-def made(
+def prepare(
     tmp_path: Path, source: Path, rows: list[tuple] | None = None, header: str = "frame,x1,y1,x2,y2", **options
 ) -> dict:
     if rows is not None:
@@ -78,7 +78,7 @@ def rendered(tmp_path_factory):
 
 def test_faces_of_a_video_become_a_clip_each_with_boxes_where_the_faces_are(tmp_path, rendered):
     path, truth = rendered
-    manifest = made(tmp_path, path, min_face=0.2)
+    manifest = prepare(tmp_path, path, min_face=0.2)
     clips = group_clips(listed(tmp_path))
     assert [clip.name for clip in clips] == ["clips/two_shots-s000-f00", "clips/two_shots-s001-f00"]
     tracks = table(tmp_path, "tracks.csv")
@@ -97,7 +97,7 @@ def test_faces_of_a_video_become_a_clip_each_with_boxes_where_the_faces_are(tmp_
 
 def test_a_written_frame_is_the_video_s_frame_cut_to_the_track_s_window(tmp_path):
     frames = scene(0, 20)
-    made(tmp_path, write_video(tmp_path / "v.avi", frames), every_frame(12, start=3))
+    prepare(tmp_path, write_video(tmp_path / "v.avi", frames), every_frame(12, start=3))
     track = table(tmp_path, "tracks.csv")[0]
     assert [int(track[n]) for n in ("first", "last", "frames", "x1", "y1", "x2", "y2")] == [3, 11, 9, 20, 10, 121, 111]
     assert float(track["interval_ms"]) == pytest.approx(40)
@@ -110,7 +110,7 @@ def test_a_written_frame_is_the_video_s_frame_cut_to_the_track_s_window(tmp_path
 
 
 def test_origins_and_times_are_written_for_every_frame(tmp_path):
-    made(tmp_path, write_video(tmp_path / "v.avi", scene(0, 10), fps=10), every_frame(10))
+    prepare(tmp_path, write_video(tmp_path / "v.avi", scene(0, 10), fps=10), every_frame(10))
     origins = read_origins(tmp_path / "made")
     clip = f"{tmp_path / 'v.avi'}: v-s000-f00"  # another folder may have a v.avi too
     assert origins["clips/v-s000-f00/000007.jpg"] == module.Origin(None, clip, 7)
@@ -128,7 +128,7 @@ def test_origins_and_times_are_written_for_every_frame(tmp_path):
     ],
 )
 def test_frames_are_taken_by_count_or_by_time(tmp_path, options, frames):
-    made(tmp_path, write_video(tmp_path / "v.avi", scene(0, 20)), every_frame(20), **options)
+    prepare(tmp_path, write_video(tmp_path / "v.avi", scene(0, 20)), every_frame(20), **options)
     assert [int(row["frame"]) for row in table(tmp_path, "frames.csv")] == frames
     numbers = [int(Path(face.image).stem) for face in listed(tmp_path)]
     assert numbers == list(range(len(frames)))  # neighbours, as jitter is measured on
@@ -149,7 +149,7 @@ def pulled_down(count: int) -> list[np.ndarray]:
     [({}, range(20)), ({"every": 3}, range(0, 20, 3)), ({"fps": 12.5}, [0, 2, 4, 5, 7, 8, 10, 12, 13, 15, 16, 18])],
 )
 def test_repeated_frames_are_left_out_and_the_images_numbers_do_not_count_them(tmp_path, options, shown):
-    manifest = made(tmp_path, write_video(tmp_path / "v.avi", pulled_down(20)), every_frame(25), **options)
+    manifest = prepare(tmp_path, write_video(tmp_path / "v.avi", pulled_down(20)), every_frame(25), **options)
     (clip,) = group_clips(listed(tmp_path))
     rows = table(tmp_path, "frames.csv")
     for number, (face, row, moment) in enumerate(zip(clip.faces, rows, shown, strict=True)):
@@ -163,7 +163,7 @@ def test_repeated_frames_are_left_out_and_the_images_numbers_do_not_count_them(t
 def test_a_long_track_becomes_several_clips_of_even_length_with_windows_of_their_own(tmp_path):
     path = write_video(tmp_path / "v.avi", scene(0, 20))
     rows = [(n, 10 + 5 * n, 50, 30 + 5 * n, 70, "a") for n in range(20)]
-    made(tmp_path, path, rows, "frame,x1,y1,x2,y2,track", longest=8)
+    prepare(tmp_path, path, rows, "frame,x1,y1,x2,y2,track", longest=8)
     clips = group_clips(listed(tmp_path))
     assert split_at_gaps(clips) == clips  # a run trains on these very clips
     assert [(clip.name, len(clip.faces)) for clip in clips] == [
@@ -176,7 +176,7 @@ def test_a_long_track_becomes_several_clips_of_even_length_with_windows_of_their
     for face, row in zip(listed(tmp_path), table(tmp_path, "frames.csv"), strict=True):
         x = next(int(t["x1"]) for t in table(tmp_path, "tracks.csv") if t["clip"] == row["clip"])
         assert face.box[0] + x == pytest.approx(float(row["x1"]), abs=0.02)
-    made(tmp_path, path, rows, "frame,x1,y1,x2,y2,track")
+    prepare(tmp_path, path, rows, "frame,x1,y1,x2,y2,track")
     assert [entry.name for entry in (tmp_path / "made" / "clips").iterdir()] == ["v-s000-f00"]
 
 
@@ -185,15 +185,15 @@ def test_of_faces_seen_at_once_only_the_largest_is_kept_where_asked_and_one_that
     places = {"a": (0, 12, 50, 40, 90, 80), "b": (2, 12, 10, 10, 40, 40), "c": (11, 20, 110, 60, 130, 80)}
     rows = [(n, *box, track) for track, (start, end, *box) in places.items() for n in range(start, end)]
     for largest, firsts in ((False, ["0", "2", "11"]), (True, ["0", "11"])):  # c is beside a in one frame of nine
-        made(tmp_path, path, rows, "frame,x1,y1,x2,y2,track", largest=largest)
+        prepare(tmp_path, path, rows, "frame,x1,y1,x2,y2,track", largest=largest)
         assert [row["first"] for row in table(tmp_path, "tracks.csv")] == firsts
 
 
 def test_other_options_replace_the_images_without_finding_the_faces_again(tmp_path, monkeypatch):
     path = write_video(tmp_path / "v.avi", scene(0, 20))
-    made(tmp_path, path, every_frame(20), every=1)
+    prepare(tmp_path, path, every_frame(20), every=1)
     monkeypatch.setattr(module, "follow_video", lambda *_, **__: pytest.fail("the first reading is done again"))
-    made(tmp_path, path, every_frame(20), every=5)
+    prepare(tmp_path, path, every_frame(20), every=5)
     names = sorted(path.stem for path in (tmp_path / "made" / "clips").rglob("*.jpg"))
     assert names == ["000000", "000001", "000002", "000003"]
     assert [row["frame"] for row in table(tmp_path, "frames.csv")] == ["0", "5", "10", "15"]
@@ -204,14 +204,14 @@ def test_a_stopped_run_goes_on_and_does_nothing_twice(tmp_path, monkeypatch):
     rows = [(t, 5, 5, 35, 35, "a") for t in range(6)] + [(t, 80, 60, 120, 100, "b") for t in range(4, 20)]
     write, count = second._write_frame, iter(range(99))
 
-    def stopping(*given):
+    def stopping(*arguments):
         if next(count) == 12:
             raise KeyboardInterrupt
-        write(*given)
+        write(*arguments)
 
     monkeypatch.setattr(second, "_write_frame", stopping)
     with pytest.raises(KeyboardInterrupt):
-        made(tmp_path, path, rows, "frame,x1,y1,x2,y2,track")
+        prepare(tmp_path, path, rows, "frame,x1,y1,x2,y2,track")
     folder = tmp_path / "made"
     assert (
         [p.name for p in (folder / "clips").iterdir()] == ["v-s000-f00"]
@@ -224,10 +224,10 @@ def test_a_stopped_run_goes_on_and_does_nothing_twice(tmp_path, monkeypatch):
         second, "_write_frame", lambda place, *rest: (written.append(int(place.stem)), write(place, *rest))
     )
     monkeypatch.setattr(module, "follow_video", lambda *_, **__: pytest.fail("the first reading is done again"))
-    made(tmp_path, path, rows, "frame,x1,y1,x2,y2,track")
+    prepare(tmp_path, path, rows, "frame,x1,y1,x2,y2,track")
     assert written == list(range(4, 20))  # the first clip is not written again
     assert len(listed(tmp_path)) == 6 + 16
-    made(tmp_path, path, rows, "frame,x1,y1,x2,y2,track")
+    prepare(tmp_path, path, rows, "frame,x1,y1,x2,y2,track")
     assert len(written) == 16
 
 
@@ -238,13 +238,13 @@ def test_what_a_killed_run_left_is_cleared_away(tmp_path):
     (half / "000000.jpg").write_bytes(b"half")
     (tmp_path / "made" / "work").mkdir()
     (tmp_path / "made" / "work" / "v.json").write_text('{"key": [1, "half a re')
-    made(tmp_path, path, every_frame(8))
+    prepare(tmp_path, path, every_frame(8))
     assert clean(tmp_path / "made") and len(listed(tmp_path)) == 8
 
 
 def test_a_changed_video_is_read_again(tmp_path):
-    made(tmp_path, write_video(tmp_path / "v.avi", scene(0, 8)), every_frame(8))
-    made(tmp_path, write_video(tmp_path / "v.avi", scene(1, 12)), every_frame(12))
+    prepare(tmp_path, write_video(tmp_path / "v.avi", scene(0, 8)), every_frame(8))
+    prepare(tmp_path, write_video(tmp_path / "v.avi", scene(1, 12)), every_frame(12))
     assert len(listed(tmp_path)) == 12
     image = read_image(tmp_path / "made" / "clips/v-s000-f00/000000.jpg")
     x1, y1 = (int(table(tmp_path, "tracks.csv")[0][n]) for n in ("x1", "y1"))
@@ -257,7 +257,7 @@ def test_a_changed_video_is_read_again(tmp_path):
 def test_linked_boxes_are_interpolated_over_short_gaps_and_cut_at_long_ones(tmp_path):
     path = write_video(tmp_path / "v.avi", scene(0, 39))
     rows = [(0, 20, 20, 60, 60, 7), (4, 28, 20, 68, 60, 7), (38, 28, 20, 68, 60, 7)]
-    made(tmp_path, path, rows, "frame,x1,y1,x2,y2,track")
+    prepare(tmp_path, path, rows, "frame,x1,y1,x2,y2,track")
     frames = table(tmp_path, "frames.csv")
     assert [int(row["frame"]) for row in frames] == [0, 1, 2, 3, 4, 38]
     assert [row["state"] for row in frames] == [
@@ -273,14 +273,14 @@ def test_linked_boxes_are_interpolated_over_short_gaps_and_cut_at_long_ones(tmp_
 
 def test_linked_boxes_are_parted_where_a_shot_begins(tmp_path):
     path = write_video(tmp_path / "v.avi", scene(0, 20) + scene(5, 15))
-    made(tmp_path, path, [(*row, "x") for row in every_frame(35)], "frame,x1,y1,x2,y2,track")
+    prepare(tmp_path, path, [(*row, "x") for row in every_frame(35)], "frame,x1,y1,x2,y2,track")
     tracks = [(row["clip"], row["first"], row["last"]) for row in table(tmp_path, "tracks.csv")]
     assert tracks == [("v-s000-f00", "0", "19"), ("v-s001-f00", "20", "34")]
 
 
 def test_unlinked_boxes_of_two_faces_are_linked(tmp_path):
     path = write_video(tmp_path / "v.avi", scene(0, 10))
-    made(tmp_path, path, every_frame(10, (50, 10, 80, 40)) + every_frame(10, (100, 60, 140, 100))[::2])
+    prepare(tmp_path, path, every_frame(10, (50, 10, 80, 40)) + every_frame(10, (100, 60, 140, 100))[::2])
     assert [(row["first"], row["last"]) for row in table(tmp_path, "tracks.csv")] == [("0", "9"), ("0", "8")]
 
 
@@ -289,15 +289,15 @@ def test_boxes_for_a_folder_name_their_video(tmp_path):
         write_video(tmp_path / "all" / name, scene(len(name), 6))
     header = "video,frame,x1,y1,x2,y2"
     rows = [("w.avi", *row) for row in every_frame(6)] + [("b/v.avi", *row) for row in every_frame(3)]
-    manifest = made(tmp_path, tmp_path / "all", rows, header)
+    manifest = prepare(tmp_path, tmp_path / "all", rows, header)
     assert [int(row["frames"]) for row in table(tmp_path, "tracks.csv")] == [3, 6]
     assert "has no boxes" in read_rejected(tmp_path / "made")[0][1] and manifest["counts"][0]["found"] == 2
     for name, said in (("v.avi", "names several"), ("x.avi", "is no video there")):
         with pytest.raises(DataError, match=said) as caught:
-            made(tmp_path, tmp_path / "all", [(name, *row) for row in every_frame(6)], header)
+            prepare(tmp_path, tmp_path / "all", [(name, *row) for row in every_frame(6)], header)
         assert "boxes.csv:2" in str(caught.value)
     with pytest.raises(DataError, match="want a first column video"):
-        made(tmp_path, tmp_path / "all", every_frame(6))
+        prepare(tmp_path, tmp_path / "all", every_frame(6))
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ def test_boxes_for_a_folder_name_their_video(tmp_path):
 def test_a_given_box_that_has_no_place_in_the_video_is_reported_by_row(tmp_path, row, said):
     path = write_video(tmp_path / "v.avi", scene(0, 8))
     with pytest.raises(DataError, match=said) as caught:
-        made(tmp_path, path, [*every_frame(8), row])
+        prepare(tmp_path, path, [*every_frame(8), row])
     assert len(caught.value.problems) == 1 and "boxes.csv:10" in str(caught.value)
     assert not (tmp_path / "made" / "lists").exists()
 
@@ -331,7 +331,7 @@ def test_a_phone_s_rotated_video_is_upright(tmp_path, degrees, turn):
     rotate_tag(path, degrees)
     upright = cv2.rotate(frames[0], turn)
     height, width = upright.shape[:2]
-    made(tmp_path, path, every_frame(8, (0, 0, width - 1, height - 1)))
+    prepare(tmp_path, path, every_frame(8, (0, 0, width - 1, height - 1)))
     image = read_image(tmp_path / "made" / listed(tmp_path)[0].image)
     assert image.shape == upright.shape
     assert np.abs(image[..., ::-1].astype(int) - upright).mean() < 10
@@ -345,7 +345,7 @@ def test_sizes_and_containers(tmp_path, width, height, codec, suffix):
     path = write_video(tmp_path / f"v{suffix.lower()}", scene(0, 5, width, height), codec=codec).rename(
         tmp_path / f"V{suffix}"
     )
-    made(tmp_path, path, every_frame(5, (2, 2, 12, 12)))
+    prepare(tmp_path, path, every_frame(5, (2, 2, 12, 12)))
     assert len(listed(tmp_path)) == 5 and listed(tmp_path)[0].image == "clips/V-s000-f00/000000.jpg"
 
 
@@ -358,7 +358,7 @@ def test_a_grey_video_is_a_video(tmp_path):
     for frame in frames:
         writer.write(np.ascontiguousarray(frame))
     writer.release()
-    made(tmp_path, path, every_frame(6, (0, 0, WIDTH - 1, HEIGHT - 1)))
+    prepare(tmp_path, path, every_frame(6, (0, 0, WIDTH - 1, HEIGHT - 1)))
     image = read_image(tmp_path / "made" / listed(tmp_path)[0].image)
     assert np.abs(image[..., 0].astype(int) - frames[0]).mean() < 4 and np.array_equal(image[..., 0], image[..., 2])
 
@@ -368,7 +368,7 @@ def test_names_with_spaces_and_letters_of_all_kinds_and_equal_stems_stay_apart(t
     for number, name in enumerate(names):
         (tmp_path / "all" / name).parent.mkdir(parents=True, exist_ok=True)
         write_video(tmp_path / "plain.avi", scene(number, 4)).rename(tmp_path / "all" / name)
-    made(
+    prepare(
         tmp_path,
         tmp_path / "all",
         [(name, *row) for name in names for row in every_frame(4)],
@@ -401,9 +401,9 @@ def make_uneven(path: Path, lengths: list[int]) -> None:
 def test_a_video_of_varying_frame_rate_has_its_own_times(tmp_path):
     path = write_video(tmp_path / "v.mp4", scene(0, 8), codec="mp4v")
     make_uneven(path, [1, 3] * 4)
-    made(tmp_path, path, every_frame(8))
+    prepare(tmp_path, path, every_frame(8))
     assert [float(row["time_ms"]) for row in table(tmp_path, "frames.csv")] == [0, 40, 160, 200, 320, 360, 480, 520]
-    made(tmp_path, path, every_frame(8), fps=6.25)
+    prepare(tmp_path, path, every_frame(8), fps=6.25)
     assert [int(row["frame"]) for row in table(tmp_path, "frames.csv")] == [0, 2, 4, 6]
 
 
@@ -414,7 +414,7 @@ def test_frames_of_uneven_length_keep_their_times_and_a_rate_is_taken_by_time(mo
     monkeypatch.setattr(
         "tsal.faces.follow.read_frames", lambda p: ((n, float(times[n]), image) for n, _, image in read(p))
     )
-    made(tmp_path, path, [(*row, 1) for row in every_frame(8)], "frame,x1,y1,x2,y2,track", fps=2)
+    prepare(tmp_path, path, [(*row, 1) for row in every_frame(8)], "frame,x1,y1,x2,y2,track", fps=2)
     assert [(int(row["frame"]), float(row["time_ms"])) for row in table(tmp_path, "frames.csv")] == [
         (0, 0),
         (3, 500),
@@ -426,7 +426,7 @@ def test_times_that_do_not_rise_are_replaced_and_noted(monkeypatch, tmp_path):
     path = write_video(tmp_path / "v.avi", scene(0, 4))
     read = second.read_frames
     monkeypatch.setattr("tsal.faces.follow.read_frames", lambda p: ((n, 0.0, image) for n, _, image in read(p)))
-    manifest = made(tmp_path, path, every_frame(4))
+    manifest = prepare(tmp_path, path, every_frame(4))
     assert [float(row["time_ms"]) for row in table(tmp_path, "frames.csv")] == [0, 40, 80, 120]
     assert "3 frames have no time of their own; 25 frames a second" in manifest["notes"][0]
 
@@ -437,11 +437,11 @@ def test_times_that_do_not_rise_are_replaced_and_noted(monkeypatch, tmp_path):
 def test_frames_up_to_the_break_of_a_truncated_video_are_used_and_noted(tmp_path):
     path = write_video(tmp_path / "v.avi", scene(0, 20))
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
-    manifest = made(tmp_path, path, every_frame(8))
+    manifest = prepare(tmp_path, path, every_frame(8))
     assert len(listed(tmp_path)) == 8
     (note,) = manifest["notes"]
     assert "its header says 20 frames" in note and "it may be cut off" in note
-    made(tmp_path, path, every_frame(8))  # the note is not lost where work/ is used again
+    prepare(tmp_path, path, every_frame(8))  # the note is not lost where work/ is used again
     assert json.loads((tmp_path / "made" / "manifest.json").read_text())["notes"] == manifest["notes"]
 
 
@@ -454,7 +454,7 @@ def test_a_wrong_number_of_frames_in_the_header_loses_none(tmp_path, claimed):
     avih = content.index(b"avih") + 8
     content[avih + 16 : avih + 20] = claimed.to_bytes(4, "little")
     path.write_bytes(content)
-    manifest = made(tmp_path, path, every_frame(12))
+    manifest = prepare(tmp_path, path, every_frame(12))
     assert len(listed(tmp_path)) == 12 and any(
         f"{claimed} frames, 12 can be decoded" in note for note in manifest["notes"]
     )
@@ -466,7 +466,7 @@ def test_a_frame_broken_in_the_middle_is_no_traceback(tmp_path):
     middle = len(content) // 2
     content[middle : middle + 200] = bytes(200)
     path.write_bytes(content)
-    made(tmp_path, path, every_frame(4))
+    prepare(tmp_path, path, every_frame(4))
     assert len(listed(tmp_path)) == 4
 
 
@@ -495,7 +495,7 @@ KINDS = ["empty", "text", "noise", "zeros", "image", "no index", "first bytes", 
 def test_a_broken_video_is_one_line_that_names_it_and_leaves_no_list(tmp_path, kind):
     path = broken(kind, tmp_path / "v.mp4")
     with pytest.raises(DataError) as caught:
-        made(tmp_path, path)
+        prepare(tmp_path, path)
     assert len(caught.value.problems) == 1 and str(path) in str(caught.value)
     assert not (tmp_path / "made" / "lists").exists()
 
@@ -508,7 +508,7 @@ def test_broken_videos_of_a_folder_are_refused_and_the_rest_goes_on(tmp_path, re
     (tmp_path / "all" / "notes.txt").write_text("left alone")
     write_video(tmp_path / "all" / "nobody.avi", scene(0, 10))
     shutil.copy(rendered[0], tmp_path / "all" / "good.mp4")
-    manifest = made(tmp_path, tmp_path / "all", min_face=0.2)
+    manifest = prepare(tmp_path, tmp_path / "all", min_face=0.2)
     assert {Path(face.image).parts[1][:4] for face in listed(tmp_path)} == {"good"}
     rejected = dict(read_rejected(tmp_path / "made"))
     assert len(rejected) == len(KINDS) + 1 and rejected[str(tmp_path / "all" / "nobody.avi")].startswith(
@@ -537,7 +537,7 @@ def test_only_broken_videos_in_a_folder_are_an_error_that_names_each(tmp_path):
     for number, kind in enumerate(KINDS[:3]):
         broken(kind, tmp_path / "all" / f"b{number}.mp4")
     with pytest.raises(DataError) as caught:
-        made(tmp_path, tmp_path / "all")
+        prepare(tmp_path, tmp_path / "all")
     assert len(caught.value.problems) == 4 and not (tmp_path / "made" / "lists").exists()
 
 
@@ -548,9 +548,9 @@ def test_videos_of_a_linked_folder_are_read_and_broken_links_are_told(tmp_path):
     (tmp_path / "all" / "more").symlink_to(tmp_path / "store")
     (tmp_path / "all" / "gone.mp4").symlink_to(tmp_path / "none.mp4")
     with pytest.raises(DataError) as caught:
-        made(tmp_path, tmp_path / "all")
-    _, gone, text = caught.value.problems
-    assert gone == f"{tmp_path / 'all' / 'gone.mp4'}: a link to a file that does not exist"
+        prepare(tmp_path, tmp_path / "all")
+    _, link, text = caught.value.problems
+    assert link == f"{tmp_path / 'all' / 'gone.mp4'}: a link to a file that does not exist"
     assert text.startswith(f"{tmp_path / 'all' / 'more' / 'v.mp4'}: ")
 
 
@@ -566,7 +566,7 @@ def test_a_video_without_a_face_an_empty_folder_another_file_and_none_at_all_are
     cases[tmp_path / "none.mp4"] = "no such file or folder"
     for path, said in cases.items():
         with pytest.raises(DataError, match=said) as caught:
-            made(tmp_path, path)
+            prepare(tmp_path, path)
         assert len(caught.value.problems) == 1 and str(path) in str(caught.value)
 
 
@@ -584,7 +584,7 @@ def test_a_video_without_a_face_an_empty_folder_another_file_and_none_at_all_are
 )
 def test_wrong_options_are_one_line(tmp_path, options, said):
     with pytest.raises(DataError, match=said):
-        made(tmp_path, tmp_path / "v.avi", **options)
+        prepare(tmp_path, tmp_path / "v.avi", **options)
 
 
 # --- windows and the contact sheet ---

@@ -59,7 +59,7 @@ def test_no_subject_is_in_two_splits(release):
         split: {origins[row.image].subject for row in rows(folder, f"{split}.GTB")}
         for split in ("train", "val", "test")
     }
-    assert {split: len(found) for split, found in subjects.items()} == {"train": 5, "val": 3, "test": 2}
+    assert {split: len(names) for split, names in subjects.items()} == {"train": 5, "val": 3, "test": 2}
     assert len(set.union(*subjects.values())) == 10
 
 
@@ -74,11 +74,11 @@ def test_the_seed_alone_decides_the_split():
 
 
 def test_unlabelled_rows_are_training_frames_whose_boxes_are_found_in_the_pixels(release, monkeypatch):
-    seen = []
+    calls = []
     monkeypatch.setattr(
         finder,
         "find_faces",
-        lambda grey, _: seen.append(1) or np.array([[1, 2, 9, 8], [10, 12, 50, 48.0]])[: len(seen) * 2 % 5],
+        lambda grey, _: calls.append(1) or np.array([[1, 2, 9, 8], [10, 12, 50, 48.0]])[: len(calls) * 2 % 5],
     )
     folder, manifest = prepare(release, val=0.3, test=0.2, workers=1)
     bare, train = rows(folder, "train.unlabelled.DET"), [row.image for row in rows(folder, "train.GTB")]
@@ -127,8 +127,8 @@ def test_a_folder_without_tables_and_bad_shares_are_refused(tmp_path, release):
 
 def test_real_frames_in_the_release_s_layout(realdata, tmp_path):
     """The real clips written back as the release names them give the lists that they came from."""
-    given = [row for row in read_list(realdata / "lists" / "YTF.val.GTB") if row.annotation][:60]
-    for row in given:
+    originals = [row for row in read_list(realdata / "lists" / "YTF.val.GTB") if row.annotation][:60]
+    for row in originals:
         source = realdata / row.image
         subject, clip = source.parent.name.rsplit("_", 1)
         name = f"{subject}_{clip}{source.stem}.jpg"
@@ -138,10 +138,10 @@ def test_real_frames_in_the_release_s_layout(realdata, tmp_path):
             tmp_path / "data" / "test_frames_keypoints.csv", name, read_points(realdata / row.annotation, 68)[0] + 1
         )
     folder, manifest = prepare(tmp_path / "data", val=0, test=0)
-    found = rows(folder, "train.GTB")
+    copies = rows(folder, "train.GTB")
     bare = {row.image: row.box for row in rows(folder, "train.unlabelled.DET")}
-    assert len(found) == len(given) and len(bare) > 0.9 * len(given)
-    assert np.median([iou(bare[row.image], row.box) for row in found if row.image in bare]) > 0.65
-    assert [tuple(row.box) for row in found] == [
-        pytest.approx(row.box, abs=0.02) for row in sorted(given, key=lambda row: row.image)
+    assert len(copies) == len(originals) and len(bare) > 0.9 * len(originals)
+    assert np.median([iou(bare[row.image], row.box) for row in copies if row.image in bare]) > 0.65
+    assert [tuple(row.box) for row in copies] == [
+        pytest.approx(row.box, abs=0.02) for row in sorted(originals, key=lambda row: row.image)
     ]

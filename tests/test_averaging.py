@@ -100,8 +100,8 @@ def test_a_ramp_can_be_left_out():
 
 def test_a_running_mean_is_plain_until_its_span_and_then_forgets():
     mean = RunningMean(2, span=2)
-    seen = [mean.update(torch.tensor(value)).tolist() for value in ([4.0, 0.0], [2.0, 2.0], [7.0, 1.0])]
-    assert seen == [[4.0, 0.0], [3.0, 1.0], [5.0, 1.0]]
+    means = [mean.update(torch.tensor(value)).tolist() for value in ([4.0, 0.0], [2.0, 2.0], [7.0, 1.0])]
+    assert means == [[4.0, 0.0], [3.0, 1.0], [5.0, 1.0]]
     again = RunningMean(2, span=2)
     again.load_state_dict(mean.state_dict())
     assert torch.equal(again.update(torch.zeros(2)), torch.tensor([2.5, 0.5]))

@@ -226,7 +226,7 @@ def test_a_list_that_has_changed_since_is_checked_by_the_next_stage(root, capsys
 
 
 @pytest.mark.parametrize(
-    "options, wanted",
+    "options, said",
     [
         ([], "tsal.sources=heatmap,centre,propagated"),
         (["--method", "sbr"], "tsal.sources=propagated"),
@@ -234,11 +234,11 @@ def test_a_list_that_has_changed_since_is_checked_by_the_next_stage(root, capsys
         (["--method", "mean-teacher", "--set", "semi.rival=tsal"], "semi.rival=tsal"),
     ],
 )
-def test_a_clip_is_needed_to_track_in(root, capsys, options, wanted):
+def test_a_clip_is_needed_to_track_in(root, capsys, options, said):
     write_rows(root, "unlabelled.txt", f"clip/0.png None {BOX}")
     assert data(root, *options)[0] == 2
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert "no clip of two frames or more" in line and wanted in line and "mean-teacher-corrected" in line
+    assert "no clip of two frames or more" in line and said in line and "mean-teacher-corrected" in line
 
 
 def test_frames_left_out_end_a_clip_and_are_told_once(root, capsys):
@@ -261,17 +261,17 @@ def test_frames_left_out_end_a_clip_and_are_told_once(root, capsys):
 
 
 @pytest.mark.parametrize(
-    "options, wanted",
+    "options, said",
     [
         (["--set", "semi.frames=1"], "semi.frames=1: a step has no two frames"),
         (["--set", "semi.clips=0"], "wanted by tsal.sources=heatmap,centre,propagated"),
         (["--method", "mean-teacher", "--set", "semi.rival=tsal", "semi.clips=0"], "semi.rival=tsal"),
     ],
 )
-def test_a_step_needs_two_frames_of_a_clip_to_track_between(root, capsys, options, wanted):
+def test_a_step_needs_two_frames_of_a_clip_to_track_between(root, capsys, options, said):
     status, run = data(root, *options)
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert status == 2 and wanted in line and not (run / "manifest.json").exists()
+    assert status == 2 and said in line and not (run / "manifest.json").exists()
 
 
 @pytest.mark.parametrize("settings", [["semi.frames=1"], ["semi.clips=0"]])
@@ -394,8 +394,8 @@ def test_settings_of_which_nothing_can_be_built_are_told_before_any_training(roo
 def test_settings_that_work_otherwise_than_one_would_think_are_warned_of(root, capsys, options, said):
     status, _ = data(root, *options)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
-    told = [line for line in lines if "tsal.trackers" in line or "augment." in line]
-    assert status == 0 and len(told) == bool(said) and all(line.startswith(f"warning: {said}") for line in told)
+    warnings = [line for line in lines if "tsal.trackers" in line or "augment." in line]
+    assert status == 0 and len(warnings) == bool(said) and all(line.startswith(f"warning: {said}") for line in warnings)
 
 
 @pytest.mark.parametrize(
@@ -464,9 +464,9 @@ def test_files_of_68_points_serve_the_schemes_that_are_a_part_of_68(root, scheme
     status, run = data(root, "--set", f"data.scheme={scheme}")
     assert status == 0
     opened = Run.open(run)  # by the scheme that it keeps
-    found, visible = opened.store.points(opened.lists.labelled[0])
-    kept = [i for i in range(17, 68) if points == 51 or i not in (60, 64)]
-    assert found.tolist() == [[i / 4, i / 2] for i in kept] and visible.all()
+    landmarks, visible = opened.store.points(opened.lists.labelled[0])
+    indices = [i for i in range(17, 68) if points == 51 or i not in (60, 64)]
+    assert landmarks.tolist() == [[i / 4, i / 2] for i in indices] and visible.all()
     assert opened.store.points(opened.lists.labelled[1])[0].tolist() == [[i / 4, i / 2] for i in range(points)]
 
 

@@ -39,16 +39,16 @@ def test_a_heatmap_is_indexed_by_row_then_column_and_is_one_at_its_point():
 
 def test_gaussian_values_by_hand():
     maps = HeatmapCodec(3, STRIDE, SIGMA).encode(torch.tensor([[[3.5, 3.5]]]))[0, 0]
-    one = math.exp(-0.5 * (8 / 6) ** 2)  # one cell = 8 px away
-    assert torch.allclose(maps[0], torch.tensor([1.0, one, one**4]), atol=1e-6)
-    assert torch.allclose(maps[1, 1], torch.tensor(one**2), atol=1e-6)
+    neighbour = math.exp(-0.5 * (8 / 6) ** 2)  # one cell = 8 px away
+    assert torch.allclose(maps[0], torch.tensor([1.0, neighbour, neighbour**4]), atol=1e-6)
+    assert torch.allclose(maps[1, 1], torch.tensor(neighbour**2), atol=1e-6)
 
 
 def test_laplacian_values_by_hand():
     maps = HeatmapCodec(3, STRIDE, SIGMA, "laplacian").encode(torch.tensor([[[3.5, 3.5]]]))[0, 0]
-    one = math.exp(-math.sqrt(2) * 8 / 6)
-    assert torch.allclose(maps[0], torch.tensor([1.0, one, one**2]), atol=1e-6)
-    assert torch.allclose(maps[1, 1], torch.tensor(one**2), atol=1e-6)
+    neighbour = math.exp(-math.sqrt(2) * 8 / 6)
+    assert torch.allclose(maps[0], torch.tensor([1.0, neighbour, neighbour**2]), atol=1e-6)
+    assert torch.allclose(maps[1, 1], torch.tensor(neighbour**2), atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", ["gaussian", "laplacian"])
@@ -77,8 +77,8 @@ def test_encode_decode_is_within_a_tenth_of_a_pixel_in_every_profile(profile):
     drawn = codec.encode(points)
     maps = to_distribution(drawn).clamp_min(1e-30).log() if model.heatmap == "distribution" else drawn
     maps = torch.cat([maps, torch.zeros_like(maps[:, :1])], 1)
-    found, _ = codec.decode(maps)
-    assert points.shape[1] > 50 and (found - points).abs().max() < 0.1
+    decoded, _ = codec.decode(maps)
+    assert points.shape[1] > 50 and (decoded - points).abs().max() < 0.1
 
 
 @pytest.mark.parametrize("kind, radius, side", [("distribution", 0, 96), ("regression", 3, 256)])

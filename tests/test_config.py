@@ -139,8 +139,8 @@ def test_later_overrides_win_and_the_original_stays_as_it_was():
     ],
 )
 def test_text_from_the_command_line_becomes_the_setting_s_type(override, section, name, value):
-    found = getattr(getattr(Config().override([override]), section), name)
-    assert found == value and type(found) is type(value)
+    setting = getattr(getattr(Config().override([override]), section), name)
+    assert setting == value and type(setting) is type(value)
 
 
 def test_plain_values_from_a_notebook_are_taken_as_they_are():

@@ -165,8 +165,8 @@ def check_lists(folder) -> None:
         return
     manifest = json.loads((folder / "manifest.json").read_text())
     assert sorted(path.name for path in (folder / "lists").iterdir()) == sorted(manifest["lists"])
-    for name, found in manifest["lists"].items():
-        assert len(read_list(folder / "lists" / name)) == found["rows"]
+    for name, entry in manifest["lists"].items():
+        assert len(read_list(folder / "lists" / name)) == entry["rows"]
     assert not [path for path in folder.rglob("*") if ".tmp" in path.name]
 
 

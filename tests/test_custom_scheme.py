@@ -54,7 +54,7 @@ def seven(root: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> tuple[Path, Path, list[str]]:
+def finished_run(tmp_path_factory) -> tuple[Path, Path, list[str]]:
     """A run of every stage -> its folder, the data's, and its options; the scheme's file is gone after ``data``."""
     root, folder = tmp_path_factory.mktemp("seven") / "faces", tmp_path_factory.mktemp("runs") / "run"
     render_dataset(root, RenderConfig(labelled=10, clips=3, validation=2, frames=3, side=96), workers=1, progress=False)
@@ -79,8 +79,8 @@ def made(tmp_path_factory) -> tuple[Path, Path, list[str]]:
     return folder, root, options
 
 
-def test_every_stage_has_seven_landmarks_and_finite_numbers(made):
-    folder, _, _ = made
+def test_every_stage_has_seven_landmarks_and_finite_numbers(finished_run):
+    folder, _, _ = finished_run
     audit, table = Audit.open(folder / "audit"), read_arrays(folder / "predictions.npz")
     assert table["points"].shape == (5, 4, 6, 7, 2) and table["scores"].shape == (5, 4, 6, 7)  # the rival, the window
     assert np.isfinite(table["points"]).all() and np.isfinite(table["scores"]).all()
@@ -93,25 +93,25 @@ def test_every_stage_has_seven_landmarks_and_finite_numbers(made):
     assert len(list((folder / "figures").glob("*.png"))) >= 8
 
 
-def test_hidden_landmarks_are_left_out_of_the_nme_and_faces_that_cannot_be_measured_are_named(made):
-    folder, root, _ = made
+def test_hidden_landmarks_are_left_out_of_the_nme_and_faces_that_cannot_be_measured_are_named(finished_run):
+    folder, root, _ = finished_run
     table, report = read_arrays(folder / "predictions.npz"), json.loads((folder / "metrics.json").read_text())
     images = [face.image for face in read_list(root / "lists" / "val.txt")]
     assert report["degenerate"] == [f"val.txt:2 {images[1]}", f"val.txt:3 {images[2]}"]  # no eye corner; nothing at all
     teacher = table["points"][table["models"].tolist().index("teacher"), 0]  # heatmap
     errors = []
     for face in (0, 3, 4, 5):
-        seen = [i for i in range(7) if face or i != NOSE]
+        visible = [i for i in range(7) if face or i != NOSE]
         truth = table["truth"][face]
-        distance = np.linalg.norm(teacher[face, seen] - truth[seen], axis=1).mean()
+        distance = np.linalg.norm(teacher[face, visible] - truth[visible], axis=1).mean()
         errors.append(100 * distance / np.linalg.norm(truth[0] - truth[3]))
     row = next(r for r in report["rows"] if (r["model"], r["source"]) == ("teacher", "heatmap"))
     assert (row["faces"], row["degenerate"]) == (4, 2)
     assert row["NME"] == pytest.approx(np.mean(errors), rel=1e-5)
 
 
-def test_training_mirrors_faces_and_swaps_the_pairs(made):
-    run = Run.open(made[0])
+def test_training_mirrors_faces_and_swaps_the_pairs(finished_run):
+    run = Run.open(finished_run[0])
     make = batch_maker(run, 1, labelled=8, clips=3, images=0, frames=2)
     batches = [make(step) for step in range(4)]
     assert torch.cat([batch.flipped for batch in batches]).float().mean().item() == pytest.approx(0.5, abs=0.4)
@@ -122,8 +122,8 @@ def test_training_mirrors_faces_and_swaps_the_pairs(made):
     assert not visible.all() and points[visible].abs().max() < 200
 
 
-def test_a_trained_member_predicts_where_neither_run_nor_scheme_is(made, tmp_path):
-    folder, root, _ = made
+def test_a_trained_member_predicts_where_neither_run_nor_scheme_is(finished_run, tmp_path):
+    folder, root, _ = finished_run
     shutil.copy(folder / "semi" / "model.pt", tmp_path / "elsewhere.pt")
     rows = [(face.image, None, face.box) for face in read_list(root / "lists" / "val.txt")]
     write_list(tmp_path / "list.txt", rows)
@@ -140,14 +140,14 @@ def test_a_trained_member_predicts_where_neither_run_nor_scheme_is(made, tmp_pat
         out,
     ]
     assert main(list(map(str, command))) == 0
-    found, table = read_arrays(out), read_arrays(folder / "predictions.npz")
-    assert found["points"].shape == (6, 7, 2) and found["scores"].shape == (6, 7)
+    predictions, table = read_arrays(out), read_arrays(folder / "predictions.npz")
+    assert predictions["points"].shape == (6, 7, 2) and predictions["scores"].shape == (6, 7)
     teacher = table["models"].tolist().index("teacher")
-    assert np.allclose(found["points"], table["points"][teacher, 0], atol=1e-3)
+    assert np.allclose(predictions["points"], table["points"][teacher, 0], atol=1e-3)
 
 
-def test_a_run_keeps_its_scheme_and_a_changed_file_means_other_trainings(made, tmp_path, capsys):
-    folder, root, options = made
+def test_a_run_keeps_its_scheme_and_a_changed_file_means_other_trainings(finished_run, tmp_path, capsys):
+    folder, root, options = finished_run
     shutil.copytree(folder, tmp_path / "run", ignore=shutil.ignore_patterns("figures"))
     again = ["data", "--run", str(tmp_path / "run"), *options]
     assert main(again) == 2 and "seven.yaml: no such landmark scheme" in capsys.readouterr().err
@@ -170,8 +170,8 @@ def test_a_run_keeps_its_scheme_and_a_changed_file_means_other_trainings(made, t
     assert Run.open(tmp_path / "run", ["data.scheme=29"]).scheme.points == 29
 
 
-def test_a_run_that_another_version_has_checked_is_checked_again_before_it_trains(made, tmp_path):
-    shutil.copytree(made[0], tmp_path / "run", ignore=shutil.ignore_patterns("figures"))
+def test_a_run_that_another_version_has_checked_is_checked_again_before_it_trains(finished_run, tmp_path):
+    shutil.copytree(finished_run[0], tmp_path / "run", ignore=shutil.ignore_patterns("figures"))
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     del manifest["labelled_fingerprint"]
     (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))

@@ -124,9 +124,9 @@ def make(tmp_path):
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == status, done.stderr
         call.stderr = done.stderr
-        asked = [line.split("|") for line in log.read_text().splitlines()]
+        calls = [line.split("|") for line in log.read_text().splitlines()]
         return (
-            [words[3].split("/")[-1] if words[2] == "notebook" else words[2] for words in asked],
+            [words[3].split("/")[-1] if words[2] == "notebook" else words[2] for words in calls],
             log.read_text(),
             done.stdout,
         )
@@ -243,13 +243,13 @@ def test_a_first_try_that_failed_is_taken_up_by_the_run_s_name(make):
 def test_a_run_that_is_named_alone_is_what_its_config_says(make):
     """Settings that 'tsal data' has given it since are not taken back."""
     make_config(make.folder)
-    given = ("DATA=mine", "SET=a.b=1")
-    log = make("reproduce", *given)[1]
+    options = ("DATA=mine", "SET=a.b=1")
+    log = make("reproduce", *options)[1]
     assert "|--set|a.b=1|" in log and make("reproduce")[0] == []
     (make.folder / "run" / "config.json").write_text("a.b: 2")
     assert make("data")[1].endswith("/run|\n") and make("reproduce")[0] == [*ALL[1:], "report"]
-    assert make("data", *given)[1] == log.splitlines(keepends=True)[0]  # and where they are asked for, they are
-    assert make("data", *given)[0] == ALL[:1] and make("tracker", *given)[0] == ALL[1:2]
+    assert make("data", *options)[1] == log.splitlines(keepends=True)[0]  # and where they are asked for, they are
+    assert make("data", *options)[0] == ALL[:1] and make("tracker", *options)[0] == ALL[1:2]
 
 
 def test_a_run_that_is_named_is_asked_for_nothing_that_is_not_given(make):
@@ -341,8 +341,8 @@ def test_settings_reach_the_first_notebook_word_by_word(make):
     ]
     assert "|--profile|smoke|--data|mine|--root|/a b/it's|--labelled|x|y|--evaluate|z|--set|a.b=1 c.d=2|" in log
     assert "--budget" not in log and "--method" not in log
-    asked = make("data", "DATA=mine", "ROOT=/a", "PROFILE=smoke", "BUDGET=300w-120", "METHOD=mean-teacher")[1]
-    assert "|--profile|smoke|--budget|300w-120|--method|mean-teacher|--data|mine|--root|/a|" in asked
+    other_log = make("data", "DATA=mine", "ROOT=/a", "PROFILE=smoke", "BUDGET=300w-120", "METHOD=mean-teacher")[1]
+    assert "|--profile|smoke|--budget|300w-120|--method|mean-teacher|--data|mine|--root|/a|" in other_log
     assert "--budget" not in make("data", "DATA=mine", "ROOT=/b")[1]
 
 
@@ -382,9 +382,9 @@ def test_explore_opens_the_run_that_run_or_the_options_name(make):
 
 def test_the_bench_of_methods_gets_what_was_given_and_refuses_one_method_or_seed(make):
     assert make("bench-methods")[1] == "-m|tsal|bench-methods|--data|rendered|\n"
-    given = ("BUDGET=300w-50", "METHODS=supervised tsal", "SEEDS=0 1", "JOBS=2", "OUT=a b", "SET=semi.lr=1e-3")
+    options = ("BUDGET=300w-50", "METHODS=supervised tsal", "SEEDS=0 1", "JOBS=2", "OUT=a b", "SET=semi.lr=1e-3")
     expected = "|--budget|300w-50|--data|rendered|--set|semi.lr=1e-3|--methods|supervised|tsal|--seeds|0|1|--jobs|2|"
-    assert make("bench-methods", *given)[1].endswith(f"{expected}--out|a b|\n")
+    assert make("bench-methods", *options)[1].endswith(f"{expected}--out|a b|\n")
     for word in ("METHOD=tsal", "SEED=0"):
         assert make("bench-methods", word, status=2)[0] == [] and "give METHODS and SEEDS" in make.stderr
 
@@ -421,15 +421,15 @@ def test_every_file_of_the_core_makes_other_trainings(tmp_path, monkeypatch):
     copy = tmp_path / "tsal"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "weights"))
     monkeypatch.setattr(run_module, "PACKAGE", copy)
-    seen = [run_module.code_fingerprint()]
+    fingerprints = [run_module.code_fingerprint()]
     for path in CORE:
         with (copy / path.relative_to(PACKAGE)).open("a") as file:
             file.write("# a comment\n")
-        seen.append(run_module.code_fingerprint())
-    assert len(set(seen)) == len(CORE) + 1
+        fingerprints.append(run_module.code_fingerprint())
+    assert len(set(fingerprints)) == len(CORE) + 1
     with (copy / "figures" / "style.py").open("a") as file:
         file.write("# a comment\n")
-    assert run_module.code_fingerprint() == seen[-1]
+    assert run_module.code_fingerprint() == fingerprints[-1]
 
 
 def test_every_file_of_the_core_makes_make_train(make):

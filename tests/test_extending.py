@@ -28,8 +28,8 @@ def blocks(section: str, language: str) -> list[str]:
     """The code blocks of one section of the page, without their indent."""
     page = (REPOSITORY / "docs" / "extending.md").read_text()
     text = re.search(rf"^## {section}\n(.*?)(?=^## |\Z)", page, re.M | re.S).group(1)
-    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", text, re.M | re.S)
-    return [re.sub(rf"^{indent}", "", body, flags=re.M) for indent, body in found]
+    matches = re.findall(rf"^( *)```{language}\n(.*?)^ *```", text, re.M | re.S)
+    return [re.sub(rf"^{indent}", "", body, flags=re.M) for indent, body in matches]
 
 
 def test_a_source_has_a_name_and_a_family(monkeypatch):
@@ -56,12 +56,12 @@ def test_a_loss_is_masked_and_has_the_value_by_hand():
 @pytest.fixture
 def myfaces(tmp_path):
     """The builder of the page, on a release whose rows have these shots and frames; the last one has no landmarks."""
-    seen = {"points": np.array([[10.0, 10.0], [30.0, 30.0]] * 34), "visible": np.arange(68) > 1, "split": "train"}
+    labels = {"points": np.array([[10.0, 10.0], [30.0, 30.0]] * 34), "visible": np.arange(68) > 1, "split": "train"}
 
     def build(*frames: tuple[str | None, int | None]):
         places = [*frames, (None, None)]
         rows = [
-            SimpleNamespace(**seen, path=f"{n}.png", shot=s, frame=f, person="a") for n, (s, f) in enumerate(places)
+            SimpleNamespace(**labels, path=f"{n}.png", shot=s, frame=f, person="a") for n, (s, f) in enumerate(places)
         ]
         rows[-1].points = None
         for number, row in enumerate(rows):
@@ -97,12 +97,12 @@ def test_a_method_is_a_file(tmp_path, monkeypatch):
     text = (CONFIG_FOLDER / "methods" / "tsal.yaml").read_text()
     (tmp_path / "configs" / "methods" / "mine.yaml").write_text(text.replace("max_fb_error: 0.5", "max_fb_error: 1.5"))
     assert load_method("mine").result == "teacher" and resolve(method="mine")[0].tsal.max_fb_error == 1.5
-    mine = tmp_path / "configs" / "methods" / "mine.yaml"
+    path = tmp_path / "configs" / "methods" / "mine.yaml"
     for added, said in (("semi: {lr: 0.1}", "semi.lr: a method sets"), ("tracker: {lr: 0.1}", "tracker.lr: a method")):
-        mine.write_text(f"{text}\n{added}\n")
+        path.write_text(f"{text}\n{added}\n")
         with pytest.raises(ConfigError, match=f"^configs/methods/mine.yaml: {said}"):
             load_method("mine")
-    mine.write_text(re.sub(r"^  trust: .*\n", "", text, flags=re.M))
+    path.write_text(re.sub(r"^  trust: .*\n", "", text, flags=re.M))
     with pytest.raises(ConfigError, match="^configs/methods/mine.yaml: tsal.trust: missing; a method writes out all"):
         load_method("mine")
     keys = {line.split(":")[0] for line in blocks("A method", "yaml")[0].splitlines()}

@@ -59,8 +59,8 @@ def test_a_stopped_training_keeps_its_step_and_says_how_to_go_on(smoke_run, untr
         errors = process.communicate(timeout=120)[1]
     assert process.returncode == 128 + number
     last = errors.strip().splitlines()[-1]
-    kept = load_checkpoint(untrained / "semi/last.pt")["step"]
-    assert last == f"stopped: semi: {kept} of 10 steps are kept; the same command goes on from there"
+    step = load_checkpoint(untrained / "semi/last.pt")["step"]
+    assert last == f"stopped: semi: {step} of 10 steps are kept; the same command goes on from there"
     assert "Traceback" not in errors and not list(untrained.rglob(".*.tmp*"))
     assert main(["train", "--run", str(untrained)]) == 0
     resumed, whole = (load_checkpoint(folder / "semi/model.pt")["models"] for folder in (untrained, smoke_run))
@@ -181,10 +181,10 @@ def test_data_that_vanish_while_training_are_one_line_and_the_checkpoint_stays(t
     assert process.returncode == 2
     [line] = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert str(data) in line and line.endswith("the image does not exist")
-    kept = load_checkpoint(run / "init/last.pt")["step"]
+    step = load_checkpoint(run / "init/last.pt")["step"]
     (tmp_path / "elsewhere").rename(data)
     with started("-m", "tsal", "train", "--run", str(run)) as process:
-        wait_until(lambda: load_checkpoint(run / "init/last.pt")["step"] > kept, process)
+        wait_until(lambda: load_checkpoint(run / "init/last.pt")["step"] > step, process)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=120)
     assert process.returncode == 130

@@ -57,7 +57,7 @@ def lines(separator: str, whole: str) -> st.SearchStrategy[str]:
     cells = WORDS | NUMBERS.map(str) | st.sampled_from(own)
     rows = st.lists(st.lists(cells, max_size=14).map(separator.join), max_size=6)
     return st.tuples(st.sampled_from([whole.partition("\n")[0], ""]), rows).map(
-        lambda made: "\n".join([made[0], *made[1]])
+        lambda parts: "\n".join([parts[0], *parts[1]])
     )
 
 

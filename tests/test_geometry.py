@@ -102,11 +102,11 @@ def test_samples_outside_take_the_border():
 
 def test_a_map_of_one_cell_has_that_cell_everywhere_and_gives_points_and_flow_no_gradient():
     points = torch.tensor([[[0.0, 0.0], [3.0, -2.0]]], requires_grad=True)
-    found = sample(torch.full((1, 2, 1, 1), 5.0), points)
+    samples = sample(torch.full((1, 2, 1, 1), 5.0), points)
     flow = torch.full((1, 2, 1, 1), 7.0, requires_grad=True)
     warped = warp(torch.full((1, 1, 1, 1), 5.0), flow)
-    (found.sum() + warped.sum()).backward()
-    assert found.tolist() == [[[5.0, 5.0], [5.0, 5.0]]] and warped.item() == 5
+    (samples.sum() + warped.sum()).backward()
+    assert samples.tolist() == [[[5.0, 5.0], [5.0, 5.0]]] and warped.item() == 5
     assert not points.grad.any() and not flow.grad.any()
 
 

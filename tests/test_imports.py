@@ -25,27 +25,27 @@ PLACE = {name: place for place, name in enumerate(ORDER)}
 
 def modules() -> dict[str, Path]:
     """Every module of the package by its dotted name, ``__init__`` files by their package's."""
-    found = {}
+    paths = {}
     for path in PACKAGE.rglob("*.py"):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
-        found[".".join(part for part in parts if part != "__init__")] = path
-    return found
+        paths[".".join(part for part in parts if part != "__init__")] = path
+    return paths
 
 
 def imports(path: Path) -> set[tuple[str, tuple[str, ...]]]:
     """(module after ``tsal.``, names) of every import of the package in a file, within functions too."""
-    found = set()
+    pairs = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}: a relative import"
             names = tuple(alias.name for alias in node.names)
             if node.module == "tsal":
-                found |= {(name.lower() if name in ("Config", "Run") else name, ()) for name in names}
+                pairs |= {(name.lower() if name in ("Config", "Run") else name, ()) for name in names}
             elif (node.module or "").startswith("tsal."):
-                found.add((node.module.removeprefix("tsal."), names))
+                pairs.add((node.module.removeprefix("tsal."), names))
         elif isinstance(node, ast.Import):
             assert not any(alias.name.startswith("tsal") for alias in node.names), f"{path}: import tsal.x"
-    return found
+    return pairs
 
 
 def top(module: str) -> str:
@@ -53,11 +53,11 @@ def top(module: str) -> str:
 
 
 def test_every_module_has_its_place_and_imports_from_none_below_it():
-    found = {name: path for name, path in modules().items() if name not in ("", "__main__")}
-    assert {top(name) for name in found} == set(ORDER)
+    paths = {name: path for name, path in modules().items() if name not in ("", "__main__")}
+    assert {top(name) for name in paths} == set(ORDER)
     wrong = [
         f"{name} imports {other}"
-        for name, path in found.items()
+        for name, path in paths.items()
         for other, _ in imports(path)
         if PLACE[top(other)] > PLACE[top(name)]
     ]
@@ -76,16 +76,16 @@ def test_a_subpackage_is_imported_by_its_init():
 
 
 def test_there_is_no_import_cycle():
-    found, done = {name: {other for other, _ in imports(path)} for name, path in modules().items()}, set()
+    graph, done = {name: {other for other, _ in imports(path)} for name, path in modules().items()}, set()
 
     def visit(name: str, way: tuple[str, ...]) -> None:
         assert name not in way, f"a cycle: {' -> '.join((*way, name))}"
-        if name not in done and name in found:
-            for other in found[name]:
+        if name not in done and name in graph:
+            for other in graph[name]:
                 visit(other, (*way, name))
             done.add(name)
 
-    for name in found:
+    for name in graph:
         visit(name, ())
 
 
@@ -109,17 +109,17 @@ print(*tsal.__all__)
 
 
 def test_evaluation_does_not_import_training():
-    found = {name: {other for other, _ in imports(path)} for name, path in modules().items()}
+    graph = {name: {other for other, _ in imports(path)} for name, path in modules().items()}
     packages = {
-        path.parent.name: [n for n in found if top(n) == path.parent.name] for path in PACKAGE.glob("*/__init__.py")
+        path.parent.name: [n for n in graph if top(n) == path.parent.name] for path in PACKAGE.glob("*/__init__.py")
     }
-    seen, ahead = set(), list(packages["evaluation"])
+    visited, ahead = set(), list(packages["evaluation"])
     while ahead:
         name = ahead.pop()
-        if name not in seen:
-            seen.add(name)
-            ahead += [m for other in found.get(name, ()) for m in packages.get(other, [other]) if other != "data"]
-    assert not {"trainer", "trainings", "supervision", "losses"} & seen
+        if name not in visited:
+            visited.add(name)
+            ahead += [m for other in graph.get(name, ()) for m in packages.get(other, [other]) if other != "data"]
+    assert not {"trainer", "trainings", "supervision", "losses"} & visited
 
 
 def test_help_does_without_torch():

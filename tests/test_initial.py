@@ -51,14 +51,14 @@ def test_for_other_landmarks_only_layers_of_their_number_are_random(trained):
     teacher, own = load_model(trained)[0].state_dict(), detector.state_dict()
     torch.manual_seed(7)
     random = Detector(4, config(*SMALL).model).state_dict()
-    kept = {name for name in own if own[name].shape == teacher[name].shape}
-    assert {name.removesuffix(".weight").removesuffix(".bias") for name in own.keys() - kept} == {
+    same_shape = {name for name in own if own[name].shape == teacher[name].shape}
+    assert {name.removesuffix(".weight").removesuffix(".bias") for name in own.keys() - same_shape} == {
         "stages.0.2",
         "stages.1.0.0",  # sees the heatmaps of the stage before
         "stages.1.2",
         "offset_head.1",
     }
-    assert all(torch.equal(own[name], (teacher if name in kept else random)[name]) for name in own)
+    assert all(torch.equal(own[name], (teacher if name in same_shape else random)[name]) for name in own)
     assert "it has 5 landmarks, the run 4: layers whose size depends on that start from random weights" in warning
 
 
@@ -107,9 +107,9 @@ def run_from(file: Path, *settings: str) -> Run:
     return run
 
 
-def same(one: Path, other: Path) -> bool:
-    there = load_model(other)[0].state_dict()
-    return all(torch.equal(value, there[name]) for name, value in load_model(one)[0].state_dict().items())
+def same(first: Path, second: Path) -> bool:
+    there = load_model(second)[0].state_dict()
+    return all(torch.equal(value, there[name]) for name, value in load_model(first)[0].state_dict().items())
 
 
 def test_a_run_s_init_starts_from_the_file_and_then_learns(files):
@@ -148,14 +148,16 @@ def test_vgg_16_s_weights_are_of_the_repository_and_make_another_training_where_
 ):
     monkeypatch.chdir(tmp_path)
     assert weights_file("w.pth") == REPOSITORY / "w.pth" and weights_file(str(tmp_path / "w")) == tmp_path / "w"
-    seen = []
+    fingerprints = []
     for name, content in (("one.pth", b"1"), ("moved.pth", b"1"), ("moved.pth", b"2")):
         (tmp_path / name).write_bytes(content)
         run = Run.create(tmp_path / "run", Config.load("smoke", [f"model.vgg16_weights={tmp_path / name}"]))
         prepare_data(run, progress=False)
-        seen.append(run.fingerprint("model"))
-    assert seen[0] == seen[1]
-    assert {name for name in seen[1] if seen[1][name] != seen[2][name]} == {"file of model.vgg16_weights"}
+        fingerprints.append(run.fingerprint("model"))
+    assert fingerprints[0] == fingerprints[1]
+    assert {name for name in fingerprints[1] if fingerprints[1][name] != fingerprints[2][name]} == {
+        "file of model.vgg16_weights"
+    }
 
 
 def test_a_run_does_not_start_from_what_it_would_replace(files):

@@ -33,9 +33,9 @@ def locked(name: str) -> list[Requirement]:
 
 def here(name: str) -> dict[str, str]:
     """Returns the versions that count on this machine, and asserts that no package has two."""
-    kept = [item for item in locked(name) if not item.marker or item.marker.evaluate({"extra": ""})]
-    versions = {item.name: str(item.specifier).removeprefix("==") for item in kept}
-    assert len(versions) == len(kept)
+    requirements = [item for item in locked(name) if not item.marker or item.marker.evaluate({"extra": ""})]
+    versions = {item.name: str(item.specifier).removeprefix("==") for item in requirements}
+    assert len(versions) == len(requirements)
     return versions
 
 
@@ -72,13 +72,13 @@ def test_cuda_packages_are_for_linux_and_no_other_lock_has_them():
 def test_all_that_the_installed_packages_require_is_locked_in_the_installed_version():
     """From the pins down, by the packages' own metadata under this machine's markers."""
     versions = {**here("cuda"), **here("requirements")}
-    open_, seen = [Requirement(pin) for pin in [*pins(), lock.SETUPTOOLS]], set()
+    open_, visited = [Requirement(pin) for pin in [*pins(), lock.SETUPTOOLS]], set()
     while open_:
         item = open_.pop()
         name = canonicalize_name(item.name)
-        if (name, *item.extras) in seen:
+        if (name, *item.extras) in visited:
             continue
-        seen.add((name, *item.extras))
+        visited.add((name, *item.extras))
         assert name in versions, f"{name} is required and not locked: make lock"
         try:
             installed = metadata.distribution(name)
@@ -89,7 +89,7 @@ def test_all_that_the_installed_packages_require_is_locked_in_the_installed_vers
         extras = ["", *item.extras]
         needed = [Requirement(text) for text in installed.requires or []]
         open_ += [r for r in needed if not r.marker or any(r.marker.evaluate({"extra": extra}) for extra in extras)]
-    assert len(seen) > len(pins())
+    assert len(visited) > len(pins())
 
 
 def test_a_lock_is_split_at_what_only_cuda_needs():
@@ -131,9 +131,9 @@ def recipe(*changes: str) -> list[str]:
 
 
 def test_pip_is_never_asked_without_hashes_but_for_the_project_itself():
-    asked = [line for line in recipe() if "pip install" in line]
-    assert len(asked) == 5 and sum(line.endswith("--no-deps --no-build-isolation -e .") for line in asked) == 1
-    assert all("--require-hashes" in line or line.endswith("-e .") for line in asked)
+    commands = [line for line in recipe() if "pip install" in line]
+    assert len(commands) == 5 and sum(line.endswith("--no-deps --no-build-isolation -e .") for line in commands) == 1
+    assert all("--require-hashes" in line or line.endswith("-e .") for line in commands)
 
 
 def install(folder, file, *digests: str):
@@ -159,17 +159,17 @@ def test_a_package_is_taken_with_its_hash_and_refused_with_another(tmp_path):
     for digests, words in (([], "Hashes are required"), ([right[::-1]], "DO NOT MATCH THE HASHES")):
         refused = install(tmp_path, wheel, *digests)
         assert refused.returncode and words in refused.stderr and not (tmp_path / "taken").exists()
-    taken = install(tmp_path, wheel, right[::-1], right)
-    assert taken.returncode == 0 and (tmp_path / "taken" / "planted.py").exists(), taken.stderr
+    result = install(tmp_path, wheel, right[::-1], right)
+    assert result.returncode == 0 and (tmp_path / "taken" / "planted.py").exists(), result.stderr
 
 
 def test_a_package_that_would_have_to_be_built_is_not_executed(tmp_path):
     """Its setup.py would run at once, and what it builds with would come without a hash."""
-    source, found = tmp_path / "planted-1.0", tmp_path / "found"
-    source.mkdir(), found.mkdir()
+    source, packages = tmp_path / "planted-1.0", tmp_path / "found"
+    source.mkdir(), packages.mkdir()
     (source / "setup.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\n")
     (source / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: planted\nVersion: 1.0\n")
-    archive = found / "planted-1.0.tar.gz"
+    archive = packages / "planted-1.0.tar.gz"
     with tarfile.open(archive, "w:gz") as file:
         file.add(source, "planted-1.0")
     refused = install(tmp_path, archive, hashlib.sha256(archive.read_bytes()).hexdigest())

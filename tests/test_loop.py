@@ -49,12 +49,12 @@ def train_line(
     torch.manual_seed(0)
     net = nn.Linear(3, 1).to(device)
     optimiser = make_optimiser(net, TrainConfig(optimiser="adamw"), 0.05)
-    seen = []
+    fractions = []
 
-    def one(batch, fraction):
-        if len(seen) == fail_at:
+    def step(batch, fraction):
+        if len(fractions) == fail_at:
             raise Interrupted
-        seen.append(fraction)
+        fractions.append(fraction)
         if on:
             on(batch.seed - 99)
         value = loss(batch.seed - 99) if loss else net(batch.value.to(device)).square().mean()
@@ -69,13 +69,13 @@ def train_line(
         label="line",
         steps=steps,
         make_batch=Numbers,
-        step_function=one,
+        step_function=step,
         state={"net": net, "optimiser": optimiser},
         fingerprint=fingerprint or {"name": "line"},
         config=config("train.checkpoint_every=10", "data.workers=1", *options),
         device=torch.device(device),
     )
-    return net, history, seen
+    return net, history, fractions
 
 
 def vector(net: nn.Module) -> torch.Tensor:
@@ -93,8 +93,8 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_ends(tmp_path):
     with pytest.raises(Interrupted):
         train_line(tmp_path / "cut", fail_at=17)
     assert len((tmp_path / "cut" / "history.csv").read_text().splitlines()) == 2  # what there was is there to look at
-    resumed, history_resumed, seen = train_line(tmp_path / "cut")
-    assert seen[0] == 10 / 23 and len(seen) == 13  # from the checkpoint after step 10
+    resumed, history_resumed, fractions = train_line(tmp_path / "cut")
+    assert fractions[0] == 10 / 23 and len(fractions) == 13  # from the checkpoint after step 10
     assert torch.equal(vector(whole), vector(resumed))
     assert (tmp_path / "whole/history.csv").read_bytes() == (tmp_path / "cut/history.csv").read_bytes()
 
@@ -106,14 +106,14 @@ def test_a_training_without_steps_leaves_no_history_of_another_one(tmp_path):
 
 
 def test_a_checkpoint_of_another_fingerprint_is_discarded_and_a_line_says_what_differs(tmp_path, capsys):
-    made, now = ({"name": name, "tsal.window": 3, "code": code} for name, code in (("other", "a"), ("line", "b")))
+    former, now = ({"name": name, "tsal.window": 3, "code": code} for name, code in (("other", "a"), ("line", "b")))
     with pytest.raises(Interrupted):
-        train_line(tmp_path, fail_at=17, fingerprint=made)
+        train_line(tmp_path, fail_at=17, fingerprint=former)
     assert capsys.readouterr().out == ""  # nothing was there
-    _, _, seen = train_line(tmp_path, fingerprint=now)
-    assert seen[0] == 0 and len(seen) == 23
-    told = "line: trained anew, since name, code differ; 10 steps of the former are discarded\n"
-    assert capsys.readouterr().out == told
+    _, _, fractions = train_line(tmp_path, fingerprint=now)
+    assert fractions[0] == 0 and len(fractions) == 23
+    expected = "line: trained anew, since name, code differ; 10 steps of the former are discarded\n"
+    assert capsys.readouterr().out == expected
     train_line(tmp_path, fingerprint=now)
     assert capsys.readouterr().out == ""  # it goes on
 
@@ -125,13 +125,13 @@ def test_a_result_of_another_fingerprint_is_replaced_and_a_line_says_what_differ
 
 
 def test_the_history_has_means_over_ten_steps_and_a_short_last_row(tmp_path):
-    _, history, seen = train_line(tmp_path)
+    _, history, fractions = train_line(tmp_path)
     assert [row["step"] for row in history] == [10, 20, 23]
     assert all(math.isnan(row["gap"]) for row in history)  # never known
     with open(tmp_path / "history.csv") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["loss"]) for row in rows] == pytest.approx([row["loss"] for row in history], rel=1e-4)
-    assert seen[-1] == 22 / 23
+    assert fractions[-1] == 22 / 23
 
 
 # --- numbers that go wrong ---
@@ -235,16 +235,16 @@ def test_a_signal_ends_the_run_after_its_step_which_is_kept(tmp_path, number, st
         train_line(tmp_path / "cut", on=lambda step: step == 13 and os.kill(os.getpid(), number))
     assert caught.value.status == status and load_checkpoint(tmp_path / "cut/last.pt")["step"] == 13
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
-    resumed, _, seen = train_line(tmp_path / "cut")
-    assert len(seen) == 10
+    resumed, _, fractions = train_line(tmp_path / "cut")
+    assert len(fractions) == 10
     assert torch.equal(vector(resumed), vector(train_line(tmp_path / "whole")[0]))
 
 
 def test_a_signal_at_the_last_step_loses_nothing(tmp_path):
     with pytest.raises(Stopped, match="line: 23 of 23 steps are kept"):
         train_line(tmp_path / "cut", on=lambda step: step == 23 and os.kill(os.getpid(), signal.SIGTERM))
-    resumed, history, seen = train_line(tmp_path / "cut")
-    assert seen == [] and len(history) == 3
+    resumed, history, fractions = train_line(tmp_path / "cut")
+    assert fractions == [] and len(history) == 3
     assert torch.equal(vector(resumed), vector(train_line(tmp_path / "whole")[0]))
 
 

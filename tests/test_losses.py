@@ -142,9 +142,9 @@ def test_focal_loss_by_hand():
 def test_focal_loss_is_divided_by_the_number_of_positive_cells():
     score, target = torch.randn(1, 1, 3, 3), torch.zeros(1, 1, 3, 3)
     target[0, 0, 1, 1] = 1
-    one = focal_loss(score, target, torch.ones(1))
+    single = focal_loss(score, target, torch.ones(1))
     assert focal_loss(score.repeat(3, 1, 1, 1), target.repeat(3, 1, 1, 1), torch.ones(3)).item() == pytest.approx(
-        one.item(), rel=1e-5
+        single.item(), rel=1e-5
     )
 
 
@@ -215,8 +215,8 @@ def test_frames_of_different_clips_are_never_paired():
     assert structure(clip=(0, 1)).item() == 0
     points, centre = torch.cat([POINTS, 7 * POINTS]), torch.zeros(4, 2)
     sizes, visible = (5.0,) * 4, torch.ones(4, 2, dtype=torch.bool)
-    found = structure(points, centre, sizes, (0, 0, 1, 1), visible).item()
-    assert found == pytest.approx((1.5**2 + (49 * 1.5) ** 2) / 2, rel=1e-5)  # the mean over the two pairs
+    loss = structure(points, centre, sizes, (0, 0, 1, 1), visible).item()
+    assert loss == pytest.approx((1.5**2 + (49 * 1.5) ** 2) / 2, rel=1e-5)  # the mean over the two pairs
 
 
 def test_a_pair_of_frames_that_shows_no_landmark_twice_is_no_part_of_the_mean():
@@ -227,8 +227,8 @@ def test_a_pair_of_frames_that_shows_no_landmark_twice_is_no_part_of_the_mean():
 
 def test_three_frames_make_three_pairs():
     points = torch.cat([POINTS, POINTS[:1]])
-    found = structure(points, torch.zeros(3, 2), (5.0,) * 3, (4, 4, 4), torch.ones(3, 2, dtype=torch.bool)).item()
-    assert found == pytest.approx((1.5**2 + 0 + 1.5**2) / 3, rel=1e-5)
+    loss = structure(points, torch.zeros(3, 2), (5.0,) * 3, (4, 4, 4), torch.ones(3, 2, dtype=torch.bool)).item()
+    assert loss == pytest.approx((1.5**2 + 0 + 1.5**2) / 3, rel=1e-5)
 
 
 def test_a_face_that_moves_or_grows_as_a_whole_costs_nothing_more():

@@ -37,10 +37,10 @@ def light(landmarks: int = 4, **settings) -> Detector:
 def test_a_light_detector_takes_any_number_of_landmarks(landmarks):
     detector = light(landmarks, stages=3)
     with torch.no_grad():
-        found = detector(torch.rand(2, 3, 64, 64))
-        (points, score), (candidates, centre_score) = detector.heatmap(found), detector.centre(found)
-    assert [tuple(stage.shape) for stage in found.stages] == [(2, landmarks + 1, 8, 8)] * 3
-    assert found.centre.shape == (2, 1, 8, 8) and found.offsets.shape == (2, 2 * landmarks, 8, 8)
+        detection = detector(torch.rand(2, 3, 64, 64))
+        (points, score), (candidates, centre_score) = detector.heatmap(detection), detector.centre(detection)
+    assert [tuple(stage.shape) for stage in detection.stages] == [(2, landmarks + 1, 8, 8)] * 3
+    assert detection.centre.shape == (2, 1, 8, 8) and detection.offsets.shape == (2, 2 * landmarks, 8, 8)
     assert points.shape == (2, landmarks, 2) and score.shape == (2, landmarks)
     assert candidates.shape == (2, 5, landmarks, 2) and centre_score.shape == (2, 5)
 
@@ -48,19 +48,19 @@ def test_a_light_detector_takes_any_number_of_landmarks(landmarks):
 def test_a_vgg16_detector_has_the_same_outputs():
     detector = Detector(4, ModelConfig(size="vgg16", input=32, stages=2, heatmap="gaussian", decode_radius=3)).eval()
     with torch.no_grad():
-        found = detector(torch.rand(1, 3, 32, 32))
-    assert [tuple(stage.shape) for stage in found.stages] == [(1, 5, 4, 4)] * 2
-    assert found.centre.shape == (1, 1, 4, 4) and found.offsets.shape == (1, 8, 4, 4)
+        detection = detector(torch.rand(1, 3, 32, 32))
+    assert [tuple(stage.shape) for stage in detection.stages] == [(1, 5, 4, 4)] * 2
+    assert detection.centre.shape == (1, 1, 4, 4) and detection.offsets.shape == (1, 8, 4, 4)
 
 
 @pytest.mark.parametrize("deviations", [0.0, 1.0])
 def test_the_backbone_sees_colours_by_their_deviations_from_the_mean(deviations):
-    detector, seen = light(width=0.05), []
-    detector.backbone.register_forward_pre_hook(lambda net, given: seen.append(given[0]))
+    detector, inputs = light(width=0.05), []
+    detector.backbone.register_forward_pre_hook(lambda net, arguments: inputs.append(arguments[0]))
     colour = torch.tensor(IMAGE_MEAN) + deviations * torch.tensor(IMAGE_STD)
     with torch.no_grad():
         detector(colour.view(1, 3, 1, 1).expand(1, 3, 64, 64))
-    assert torch.allclose(seen[0], torch.full((1, 3, 64, 64), deviations), atol=1e-6)
+    assert torch.allclose(inputs[0], torch.full((1, 3, 64, 64), deviations), atol=1e-6)
 
 
 def test_an_input_that_the_network_cannot_halve_is_an_error():
@@ -77,20 +77,22 @@ def test_both_sources_of_perfect_outputs_are_the_points(kind, radius):
             [[20.0, 40.5], [70.0, 31.0], [50.5, 50.0], [40.0, 60.0]],
         ]
     )
-    found = perfect_detection(detector, points, PAIRED)
-    assert (detector.heatmap(found)[0] - points).abs().max() < 0.1
-    assert torch.allclose(detector.centre(found)[0][:, 0], points, atol=1e-4)
-    assert torch.allclose(detector.centre(found)[1][:, 0], torch.ones(2))
+    detection = perfect_detection(detector, points, PAIRED)
+    assert (detector.heatmap(detection)[0] - points).abs().max() < 0.1
+    assert torch.allclose(detector.centre(detection)[0][:, 0], points, atol=1e-4)
+    assert torch.allclose(detector.centre(detection)[1][:, 0], torch.ones(2))
 
 
 def test_rows_and_detached_copies_of_a_detection():
     detector = light()
-    found = detector(torch.rand(3, 3, 64, 64))
-    some = found.rows(torch.tensor([2, 0]))
-    assert torch.equal(some.centre[0], found.centre[2]) and torch.equal(some.stages[1][1], found.stages[1][0])
-    assert torch.equal(some.offsets, found.offsets[[2, 0]])
-    whole = found.detach()
-    assert found.centre.requires_grad and not any(t.requires_grad for t in (*whole.stages, whole.centre, whole.offsets))
+    detection = detector(torch.rand(3, 3, 64, 64))
+    some = detection.rows(torch.tensor([2, 0]))
+    assert torch.equal(some.centre[0], detection.centre[2]) and torch.equal(some.stages[1][1], detection.stages[1][0])
+    assert torch.equal(some.offsets, detection.offsets[[2, 0]])
+    whole = detection.detach()
+    assert detection.centre.requires_grad and not any(
+        t.requires_grad for t in (*whole.stages, whole.centre, whole.offsets)
+    )
 
 
 def test_an_image_s_detection_does_not_depend_on_its_batch():
@@ -104,8 +106,8 @@ def test_an_image_s_detection_does_not_depend_on_its_batch():
 def test_an_empty_batch_gives_an_empty_detection():
     detector = light()
     with torch.no_grad():
-        found = detector(torch.rand(0, 3, 64, 64))
-        assert detector.heatmap(found)[0].shape == (0, 4, 2) and detector.centre(found)[0].shape == (0, 5, 4, 2)
+        detection = detector(torch.rand(0, 3, 64, 64))
+        assert detector.heatmap(detection)[0].shape == (0, 4, 2) and detector.centre(detection)[0].shape == (0, 5, 4, 2)
 
 
 def test_a_new_detector_expects_a_centre_in_about_a_tenth_of_the_cells():
@@ -185,5 +187,5 @@ def test_a_damaged_or_missing_file_of_weights_is_an_error_that_names_it(tmp_path
 def test_decoding_knows_nothing_of_the_scheme():
     detector = light(3, input=96)
     points = torch.tensor([[[30.0, 30.0], [50.0, 30.0], [40.0, 60.0]]])
-    found = perfect_detection(detector, points, generic_scheme(3))  # the centroid as centre
-    assert torch.allclose(detector.centre(found)[0][:, 0], points, atol=1e-4)
+    detection = perfect_detection(detector, points, generic_scheme(3))  # the centroid as centre
+    assert torch.allclose(detector.centre(detection)[0][:, 0], points, atol=1e-4)

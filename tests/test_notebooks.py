@@ -94,11 +94,11 @@ def test_default_parameters_open_the_default_run():
 
 def test_the_notebook_that_make_explore_opens_takes_its_run_from_the_environment(monkeypatch):
     cell = nbformat.read(REPOSITORY / "notebooks" / "04_pseudo_labels.ipynb", 4).cells[2]
-    found: dict = {"os": os}
-    for given, run in ((None, "outputs/rendered-demo-s0"), ("outputs/mine", "outputs/mine")):
-        monkeypatch.setenv("TSAL_RUN", given) if given else monkeypatch.delenv("TSAL_RUN", raising=False)
-        exec(cell.source, found)
-        assert found["run"] == run
+    namespace: dict = {"os": os}
+    for value, run in ((None, "outputs/rendered-demo-s0"), ("outputs/mine", "outputs/mine")):
+        monkeypatch.setenv("TSAL_RUN", value) if value else monkeypatch.delenv("TSAL_RUN", raising=False)
+        exec(cell.source, namespace)
+        assert namespace["run"] == run
 
 
 # --- as executed ---
@@ -212,9 +212,9 @@ def test_a_training_runs_its_steps_and_keeps_a_checkpoint_of_plain_types(smoke_r
         rows = list(csv.DictReader(file))
     if name == "tracker":  # pairs of known flow first, in a folder of their own
         with open(smoke_run / name / "synthetic/history.csv") as file:
-            known = list(csv.DictReader(file))
-        assert int(known[-1]["step"]) == config.tracker.synthetic_steps
-        rows = known + rows
+            synthetic_rows = list(csv.DictReader(file))
+        assert int(synthetic_rows[-1]["step"]) == config.tracker.synthetic_steps
+        rows = synthetic_rows + rows
     assert int(rows[-1]["step"]) == steps
     assert all(np.isfinite(float(row["loss"])) for row in rows)
     content = torch.load(smoke_run / name / "model.pt", weights_only=True)
@@ -268,14 +268,14 @@ def test_metrics_are_what_the_predictions_table_says(smoke_run):
     assert table["models"].tolist() == MODELS and table["sources"].tolist() == ["heatmap", "centre", "fused", "window"]
     assert table["points"].shape == (5, 4, faces, 68, 2) and table["scores"].shape == (5, 4, faces, 68)
     assert np.isfinite(table["points"]).all()
-    kept = json.loads((smoke_run / "metrics.json").read_text())
-    assert kept["rows"] == json.loads(json.dumps(metrics_rows(table)))
+    report = json.loads((smoke_run / "metrics.json").read_text())
+    assert report["rows"] == json.loads(json.dumps(metrics_rows(table)))
     # and once more by hand, from labels and eye corners
     scored = ~table["degenerate"]
     errors = np.linalg.norm(table["points"][MODELS.index("teacher"), 0] - table["truth"], axis=-1)
     corners = np.linalg.norm(table["truth"][:, 36] - table["truth"][:, 45], axis=-1)
     shares = [errors[i][table["visible"][i]].mean() / corners[i] for i in np.flatnonzero(scored)]
-    row = next(row for row in kept["rows"] if row["model"] == "teacher" and row["source"] == "heatmap")
+    row = next(row for row in report["rows"] if row["model"] == "teacher" and row["source"] == "heatmap")
     assert row["NME"] == pytest.approx(100 * np.mean(shares), rel=1e-5)
     assert row["faces"] == scored.sum()
     assert row["AUC@0.08"] == pytest.approx(np.mean(np.maximum(0, 1 - np.array(shares) / 0.08)), abs=1e-6)
@@ -310,10 +310,10 @@ def test_the_rival_is_that_method_s_own_run_from_the_same_init(smoke_run, tmp_pa
     method = load_method(opened(smoke_run).config.semi.rival)
     alone = Run.open(tmp_path, {"method": method.name} | method.settings)
     trainings.train_semi(alone, [tmp_path / "init/model.pt"], alone.config.semi.steps)
-    ours, theirs = (
+    rival, own = (
         load_model(path, method.result)[0] for path in (smoke_run / "rival/model.pt", tmp_path / "semi/model.pt")
     )
-    assert all(torch.equal(mine, yours) for mine, yours in zip(ours.parameters(), theirs.parameters()))
+    assert all(torch.equal(first, second) for first, second in zip(rival.parameters(), own.parameters()))
     assert "Mean Teacher, corrected" in comparison_tables(opened(smoke_run))[0]
 
 
@@ -396,8 +396,8 @@ def test_parameters_are_yaml_and_plain_text_stays_as_it_is(tmp_path, capsys):
     book = nbformat.read(tmp_path / "n.ipynb", 4)
     book.cells[0].source = 'run = ""\na = ""\nb = 0\nc = ""'
     nbformat.write(book, tmp_path / "n.ipynb")
-    given = ["-p", "a", "clip #1: x.mp4", "-p", "b", "[1, 2]", "-p", "c", "'7'"]
-    assert main(["notebook", str(tmp_path / "n.ipynb"), "--run", str(tmp_path / "run"), *given]) == 0
+    parameters = ["-p", "a", "clip #1: x.mp4", "-p", "b", "[1, 2]", "-p", "c", "'7'"]
+    assert main(["notebook", str(tmp_path / "n.ipynb"), "--run", str(tmp_path / "run"), *parameters]) == 0
     executed = nbformat.read(next((tmp_path / "run" / "executed").glob("n.ipynb")), 4)
     assert "'clip #1: x.mp4', [1, 2], '7']" in executed.cells[-1].outputs[0].text
 

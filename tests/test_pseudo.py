@@ -48,8 +48,8 @@ def all_sources(**changes: Source) -> dict[str, Source]:
     return plain | changes
 
 
-def fused(sources=TRACKED, found=None, mu=0.5, fallback=True):
-    return fuse(found or all_sources(), tuple(sources), mu, fallback=fallback)
+def fused(names=TRACKED, sources=None, mu=0.5, fallback=True):
+    return fuse(sources or all_sources(), tuple(names), mu, fallback=fallback)
 
 
 def xs(labels) -> list[float]:
@@ -95,32 +95,32 @@ def test_one_family_alone_is_taken_whole():
 
 def test_a_family_that_does_not_speak_leaves_the_other_alone():
     silent = all_sources(tracked_centre=source(20.0, [False, True], flow_error=1.5))
-    labels = fused(found=silent, fallback=False, mu=0.25)
+    labels = fused(sources=silent, fallback=False, mu=0.25)
     assert xs(labels) == pytest.approx([10.0, 17.5])
     assert labels.weight.tolist() == [[1.0, 1.0]]
     assert labels.disagreement[0].isnan().tolist() == [True, False]
 
 
-def gone() -> dict[str, Source]:
+def untracked() -> dict[str, Source]:
     return all_sources(
         tracked_heatmap=source(0.0, False, flow_error=math.nan), tracked_centre=source(0.0, False, flow_error=math.nan)
     )
 
 
 def test_without_tracking_the_fallback_is_the_detector_on_the_real_frame():
-    labels = fused(found=gone(), fallback=True)
+    labels = fused(sources=untracked(), fallback=True)
     assert xs(labels) == pytest.approx([1.5, 1.5]) and labels.weight.tolist() == [[1.0, 1.0]]
     assert labels.tracked.tolist() == [[False, False]] and labels.flow_error.isnan().all()
 
 
 def test_without_tracking_and_without_fallback_there_is_no_target():
-    labels = fused(found=gone(), fallback=False)
+    labels = fused(sources=untracked(), fallback=False)
     assert labels.weight.tolist() == [[0.0, 0.0]] and labels.points.isfinite().all()
 
 
 def test_the_fallback_is_by_family_and_by_landmark():
     half = all_sources(tracked_heatmap=source(10.0, [True, False], flow_error=0.5))
-    assert xs(fused(found=half, fallback=True)) == pytest.approx([15.0, 10.5])  # heatmap 1 with tracked_centre 20
+    assert xs(fused(sources=half, fallback=True)) == pytest.approx([15.0, 10.5])  # heatmap 1 with tracked_centre 20
 
 
 def test_provenance_says_which_landmarks_were_tracked_and_how_well():
@@ -128,7 +128,7 @@ def test_provenance_says_which_landmarks_were_tracked_and_how_well():
         tracked_heatmap=source(10.0, [True, False], flow_error=0.5),
         tracked_centre=source(20.0, [False, False], flow_error=1.5),
     )
-    labels = fused(found=half)
+    labels = fused(sources=half)
     assert labels.tracked.tolist() == [[True, False]]
     assert labels.flow_error.tolist() == [[1.0, 1.0]]
     plain = fused(("heatmap", "centre"))
@@ -141,14 +141,14 @@ def test_agreement_is_the_distance_of_the_families_in_pixels():
             torch.tensor([[[13.0, 4.0], [10.0, 0.0]]]), torch.ones(1, 2), torch.ones(1, 2, dtype=torch.bool)
         )
     )
-    assert fused(found=apart).disagreement.tolist() == [[5.0, 0.0]]
+    assert fused(sources=apart).disagreement.tolist() == [[5.0, 0.0]]
 
 
 def test_fusion_changes_nothing_that_it_is_given():
-    found = all_sources()
-    before = {name: s.points.clone() for name, s in found.items()}
-    fused(found=found)
-    assert all(torch.equal(found[name].points, points) for name, points in before.items())
+    sources = all_sources()
+    before = {name: s.points.clone() for name, s in sources.items()}
+    fused(sources=sources)
+    assert all(torch.equal(sources[name].points, points) for name, points in before.items())
 
 
 @pytest.mark.parametrize("names", [(), ("tracked_heatmaps",), ("heatmap", "flow")])
@@ -172,18 +172,20 @@ def constant(dx: float, dy: float, pairs: int = 1) -> torch.Tensor:
 
 def track(points_next, *, forward=(3.4, -2.6), backward=(-3.4, 2.6), gate=0.0):
     """Frames 1 and 2 of three (frame 0 is a photograph); frame 2 is frame 1 moved by the flow."""
-    found = perfect_detection(detector(), points_next, PAIRED)
-    return reconstructed_sources(detector(), found, 3, constant(*forward), constant(*backward), torch.tensor([2]), gate)
+    detection = perfect_detection(detector(), points_next, PAIRED)
+    return reconstructed_sources(
+        detector(), detection, 3, constant(*forward), constant(*backward), torch.tensor([2]), gate
+    )
 
 
 def propagate(
-    start, *, forward=(3.0, 1.0), backward=(-3.0, -1.0), seen=1.0, frames=2, window=1, trust=None, vote_error=1.0
+    start, *, forward=(3.0, 1.0), backward=(-3.0, -1.0), visibility=1.0, frames=2, window=1, trust=None, vote_error=1.0
 ):
     """The source ``propagated`` of a clip whose frames all move by the same flow, from the points (T, K, 2)."""
     previous, following = neighbours(range(frames), window)
     gaps = (following - previous).view(-1, 1, 1, 1)
     ways = [gaps * constant(*way, len(previous)) for way in (forward, backward)]
-    sure = torch.full((len(previous), 1, 96, 96), seen)
+    sure = torch.full((len(previous), 1, 96, 96), visibility)
     flows = PairFlows(
         torch.stack([torch.cat([way, sure], 1) for way in ways], 1), torch.eye(2, 3).expand(len(previous), 2, 3)
     )
@@ -193,28 +195,28 @@ def propagate(
 
 
 def test_real_frames_have_a_heatmap_and_a_centre_source():
-    found = detection_sources(detector(), perfect_detection(detector(), POINTS, PAIRED))
-    assert {"heatmap", "centre"} <= set(found)
-    assert (found["heatmap"].points - POINTS).abs().max() < 0.1
-    assert torch.allclose(found["centre"].points, POINTS, atol=1e-3)
-    assert all(s.valid.all() and s.flow_error is None for s in found.values())
+    sources = detection_sources(detector(), perfect_detection(detector(), POINTS, PAIRED))
+    assert {"heatmap", "centre"} <= set(sources)
+    assert (sources["heatmap"].points - POINTS).abs().max() < 0.1
+    assert torch.allclose(sources["centre"].points, POINTS, atol=1e-3)
+    assert all(s.valid.all() and s.flow_error is None for s in sources.values())
 
 
 def test_of_several_centres_the_one_nearest_to_the_heatmap_is_taken():
-    found = perfect_detection(detector(), POINTS, PAIRED)
-    found.centre[0, 0, 1, 1] = 25.0  # a surer centre elsewhere,
-    found.offsets[0, :, 1, 1] = 0.0  # whose landmarks lie elsewhere
-    assert torch.allclose(detection_sources(detector(), found)["centre"].points, POINTS, atol=1e-3)
+    detection = perfect_detection(detector(), POINTS, PAIRED)
+    detection.centre[0, 0, 1, 1] = 25.0  # a surer centre elsewhere,
+    detection.offsets[0, :, 1, 1] = 0.0  # whose landmarks lie elsewhere
+    assert torch.allclose(detection_sources(detector(), detection)["centre"].points, POINTS, atol=1e-3)
 
 
 def test_each_source_on_a_rebuilt_frame_follows_a_known_motion_within_the_codec_s_accuracy():
     moved = POINTS + torch.tensor([3.4, -2.6])
-    found = track(moved)
-    assert set(found) == {"tracked_heatmap", "tracked_centre"}
+    sources = track(moved)
+    assert set(sources) == {"tracked_heatmap", "tracked_centre"}
     for name, tolerance in (("tracked_heatmap", 0.1), ("tracked_centre", 1e-3)):
-        assert (found[name].points[2] - moved[0]).abs().max() < tolerance, name
-        assert found[name].valid.tolist() == [[False] * 4, [False] * 4, [True] * 4], name
-        assert found[name].flow_error[2].abs().max() < 1e-3 and found[name].flow_error[:2].isnan().all(), name
+        assert (sources[name].points[2] - moved[0]).abs().max() < tolerance, name
+        assert sources[name].valid.tolist() == [[False] * 4, [False] * 4, [True] * 4], name
+        assert sources[name].flow_error[2].abs().max() < 1e-3 and sources[name].flow_error[:2].isnan().all(), name
 
 
 def test_neighbours_on_both_sides_vote_for_a_frame_s_points():
@@ -227,8 +229,8 @@ def test_neighbours_on_both_sides_vote_for_a_frame_s_points():
     assert torch.allclose(far.points[1, 0], torch.tensor([43 + (0 - 0.9 + 0) / 3, 41.0]), atol=1e-4)
     assert near.votes[:, 0].tolist() == pytest.approx([1, 2, 2, 1])
     assert far.votes[:, 0].tolist() == pytest.approx([3] * 4)
-    one, all_valid = torch.ones(4, 1), torch.ones(4, 1, dtype=torch.bool)
-    own = {name: Source(start, one, all_valid) for name in ("heatmap", "centre")}
+    ones, all_valid = torch.ones(4, 1), torch.ones(4, 1, dtype=torch.bool)
+    own = {name: Source(start, ones, all_valid) for name in ("heatmap", "centre")}
     fused = fuse(own | {"propagated": far}, ("heatmap", "propagated"), 1.0)
     mean = torch.tensor([43 + (0.6 - 0.9) / 4, 41.0])  # the frame's own point counts as one neighbour does
     assert torch.allclose(fused.points[1, 0], mean, atol=1e-4)
@@ -238,14 +240,14 @@ def test_neighbours_on_both_sides_vote_for_a_frame_s_points():
     "miss, width, vote", [(0.0, 1.0, 1.0), (1.0, 1.0, 0.3679), (1.0, 2.0, 0.7788), (5.0, 0.0, 1.0)]
 )
 def test_a_vote_falls_with_the_forward_backward_error(miss, width, vote):
-    found = propagate(POINTS.repeat(2, 1, 1), backward=(-3.0 + miss, -1.0), vote_error=width)
-    assert found.votes.flatten().tolist() == pytest.approx([vote] * 8, abs=1e-3)
-    assert found.flow_error.flatten().tolist() == pytest.approx([miss] * 8, abs=1e-3)
+    propagated = propagate(POINTS.repeat(2, 1, 1), backward=(-3.0 + miss, -1.0), vote_error=width)
+    assert propagated.votes.flatten().tolist() == pytest.approx([vote] * 8, abs=1e-3)
+    assert propagated.flow_error.flatten().tolist() == pytest.approx([miss] * 8, abs=1e-3)
 
 
 def test_what_is_hidden_or_not_trusted_or_leaves_the_crop_has_less_of_a_vote_or_none():
     start = POINTS.repeat(2, 1, 1)
-    assert propagate(start, seen=0.25).votes.flatten().tolist() == pytest.approx([0.25] * 8)
+    assert propagate(start, visibility=0.25).votes.flatten().tolist() == pytest.approx([0.25] * 8)
     trust = torch.tensor([[0.5], [1.0]]).expand(2, 4)
     assert propagate(start, trust=trust).votes.tolist() == [[1.0] * 4, [0.5] * 4]  # that of the frame it comes from
     leaves = propagate(start, forward=(40.0, 0.0), backward=(-40.0, 0.0))
@@ -270,9 +272,9 @@ def test_on_rendered_clips_each_source_is_as_good_as_its_codec():
             sources["heatmap"], torch.ones(3, 68), flows, previous[:2], following[:2], 1.0
         )
         inner = ((points > 15) & (points < 112)).all(-1)  # three sigma from the border
-        seen = torch.tensor(clip.visible[:-1] & clip.visible[1:]) & inner[1:] & inner[:-1]
+        visible = torch.tensor(clip.visible[:-1] & clip.visible[1:]) & inner[1:] & inner[:-1]
         for name, source in sources.items():
-            errors.setdefault(name, []).append((source.points - points).norm(dim=-1)[1:][seen])
+            errors.setdefault(name, []).append((source.points - points).norm(dim=-1)[1:][visible])
     errors = {name: torch.cat(values) for name, values in errors.items()}
     assert errors["heatmap"].max() < 0.1 and errors["tracked_heatmap"].max() < 0.1
     assert errors["centre"].max() < 1e-3 and errors["tracked_centre"].max() < 1e-3
@@ -281,26 +283,26 @@ def test_on_rendered_clips_each_source_is_as_good_as_its_codec():
 
 
 def test_a_point_that_comes_from_outside_the_frame_is_not_valid():
-    found = track(POINTS, forward=(40.0, 0.0), backward=(-40.0, 0.0))  # landmark 0 at x = 30.2 comes from x = -9.8
-    assert found["tracked_heatmap"].valid[2].tolist() == [False, True, True, True]
-    assert found["tracked_centre"].valid[2].tolist() == [False, True, True, True]
+    sources = track(POINTS, forward=(40.0, 0.0), backward=(-40.0, 0.0))  # landmark 0 at x = 30.2 comes from x = -9.8
+    assert sources["tracked_heatmap"].valid[2].tolist() == [False, True, True, True]
+    assert sources["tracked_centre"].valid[2].tolist() == [False, True, True, True]
 
 
 @pytest.mark.parametrize("gate, valid", [(0.0, True), (4.9, False), (5.1, True)])
 def test_the_gate_takes_points_with_a_small_forward_backward_error(gate, valid):
-    found = track(POINTS, forward=(3.0, 4.0), backward=(0.0, 0.0), gate=gate)  # they miss each other by 5 px
+    sources = track(POINTS, forward=(3.0, 4.0), backward=(0.0, 0.0), gate=gate)  # they miss each other by 5 px
     for name in ("tracked_heatmap", "tracked_centre"):
-        assert found[name].valid[2].tolist() == [valid] * 4, name
-        assert found[name].flow_error[2].tolist() == pytest.approx([5.0] * 4, abs=1e-3), name
-        assert not found[name].valid[:2].any(), name
+        assert sources[name].valid[2].tolist() == [valid] * 4, name
+        assert sources[name].flow_error[2].tolist() == pytest.approx([5.0] * 4, abs=1e-3), name
+        assert not sources[name].valid[:2].any(), name
 
 
 def test_without_pairs_every_tracking_source_is_silent():
     empty = torch.empty(0, dtype=torch.long)
     none = perfect_detection(detector(), POINTS[:0], PAIRED)
-    found = reconstructed_sources(detector(), none, 1, constant(0, 0, 0), constant(0, 0, 0), empty, 0.0)
-    found["propagated"] = propagate(POINTS, frames=1)
-    assert all(not s.valid.any() and s.points.isfinite().all() and s.flow_error.isnan().all() for s in found.values())
+    sources = reconstructed_sources(detector(), none, 1, constant(0, 0, 0), constant(0, 0, 0), empty, 0.0)
+    sources["propagated"] = propagate(POINTS, frames=1)
+    assert all(not s.valid.any() and s.points.isfinite().all() and s.flow_error.isnan().all() for s in sources.values())
 
 
 # --- a labeller ---
@@ -310,14 +312,16 @@ def labeller(*overrides: str) -> PseudoLabeller:
     return PseudoLabeller(config("tsal.sources=heatmap,propagated", *overrides))
 
 
-def flows_of(frames: int, window: int, flow: tuple[float, float], seen: tuple[float, float] = (1.0, 1.0)):
+def flows_of(frames: int, window: int, flow: tuple[float, float], visibility: tuple[float, float] = (1.0, 1.0)):
     """The flows of a clip that moves by ``flow`` a frame, with the chances to be seen in the later and in the earlier
     frame of a pair -> flows, and the pairs' frames.
     """
     previous, following = neighbours(range(frames), window)
     gaps = (following - previous).view(-1, 1, 1, 1)
     forward = gaps * constant(*flow, len(previous))
-    ways = [torch.cat([way, torch.full_like(way[:, :1], part)], 1) for way, part in zip((forward, -forward), seen)]
+    ways = [
+        torch.cat([way, torch.full_like(way[:, :1], part)], 1) for way, part in zip((forward, -forward), visibility)
+    ]
     return PairFlows(torch.stack(ways, 1), torch.eye(2, 3).expand(len(previous), 2, 3)), previous, following
 
 
@@ -325,16 +329,16 @@ def flows_of(frames: int, window: int, flow: tuple[float, float], seen: tuple[fl
 def test_trust_falls_with_the_square_of_the_sources_distance(apart, trust):
     centre = POINTS + torch.tensor(apart)
     whole = torch.ones(1, 4)
-    found = {name: Source(points, whole, whole > 0) for name, points in (("heatmap", POINTS), ("centre", centre))}
-    assert labeller("tsal.trust=2").trust(found).flatten().tolist() == pytest.approx([trust] * 4, rel=1e-5)
-    assert labeller("tsal.trust=0").trust(found).tolist() == [[1.0] * 4]
+    sources = {name: Source(points, whole, whole > 0) for name, points in (("heatmap", POINTS), ("centre", centre))}
+    assert labeller("tsal.trust=2").trust(sources).flatten().tolist() == pytest.approx([trust] * 4, rel=1e-5)
+    assert labeller("tsal.trust=0").trust(sources).tolist() == [[1.0] * 4]
 
 
 def test_settings_in_px_at_96_grow_with_the_input():
     whole, centre = torch.ones(1, 4), POINTS + torch.tensor([4.0, 0.0])
-    found = {name: Source(points, whole, whole > 0) for name, points in (("heatmap", POINTS), ("centre", centre))}
+    sources = {name: Source(points, whole, whole > 0) for name, points in (("heatmap", POINTS), ("centre", centre))}
     large = labeller("model.input=192", "tsal.trust=2", "tsal.vote_error=1", "tsal.max_fb_error=0.5")
-    assert large.trust(found).flatten().tolist() == pytest.approx([0.5] * 4, rel=1e-5)
+    assert large.trust(sources).flatten().tolist() == pytest.approx([0.5] * 4, rel=1e-5)
     assert (large.vote_error, large.max_fb_error) == (2.0, 1.0)
 
 
@@ -344,20 +348,20 @@ def test_a_frame_s_own_point_has_its_trust_as_its_vote(width, place, monkeypatch
     points = torch.tensor([[[43.0, 40.0]], [[40.0, 40.0]]])
     centre = points + torch.tensor([[[0.0, 0.0]], [[2.0, 2.0]]])
     detector = Detector(1, ModelConfig(input=96, width=0.05))  # whole: a source of one's own may ask it for more
-    monkeypatch.setattr(detector, "heatmap", lambda found: (points, torch.ones(2, 1)))
-    monkeypatch.setattr(detector, "centre", lambda found: (centre[:, None], torch.ones(2, 1)))
+    monkeypatch.setattr(detector, "heatmap", lambda _: (points, torch.ones(2, 1)))
+    monkeypatch.setattr(detector, "centre", lambda _: (centre[:, None], torch.ones(2, 1)))
     flows, previous, following = flows_of(2, 1, (0.0, 0.0))
-    found = perfect_detection(detector, points, generic_scheme(1))
-    made = labeller(f"tsal.trust={width}")(detector, torch.zeros(2, 3, 96, 96), found, flows, previous, following)
-    assert made.fused.points[1, 0, 0].item() == pytest.approx(40 + place, abs=1e-4)
+    detection = perfect_detection(detector, points, generic_scheme(1))
+    labels = labeller(f"tsal.trust={width}")(detector, torch.zeros(2, 3, 96, 96), detection, flows, previous, following)
+    assert labels.fused.points[1, 0, 0].item() == pytest.approx(40 + place, abs=1e-4)
 
 
 def test_a_vote_is_weighed_by_what_is_seen_in_the_frame_that_the_point_goes_to():
-    flows, previous, following = flows_of(2, 1, (3.0, 1.0), seen=(0.25, 0.75))
+    flows, previous, following = flows_of(2, 1, (3.0, 1.0), visibility=(0.25, 0.75))
     start, whole = POINTS.repeat(2, 1, 1), torch.ones(2, 4)
-    found = propagated_source(Source(start, whole, whole > 0), whole, flows, previous, following, 1.0)
-    assert found.votes[1].tolist() == pytest.approx([0.25] * 4)  # the later frame
-    assert found.votes[0].tolist() == pytest.approx([0.75] * 4)
+    propagated = propagated_source(Source(start, whole, whole > 0), whole, flows, previous, following, 1.0)
+    assert propagated.votes[1].tolist() == pytest.approx([0.25] * 4)  # the later frame
+    assert propagated.votes[0].tolist() == pytest.approx([0.75] * 4)
 
 
 def test_frames_are_rebuilt_from_the_one_before_alone_whatever_the_window():
@@ -368,9 +372,9 @@ def test_frames_are_rebuilt_from_the_one_before_alone_whatever_the_window():
     assert len(following) == 3
     rebuilt = labeller().rebuild(DotDetector(), images, flows, previous, following)
     assert rebuilt.rows.tolist() == [1, 2]
-    found = rebuilt.sources["tracked_heatmap"]
-    assert found.valid.tolist() == [[False], [True], [True]]
-    assert torch.allclose(found.points[1:, 0], torch.tensor([[30.0, 20.0], [40.0, 20.0]]), atol=1e-3)
+    tracked = rebuilt.sources["tracked_heatmap"]
+    assert tracked.valid.tolist() == [[False], [True], [True]]
+    assert torch.allclose(tracked.points[1:, 0], torch.tensor([[30.0, 20.0], [40.0, 20.0]]), atol=1e-3)
 
 
 # --- views ---

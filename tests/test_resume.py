@@ -87,9 +87,9 @@ def undisturbed(tmp_path_factory) -> Path:
 
 def test_a_run_killed_in_every_stage_ends_as_one_that_was_left_alone(undisturbed, tmp_path):
     """While faces are rendered, half through a checkpoint, between a model and its time, amid a teacher's steps."""
-    seen = (undisturbed / "events").read_text().splitlines()
+    events = (undisturbed / "events").read_text().splitlines()
     for moment in ("clip", "half of init/last.pt", "named supervised/model.pt", "half of semi/last.pt"):
-        assert any(moment in event for event in seen)
+        assert any(moment in event for event in events)
         run(tmp_path, moment)
     run(tmp_path)
     assert differences(undisturbed / "run", tmp_path / "run") == []
@@ -101,11 +101,11 @@ def test_a_run_killed_in_every_stage_ends_as_one_that_was_left_alone(undisturbed
 def test_a_run_killed_at_a_seeded_moment_ends_as_one_that_was_left_alone(
     undisturbed, tmp_path, number, record_property
 ):
-    seen = (undisturbed / "events").read_text().splitlines()
+    events = (undisturbed / "events").read_text().splitlines()
     kinds = ("clip", "step", "half of", "written", "named")
-    places = [place for place, event in enumerate(seen) if event.startswith(kinds[number % len(kinds)])]
+    places = [place for place, event in enumerate(events) if event.startswith(kinds[number % len(kinds)])]
     moment = int(np.random.default_rng([23, number]).choice(places))
-    print(f"killed at event {moment} of {len(seen)}: {seen[moment]}")
+    print(f"killed at event {moment} of {len(events)}: {events[moment]}")
     run(tmp_path, str(moment))
     run(tmp_path)
     assert differences(undisturbed / "run", tmp_path / "run") == []
@@ -140,10 +140,10 @@ def test_one_of_two_processes_is_killed_at_a_seeded_moment(together, tmp_path, n
     tracked, trained = together
     chance = np.random.default_rng([24, number])
     rank, restarts = int(chance.integers(2)), 1 - number % 2
-    seen = (trained / f"events-{rank}").read_text().splitlines()
+    events = (trained / f"events-{rank}").read_text().splitlines()
     kind = ("step", "half of", "written", "named")[number % 4 if rank == 0 else 0]
-    moment = int(chance.choice([place for place, event in enumerate(seen) if event.startswith(kind)]))
-    print(f"process {rank} killed at event {moment} of {len(seen)}: {seen[moment]}")
+    moment = int(chance.choice([place for place, event in enumerate(events) if event.startswith(kind)]))
+    print(f"process {rank} killed at event {moment} of {len(events)}: {events[moment]}")
     shutil.copytree(tracked, tmp_path, dirs_exist_ok=True)
     status = train_together(tmp_path, f"{rank}:{moment}", restarts)
     assert (status == 0) == bool(restarts)

@@ -243,8 +243,8 @@ INNER = [[i] for i in range(17, 68)]
 )
 def test_the_box_of_a_part_is_that_of_real_faces(realdata, name, parts):
     faces = np.array([read_points(path, 68)[0] for path in sorted((realdata / "300W").rglob("*.pts"))])
-    kept = np.stack([faces[:, part].mean(1) for part in parts], 1)
-    corner, size = kept.min(1), np.ptp(kept, 1)
+    points = np.stack([faces[:, part].mean(1) for part in parts], 1)
+    corner, size = points.min(1), np.ptp(points, 1)
     place = np.concatenate([(faces.min(1) - corner) / size, (faces.max(1) - corner) / size], 1)
     assert len(faces) > 1000 and get_scheme(name).box == pytest.approx(np.median(place, 0), abs=0.006)
 

@@ -128,11 +128,11 @@ def test_perfect_outputs_have_the_least_loss(kind):
     chosen = settings(kind)
     detector = a_detector(chosen)
     sigma = chosen.model.sigma
-    found = perfect_detection(detector, POINTS, PAIRED, sigma)
-    loss, terms = detector_loss(detector, found, POINTS, torch.ones(2, 4), chosen.train, PAIRED)
+    detection = perfect_detection(detector, POINTS, PAIRED, sigma)
+    loss, terms = detector_loss(detector, detection, POINTS, torch.ones(2, 4), chosen.train, PAIRED)
     assert terms["centre"] < 1e-5 and terms["offset"] < 1e-5
     if kind == "distribution":
-        target = found.stages[-1][:, :-1].exp()
+        target = detection.stages[-1][:, :-1].exp()
         # of the targets: cross-entropy's minimum
         entropy = -(target * target.clamp_min(1e-30).log()).sum((-2, -1)).mean()
         assert terms["heatmap"].item() == pytest.approx(entropy.item(), abs=1e-4)
@@ -174,15 +174,17 @@ def test_the_gradient_reaches_every_stage_the_centre_and_the_offsets(kind):
 def test_rows_without_labels_add_nothing(kind, rubbish, dtype):
     chosen = settings(kind)
     detector = a_detector(chosen)
-    found = noisy_detection(detector, 2)
+    detection = noisy_detection(detector, 2)
     points, weights = POINTS.clone(), torch.tensor([[1, 1, 1, 1], [0, 0, 0, 0]]).to(dtype)
     points[1] = rubbish
-    both, terms = detector_loss(detector, found, points, weights, chosen.train, PAIRED)
-    alone, expected = detector_loss(detector, found.rows(slice(0, 1)), POINTS[:1], weights[:1], chosen.train, PAIRED)
+    both, terms = detector_loss(detector, detection, points, weights, chosen.train, PAIRED)
+    alone, expected = detector_loss(
+        detector, detection.rows(slice(0, 1)), POINTS[:1], weights[:1], chosen.train, PAIRED
+    )
     assert {k: v.item() for k, v in terms.items()} == pytest.approx(
         {k: v.item() for k, v in expected.items()}, rel=1e-5
     )
-    for gradient in torch.autograd.grad(both, outputs(found)):
+    for gradient in torch.autograd.grad(both, outputs(detection)):
         assert (gradient[1] == 0).all() and gradient.isfinite().all() and gradient[0].abs().sum() > 0
     assert both.item() == pytest.approx(alone.item(), rel=1e-5)
 
@@ -194,14 +196,14 @@ def test_rows_without_labels_add_nothing(kind, rubbish, dtype):
 def test_the_value_of_a_hidden_landmark_changes_neither_loss_nor_gradient(kind, scheme, rubbish, hidden):
     chosen = settings(kind)
     detector = a_detector(chosen)
-    found = noisy_detection(detector, 2)
+    detection = noisy_detection(detector, 2)
     spoiled, visible = POINTS.clone(), torch.ones(2, 4, dtype=torch.bool)
     visible[1, hidden] = False
     spoiled[1, hidden] = rubbish
-    clean, _ = detector_loss(detector, found, POINTS, visible, chosen.train, scheme)
-    dirty, terms = detector_loss(detector, found, spoiled, visible, chosen.train, scheme)
+    clean, _ = detector_loss(detector, detection, POINTS, visible, chosen.train, scheme)
+    dirty, terms = detector_loss(detector, detection, spoiled, visible, chosen.train, scheme)
     assert torch.equal(clean, dirty) and all(term.isfinite() for term in terms.values())
-    for before, after in zip(*(torch.autograd.grad(loss, outputs(found)) for loss in (clean, dirty))):
+    for before, after in zip(*(torch.autograd.grad(loss, outputs(detection)) for loss in (clean, dirty))):
         assert torch.equal(before, after) and after.isfinite().all()
 
 
@@ -211,12 +213,12 @@ def test_the_value_of_a_hidden_landmark_changes_neither_loss_nor_gradient(kind, 
 def test_without_any_visible_row_the_loss_is_zero_and_finite(kind, scheme, dtype):
     chosen = settings(kind)
     detector = a_detector(chosen)
-    found = noisy_detection(detector, 2)
+    detection = noisy_detection(detector, 2)
     loss, terms = detector_loss(
-        detector, found, torch.full((2, 4, 2), math.nan), torch.zeros(2, 4).to(dtype), chosen.train, scheme
+        detector, detection, torch.full((2, 4, 2), math.nan), torch.zeros(2, 4).to(dtype), chosen.train, scheme
     )
     assert loss.item() == 0 and all(term.item() == 0 for term in terms.values())
-    assert all((gradient == 0).all() for gradient in torch.autograd.grad(loss, outputs(found)))
+    assert all((gradient == 0).all() for gradient in torch.autograd.grad(loss, outputs(detection)))
 
 
 @EACH_KIND
@@ -248,13 +250,13 @@ def test_a_scheme_without_a_centre_landmark_learns_from_boolean_visibility():
 def test_a_landmark_outside_the_crop_is_not_learned(kind):
     chosen = settings(kind)
     detector = a_detector(chosen)
-    found = noisy_detection(detector, 2)
+    detection = noisy_detection(detector, 2)
     points, weights = POINTS.clone(), torch.ones(2, 4)
     points[0, 3] = torch.tensor([50.0, 96.0])  # below the last row
     weights_without = weights.clone()
     weights_without[0, 3] = 0
-    outside, _ = detector_loss(detector, found, points, weights, chosen.train, PAIRED)
-    masked, _ = detector_loss(detector, found, POINTS, weights_without, chosen.train, PAIRED)
+    outside, _ = detector_loss(detector, detection, points, weights, chosen.train, PAIRED)
+    masked, _ = detector_loss(detector, detection, POINTS, weights_without, chosen.train, PAIRED)
     assert outside.item() == pytest.approx(masked.item(), rel=1e-6)
 
 
@@ -262,11 +264,11 @@ def test_a_landmark_outside_the_crop_is_not_learned(kind):
 def test_a_face_whose_centre_landmark_is_hidden_teaches_its_heatmaps_but_no_centre(kind):
     chosen = settings(kind)
     detector = a_detector(chosen)
-    found = noisy_detection(detector, 2)
+    detection = noisy_detection(detector, 2)
     weights = torch.ones(2, 4)
     weights[1, 2] = 0
-    loss, _ = detector_loss(detector, found, POINTS, weights, chosen.train, PAIRED)
-    gradients = torch.autograd.grad(loss, outputs(found))
+    loss, _ = detector_loss(detector, detection, POINTS, weights, chosen.train, PAIRED)
+    gradients = torch.autograd.grad(loss, outputs(detection))
     assert (gradients[-2][1] == 0).all() and (gradients[-1][1] == 0).all()  # centre, offsets
     assert gradients[0][1, :2].abs().sum() > 0 and (gradients[0][1, 2] == 0).all()
 
@@ -275,9 +277,9 @@ def test_offsets_are_learned_at_the_centre_cell_alone_or_also_around_it():
     for radius, cells in ((0, 1), (1, 9)):
         chosen = settings("distribution", f"train.offset_radius={radius}")
         detector = a_detector(chosen)
-        found = noisy_detection(detector, 1)
-        loss, _ = detector_loss(detector, found, POINTS[:1], torch.ones(1, 4), chosen.train, PAIRED)
-        gradient = torch.autograd.grad(loss, found.offsets)[0]
+        detection = noisy_detection(detector, 1)
+        loss, _ = detector_loss(detector, detection, POINTS[:1], torch.ones(1, 4), chosen.train, PAIRED)
+        gradient = torch.autograd.grad(loss, detection.offsets)[0]
         touched = gradient.abs().sum(1)[0] > 0
         assert touched.sum() == cells and touched[6, 5]  # landmark 2 at (46.4, 52.8): column 5, row 6
 
@@ -348,12 +350,12 @@ def small(*overrides: str) -> Config:
 
 
 def models(chosen: Config, lr: float = 1e-3) -> tuple[Learner, Learner]:
-    found = []
+    learners = []
     for seed in (0, 1):
         torch.manual_seed(seed)
         detector = Detector(4, chosen.model)
-        found.append(Learner(detector, make_optimiser(detector, chosen.train, lr)))
-    return found[0], found[1]
+        learners.append(Learner(detector, make_optimiser(detector, chosen.train, lr)))
+    return learners[0], learners[1]
 
 
 def a_tracker() -> FlowNet:
@@ -448,9 +450,9 @@ def test_running_statistics_are_own_or_averaged_as_asked(plain, bn_stats):
 
 @pytest.mark.parametrize("target", ["self", "teacher"])
 def test_the_teacher_learns_nothing_from_the_student_s_loss(target):
-    one = step("tsal.ema_direction=none", f"tsal.targets_from={target}")
-    other = step("tsal.ema_direction=none", f"tsal.targets_from={target}", student_seed=9)
-    assert torch.equal(vector(one[0]), vector(other[0])) and not torch.equal(vector(one[1]), vector(other[1]))
+    first = step("tsal.ema_direction=none", f"tsal.targets_from={target}")
+    second = step("tsal.ema_direction=none", f"tsal.targets_from={target}", student_seed=9)
+    assert torch.equal(vector(first[0]), vector(second[0])) and not torch.equal(vector(first[1]), vector(second[1]))
 
 
 def test_trackers_stay_as_they_were():
@@ -491,8 +493,8 @@ def agreement(
     student = SimpleNamespace(detector=SimpleNamespace(heatmap=lambda detection: (points, None)))
     pair = SimpleNamespace(student=student, trackers={"student": FrozenTracker(Shift(*flow))})
     context = Context(chosen, generic_scheme(1), torch.device("cpu"))
-    known = torch.ones(points.shape[:2])
-    target = PseudoLabels(points.detach() if target is None else target, weight * known, known, known > 0, known)
+    ones = torch.ones(points.shape[:2])
+    target = PseudoLabels(points.detach() if target is None else target, weight * ones, ones, ones > 0, ones)
     return trainer._agreement_loss(pair, None, target, random_batch(1, [len(points)], 1), context)
 
 
@@ -529,7 +531,7 @@ def test_agreement_is_a_term_of_the_student_alone_where_frames_follow_one_anothe
         assert "teacher_agreement" not in report
 
 
-class Asked(nn.Module):
+class CountingTracker(nn.Module):
     """A tracker that sees nothing move, and how many pairs it was asked for."""
 
     def __init__(self):
@@ -542,15 +544,15 @@ class Asked(nn.Module):
         return FlowEstimate([still], still[:, :1] + 20)
 
 
-@pytest.mark.parametrize("memory_mb, asked", [(50, 2), (0, 4)], ids=["kept", "no memory"])
-def test_a_tracker_is_asked_once_for_a_pair(memory_mb, asked, monkeypatch):
+@pytest.mark.parametrize("memory_mb, pairs", [(50, 2), (0, 4)], ids=["kept", "no memory"])
+def test_a_tracker_is_asked_once_for_a_pair(memory_mb, pairs, monkeypatch):
     monkeypatch.setattr("tsal.tracker.frozen.TOGETHER", 1)  # no batch is filled up
     chosen = small("tsal.teacher_lr=0", "tsal.ema_direction=none", "tsal.agreement_weight=0")
-    (teacher, student), tracker = models(chosen), Asked()
+    (teacher, student), tracker = models(chosen), CountingTracker()
     context, frozen = Context(chosen, PAIRED, torch.device("cpu")), FrozenTracker(tracker, memory_mb)
     pair = TeacherStudent(teacher, student, dict.fromkeys(("teacher", "student"), frozen))
     reports = [asynchronous_step(pair, random_batch(3, [2, 2, 1], 4), context, 0.5) for _ in range(2)]
-    assert tracker.pairs == asked
+    assert tracker.pairs == pairs
     assert (
         all(report["target_tracked"] > 0 for report in reports) and reports[0]["flow_error"] == reports[1]["flow_error"]
     )
@@ -559,7 +561,7 @@ def test_a_tracker_is_asked_once_for_a_pair(memory_mb, asked, monkeypatch):
 @pytest.mark.parametrize("sources, pairs", [("heatmap,centre", 0), ("heatmap,propagated", 2)])
 def test_a_method_without_tracking_sources_asks_no_tracker(sources, pairs, monkeypatch):
     monkeypatch.setattr("tsal.tracker.frozen.TOGETHER", 1)
-    tracker = Asked()
+    tracker = CountingTracker()
     _, _, report = step(
         f"tsal.sources={sources}",
         "tsal.teacher_consistency=false",
@@ -624,11 +626,11 @@ def test_a_teacher_that_learns_sees_a_reconstructed_frame_as_it_saw_the_real_one
     context, still = Context(chosen, PAIRED, torch.device("cpu")), FrozenTracker(Shift(0.0, 0.0))
     pair = TeacherStudent(*models(chosen), {"teacher": still, "student": still})
     views = trainer.make_views(batch, context)
-    seen = trainer.teacher_pass(pair.teacher, views, batch, context)
-    kept = [buffer.clone() for buffer in pair.teacher.detector.buffers()]
-    trainer.teacher_terms(pair, seen, None, views, batch, context)["consistency"].backward()
+    forward_pass = trainer.teacher_pass(pair.teacher, views, batch, context)
+    before = [buffer.clone() for buffer in pair.teacher.detector.buffers()]
+    trainer.teacher_terms(pair, forward_pass, None, views, batch, context)["consistency"].backward()
     teacher = pair.teacher.detector
-    assert all(torch.equal(now, was) for now, was in zip(teacher.buffers(), kept))
+    assert all(torch.equal(now, was) for now, was in zip(teacher.buffers(), before))
     assert max(p.grad.abs().max() for p in teacher.parameters() if p.grad is not None) < 1e-3
 
 
@@ -639,14 +641,14 @@ def unlabelled_loss(moves: list[float], correct: bool) -> float:
     chosen = small(f"tsal.drift_correction={str(correct).lower()}")
     student, batch = models(chosen)[1], random_batch(0, [1] * len(moves), 4)
     size = batch.size * torch.tensor([1.0, 0.5])  # two faces, one half as large
-    found = student.detector(torch.rand(len(moves), 3, 64, 64, generator=torch.Generator().manual_seed(1)))
-    points = student.detector.heatmap(found)[0].detach() - batch.to_strong[:, None, :, 2]
+    detection = student.detector(torch.rand(len(moves), 3, 64, 64, generator=torch.Generator().manual_seed(1)))
+    points = student.detector.heatmap(detection)[0].detach() - batch.to_strong[:, None, :, 2]
     points[..., 0] += (torch.tensor(moves) * size)[:, None]
     nothing = torch.full(points.shape[:2], torch.nan)
     target = PseudoLabels(points, torch.ones(points.shape[:2]), nothing, nothing > 0, nothing)
     context = Context(chosen, PAIRED, torch.device("cpu"))
     pair = TeacherStudent(student, student, {})
-    return trainer._target_loss(pair, found, target, size, batch, context).item()
+    return trainer._target_loss(pair, detection, target, size, batch, context).item()
 
 
 def test_a_shift_that_all_targets_share_teaches_nothing_once_drift_is_corrected():
@@ -668,12 +670,12 @@ def test_the_ramp_weighs_the_unlabelled_losses():
 
 def test_without_weight_the_unlabelled_targets_change_nothing():
     off = ("tsal.ema_direction=none", "semi.unlabelled_weight=0", "tsal.sic_weight=0")
-    one, other = step(*off), step(*off, "tsal.sources=centre", "tsal.teacher_consistency=false")
-    assert torch.equal(vector(one[0]), vector(other[0])) and torch.equal(vector(one[1]), vector(other[1]))
+    first, second = step(*off), step(*off, "tsal.sources=centre", "tsal.teacher_consistency=false")
+    assert torch.equal(vector(first[0]), vector(second[0])) and torch.equal(vector(first[1]), vector(second[1]))
 
 
 @pytest.fixture
-def given(monkeypatch):
+def augmentations(monkeypatch):
     """What the labelled faces were given: (what, how much, the others' shapes) of each call; points move by 1 px,
     images stay.
     """
@@ -693,32 +695,32 @@ def given(monkeypatch):
     return calls
 
 
-def test_nobody_changes_unless_asked(given):
+def test_nobody_changes_unless_asked(augmentations):
     step("tsal.teacher_lr=0", "augment.shape_transfer=0", "augment.aligned_mixup=0")
-    assert not given
+    assert not augmentations
 
 
-def test_both_members_learn_the_same_changed_faces_by_their_changed_labels(given, monkeypatch):
+def test_both_members_learn_the_same_changed_faces_by_their_changed_labels(augmentations, monkeypatch):
     learned = []
     real = trainer.detector_loss
     monkeypatch.setattr(
         trainer,
         "detector_loss",
-        lambda net, found, points, *rest: learned.append(points) or real(net, found, points, *rest),
+        lambda net, detection, points, *rest: learned.append(points) or real(net, detection, points, *rest),
     )
     step("augment.shape_transfer=0.7", "augment.aligned_mixup=0.4", "tsal.student_loss=points")
     points = random_batch(3, [2, 2, 1], 4).points
-    assert [call[:2] for call in given] == [("shapes", 0.7), ("mixup", 0.4)]
-    assert all(torch.equal(shapes, points) for *_, shapes in given)  # those of the labelled faces, as they are
+    assert [call[:2] for call in augmentations] == [("shapes", 0.7), ("mixup", 0.4)]
+    assert all(torch.equal(shapes, points) for *_, shapes in augmentations)  # those of the labelled faces, as they are
     assert len(learned) == 2 and all(torch.equal(of, points + 1) for of in learned)
 
 
-def test_a_labelled_face_with_a_hidden_landmark_lends_itself_to_none(given):
+def test_a_labelled_face_with_a_hidden_landmark_lends_itself_to_none(augmentations):
     chosen = small("augment.shape_transfer=1", "augment.aligned_mixup=0.5")
     batch = random_batch(3, [], 4)
     batch.visible[1, 2] = False
     supervised_step(models(chosen)[0], batch, Context(chosen, PAIRED, torch.device("cpu")), 0.5)
-    assert len(given) == 2 and all(torch.equal(shapes, batch.points[[0, 2]]) for *_, shapes in given)
+    assert len(augmentations) == 2 and all(torch.equal(shapes, batch.points[[0, 2]]) for *_, shapes in augmentations)
 
 
 @pytest.mark.parametrize("labelled, visible", [(3, True), (3, False), (1, True)], ids=["all", "none seen whole", "one"])
@@ -771,13 +773,13 @@ def test_teacher_and_student_side_by_side_step_as_in_turn(targets):
     torch.set_num_threads(2)
     try:
         with side_by_side() as together:
-            found, report = two_steps(together)
+            weights, report = two_steps(together)
     finally:
         torch.set_num_threads(1)
-    expected, wanted = two_steps(in_turn)
+    expected, expected_report = two_steps(in_turn)
     torch.set_num_threads(threads)
-    assert torch.equal(found, expected)
-    assert all(torch.equal(report[name], value) or value.isnan() for name, value in wanted.items())
+    assert torch.equal(weights, expected)
+    assert all(torch.equal(report[name], value) or value.isnan() for name, value in expected_report.items())
 
 
 def test_what_fails_on_the_other_side_is_raised_and_both_sides_have_ended():

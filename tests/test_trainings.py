@@ -41,7 +41,7 @@ def a_run(folder: Path, method: str = "tsal", **overrides) -> SimpleNamespace:
 
 
 @pytest.mark.parametrize(
-    "method, rival, asked, flow",
+    "method, rival, overrides, flow",
     [
         ("sbr-lk", "tsal", [], "learned"),  # its name means the same in every run
         ("tsal", "sbr-lk", [], "lucas-kanade"),
@@ -49,12 +49,12 @@ def a_run(folder: Path, method: str = "tsal", **overrides) -> SimpleNamespace:
         ("sbr-lk", "tsal", ["tracker.flow=learned"], "learned"),
     ],
 )
-def test_a_rival_has_the_flow_of_its_own_file_not_that_of_the_run_s_method(method, rival, asked, flow):
-    config = resolve("demo", method=method, overrides=[f"semi.rival={rival}", *asked])[0]
-    found = trainings.rival_config(config)
-    assert found.tracker.flow == flow and found.method == rival
-    alone = resolve("demo", method=rival, overrides=[f"semi.rival={rival}", *asked])[0]
-    assert found.flat() == alone.flat()
+def test_a_rival_has_the_flow_of_its_own_file_not_that_of_the_run_s_method(method, rival, overrides, flow):
+    config = resolve("demo", method=method, overrides=[f"semi.rival={rival}", *overrides])[0]
+    rival_config = trainings.rival_config(config)
+    assert rival_config.tracker.flow == flow and rival_config.method == rival
+    alone = resolve("demo", method=rival, overrides=[f"semi.rival={rival}", *overrides])[0]
+    assert rival_config.flat() == alone.flat()
 
 
 def test_a_run_whose_method_s_file_is_gone_has_its_rival_all_the_same():
@@ -76,24 +76,26 @@ def two_inits(run: SimpleNamespace) -> list[Path]:
     return paths
 
 
-def same(one: nn.Module, other: nn.Module) -> bool:
-    there = other.state_dict()
-    return all(torch.equal(value, there[name]) for name, value in one.state_dict().items())
+def same(first: nn.Module, second: nn.Module) -> bool:
+    there = second.state_dict()
+    return all(torch.equal(value, there[name]) for name, value in first.state_dict().items())
 
 
 @pytest.fixture
 def without_steps(monkeypatch) -> dict:
     """A training takes no step and keeps nothing; what it gave to the loop, and the rates of its optimisers."""
-    seen: dict = {"rates": []}
-    made = trainings.make_optimiser
+    record: dict = {"rates": []}
+    make_optimiser = trainings.make_optimiser
     monkeypatch.setattr(
-        trainings, "make_optimiser", lambda net, train, lr: (seen["rates"].append(lr), made(net, train, lr))[1]
+        trainings,
+        "make_optimiser",
+        lambda net, train, lr: (record["rates"].append(lr), make_optimiser(net, train, lr))[1],
     )
-    monkeypatch.setattr(trainings, "fit", lambda folder, **given: (seen.update(given), ([], 1.0))[1])
+    monkeypatch.setattr(trainings, "fit", lambda folder, **arguments: (record.update(arguments), ([], 1.0))[1])
     monkeypatch.setattr(trainings, "_finish", lambda *_: None)
     monkeypatch.setattr(trainings, "open_tracker", lambda run: nn.Identity())
     monkeypatch.setattr(trainings, "freeze_tracker", lambda run, net: net)
-    return seen
+    return record
 
 
 # --- one training ---
@@ -113,8 +115,8 @@ def test_the_teacher_learns_at_its_share_of_the_student_s_rate(tmp_path, without
     run = a_run(tmp_path, **{"semi.lr": 2e-3, "tsal.teacher_lr": 0.1})
     trainings.train_semi(run, two_inits(run)[:1], 0)
     assert without_steps["rates"] == pytest.approx([2e-4, 2e-3])
-    found = [without_steps["state"][f"{name} optimiser"].param_groups[0]["base_lr"] for name in ("teacher", "student")]
-    assert found == pytest.approx([2e-4, 2e-3])
+    rates = [without_steps["state"][f"{name} optimiser"].param_groups[0]["base_lr"] for name in ("teacher", "student")]
+    assert rates == pytest.approx([2e-4, 2e-3])
 
 
 def test_the_teacher_starts_from_the_first_init_and_the_student_from_the_last(tmp_path, without_steps):
@@ -122,8 +124,8 @@ def test_the_teacher_starts_from_the_first_init_and_the_student_from_the_last(tm
     inits = two_inits(run)
     first, second = (load_model(path)[0] for path in inits)
     assert not same(first, second)
-    for given, student in ((inits, second), (inits[:1], first)):
-        trainings.train_semi(run, given, 0)
+    for files, student in ((inits, second), (inits[:1], first)):
+        trainings.train_semi(run, files, 0)
         models = without_steps["state"]
         assert same(models["teacher"], first) and same(models["student"], student)
 
@@ -135,19 +137,19 @@ def test_the_teacher_starts_from_the_first_init_and_the_student_from_the_last(tm
 def test_a_tracker_is_tuned_with_the_detector_of_the_learner_that_uses_it(
     tmp_path, without_steps, monkeypatch, trackers, names
 ):
-    asked = {}
+    detector_of = {}
 
     def tune(run, net, detector, folder, fingerprint):
-        asked[folder.name] = detector
+        detector_of[folder.name] = detector
         return folder.name
 
     monkeypatch.setattr(trainings, "tune_tracker", tune)
     run = a_run(tmp_path, **{"tsal.trackers": trackers, "tracker.tune_steps": 1})
     run.clips = ["a clip"]
     detectors = [a_detector(run.config, seed) for seed in (0, 1)]
-    found = trainings._tuned_trackers(run, detectors, tmp_path / "semi", {})
-    assert asked == {f"tracker-{name}": detectors[i] for i, name in enumerate(names)}
-    assert found == {"teacher": "tracker-teacher", "student": f"tracker-{names[-1]}"}
+    tracker_of = trainings._tuned_trackers(run, detectors, tmp_path / "semi", {})
+    assert detector_of == {f"tracker-{name}": detectors[i] for i, name in enumerate(names)}
+    assert tracker_of == {"teacher": "tracker-teacher", "student": f"tracker-{names[-1]}"}
 
 
 @pytest.mark.parametrize("tuned", [("teacher", "student"), ("teacher",), ()])
@@ -202,7 +204,7 @@ def test_a_tracker_is_tuned_by_a_detector_that_neither_learns_nor_keeps_statisti
     assert all(p.requires_grad for p in detector.parameters())  # it goes on to learn
     detector.eval()
     with torch.no_grad():
-        assert all(torch.equal(found, detector.maps(detector(images))) for images, found in heatmaps)
+        assert all(torch.equal(heatmap, detector.maps(detector(images))) for images, heatmap in heatmaps)
 
 
 def test_occluded_pixels_are_left_out_once_the_tracker_s_warm_up_is_over(tmp_path, loop_alone, monkeypatch):

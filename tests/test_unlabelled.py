@@ -52,14 +52,14 @@ def test_the_teacher_sees_the_weak_views_and_the_student_learns_on_the_strong_on
     batch.strong.zero_()
     batch.weak.fill_(255)
     teacher, student = a_learner(chosen, 0), a_learner(chosen, 1)
-    seen = {}
+    views = {}
     for name, learner in (("teacher", teacher), ("student", student)):
-        learner.forward = lambda images, name=name, net=learner.detector: (seen.update({name: images}), net(images))[1]
+        learner.forward = lambda images, name=name, net=learner.detector: (views.update({name: images}), net(images))[1]
     pair = TeacherStudent(teacher, student, {})
     trainer.asynchronous_step(pair, batch, Context(chosen, PAIRED, torch.device("cpu")), 0.5)
     labelled = to_float(batch.labelled)
     for name, light in (("teacher", 1.0), ("student", 0.0)):
-        assert torch.allclose(seen[name][:2], labelled, atol=1e-6) and (seen[name][2:] == light).all(), name
+        assert torch.allclose(views[name][:2], labelled, atol=1e-6) and (views[name][2:] == light).all(), name
 
 
 def test_an_occluder_lies_on_the_student_s_view_alone():
@@ -100,17 +100,17 @@ def target_loss(pair: SimpleNamespace, target: PseudoLabels, batch: Batch, *over
 @pytest.mark.parametrize("moved, loss", [(None, 0.0), (0, 0.0), (1, 9.5 / 3)])
 def test_in_a_mirror_left_and_right_change_places_with_their_weights(moved, loss):
     """The right one's target has no weight; in the mirror it is the left one's place."""
-    found = torch.tensor([[[13.0, 20.0], [53.0, 20.0], [33.0, 30.0], [33.0, 40.0]]])
+    points = torch.tensor([[[13.0, 20.0], [53.0, 20.0], [33.0, 30.0], [33.0, 40.0]]])
     if moved is not None:
-        found[0, moved, 1] += 10
+        points[0, moved, 1] += 10
     target = a_target(TARGETS, torch.tensor([[1.0, 0.0, 1.0, 1.0]]))
-    assert target_loss(student_says(found), target, one_face(MIRROR, flipped=True)) == pytest.approx(loss, abs=1e-6)
+    assert target_loss(student_says(points), target, one_face(MIRROR, flipped=True)) == pytest.approx(loss, abs=1e-6)
 
 
 def test_a_target_outside_the_student_s_view_is_neither_learned_nor_counted_as_drift():
-    target, found = TARGETS.clone(), TARGETS.clone()
-    target[0, 3, 0], found[0, 3, 0] = SIDE + 5, SIDE - 25  # 30 px apart
-    pair, batch = student_says(found), one_face(STILL, flipped=False)
+    target, points = TARGETS.clone(), TARGETS.clone()
+    target[0, 3, 0], points[0, 3, 0] = SIDE + 5, SIDE - 25  # 30 px apart
+    pair, batch = student_says(points), one_face(STILL, flipped=False)
     assert target_loss(pair, a_target(target), batch) == 0
     assert target_loss(pair, a_target(target), batch, "tsal.drift_correction=true") == 0
     assert pair.drift.count == 1 and pair.drift.mean.tolist() == [0, 0]
@@ -130,17 +130,19 @@ def test_structure_is_measured_by_the_size_that_the_face_has_in_the_strong_view(
     batch = random_batch(0, [2], 4)
     to_strong = torch.tensor([[-zoom if flipped else zoom, 0.0, 0.0], [0.0, zoom, 0.0]]).expand(2, 2, 3)
     batch = replace(batch, to_strong=to_strong, flipped=torch.tensor([flipped] * 2))
-    seen = Pass(torch.zeros(()), None, {})
+    forward_pass = Pass(torch.zeros(()), None, {})
     pair = student_says(two_frames(zoom))
-    terms = trainer.student_terms(pair, seen, a_target(two_frames()), batch, context())
+    terms = trainer.student_terms(pair, forward_pass, a_target(two_frames()), batch, context())
     assert terms["sic"].item() == pytest.approx((9 / 64) ** 2, rel=1e-5)
 
 
 @pytest.mark.parametrize("size, expected", [(40.0, (9 / 64) ** 2), (20.0, 16 * (9 / 64) ** 2)])
 def test_the_teacher_s_structure_is_measured_by_the_face_s_size(size, expected):
     batch = replace(random_batch(0, [2], 4), size=torch.full((2,), size))
-    seen = Pass(torch.zeros(()), None, {})
-    terms = trainer.teacher_terms(student_says(two_frames()), seen, None, None, batch, context("tsal.teacher_lr=1"))
+    forward_pass = Pass(torch.zeros(()), None, {})
+    terms = trainer.teacher_terms(
+        student_says(two_frames()), forward_pass, None, None, batch, context("tsal.teacher_lr=1")
+    )
     assert terms["sic"].item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -150,6 +152,6 @@ def test_the_teacher_s_structure_is_measured_by_the_face_s_size(size, expected):
 @pytest.mark.parametrize("fraction, share", [(0.0, math.exp(-5)), (0.5, 1.0)])
 def test_every_unlabelled_term_is_ramped_and_agreement_has_a_weight_of_its_own(fraction, share):
     chosen = settings("semi.unlabelled_weight=3", "tsal.agreement_weight=2", "tsal.ramp_up=0.4", "tsal.sic_weight=0.01")
-    found = trainer.loss_factors(chosen, fraction)
+    factors = trainer.loss_factors(chosen, fraction)
     expected = {"consistency": 3 * share, "unlabelled": 3 * share, "agreement": 6 * share, "sic": 0.01}
-    assert found == pytest.approx(expected)
+    assert factors == pytest.approx(expected)

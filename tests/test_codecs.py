@@ -65,8 +65,11 @@ def test_the_background_is_one_less_the_nearest_landmark():
 
 
 def test_a_distribution_sums_to_one_and_an_empty_map_stays_finite():
-    maps = to_distribution(torch.stack([torch.rand(2, 4, 4), torch.zeros(2, 4, 4)]))
-    assert torch.allclose(maps[0].sum((-2, -1)), torch.ones(2)) and torch.equal(maps[1], torch.zeros(2, 4, 4))
+    faint = torch.zeros(2, 4, 4)
+    faint[:, 1, 1:3] = torch.tensor([0.01, 0.03])
+    maps = to_distribution(torch.stack([faint, torch.zeros(2, 4, 4)]))
+    assert torch.allclose(maps[0, :, 1, 1:3], torch.tensor([0.25, 0.75])) and maps[0].sum() == 2
+    assert torch.equal(maps[1], torch.zeros(2, 4, 4))
 
 
 @pytest.mark.parametrize("profile", ["demo", "faces", "smoke", "paper"])
@@ -103,6 +106,29 @@ def test_a_local_window_leaves_far_mass_out():
     assert soft_argmax(weights, 1)[0, 0, 0] == pytest.approx((2 + 7.2) / 1.9, abs=1e-5)
 
 
+@pytest.mark.parametrize("radius", [1, 2])
+def test_a_local_window_has_the_cells_up_to_its_radius_on_every_side(radius):
+    """The peak is at (4, 4); of two equal values on a side the nearer one is in the window, the other is not."""
+    for axis in (0, 1):
+        for side in (-1, 1):
+            weights = torch.zeros(1, 1, 9, 9)
+            for distance, weight in ((0, 0.02), (radius, 0.01), (radius + 1, 0.01)):  # faint maps too have a centre
+                place = [4, 4]
+                place[axis] += side * distance
+                weights[0, 0, place[1], place[0]] = weight
+            expected = [4.0, 4.0]
+            expected[axis] += side * radius / 3
+            assert soft_argmax(weights, 1, radius)[0, 0].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_point_that_is_learned_through_is_that_of_the_whole_distribution():
+    logits = torch.full((1, 2, 1, 9), -100.0)
+    logits[0, 0, 0, [0, 8]] = torch.tensor([0.75, 0.25]).log()
+    codec = HeatmapCodec(9, 1, SIGMA, radius=2)
+    assert codec.expectation(logits)[0, 0].tolist() == pytest.approx([2.0, 0.0], abs=1e-5)
+    assert codec.decode(logits)[0][0, 0].tolist() == pytest.approx([0.0, 0.0], abs=1e-5)
+
+
 def test_an_empty_map_decodes_to_something_finite():
     maps = torch.full((1, 3, 4, 4), -1.0)
     points, score = HeatmapCodec(0, STRIDE, SIGMA, kind="regression", radius=3).decode(maps)
@@ -111,8 +137,9 @@ def test_an_empty_map_decodes_to_something_finite():
 
 def test_the_score_is_the_peak_and_of_a_distribution_the_mass_around_it():
     values = torch.zeros(1, 2, 5, 5)
-    values[0, 0, 2, 3] = 0.8
-    assert HeatmapCodec(0, STRIDE, SIGMA, kind="regression", radius=3).decode(values)[1].item() == pytest.approx(0.8)
+    values[0, 0, 2, 2:4] = torch.tensor([0.6, 0.8])
+    codec = HeatmapCodec(0, STRIDE, SIGMA, kind="regression", radius=3)
+    assert codec.decode(values)[1].item() == pytest.approx(0.8) and codec.decode(2 * values)[1].item() == 1
     even = torch.zeros(1, 2, 5, 5)  # the same probability everywhere
     assert HeatmapCodec(0, STRIDE, SIGMA).decode(even)[1].item() == pytest.approx(9 / 25)
 

@@ -36,10 +36,11 @@ def test_the_box_centre_goes_to_the_crop_centre_whatever_the_scale_and_rotation(
         assert np.allclose(apply_affine(affine, np.array([[30.0, 30.0]])), 32.0, atol=1e-9)
 
 
-def test_the_crop_is_a_square_expand_times_the_longer_side_of_the_box():
-    affine = crop_affine((0, 0, 40, 20), 101, 1.5)  # a square of 60 px around (20, 10)
-    corners = apply_affine(invert_affine(affine), np.array([[0.0, 0.0], [100.0, 100.0]]))
-    assert np.allclose(corners, [[-10, -20], [50, 40]], atol=1e-9)
+def test_the_crop_is_a_square_box_scale_times_the_longer_side_of_the_box():
+    for box in ((100, 200, 140, 220), (110, 190, 130, 230)):
+        affine = crop_affine(box, 101, 1.5)  # a square of 60 px around (120, 210)
+        corners = apply_affine(invert_affine(affine), np.array([[0.0, 0.0], [100.0, 100.0]]))
+        assert np.allclose(corners, [[90, 180], [150, 240]], atol=1e-9)
 
 
 def test_a_scale_over_one_makes_the_face_larger():
@@ -92,6 +93,12 @@ def test_samples_at_pixel_centres_are_the_pixels_and_between_them_the_bilinear_m
     maps = torch.arange(12.0).view(1, 1, 3, 4)  # value = 4 y + x
     points = torch.tensor([[[0.0, 0.0], [3.0, 2.0], [1.0, 2.0], [0.5, 0.0], [2.25, 1.5]]])
     assert torch.allclose(sample(maps, points)[0, 0], torch.tensor([0.0, 11.0, 9.0, 0.5, 8.25]), atol=1e-5)
+
+
+def test_of_two_cells_a_point_between_them_has_their_mean():
+    maps, middle = torch.tensor([[[[2.0, 4.0]]]]), torch.tensor([[[0.5, 0.0]]])
+    assert sample(maps, middle).item() == 3
+    assert warp(maps, torch.tensor([0.5, 0.0]).view(1, 2, 1, 1).expand(1, 2, 1, 2)).flatten().tolist() == [3, 4]
 
 
 def test_samples_outside_take_the_border():

@@ -414,8 +414,8 @@ def test_every_widget_works_with_and_without_labels_clips_and_lines(tmp_path, sc
 
 
 def test_without_labels_frames_lie_by_what_is_known_and_lines_lead_to_the_fused_points(tmp_path):
-    explorer = Explorer(write_run(tmp_path / "run", labelled=False))
-    assert list(explorer.region) == ["disagreement", "flow_error"] and "error" not in dict(explorer.order.options)
+    explorer, order = Explorer(write_run(tmp_path / "run", labelled=False)), ["", "disagreement", "jitter"]
+    assert list(explorer.region) == ["disagreement", "flow_error"] and [by for _, by in explorer.order.options] == order
     assert "lead to the fused points" in explorer.notes["crop"].value and explorer.shown[TRUTH_NAME].disabled
     assert "3 have no disagreement or forward-backward error" in explorer.found.value  # each clip's first frame
     rows = np.array([0, 1, 2])
@@ -514,14 +514,20 @@ def test_curves_say_each_sources_error_and_mark_the_frame(explorer):
     assert plot.moving[0].get_xdata() == [2, 2]
 
 
-def test_what_moves_on_the_screen_is_what_a_whole_drawing_shows(explorer):
+def test_what_moves_on_the_screen_is_what_a_whole_drawing_shows_with_it_in_front(explorer):
     explorer.ranges[0].value = (2, 5)
     explorer.frames.value = 5
-    whole = explorer.twins()[2]
-    with matplotlib.style.context(STYLE, after_reset=True):
-        whole.set_dpi(views.SCREEN)
-        whole.canvas.draw()
-    assert np.abs(np.array(whole.canvas.buffer_rgba())[..., 2::-1].astype(int) - shown(explorer)["scatter"]).max() < 40
+    explorer.frame.value = 2  # of the same clip
+    _, series, scatter = explorer.twins()
+    moving = {"series": [axes.lines[-1] for axes in series.axes]}
+    moving["scatter"] = [*scatter.axes[0].patches, *scatter.axes[0].lines[1:]]
+    for (name, artists), whole in zip(moving.items(), (series, scatter)):
+        for place, artist in enumerate(artists):
+            artist.set_zorder(100 + place)
+        with matplotlib.style.context(STYLE, after_reset=True):
+            whole.set_dpi(views.SCREEN)
+            whole.canvas.draw()
+        np.testing.assert_array_equal(np.array(whole.canvas.buffer_rgba())[..., 2::-1], shown(explorer)[name])
 
 
 def test_every_view_has_a_twin_that_needs_no_kernel(explorer):

@@ -123,11 +123,13 @@ def test_only_so_many_pixels_are_held_and_the_order_stays(weights, answers, monk
     from tsal.inference import landmarker as module
 
     monkeypatch.setattr(module, "HELD", 120 * 160 * 2)
+    counts, whole = [], Landmarker._in_group
+    monkeypatch.setattr(Landmarker, "_in_group", lambda self, group: counts.append(len(group)) or whole(self, group))
     for seed in range(5):
         save_image(tmp_path / f"{seed}.png", picture(seed))
     boxes = [(10.0 + seed, 20, 70, 80) for seed in range(5)]
     faces_of_images = Landmarker(weights)([tmp_path / f"{seed}.png" for seed in range(5)], boxes=boxes)
-    assert [face.box[0] for [face] in faces_of_images] == [10, 11, 12, 13, 14]
+    assert counts == [2, 2, 1] and [face.box[0] for [face] in faces_of_images] == [10, 11, 12, 13, 14]
 
 
 def test_a_path_gives_what_its_pixels_give_and_so_does_a_grey_image(weights, tmp_path):

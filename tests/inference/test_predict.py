@@ -125,18 +125,30 @@ def test_drawings_show_the_points_and_lie_as_the_images_do(photos, weights, tmp_
     assert not changed[:, :60].any()  # the face is on the right
 
 
-def test_without_a_name_the_method_s_result_is_shown_in_its_own_colour(photos, weights, tmp_path):
+def test_without_a_name_the_method_s_result_is_shown_in_its_own_colour(photos, weights, tmp_path, monkeypatch):
     content = torch.load(weights, weights_only=True)
     content["config"]["result"] = "student"
     torch.save(content, tmp_path / "model.pt")
-    outputs = {}
-    for model in ("", "teacher", "student"):
+
+    def outputs(model: str) -> tuple[list, bytes]:
         named = ["--model", model] if model else []
         drawn = ["--draw", tmp_path / f"drawn{model}", "--out", tmp_path / f"out{model}.npz"]
         assert run(photos / "a.png", "--weights", tmp_path / "model.pt", *named, *drawn) == 0
         points = read_arrays(tmp_path / f"out{model}.npz")["points"].tolist()
-        outputs[model] = points, (tmp_path / f"drawn{model}/a.jpg").read_bytes()
-    assert outputs[""] == outputs["student"] != outputs["teacher"]
+        return points, (tmp_path / f"drawn{model}/a.jpg").read_bytes()
+
+    shown = {model: outputs(model) for model in ("", "teacher", "student")}
+    assert shown[""] == shown["student"] and shown[""][0] != shown["teacher"][0]
+    # where both models say the same, the drawings differ by the colour alone
+    spread = torch.rand((68, 2), generator=torch.Generator().manual_seed(0)) * 40 + 10
+    scores = torch.ones(1, 1)
+    monkeypatch.setattr(
+        Detector,
+        "heatmap",
+        lambda self, detection: (spread.expand(n := len(detection.centre), 68, 2), scores.expand(n, 68)),
+    )
+    (points, drawing), (same_points, other_drawing) = outputs(""), outputs("teacher")
+    assert points == same_points and drawing != other_drawing
 
 
 def test_drawings_of_one_name_get_numbers_and_never_replace_an_image(tmp_path):
@@ -236,11 +248,17 @@ def test_an_unreadable_image_is_left_out_with_a_note_and_an_error_only_where_it_
 
 
 def test_images_are_drawn_with_the_weights_that_ship_or_are_named_from_home(photos, weights, tmp_path, monkeypatch):
+    home = Path("~") / weights.name
     monkeypatch.setenv("HOME", str(weights.parent))
-    for number, path in enumerate((None, Path("~") / weights.name)):
-        monkeypatch.setenv("TSAL_WEIGHTS", str(weights))
-        predict_images([photos / "a.png"], path, drawings=tmp_path / str(number), progress=False)
-        assert (tmp_path / str(number) / "a.jpg").is_file()
+    for case, path, variable, shipped in (
+        ("ships", None, "", weights),
+        ("named", home, "", tmp_path / "none.pt"),
+        ("environment", None, str(home), tmp_path / "none.pt"),
+    ):
+        monkeypatch.setenv("TSAL_WEIGHTS", variable)
+        monkeypatch.setattr("tsal.inference.weights.SHIPPED", shipped)
+        table, _ = predict_images([photos / "a.png"], path, drawings=tmp_path / case, progress=False)
+        assert len(table.points) == 2 and (tmp_path / case / "a.jpg").is_file()
 
 
 def test_where_no_image_can_be_read_nothing_is_written(photos, weights, tmp_path, capsys):

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import videos
 from toys import config, scenery
 
 from tsal.cli.commands import main
@@ -223,12 +224,14 @@ def test_a_dot_of_a_low_score_is_hollow():
     assert image[30, 30].tolist() == [255, 255, 255] and image[30, 90].max() < 30
 
 
-def test_lines_are_the_scheme_s():
+@pytest.mark.parametrize("model, colour", [("teacher", [0, 94, 213]), ("student", [115, 158, 2])])
+def test_lines_are_the_scheme_s_in_the_model_s_colour(model, colour):
     points = np.array([[10.0, 10], [50, 10], [50, 50], [100, 100]])
     scheme = Scheme("square", 4, (0, 1, 2, 3), lines=(("open", (0, 1, 2), False),))
     image = np.zeros((120, 120, 3), np.uint8)
-    draw_face(image, rows_of(points, np.ones(4)), scheme, 0.5)
-    assert image[10, 30].max() > 100 and image[30, 50].max() > 100  # 0-1 and 1-2
+    row = rows_of(points, np.ones(4), model) | {"box": np.array([-1200.0, -1200, -300, -300])}  # lines of 3 px
+    draw_face(image, row, scheme, 0.5)
+    assert image[10, 30].tolist() == image[30, 50].tolist() == colour  # 0-1 and 1-2
     assert image[30, 30].max() == 0 and image[75, 75].max() == 0  # neither 2-0, as it is open, nor 2-3
 
 
@@ -349,9 +352,29 @@ def test_a_folder_that_is_not_there_is_made(video, weights, tmp_path):
     assert out.is_file() and numbers.is_file()
 
 
-def test_a_face_of_repeated_frames_has_no_jitter_and_the_rest_counts(video, weights, monkeypatch):
-    facts = tracked(video, weights, [(number, *ONE, "a") for number in range(2)])
-    assert np.isnan(facts["jitter"]["teacher"]["raw"])
+def test_a_face_s_jitter_is_that_of_its_distinct_frames_of_which_there_must_be_three(video, weights, monkeypatch):
+    """A detector whose landmarks lie on a line that moves with the crop's brightness."""
+    line = torch.linspace(10, 50, 68)[:, None].expand(68, 2)
+
+    def see(self, images):
+        self.light = images.mean((1, 2, 3))
+
+    def answer(self, _):
+        return line + 1000 * self.light[:, None, None], torch.ones(len(self.light), 68)
+
+    monkeypatch.setattr(Detector, "forward", see)
+    monkeypatch.setattr(Detector, "heatmap", answer)
+    frames = frames_of(video)
+    orders = {"distinct": [*range(8)], "repeating": [0, 1, 1, 2, 3, 3, 3, 4, 5, 6, 7, 7], "two": [0, 0, 0, 1, 1]}
+    jitters = {}
+    for name, order in orders.items():
+        path = videos.write_video(video.with_name(f"{name}.avi"), [frames[number] for number in order])
+        facts = tracked(path, weights, [(number, *ONE, "a") for number in range(len(order))])
+        repeats = len(order) - len(set(order))
+        assert any(f"{repeats} of {len(order)} frames repeat" in note for note in facts["notes"]) == (repeats > 0)
+        jitters[name] = facts["jitter"]["teacher"]["raw"]
+    assert jitters["repeating"] == pytest.approx(jitters["distinct"], rel=1e-4) and jitters["distinct"] > 0.01
+    assert np.isnan(jitters["two"])
 
 
 @pytest.mark.parametrize(

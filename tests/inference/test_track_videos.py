@@ -88,7 +88,7 @@ def test_a_repeated_frame_gets_the_steady_points_of_the_frame_it_repeats_and_is_
     assert any(f"{len(repeats)} of {len(twice)} frames repeat" in note for note in facts["notes"])
     points = {int(row["frame"]): [row[f"x{k}"] for k in range(68)] for row in rows}
     same = [number for number in points if points.get(number - 1) == points[number]]
-    assert same == [number for number in repeats if number in points and number - 1 in points]
+    assert same and same == [number for number in repeats if number in points and number - 1 in points]
 
 
 def test_a_phone_s_rotated_video_is_tracked_upright_and_drawn_so(tmp_path, heads, weights):

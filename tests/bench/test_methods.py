@@ -296,16 +296,17 @@ def test_a_tracker_is_tuned_where_a_method_takes_its_flow_from_the_network(tmp_p
     assert seconds == (1.0 + 5.0 if tuned else 1.0)
 
 
-@pytest.mark.parametrize("size", [8, 4])
-def test_every_training_after_the_init_has_the_same_labelled_views_which_are_not_the_init_s(
-    tmp_path, monkeypatch, size
+@pytest.mark.parametrize("size, as_the_init", [(8, False), (4, True)])
+def test_trainings_after_the_init_share_labelled_views_not_its_own_but_for_a_first_batch_of_another_size(
+    tmp_path, monkeypatch, size, as_the_init
 ):
     makers = train_by_no_step(tmp_path, monkeypatch, "mean-teacher", **{"supervised.batch": 8, "semi.batch": size})
     batches = {name: makers[name](0) for name in ("init", "supervised", "rival", "semi")}
     first, *further = (batch.labelled[:size] for batch in batches.values())
     assert all(torch.equal(views, further[0]) for views in further)
-    assert torch.equal(first, further[0]) == (size != 8)  # of another size: later steps take other faces
-    assert (makers["semi"].seed == makers["init"].seed) == (size != 8)
+    assert torch.equal(first, further[0]) == as_the_init
+    assert not torch.equal(makers["init"](1).labelled[:size], makers["semi"](1).labelled)
+    assert (makers["semi"].seed == makers["init"].seed) == as_the_init
 
 
 def test_budgets_with_the_same_labelled_faces_share_an_init(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -119,8 +120,11 @@ def test_settings_are_fixed_when_the_run_is_made(smoke_run, capsys):
 
 
 def test_a_stage_without_a_run_says_how_to_make_one(tmp_path, capsys):
-    assert main(["report", "--run", str(tmp_path / "none")]) == 2
-    assert "error: " in capsys.readouterr().err
+    folder = tmp_path / "none"
+    assert main(["report", "--run", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {folder}: no run there") and error.count("\n") == 1
+    assert error.endswith(f"to make one of this name, give its options to 'python -m tsal data --run {folder}'\n")
 
 
 @pytest.mark.parametrize("stage", [name for name in STAGES if name != "data"])
@@ -146,8 +150,17 @@ def test_the_report_shows_every_member_and_the_figures(smoke_run, capsys):
     text = capsys.readouterr().out
     for word in ("NME %", "AUC@0.08", "FR@0.08", "supervised only", "TSAL teacher", "TSAL student", "20 + 10", ".png"):
         assert word in text
-    assert main(["report", "--run", str(smoke_run), "--source", "window"]) == 0
-    assert main(["report", "--run", str(smoke_run), "--source", "fused"]) == 0
+
+
+def test_the_report_of_a_source_has_its_numbers(smoke_run, capsys):
+    rows = [row for row in json.loads((smoke_run / "metrics.json").read_text())["rows"] if row["model"] == "teacher"]
+    errors = {row["source"]: f"{row['NME']:.3f}" for row in rows}
+    assert len(set(errors.values())) == len(errors) == len(rows)  # of the one list
+    for source in ("window", "fused"):
+        assert main(["report", "--run", str(smoke_run), "--source", source]) == 0
+        text = capsys.readouterr().out
+        [line] = [line for line in text.splitlines() if line.startswith("TSAL teacher")]
+        assert f"source {source}\n" in text and line.removeprefix("TSAL teacher").split()[0] == errors[source]
 
 
 # --- predict ---

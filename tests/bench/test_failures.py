@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -27,8 +28,16 @@ def test_rendered_heads_are_called_hard_for_what_is_hard_about_them():
     assert np.flatnonzero(hard["turned"]).tolist() == [7, 8, 9, 10]
 
 
-def test_the_command_writes_a_table_and_a_picture(tmp_path, capsys):
+def test_the_command_writes_a_table_and_a_picture_of_heads_of_every_kind(tmp_path, capsys):
     main(["--heads", "12", "--out", str(tmp_path)])
     table = (tmp_path / "failures.md").read_text()
     assert "turned | dark | small | occluded" in table and table in capsys.readouterr().out
-    assert (tmp_path / "failures.jpg").stat().st_size > 20_000
+    picture = cv2.imread(str(tmp_path / "failures.jpg")).astype(int)
+    side, under, gap = (6.9 - 0.2 - 5 * 0.04) / 6, 0.14, 0.04  # inches: four rows of six heads
+    height = 0.02 + 4 * (side + under) + 3 * gap
+    assert picture.shape == pytest.approx((150 * height, 150 * 6.9, 3), abs=1)
+    for row, column in np.ndindex(4, 6):
+        top, left = 0.02 + row * (side + under + gap), 0.2 + column * (side + gap)
+        y, x, bottom, right = (round(150 * place) for place in (top, left, top + side, left + side))
+        head = picture[y:bottom, x:right]
+        assert np.median(head) < 220 and (head[..., 0] - head[..., 2] > 60).sum() > 800  # its landmarks are blue

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +19,7 @@ from tsal.bench.table import compare, draw, markdown, other_code, other_inits, o
 from tsal.figures.colours import MODELS
 from tsal.figures.compare import method_table
 from tsal.figures.parts import draw_parts
+from tsal.figures.style import DPI
 from tsal.utils import DataError
 
 
@@ -310,9 +314,17 @@ def test_a_part_needs_an_init_shared_with_the_method_and_a_measure_that_both_hav
 
 def test_parts_are_drawn_beside_the_table_only_where_there_are_some(tmp_path):
     draw([result("tsal", 0, [5.0, 7.0], 1.0), result("supervised", 0, [6.0, 8.0], 1.0)], tmp_path)
-    assert (tmp_path / "compare-methods.png").exists() and not list(tmp_path.glob("compare-parts*"))
+    assert shows_tsal(tmp_path / "compare-methods") and not list(tmp_path.glob("compare-parts*"))
     draw(three_seeds(), tmp_path)
-    assert {path.suffix for path in tmp_path.glob("compare-parts.*")} == {".png", ".pdf"}
+    assert shows_tsal(tmp_path / "compare-parts")
+
+
+def shows_tsal(figure: Path) -> bool:
+    """Whether a picture and a page of one size are there, and TSAL's colour is in the picture."""
+    picture, page = cv2.imread(f"{figure}.png"), Path(f"{figure}.pdf").read_bytes()
+    size = re.search(rb"/MediaBox\s*\[\s*0 0 ([\d.]+) ([\d.]+)", page).groups()
+    assert picture.shape[1::-1] == pytest.approx(np.array(size, float) / 72 * DPI, abs=1)
+    return bool((picture[..., ::-1] == [*bytes.fromhex(MODELS["teacher"][1:])]).all(-1).sum() > 50)
 
 
 @pytest.mark.filterwarnings("error")  # a layout that does not fit is a warning

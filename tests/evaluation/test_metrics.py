@@ -5,11 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tsal.evaluation.metrics import auc, face_nme, failure_rate, is_degenerate, jitter, normaliser, summary
+from tsal.evaluation.metrics import (
+    auc,
+    face_nme,
+    failure_rate,
+    is_degenerate,
+    jitter,
+    known_mean,
+    normaliser,
+    summary,
+)
 from tsal.schemes import get_scheme
 from tsal.utils.errors import InputError
 
-BOX = np.array([[0.0, 0.0, 100.0, 25.0]])
+BOX = np.array([[10.0, 20.0, 110.0, 45.0]])  # 100 x 25: the root of its area is 50
 NO_SIZE = np.array([np.nan])
 INNER = {"51": range(17, 68), "49": [i for i in range(17, 68) if i not in (60, 64)]}  # of the 68
 
@@ -72,15 +81,17 @@ def test_a_normaliser_that_cannot_be_had_is_an_error():
 
 
 def test_a_normaliser_of_zero_or_under_a_twentieth_of_the_box_is_degenerate():
-    d, box = np.array([0.0, np.nan, 2.4, 2.6, 50.0, np.inf]), np.repeat(BOX, 6, 0)  # box side 50: 5 % is 2.5
+    d, box = np.array([0.0, np.nan, 2.4, 2.5, 50.0, np.inf]), np.repeat(BOX, 6, 0)  # 5 % of 50 is 2.5
     assert is_degenerate(d, box).tolist() == [True, True, True, False, False, True]
+    assert is_degenerate(np.array([0.0, 0.5]), np.array([[7.0, 8, 9, 10], [7, 8, 9, 10]])).tolist() == [True, False]
+    assert is_degenerate(np.zeros(1), np.array([[7.0, 8, 7, 8]])).tolist() == [True]
 
 
 def test_nme_is_the_mean_distance_over_visible_points_by_d():
-    truth = np.zeros((2, 3, 2))
-    points = np.array([[[3, 4], [0, 10], [0, 0]], [[3, 4], [0, 10], [0, 0]]], float)
-    visible = np.array([[True, True, True], [True, False, False]])
-    assert face_nme(points, truth, visible, np.array([10.0, 20.0])).tolist() == [0.5, 0.25]
+    truth = np.tile(np.array([[20.0, 30], [-5, 7], [60, 0]]), (3, 1, 1))
+    points = truth + [[3, 4], [0, -10], [0, 0]]
+    visible = np.array([[True, True, True], [True, False, False], [True, True, False]])
+    assert face_nme(points, truth, visible, np.array([10.0, 20.0, 0.5])).tolist() == [0.5, 0.25, 15]
 
 
 @pytest.mark.parametrize("rubbish", [np.nan, np.inf, 1e30])
@@ -128,6 +139,14 @@ def test_a_summary_holds_the_protocol_s_numbers_and_nme_in_percent():
     assert row["AUC@0.10"] == pytest.approx((0.8 + 0.1) / 2)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_mean_of_what_is_known_leaves_out_the_rest():
+    values = np.array([[1.0, np.nan, 4.0], [np.nan, np.nan, np.inf]])
+    assert known_mean(values)[0] == 2.5 and np.isnan(known_mean(values)[1])
+    assert np.array_equal(known_mean(values, 0), [1, np.nan, 4], equal_nan=True)
+
+
+@pytest.mark.filterwarnings("error")
 def test_no_faces_have_no_numbers():
     assert all(np.isnan(value) for value in summary(np.empty(0)).values())
 

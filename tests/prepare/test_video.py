@@ -460,14 +460,19 @@ def test_a_wrong_number_of_frames_in_the_header_loses_none(tmp_path, claimed):
     )
 
 
-def test_a_frame_broken_in_the_middle_is_no_traceback(tmp_path):
+def test_a_video_is_used_up_to_a_frame_that_is_broken_in_the_middle(tmp_path):
     path = write_video(tmp_path / "v.avi", scene(0, 12))
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
     content[middle : middle + 200] = bytes(200)
     path.write_bytes(content)
-    prepare(tmp_path, path, every_frame(4))
-    assert len(listed(tmp_path)) == 4
+    with pytest.raises(DataError, match="boxes.csv:7: frame 5, but the video's last is 4") as caught:
+        prepare(tmp_path, path, every_frame(12))
+    assert len(caught.value.problems) == 12 - 5
+    manifest = prepare(tmp_path, path, every_frame(5))
+    assert [row["frame"] for row in table(tmp_path, "frames.csv")] == list("01234") and len(listed(tmp_path)) == 5
+    (note,) = manifest["notes"]
+    assert note == "v.avi: its header says 12 frames, 5 can be decoded and are used; it may be cut off or broken there"
 
 
 def broken(kind: str, path: Path) -> Path:

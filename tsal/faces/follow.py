@@ -166,7 +166,7 @@ def follow_video(
         track.boxes = smooth_boxes(np.array(track.boxes), interval)
     notes = []
     if total and total != len(times):
-        lost = "; it may be cut off" if total > len(times) + 2 else ""
+        lost = "; it may be cut off or broken there" if total > len(times) + 2 else ""
         notes.append(
             f"{Path(path).name}: its header says {total} frames, {len(times)} can be decoded and are used{lost}"
         )

@@ -35,7 +35,7 @@ REPEAT_SLOPE = 0.7  # mean of the nearest steps on both sides over that of the n
 def read_frames(path: Path) -> Iterator[tuple[int, float, np.ndarray]]:
     """Frames of a video in order: number from 0, time in ms as the file says, upright BGR (H, W, 3) uint8.
 
-    Ends before a frame of another size, and where nothing more can be decoded.
+    Ends before a frame of another size, and before the first that cannot be decoded.
 
     Raises:
         DataError: it is no video, or its first frame cannot be decoded.

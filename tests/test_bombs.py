@@ -246,8 +246,8 @@ def test_links_below_the_root_lead_where_its_owner_wants(root):
     (root / "link.png").symlink_to(root.parent / "3.png")
     assert problems_of(root, "link.png None") == []
     (root / "circle").symlink_to(root / "circle")
-    [line] = problems_of(root, "circle/1.png 1.pts circle")[:1]
-    assert "train.txt:2: " in line
+    [line] = problems_of(root, "circle/1.png 1.pts")
+    assert line == "train.txt:2: the image circle/1.png cannot be read: Too many levels of symbolic links"
 
 
 @pytest.mark.parametrize("column", [0, 1])

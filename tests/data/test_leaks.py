@@ -116,7 +116,7 @@ def test_a_builder_s_clip_counts_where_folders_do_not_show_it(root):
 
 
 def test_faces_of_one_photograph_are_no_clip(root):
-    check(root, {"a.png": Origin(clip="photo 5"), "v.png": Origin(clip="photo 5")})
+    assert check(root, {"a.png": Origin(clip="photo 5"), "v.png": Origin(clip="photo 5")})[1] == []
 
 
 def test_a_shared_subject_is_a_warning_that_names_it(root):

@@ -80,7 +80,6 @@ def test_an_occluder_covers_a_part_and_leaves_the_rest():
     touched = (change(images, occlude=1.0) - images).abs().amax(1) > 1e-6  # (N, H, W)
     share = touched.float().mean((1, 2))
     assert (share < 0.3).all() and share.mean() > 0.02  # sides 15 to 50 %, partly outside the image
-    assert torch.equal(touched, (change(images, occlude=1.0) - images).abs().amax(1) > 1e-6)
 
 
 def test_an_occluder_comes_with_its_probability():

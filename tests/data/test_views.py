@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
+import time
 
 import cv2
 import numpy as np
@@ -130,9 +131,8 @@ def test_a_mirrored_view_swaps_visibility_with_the_landmarks(tmp_path):
     assert mirrored.visible.tolist() == [[True, False, True, False]]
     expected = plain.points[:, list(PAIRED.flip)] * torch.tensor([-1.0, 1.0]) + torch.tensor([SIDE - 1.0, 0.0])
     assert torch.allclose(mirrored.points, expected, atol=1e-3)
-    assert torch.equal(mirrored.labelled, plain.labelled.flip(-1)) or (
-        (mirrored.labelled.int() - plain.labelled.flip(-1).int()).abs().max() <= 2
-    )
+    # positions are rounded to 1/32 px
+    assert (mirrored.labelled.int() - plain.labelled.flip(-1).int()).abs().max() <= 2
 
 
 @pytest.mark.parametrize("mirrored", [0.0, 1.0])
@@ -438,10 +438,14 @@ def test_a_batch_without_labelled_rows_has_empty_tensors_of_the_right_shape(busy
 
 
 def test_prefetch_works_ahead_but_not_without_bound():
-    steps: list[int] = []
-    results = prefetch(lambda step: steps.append(step) or step, iter(range(100)), 2)
+    taken, ready = [], []
+    steps = (taken.append(step) or step for step in range(100))
+    results = prefetch(lambda step: ready.append(step) or step, steps, 2)
     assert [next(results) for _ in range(3)] == [0, 1, 2]
-    assert len(steps) <= 3 + 2 * 2
+    end = time.monotonic() + 10
+    while len(ready) < 3 + 2 * 2 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert sorted(ready) == taken == list(range(3 + 2 * 2))  # two a thread beside what was given out
     results.close()
 
 

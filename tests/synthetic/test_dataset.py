@@ -278,13 +278,13 @@ def test_files_do_not_depend_on_the_number_of_workers(dataset, tmp_path):
     root, settings, manifest = dataset
     assert render_dataset(tmp_path / "other", settings, workers=2, progress=False) == manifest
 
-    # noqa: E731
     def files(top):
         return {p.relative_to(top): p.read_bytes() for p in top.rglob("*.*") if p.suffix != ".npz"}
 
     assert files(root) == files(tmp_path / "other")
     for path in root.rglob("*.npz"):
         serial, parallel = load_ground_truth(path), load_ground_truth(tmp_path / "other" / path.relative_to(root))
+        assert serial.keys() == parallel.keys()
         assert all(np.array_equal(serial[name], parallel[name]) for name in serial)
 
 

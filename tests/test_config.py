@@ -34,8 +34,12 @@ def test_each_profile_loads_and_sets_what_its_file_says(name):
 
 
 def test_the_profiles_and_budgets_that_the_readme_names_are_there():
-    assert {"demo", "faces", "paper", "smoke"} <= set(PROFILES)
-    assert {"300w-50", "300w-120", "300w-1057", "ytf-40"} <= set(BUDGETS)
+    readme = (REPOSITORY / "README.md").read_text()
+    [listed] = re.findall(r"\*\*profile\*\* \(scale: (.*?)\)", readme)
+    profiles = {*re.findall(r"`([^`]+)`", listed), *re.findall(r"PROFILE=([\w-]+)", readme)}
+    assert {"demo", "faces", "paper", "smoke"} <= profiles <= set(PROFILES)
+    budgets = {*re.findall(r"^\| [^`|]+ \| `([^`]+)` \|", readme, re.M), *re.findall(r"BUDGET=([\w-]+)", readme)}
+    assert {"300w-50", "ytf-40", "dense-rendered"} <= budgets <= set(BUDGETS)
 
 
 @pytest.mark.parametrize("name", [name for name in BUDGETS if name.endswith("-dense")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,19 @@ def test_there_is_nothing_to_audit_and_every_stage_is_done(folder, capsys):
     assert not STAGES["evaluate"].is_done(folder)
 
 
-@pytest.mark.parametrize("name", ["03_train", "04_pseudo_labels", "05_evaluate", "06_figures"])
-def test_notebooks_show_it(folder, name):
+SHOWN = {
+    "03_train": r"init +2\.0 .*\nsupervised +6\.0 ",
+    "04_pseudo_labels": f"nothing to audit: {WHY}",
+    "05_evaluate": r"\nsupervised init .* 2 \+ 0 .*\nsupervised-3x .* 2 \+ 6 ",
+    "06_figures": rf"Nothing to show: {WHY}\.",
+}
+
+
+@pytest.mark.parametrize("name, said", SHOWN.items(), ids=SHOWN)
+def test_notebooks_show_it_and_no_teacher(folder, name, said):
     assert main(["notebook", str(REPOSITORY / "notebooks" / f"{name}.ipynb"), "--run", str(folder)]) == 0
+    cells = json.loads((folder / "executed" / f"{name}.ipynb").read_text())["cells"]
+    outputs = [output.get("data", {}) | output for cell in cells for output in cell.get("outputs", [])]
+    kinds = ("text", "text/plain", "text/markdown")
+    shown = "\n".join("".join(output[kind]) for output in outputs for kind in kinds if kind in output)
+    assert re.search(said, shown) and "teacher" not in shown, shown

@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 import torch
 from releases import write_image
+from toys import Shift
 
 from tsal.cli.commands import main
 from tsal.config import Config
 from tsal.data.crops import CropFolder
+from tsal.data.pairs import FramePairs
 from tsal.loop import is_done
 from tsal.prepare.matlab import read_mat
 from tsal.run import Run
 from tsal.schemes import get_scheme
+from tsal.tracker.frozen import FrozenTracker
 from tsal.tracker.training import initial_tracker
 from tsal.utils.errors import ConfigError, DataError, InputError
 from tsal.utils.files import read_arrays
@@ -111,12 +114,25 @@ def test_a_run_s_json_is_data(tmp_path, trap):
 
 
 def test_crops_and_flows_on_disk(tmp_path, trap):
-    """An entry is the bytes of an array; another file under its name is removed."""
-    folder = CropFolder(tmp_path / "cache", 10)
+    """An entry is the bytes of an array; another file under its name is removed, and flows are computed anew."""
+    folder = CropFolder(tmp_path / "crops", 10)
     folder.write("key", np.zeros((4, 4, 3), np.uint8))
-    [entry] = (tmp_path / "cache").iterdir()
+    [entry] = (tmp_path / "crops").iterdir()
     plant(entry, trap, "bare pickle")
     assert folder.read("key", (4, 4, 3)) is None and not entry.exists()
+    black = torch.zeros((1, 3, 32, 32), dtype=torch.uint8)
+    pairs, disk = FramePairs(("a",), black, black, torch.eye(2, 3)[None]), CropFolder(tmp_path / "flows", 10)
+    flows = FrozenTracker(Shift(3.0, 1.0), disk=disk)(pairs).flows
+    [entry] = (tmp_path / "flows").iterdir()
+    whole = entry.read_bytes()
+    plant(entry, trap, "bare pickle")
+    assert torch.equal(FrozenTracker(Shift(3.0, 1.0), disk=disk)(pairs).flows, flows) and entry.read_bytes() == whole
+
+
+def test_a_payload_of_the_right_length_and_checksum_is_read_as_pixels(tmp_path, trap):
+    folder, payload = CropFolder(tmp_path / "cache", 10), pickle.dumps(Payload(trap)).ljust(20 * 20 * 3, b"\0")
+    folder.write("key", np.frombuffer(payload, np.uint8))
+    assert folder.read("key", (20, 20, 3)).tobytes() == payload
 
 
 def test_jupyter_listens_on_this_machine_alone_and_asks_for_its_token():

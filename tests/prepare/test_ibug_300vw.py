@@ -81,7 +81,7 @@ def test_frames_and_annotations_without_a_partner_are_reported_and_left_out(rele
     assert (item["found"], item["expected"], item["why"]) == (7, 7, "")
 
 
-def test_a_stopped_extraction_goes_on_with_what_is_missing(release, monkeypatch):
+def test_only_a_clip_of_which_a_frame_is_missing_is_extracted_again(release):
     folder, _ = prepare(release)
     before = {path: path.stat().st_mtime_ns for path in (folder / "frames").rglob("*.jpg")}
     (folder / "frames" / "203" / "000003.jpg").unlink()

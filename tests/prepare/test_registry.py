@@ -56,9 +56,13 @@ def test_aflw_and_coco_take_their_options(tmp_path, prepared, monkeypatch):
         main(["data", "photographs", str(coco(tmp_path / "mine")), "--name", "mine", "--points", "5", "--val", "0"])
         == 0
     )
-    assert (prepared / "wild" / "lists" / "AFLW.train.GTB").exists() and (
-        prepared / "mine" / "lists" / "train.txt"
-    ).exists()
+    aflw_manifest, coco_manifest = (
+        json.loads((prepared / name / "manifest.json").read_text()) for name in ("wild", "mine")
+    )
+    aflw_lists = [f"AFLW.{name}.GTB" for name in ("test", "test.front", "train")]
+    assert (aflw_manifest["points"], sorted(aflw_manifest["lists"])) == (19, aflw_lists)
+    assert coco_manifest["points"] == 5
+    assert sorted(coco_manifest["lists"]) == ["train.txt", "unlabelled.txt"]  # --val 0: no val.txt
 
 
 def test_a_run_takes_lists_of_several_datasets(tmp_path, prepared):

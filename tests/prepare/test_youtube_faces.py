@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from releases import append_row, landmarks, release_youtube, write_image
@@ -74,16 +76,13 @@ def test_the_seed_alone_decides_the_split():
 
 
 def test_unlabelled_rows_are_training_frames_whose_boxes_are_found_in_the_pixels(release, monkeypatch):
-    calls = []
-    monkeypatch.setattr(
-        finder,
-        "find_faces",
-        lambda grey, _: calls.append(1) or np.array([[1, 2, 9, 8], [10, 12, 50, 48.0]])[: len(calls) * 2 % 5],
-    )
+    small, large = (1, 2, 9, 8), (10, 12, 50, 48)
+    boxes = itertools.cycle([[large, small], [small, large], [small], []])
+    monkeypatch.setattr(finder, "find_faces", lambda grey, _: np.array(next(boxes), float).reshape(-1, 4))
     folder, manifest = prepare(release, val=0.3, test=0.2, workers=1)
     bare, train = rows(folder, "train.unlabelled.DET"), [row.image for row in rows(folder, "train.GTB")]
-    assert bare and all(row.annotation is None and row.image in train for row in bare)
-    assert (10, 12, 50, 48) in {row.box for row in bare}  # the larger one
+    expected = [(image, (large, large, small)[place % 4]) for place, image in enumerate(train) if place % 4 < 3]
+    assert [(row.image, row.box) for row in bare] == expected and all(row.annotation is None for row in bare)
     [item] = [item for item in manifest["counts"] if item["what"] == "YTF.train.unlabelled.DET"]
     assert item["found"] == len(bare) and item["expected"] == len(train)
 

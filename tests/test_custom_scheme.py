@@ -114,7 +114,8 @@ def test_training_mirrors_faces_and_swaps_the_pairs(finished_run):
     run = Run.open(finished_run[0])
     make = batch_maker(run, 1, labelled=8, clips=3, images=0, frames=2)
     batches = [make(step) for step in range(4)]
-    assert torch.cat([batch.flipped for batch in batches]).float().mean().item() == pytest.approx(0.5, abs=0.4)
+    mirrored = torch.cat([batch.flipped for batch in batches])
+    assert mirrored.any() and not mirrored.all()
     points, visible = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("points", "visible"))
     for left, right in ((0, 3), (1, 2), (5, 6)):
         both = visible[:, left] & visible[:, right]
@@ -122,7 +123,7 @@ def test_training_mirrors_faces_and_swaps_the_pairs(finished_run):
     assert not visible.all() and points[visible].abs().max() < 200
 
 
-def test_a_trained_member_predicts_where_neither_run_nor_scheme_is(finished_run, tmp_path):
+def test_a_trained_model_predicts_where_neither_run_nor_scheme_is(finished_run, tmp_path):
     folder, root, _ = finished_run
     shutil.copy(folder / "semi" / "model.pt", tmp_path / "elsewhere.pt")
     rows = [(face.image, None, face.box) for face in read_list(root / "lists" / "val.txt")]

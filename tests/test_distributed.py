@@ -115,7 +115,7 @@ def test_a_run_that_several_processes_train_is_locked_meanwhile(tmp_path, monkey
         return {}
 
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
-    monkeypatch.setattr("tsal.utils.join_processes", lambda: None, raising=False)
+    monkeypatch.setattr("tsal.utils.join_processes", lambda: None)
     monkeypatch.setattr("tsal.trainings.train", train)
     assert main(["train", *run]) == 0
     assert f"error: {tmp_path / 'run'}: process {os.getpid()} works in this folder" in said[0]

@@ -166,7 +166,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(untrained, small_disk, c
 # --- data ---
 
 
-def test_data_that_vanish_while_training_are_one_line_and_the_checkpoint_stays(tmp_path, capsys):
+def test_data_that_vanish_while_training_are_one_line_and_the_checkpoint_stays(tmp_path):
     """A folder that is unmounted: faces that are not in memory any more cannot be read."""
     run, data = tmp_path / "run", tmp_path / "faces"
     assert main(["data", "--profile", "smoke", "--run", str(tmp_path / "rendered")]) == 0
@@ -188,7 +188,6 @@ def test_data_that_vanish_while_training_are_one_line_and_the_checkpoint_stays(t
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=120)
     assert process.returncode == 130
-    capsys.readouterr()
 
 
 def test_a_run_that_was_moved_opens_reports_and_goes_on(smoke_run, untrained, tmp_path, capsys):

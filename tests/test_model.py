@@ -176,10 +176,13 @@ def test_other_weights_are_an_error_that_names_the_file(tmp_path, change, said):
 
 
 @pytest.mark.parametrize("content", [b"", b"no weights at all"])
-def test_a_damaged_or_missing_file_of_weights_is_an_error_that_names_it(tmp_path, content):
+def test_a_damaged_file_of_weights_is_an_error_that_names_it(tmp_path, content):
     (tmp_path / "bad.pth").write_bytes(content)
     with pytest.raises(InputError, match="bad.pth: not a readable file of VGG-16 weights"):
         load_vgg16(backbone(), tmp_path / "bad.pth")
+
+
+def test_a_missing_file_of_weights_is_an_error_that_names_it(tmp_path):
     with pytest.raises(InputError, match="none.pth: no such file of VGG-16 weights"):
         load_vgg16(backbone(), tmp_path / "none.pth")
 

@@ -55,16 +55,14 @@ def test_nothing_moves_where_no_landmark_does():
     assert spline_flow(FACE[None], FACE[None], all_visible(1), SIDE).abs().max() < 1e-6
 
 
-def test_the_spline_brings_landmarks_near_their_places_and_leaves_the_border():
+def test_the_spline_brings_landmarks_near_their_places_and_holds_corners_and_middles_of_the_border():
     flow = spline_flow(FACE[None], WIDER[None], all_visible(1), SIDE)
     after, missed = follow(FACE[None], WIDER[None], flow)
     residual, shift = (after - WIDER).norm(dim=-1), (FACE - WIDER).norm(dim=-1)
-    assert missed.max() < 1e-3 and residual.max() < 0.35 * shift.max() and residual.mean() < 0.25 * shift.mean()
-    border = torch.cat([flow[0, :, [0, -1]].flatten(1), flow[0, :, :, [0, -1]].flatten(1)], 1)
-    assert (
-        border.norm(dim=0).max() < 0.5 * shift.max()
-        and flow[0, :, [0, 0, -1, -1], [0, -1, 0, -1]].norm(dim=0).max() < 0.1
-    )
+    assert missed.max() < 1e-3 and residual.max() < 0.2 * shift.max() and residual.mean() < 0.15 * shift.mean()
+    places = [0, SIDE // 2, SIDE - 1]
+    held = torch.stack([flow[0, :, y, x] for y in places for x in places if (y, x) != (SIDE // 2, SIDE // 2)])
+    assert held.norm(dim=1).max() < 0.1
 
 
 def test_a_landmark_that_is_not_known_pulls_nothing():
@@ -118,12 +116,12 @@ def test_a_share_of_the_faces_changes_and_the_same_seed_changes_the_same():
 
 
 @pytest.mark.parametrize(
-    "shapes, share", [(WIDER[None], 0.0), (WIDER[:0].view(0, 5, 2), 1.0), (3 * FACE[None] + 20, 1.0)]
+    "shapes, share, rounded", [(WIDER[None], 0.0, 0), (WIDER[:0], 1.0, 0), (3 * FACE[None] + 20, 1.0, 1e-4)]
 )
-def test_without_a_share_without_others_and_among_like_faces_nothing_changes(shapes, share):
-    images = torch.rand(4, 3, SIDE, SIDE)
-    changed, moved = transfer_shapes(images, FACE.expand(4, -1, -1), all_visible(4), shapes, share, drawn())
-    assert torch.allclose(changed, images, atol=1e-3) and torch.allclose(moved, FACE.expand(4, -1, -1), atol=1e-3)
+def test_without_a_share_without_others_and_among_like_faces_nothing_changes(shapes, share, rounded):
+    images, points = torch.rand(4, 3, SIDE, SIDE, generator=drawn()), FACE.expand(4, -1, -1)
+    changed, moved = transfer_shapes(images, points, all_visible(4), shapes, share, drawn())
+    assert (changed - images).abs().max() <= rounded and (moved - points).abs().max() <= rounded
 
 
 def test_no_faces_at_all_are_no_error():

@@ -9,6 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from releases import write_image
+from toys import error_lines
 
 import tsal.run
 from tsal import stages
@@ -17,11 +19,6 @@ from tsal.run import Run
 from tsal.utils.paths import REPOSITORY
 
 BOX = "10 10 50 50"
-
-
-def write_image(path: Path, seed: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), np.random.default_rng(seed).integers(0, 255, (64, 64, 3), np.uint8))
 
 
 def write_annotation(path: Path, rows=None) -> None:
@@ -140,7 +137,7 @@ def test_one_line_names_file_and_row(root, capsys, case):
     spoil, said = CASES[case]
     spoil(root)
     status, run = data(root)
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    lines = error_lines(capsys.readouterr().err)
     assert status == 2 and len(lines) == 1, lines
     assert lines[0].startswith(f"error: {said[0]}") and all(part in lines[0] for part in said)
     assert not (run / "manifest.json").exists()
@@ -152,7 +149,7 @@ def test_all_problems_of_lists_and_files_are_reported_at_once(root, capsys):
     with open(root / "labelled.txt", "a") as file:
         file.write("too few columns\nc.png c.pts 50 50 10 10\n")
     assert data(root)[0] == 2
-    places = [line.split()[1] for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    places = [line.split()[1] for line in error_lines(capsys.readouterr().err)]
     assert sorted(places) == [
         "labelled.txt:2:",
         "labelled.txt:3:",
@@ -237,7 +234,7 @@ def test_a_list_that_has_changed_since_is_checked_by_the_next_stage(root, capsys
 def test_a_clip_is_needed_to_track_in(root, capsys, options, said):
     write_rows(root, "unlabelled.txt", f"clip/0.png None {BOX}")
     assert data(root, *options)[0] == 2
-    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    [line] = error_lines(capsys.readouterr().err)
     assert "no clip of two frames or more" in line and said in line and "mean-teacher-corrected" in line
 
 
@@ -270,7 +267,7 @@ def test_frames_left_out_end_a_clip_and_are_told_once(root, capsys):
 )
 def test_a_step_needs_two_frames_of_a_clip_to_track_between(root, capsys, options, said):
     status, run = data(root, *options)
-    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    [line] = error_lines(capsys.readouterr().err)
     assert status == 2 and said in line and not (run / "manifest.json").exists()
 
 
@@ -377,7 +374,7 @@ def test_without_unlabelled_faces_every_stage_runs_and_there_is_nothing_to_audit
 )
 def test_settings_of_which_nothing_can_be_built_are_told_before_any_training(root, capsys, settings, said):
     status, run = data(root, "--set", *settings.split())
-    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    [line] = error_lines(capsys.readouterr().err)
     assert status == 2 and said in line and not (run / "manifest.json").exists()
 
 
@@ -518,7 +515,7 @@ def test_files_of_68_points_are_refused_by_other_schemes(root, capsys):
 )
 def test_a_wrong_setting_is_reported_in_one_line_with_the_nearest_right_one(root, capsys, options, said):
     assert data(root, *options)[0] == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    lines = error_lines(capsys.readouterr().err)
     assert len(lines) == 1 and said in lines[0]
 
 

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 from fuzz import bounded
-from releases import landmarks, scene, write_image, write_pts, write_video
+from releases import landmarks, scene, write_image, write_pts
 from toys import small_model
+from videos import write_video
 
 from tsal.config import Config
 from tsal.data.images import look_at_image, read_image

@@ -11,10 +11,12 @@ import shutil
 
 import numpy as np
 import pytest
+from prepared import prepare_in
 from releases import (
     append_row,
     coco,
     landmarks,
+    photographs_csv,
     release_300vw,
     release_300w,
     release_aflw,
@@ -22,15 +24,13 @@ from releases import (
     scene,
     write_image,
     write_pts,
-    write_video,
 )
+from videos import write_video
 
-from tsal import run as run_module
 from tsal.cli.commands import main
-from tsal.data import lists
 from tsal.data.lists import read_list
 from tsal.faces import shots
-from tsal.prepare import aflw, registry
+from tsal.prepare import aflw
 from tsal.prepare.builder import read_rejected
 
 
@@ -91,16 +91,6 @@ WAYS = {
 }
 
 
-def photographs_csv(root):
-    for i in range(3):
-        write_image(root / f"{i}.png", i)
-    path = root / "faces.csv"
-    rows = [",".join(["image", *(f"{axis}{i}" for i in range(5) for axis in "xy")])]
-    rows += [",".join([f"{i}.png", *map(str, landmarks(5, i).ravel())]) for i in range(3)]
-    path.write_text("\n".join(rows) + "\n")
-    return path
-
-
 def photographs_folder(root):
     for i in range(3):
         write_image(root / f"{i}.jpg", i)
@@ -141,9 +131,7 @@ KINDS = {  # what is broken: the stand-in, the file in it, the builder and its o
 @pytest.fixture
 def prepared(tmp_path, monkeypatch):
     monkeypatch.setattr(aflw, "TRAIN", 4)
-    for module in (registry, run_module, lists):
-        monkeypatch.setattr(module, "PREPARED", tmp_path / "prepared")
-    return tmp_path / "prepared"
+    return prepare_in(tmp_path / "prepared", monkeypatch)
 
 
 def check(status: int, error: str) -> None:

@@ -12,6 +12,7 @@ import tomllib
 
 import pytest
 import yaml
+from pins import pins
 
 from tsal import run as run_module
 from tsal.config import Config
@@ -19,11 +20,6 @@ from tsal.stages import STAGES
 from tsal.utils.paths import PACKAGE, REPOSITORY
 
 PIN = re.compile(r"[a-z0-9-]+==[0-9][0-9.]*")
-
-
-def pins() -> list[str]:
-    lines = (REPOSITORY / "requirements.txt").read_text().splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
 
 
 def test_every_package_is_pinned_once():

@@ -8,11 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from processes import wait_until
+from toys import error_lines
 
 from tsal.cli.commands import main
 from tsal.run import Run
@@ -36,13 +37,6 @@ def started(*command: str, **options) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, *command], env=environment, cwd=REPOSITORY, stdout=pipe, stderr=pipe, text=True, **options
     )
-
-
-def wait_until(happened, process: subprocess.Popen, seconds: float = 300) -> None:
-    end = time.monotonic() + seconds
-    while not happened():
-        assert process.poll() is None and time.monotonic() < end
-        time.sleep(0.02)
 
 
 # --- signals ---
@@ -179,7 +173,7 @@ def test_data_that_vanish_while_training_are_one_line_and_the_checkpoint_stays(t
         data.rename(tmp_path / "elsewhere")
         errors = process.communicate(timeout=120)[1]
     assert process.returncode == 2
-    [line] = [line for line in errors.splitlines() if line.startswith("error: ")]
+    [line] = error_lines(errors)
     assert str(data) in line and line.endswith("the image does not exist")
     step = load_checkpoint(run / "init/last.pt")["step"]
     (tmp_path / "elsewhere").rename(data)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from fuzz import files_below, mutate, walk
+from fuzz import mutate, paths_below, walk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from readers import READERS, outcome, read_forked
@@ -36,13 +36,13 @@ def test_a_broken_file_is_read_or_reported_in_a_line(tmp_path, monkeypatch, name
     whole = path.read_bytes()
     assert outcome(reader.read, path) == ""
     reader.read(path)  # a whole file is not refused, which `outcome` would let pass
-    before = files_below(tmp_path)
+    before = paths_below(tmp_path)
     wrong: dict[str, int] = {}
     for case in range(CASES or SHORT // reader.one_in):
         path.write_bytes(mutate(whole, random.Random(f"{name} {case}")))
         if said := outcome(reader.read, path):
             wrong.setdefault(said, case)
-        assert files_below(tmp_path) == before, f"case {case} leaves a file"
+        assert paths_below(tmp_path) == before, f"case {case} leaves a file"
     assert not wrong, "\n".join(f"case {case}: {said}" for said, case in list(wrong.items())[:20])
 
 
@@ -100,7 +100,7 @@ def test_a_generated_file_is_read_or_reported_in_a_line(tmp_path, name):
     (tmp_path / "source").mkdir()
     reader = READERS[name]
     path = reader.make(tmp_path / "source")
-    before = files_below(tmp_path)
+    before = paths_below(tmp_path)
     checks = list(HealthCheck)
 
     @settings(max_examples=CASES or SHORT, derandomize=True, database=None, deadline=None, suppress_health_check=checks)
@@ -108,6 +108,6 @@ def test_a_generated_file_is_read_or_reported_in_a_line(tmp_path, name):
     def reads(content: str) -> None:
         path.write_bytes(content.encode("utf-8", "surrogatepass"))
         assert outcome(reader.read, path) == ""
-        assert files_below(tmp_path) == before
+        assert paths_below(tmp_path) == before
 
     reads()

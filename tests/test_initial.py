@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from toys import config
+from toys import config, same_weights
 
 from tsal.config import Config
 from tsal.initial import make_initial
@@ -108,8 +108,7 @@ def run_from(file: Path, *settings: str) -> Run:
 
 
 def same(first: Path, second: Path) -> bool:
-    there = load_model(second)[0].state_dict()
-    return all(torch.equal(value, there[name]) for name, value in load_model(first)[0].state_dict().items())
+    return same_weights(load_model(first)[0], load_model(second)[0])
 
 
 def test_a_run_s_init_starts_from_the_file_and_then_learns(files):

@@ -17,6 +17,7 @@ from importlib import metadata
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from pins import pins
 
 from tsal.utils.paths import REPOSITORY
 
@@ -37,10 +38,6 @@ def here(name: str) -> dict[str, str]:
     versions = {item.name: str(item.specifier).removeprefix("==") for item in requirements}
     assert len(versions) == len(requirements)
     return versions
-
-
-def pins() -> list[str]:
-    return [line for line in (REPOSITORY / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
 
 
 @pytest.mark.parametrize("name", ["requirements", "cuda", "headless", "cpu"])

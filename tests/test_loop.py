@@ -12,7 +12,7 @@ import signal
 import pytest
 import torch
 from torch import nn
-from toys import config
+from toys import config, vector
 
 from tsal.config import TrainConfig
 from tsal.guard import read_alarms
@@ -76,10 +76,6 @@ def train_line(
         device=torch.device(device),
     )
     return net, history, fractions
-
-
-def vector(net: nn.Module) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in net.parameters()])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
-from toys import PAIRED, Shift, config, perfect_detection, random_batch
+from toys import PAIRED, Shift, a_detector, config, perfect_detection, random_batch, vector
 
 from tsal import trainer
 from tsal.averaging import distance
@@ -101,11 +101,6 @@ EACH_KIND = pytest.mark.parametrize("kind", ["distribution", "regression"])
 def settings(kind: str = "distribution", *more: str) -> Config:
     radius = 0 if kind == "distribution" else 3
     return config("model.input=96", f"model.heatmap={kind}", f"model.decode_radius={radius}", "train.amp=none", *more)
-
-
-def a_detector(config: Config, landmarks: int = 4) -> Detector:
-    torch.manual_seed(0)
-    return Detector(landmarks, config.model)
 
 
 def noisy_detection(detector: Detector, count: int, seed: int = 1) -> Detection:
@@ -381,10 +376,6 @@ def step(*overrides: str, labelled=3, clips=(2, 2, 1), fraction=0.5, scheme=PAIR
 
 def fresh() -> tuple[Detector, Detector]:
     return tuple(model.detector for model in models(small()))
-
-
-def vector(net: nn.Module) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in net.parameters()])
 
 
 def finite(report: dict) -> bool:

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
+from toys import a_detector, same_weights
 
 from tsal import trainings
-from tsal.config import Config, resolve
+from tsal.config import resolve
 from tsal.data.batches import BatchMaker
-from tsal.model import Detector
 from tsal.model_files import load_model, save_models
 from tsal.run import Run
 from tsal.schemes import generic_scheme
@@ -62,23 +62,13 @@ def test_a_run_whose_method_s_file_is_gone_has_its_rival_all_the_same():
     assert trainings.rival_config(config).method == "mean-teacher"
 
 
-def a_detector(config: Config, seed: int) -> Detector:
-    torch.manual_seed(seed)
-    return Detector(5, config.model)
-
-
 def two_inits(run: SimpleNamespace) -> list[Path]:
     """The files of two untrained inits, which differ."""
     paths = []
     for seed, name in enumerate(("init", "init-2")):
         paths.append(run.folder / name / "model.pt")
-        save_models(paths[-1], {name: a_detector(run.config, seed)}, run.config, {"scheme": run.scheme.to_dict()})
+        save_models(paths[-1], {name: a_detector(run.config, 5, seed)}, run.config, {"scheme": run.scheme.to_dict()})
     return paths
-
-
-def same(first: nn.Module, second: nn.Module) -> bool:
-    there = second.state_dict()
-    return all(torch.equal(value, there[name]) for name, value in first.state_dict().items())
 
 
 @pytest.fixture
@@ -123,11 +113,11 @@ def test_the_teacher_starts_from_the_first_init_and_the_student_from_the_last(tm
     run = a_run(tmp_path, "tsal-paper")
     inits = two_inits(run)
     first, second = (load_model(path)[0] for path in inits)
-    assert not same(first, second)
+    assert not same_weights(first, second)
     for files, student in ((inits, second), (inits[:1], first)):
         trainings.train_semi(run, files, 0)
         models = without_steps["state"]
-        assert same(models["teacher"], first) and same(models["student"], student)
+        assert same_weights(models["teacher"], first) and same_weights(models["student"], student)
 
 
 # --- trackers that are tuned ---
@@ -146,7 +136,7 @@ def test_a_tracker_is_tuned_with_the_detector_of_the_learner_that_uses_it(
     monkeypatch.setattr(trainings, "tune_tracker", tune)
     run = a_run(tmp_path, **{"tsal.trackers": trackers, "tracker.tune_steps": 1})
     run.clips = ["a clip"]
-    detectors = [a_detector(run.config, seed) for seed in (0, 1)]
+    detectors = [a_detector(run.config, 5, seed) for seed in (0, 1)]
     tracker_of = trainings._tuned_trackers(run, detectors, tmp_path / "semi", {})
     assert detector_of == {f"tracker-{name}": detectors[i] for i, name in enumerate(names)}
     assert tracker_of == {"teacher": "tracker-teacher", "student": f"tracker-{names[-1]}"}
@@ -185,7 +175,7 @@ class Tracker(nn.Module):
 
 def test_a_tracker_is_tuned_by_a_detector_that_neither_learns_nor_keeps_statistics(tmp_path, loop_alone, monkeypatch):
     run = a_run(tmp_path, **{"tracker.tune_steps": 2})
-    detector, heatmaps = a_detector(run.config, 0), []
+    detector, heatmaps = a_detector(run.config, 5, 0), []
     detector.train()
     before = {name: value.clone() for name, value in detector.state_dict().items()}
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from prepared import prepare_in
 from toys import face, save_image
 
-from tsal import run
 from tsal.config import Config
-from tsal.data import lists, near
+from tsal.data import lists
 from tsal.data.images import read_image
 from tsal.data.leaks import check_files
 from tsal.data.lists import find_list, group_clips, load_lists, read_list, write_list
@@ -167,8 +167,7 @@ def test_a_list_of_a_named_dataset_is_found_from_that_dataset_too(tmp_path, monk
 @pytest.fixture
 def prepared(tmp_path, monkeypatch) -> Path:
     """The folder of the prepared datasets ``mine``, of labelled faces, ``clips``, and rendered faces."""
-    for module in (lists, near, run):
-        monkeypatch.setattr(module, "PREPARED", tmp_path / "prepared")
+    prepare_in(tmp_path / "prepared", monkeypatch)
     rendered = "rendered-demo-0a1b2c3d"
     for name in ("mine/lists/train.txt", "mine/lists/val.txt", "clips/lists/unlabelled.txt"):
         write_list(tmp_path / "prepared" / name, [("a.jpg", None, (0, 0, 9, 9))])

@@ -17,9 +17,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from fuzz import SECONDS, TooSlow, bounded, files_below
-from releases import coco, landmarks, release_aflw, scene, write_boxes, write_image, write_pts, write_video
+from fuzz import SECONDS, TooSlow, bounded, paths_below
+from releases import coco, landmarks, photographs_csv, release_aflw, scene, write_boxes, write_image, write_pts
 from toys import DotDetector, Shift, config, moving_clip, small_model
+from videos import write_video
 
 from tsal import config as config_module
 from tsal.audit.store import Audit, AuditWriter, audit_model
@@ -96,11 +97,7 @@ def compressed_aflw(folder: Path) -> Path:
 
 
 def table(folder: Path) -> Path:
-    images(folder)
-    rows = [",".join(["image", *(f"{axis}{i}" for i in range(5) for axis in "xy"), "box_x1,box_y1,box_x2,box_y2"])]
-    rows += [",".join([f"{i}.png", *map(str, landmarks(5, i).ravel()), "10,10,50,50"]) for i in range(3)]
-    (folder / "faces.csv").write_text("\n".join(rows) + "\n")
-    return folder / "faces.csv"
+    return photographs_csv(folder, boxes=True)
 
 
 def prepare(path: Path) -> None:
@@ -113,7 +110,7 @@ def prepare(path: Path) -> None:
         assert not (folder / "lists").exists()
         raise
     finally:
-        assert not [name for name in files_below(folder) if ".tmp" in name]
+        assert not [name for name in paths_below(folder) if ".tmp" in name]
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -172,7 +169,7 @@ def video(folder: Path) -> Path:
 
 
 def mp4(folder: Path) -> Path:
-    write_video(folder / "a.mp4", [scene(t) for t in range(4)], "mp4v")
+    write_video(folder / "a.mp4", [scene(t) for t in range(4)], codec="mp4v")
     return folder / "a.mp4"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from scipy.io import savemat
+from videos import write_video
 
 
 def write_image(path: Path, seed: int, side: int = 64) -> None:
@@ -91,16 +92,6 @@ def scene(seed: int, width: int = 96, height: int = 64) -> np.ndarray:
     return cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
 
 
-def write_video(path: Path, frames: list[np.ndarray], codec: str = "MJPG", rate: float = 25.0) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    height, width = frames[0].shape[:2]
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), rate, (width, height))
-    assert writer.isOpened()
-    for frame in frames:
-        writer.write(frame)
-    writer.release()
-
-
 # --- AFLW ---
 
 
@@ -156,6 +147,18 @@ def append_row(path: Path, name: str, points: np.ndarray) -> None:
 
 
 # --- photographs ---
+
+
+def photographs_csv(root: Path, boxes: bool = False) -> Path:
+    """A table of three images with five landmarks each."""
+    columns = ["image", *(f"{axis}{i}" for i in range(5) for axis in "xy")]
+    rows = [columns + (["box_x1", "box_y1", "box_x2", "box_y2"] if boxes else [])]
+    for i in range(3):
+        write_image(root / f"{i}.png", i)
+        rows.append([f"{i}.png", *landmarks(5, i).ravel(), *([10, 10, 50, 50] if boxes else [])])
+    path = root / "faces.csv"
+    path.write_text("".join(",".join(map(str, row)) + "\n" for row in rows))
+    return path
 
 
 def coco(root: Path, points: int = 5, faces: int = 4) -> Path:

@@ -62,6 +62,28 @@ def config(*overrides: str) -> Config:
     return Config().override(overrides)
 
 
+def a_detector(settings: Config, landmarks: int = 4, seed: int = 0) -> Detector:
+    """An untrained detector, the same for each seed."""
+    torch.manual_seed(seed)
+    return Detector(landmarks, settings.model)
+
+
+def vector(net: nn.Module) -> torch.Tensor:
+    """All parameters of a network, one after another."""
+    return torch.cat([parameter.detach().flatten() for parameter in net.parameters()])
+
+
+def same_weights(first: nn.Module, second: nn.Module) -> bool:
+    """Whether two networks have equal parameters and statistics."""
+    weights = second.state_dict()
+    return all(torch.equal(value, weights[name]) for name, value in first.state_dict().items())
+
+
+def error_lines(text: str) -> list[str]:
+    """The lines that tell of an error, of all that a command writes."""
+    return [line for line in text.splitlines() if line.startswith("error: ")]
+
+
 def far_logits(probability: torch.Tensor) -> torch.Tensor:
     """Logits of a map of zeros and ones."""
     return torch.where(probability > 0.5, 20.0, -20.0)

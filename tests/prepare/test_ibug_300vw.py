@@ -8,7 +8,8 @@ import threading
 
 import numpy as np
 import pytest
-from releases import landmarks, release_300vw, tight, write_pts, write_video
+from releases import landmarks, release_300vw, tight, write_pts
+from videos import write_video
 
 from tsal.data.leaks import check_files
 from tsal.data.lists import group_clips, load_lists, read_list, write_list

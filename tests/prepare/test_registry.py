@@ -8,12 +8,11 @@ import subprocess
 import sys
 
 import pytest
+from prepared import prepare_in
 from releases import coco, landmarks, release_300vw, release_300w, release_aflw, release_youtube, write_image, write_pts
 from videos import scene, write_video
 
-from tsal import run as run_module
 from tsal.cli.commands import main
-from tsal.data import lists, near
 from tsal.prepare import aflw, registry
 from tsal.utils.paths import REPOSITORY
 
@@ -21,9 +20,7 @@ from tsal.utils.paths import REPOSITORY
 @pytest.fixture
 def prepared(tmp_path, monkeypatch):
     """The folder that datasets are prepared in."""
-    for module in (registry, run_module, lists, near):
-        monkeypatch.setattr(module, "PREPARED", tmp_path / "prepared")
-    return tmp_path / "prepared"
+    return prepare_in(tmp_path / "prepared", monkeypatch)
 
 
 def make_run(tmp_path, *options: str) -> int:

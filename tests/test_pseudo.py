@@ -20,6 +20,7 @@ from tsal.pseudo import (
     fuse,
     propagated_source,
     reconstructed_sources,
+    window_mean,
 )
 from tsal.schemes import generic_scheme, get_scheme
 from tsal.synthetic.dataset import render_clip
@@ -354,6 +355,19 @@ def test_a_frame_s_own_point_has_its_trust_as_its_vote(width, place, monkeypatch
     detection = perfect_detection(detector, points, generic_scheme(1))
     labels = labeller(f"tsal.trust={width}")(detector, torch.zeros(2, 3, 96, 96), detection, flows, previous, following)
     assert labels.fused.points[1, 0, 0].item() == pytest.approx(40 + place, abs=1e-4)
+
+
+def test_points_and_scores_of_neighbours_count_by_their_votes():
+    flows, previous, following = flows_of(3, 1, (0.0, 0.0))
+    points = torch.tensor([[[40.0, 20.0]], [[41.0, 20.0]], [[43.0, 23.0]]])
+    score, trust = torch.tensor([[0.2], [0.9], [0.8]]), torch.tensor([[0.5], [0.7], [1.0]])
+    heatmap = Source(points, score, score > 0)
+    propagated = propagated_source(heatmap, trust, flows, previous, following, 1.0)
+    assert propagated.votes[1].item() == pytest.approx(1.5)
+    assert propagated.points[1, 0].tolist() == pytest.approx([(0.5 * 40 + 43) / 1.5, (0.5 * 20 + 23) / 1.5])
+    assert propagated.score[1].item() == pytest.approx((0.5 * 0.2 + 0.8) / 1.5)
+    mean = window_mean(points, trust, flows, previous, following, 1.0)
+    assert mean[1, 0].tolist() == pytest.approx([(0.5 * 40 + 0.7 * 41 + 43) / 2.2, (1.2 * 20 + 23) / 2.2])
 
 
 def test_a_vote_is_weighed_by_what_is_seen_in_the_frame_that_the_point_goes_to():

@@ -16,6 +16,7 @@ from tsal.tracker.losses import (
     census_loss,
     detection_consistency,
     endpoint_error,
+    grey,
     masked_mean,
     point_loss,
     smoothness,
@@ -193,6 +194,34 @@ def test_track_points_moves_by_the_flow_and_gates_points_that_leave():
 
 
 # --- losses ---
+
+
+def test_grey_is_the_luma_of_a_colour():
+    colours = torch.eye(3)[:, :, None, None]
+    assert grey(colours).flatten().tolist() == pytest.approx([0.299, 0.587, 0.114])
+    assert torch.equal(grey(colours[:, :1]), colours[:, :1])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_census_distance_of_a_pixel_by_hand(channels):
+    """Of the four neighbours of radius 1 that are looked at, one is 3 grey levels brighter in the second image."""
+    first = torch.full((1, channels, 5, 5), 0.5)
+    second = first.clone()
+    second[..., 1, 1] += 3 / 255
+    sign = 9 / (9 + 0.81)  # squared
+    assert census_distance(first, second, 1)[0, 0, 2, 2].item() == pytest.approx(sign / (sign + 0.1) / 4, rel=1e-4)
+
+
+def test_what_a_flow_is_tuned_by_is_the_weighted_sum_of_its_terms():
+    first, second, flow = textured(1, 16, 20), textured(2, 16, 20)[1:], constant(1.5, 0.5, 1, 16, 20)
+    flow[..., 10:] = 3
+    seen, weights = torch.ones(1, 16, 20, dtype=torch.bool), FlowWeights(census=2.0, smoothness=3.0, consistency=0.5)
+    frames = first, second, flow, -flow, seen, seen
+    loss, terms = unsupervised_flow_loss(*frames, weights, lambda images: images[:, :1])
+    assert min(terms.values()) > 0
+    assert loss.item() == pytest.approx(2 * terms["census"] + 3 * terms["smoothness"] + 0.5 * terms["consistency"])
+    alone, terms = unsupervised_flow_loss(*frames, weights)
+    assert terms["consistency"] == 0 and alone.item() == pytest.approx(2 * terms["census"] + 3 * terms["smoothness"])
 
 
 def test_census_loss_is_zero_for_equal_images_and_blind_to_brightness():

@@ -17,6 +17,7 @@ from tsal.data import lists
 from tsal.data.leaks import check_files
 from tsal.data.lists import group_clips, read_list
 from tsal.data.points import read_points
+from tsal.inference.drawing import write_picture
 from tsal.inference.tables import LandmarkTable, write_table
 from tsal.prepare import builder as building
 from tsal.prepare import photographs, registry
@@ -468,6 +469,24 @@ def test_a_linked_folder_s_pictures_are_taken(tmp_path):
         prepare(tmp_path / "mine", tmp_path / "mine" / "out", val=0)
         images = [face.image for face in read_list(tmp_path / "mine" / "out" / "lists" / "train.txt")]
         assert images == ["release/a.png", "release/more/b.png"]
+
+
+@pytest.mark.parametrize("originals", [3, 0])
+def test_drawings_of_this_package_are_no_photographs(tmp_path, monkeypatch, originals):
+    """They would be found as faces without labels, and show the images of val.txt again."""
+    monkeypatch.setattr(photographs, "faces_in", lambda path: [(5, 6, 40, 41)])
+    for i in range(originals):
+        write_image(tmp_path / "mine" / f"{i}.png", i)
+        write_pts(tmp_path / "mine" / f"{i}.pts", landmarks(5, i))
+    for i in range(2):
+        write_picture(tmp_path / "mine" / "drawn" / f"{i}.jpg", np.full((64, 64, 3), 50 * i, np.uint8))
+    note = "2 drawings of predict, track or demo left out"
+    if originals:
+        manifest = prepare(tmp_path / "mine", tmp_path / "out")
+        assert set(manifest["lists"]) == {"train.txt", "val.txt"} and manifest["notes"] == [note]
+    else:
+        with pytest.raises(DataError, match=f"nothing is left to make a list of\n{note}$"):
+            prepare(tmp_path / "mine", tmp_path / "out")
 
 
 @pytest.mark.parametrize("last", ["annotations/000001.pts", "lists/train.txt", "rejected.csv"])

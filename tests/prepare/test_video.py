@@ -23,6 +23,7 @@ from tsal.prepare.clips import window_of
 from tsal.prepare.video import prepare_video
 from tsal.synthetic.dataset import render_clip
 from tsal.utils.boxes import iou
+from tsal.utils.drawn import MARK
 from tsal.utils.errors import DataError
 
 WIDTH, HEIGHT = 160, 120
@@ -557,6 +558,26 @@ def test_videos_of_a_linked_folder_are_read_and_broken_links_are_told(tmp_path):
     _, link, text = caught.value.problems
     assert link == f"{tmp_path / 'all' / 'gone.mp4'}: a link to a file that does not exist"
     assert text.startswith(f"{tmp_path / 'all' / 'more' / 'v.mp4'}: ")
+
+
+def test_drawings_of_a_folder_are_no_videos_and_one_that_is_named_is(tmp_path):
+    for name in ("mine/own.avi", "mine/drawn.avi", "drawn/alone.avi"):
+        write_video(tmp_path / name, scene(0, 8))
+    for path in (tmp_path / "mine" / "drawn.avi", tmp_path / "drawn" / "alone.avi"):
+        path.write_bytes(path.read_bytes() + MARK)
+    rows = [("own.avi", *row) for row in every_frame(8)]
+    manifest = prepare(tmp_path, tmp_path / "mine", rows, header="video,frame,x1,y1,x2,y2")
+    note = "1 drawing of predict, track or demo left out"
+    assert manifest["counts"][0]["expected"] == 1 and note in manifest["notes"]
+    with pytest.raises(DataError, match=f"drawn: holds no video .*; {note}$"):
+        prepare_video(tmp_path / "drawn", tmp_path / "none", progress=False)
+    named = prepare_video(
+        tmp_path / "mine" / "drawn.avi",
+        tmp_path / "named",
+        boxes_file=boxes_file(tmp_path / "named.csv", every_frame(8)),
+        progress=False,
+    )
+    assert named["counts"][0]["found"] == 1
 
 
 def test_a_video_without_a_face_an_empty_folder_another_file_and_none_at_all_are_one_line_each(tmp_path):

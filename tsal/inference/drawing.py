@@ -20,9 +20,8 @@ import numpy as np
 
 from tsal.faces import Followed, read_frames
 from tsal.figures import MODELS
-from tsal.inference.outputs import MARK
 from tsal.schemes import Scheme
-from tsal.utils import DataError, replacing, tqdm
+from tsal.utils import MARK, DataError, replacing, tqdm
 
 COLUMNS = ("frame", "time_ms", "face", "model", "left", "top", "right", "bottom", "score")
 LOW = 0.75  # of a model's median score in the video or image: a landmark with less is drawn hollow

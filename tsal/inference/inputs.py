@@ -10,8 +10,7 @@ import numpy as np
 
 from tsal.data import IMAGE_SUFFIXES, over_the_bound, read_image
 from tsal.faces import VIDEO_SUFFIXES
-from tsal.inference.outputs import is_drawn
-from tsal.utils import DataError, counted, files_below, read_bytes
+from tsal.utils import DataError, counted, files_below, is_drawn, read_bytes
 
 HEIC_SUFFIXES = (".heic", ".heif")  # OpenCV has no decoder for them
 MOVING = (".gif", ".webp", ".avif")  # images that FFmpeg reads as videos where they hold several

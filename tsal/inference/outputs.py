@@ -8,8 +8,6 @@ from pathlib import Path
 
 from tsal.utils import ConfigError
 
-MARK = b"tsal: landmarks drawn"  # in every picture and video that is drawn: such a file may be replaced
-
 
 def check_output(
     out: Path,
@@ -30,17 +28,6 @@ def check_output(
     if out.exists() and not is_ours(out):
         raise ConfigError(f"{out}: is there and was not written by this command; remove it or name another")
     check_folder(out.parent)
-
-
-def is_drawn(path: Path) -> bool:
-    """Whether a picture or video was drawn by this package; reads 128 bytes."""
-    try:
-        with path.open("rb") as file:
-            start, size = file.read(64), path.stat().st_size
-            file.seek(max(0, size - 64))
-            return MARK in start or MARK in file.read()
-    except OSError:  # a file that cannot be read is another's
-        return False
 
 
 def check_folder(folder: Path) -> None:

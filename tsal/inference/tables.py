@@ -21,9 +21,9 @@ import numpy as np
 
 from tsal.data import read_image
 from tsal.inference.drawing import LOW, draw_face, write_picture
-from tsal.inference.outputs import check_folder, check_output, is_drawn
+from tsal.inference.outputs import check_folder, check_output
 from tsal.schemes import Scheme
-from tsal.utils import ConfigError, counted, first_of, printable, replacing, tqdm, write_arrays, write_text
+from tsal.utils import ConfigError, counted, first_of, is_drawn, printable, replacing, tqdm, write_arrays, write_text
 
 SUFFIXES = (".csv", ".json", ".npz")
 COLUMNS = ("path", "face", "left", "top", "right", "bottom", "score")  # before those of the landmarks

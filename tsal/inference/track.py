@@ -23,11 +23,11 @@ from tsal.faces import MIN_FACE, Followed, gaussian_lines, named_finder, read_bo
 from tsal.inference.crop_detector import CropDetector
 from tsal.inference.drawing import LONGEST_VIDEO, LOW, draw_csv, is_ours, video_zoom, write_csv
 from tsal.inference.inputs import is_still
-from tsal.inference.outputs import check_output, is_drawn
+from tsal.inference.outputs import check_output
 from tsal.inference.video import detect_tracks, follow_faces, steady_found, too_seldom
 from tsal.model_files import default_model
 from tsal.schemes import Scheme
-from tsal.utils import ConfigError, DataError, load_checkpoint, replacing
+from tsal.utils import ConfigError, DataError, is_drawn, load_checkpoint, replacing
 
 BOTH = ("teacher", "student")
 BATCH = 32  # crops a forward pass

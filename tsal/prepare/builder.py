@@ -26,7 +26,19 @@ import numpy as np
 
 from tsal.data import Face, Origin, face_problems, group_clips, look_at_image, read_json, write_list
 from tsal.schemes import TIGHT
-from tsal.utils import LOCK, DataError, boxes_beside, file_hash, is_utf8, printable, replacing, tqdm, write_text
+from tsal.utils import (
+    LOCK,
+    DataError,
+    boxes_beside,
+    counted,
+    file_hash,
+    is_drawn,
+    is_utf8,
+    printable,
+    replacing,
+    tqdm,
+    write_text,
+)
 
 RELEASE = "release"  # the link to the source, in the prepared folder
 # what a stopped build leaves: it goes on from there
@@ -116,6 +128,13 @@ class DatasetBuilder:
     def reject(self, where: str, why: str) -> None:
         self.rejected.append((printable(where), printable(why)))
 
+    def originals(self, files: Sequence[Path]) -> list[Path]:
+        """A folder's files without drawings of this package, which show an image again, perhaps one of val.txt."""
+        originals = [path for path in files if not is_drawn(path)]
+        if drawn := len(files) - len(originals):
+            self.notes.append(f"{counted(drawn, 'drawing')} of predict, track or demo left out")
+        return originals
+
     def count(self, what: str, number: int, expected: int | None = None, why: str = "") -> None:
         """A number for the report; ``expected`` is the release's own, ``why`` explains a difference."""
         self.counts.append(
@@ -169,7 +188,7 @@ class DatasetBuilder:
         self.link(RELEASE, self.source)
         rows = self._checked(workers, progress)
         if not rows:
-            raise DataError([f"{self.source}: nothing is left to make a list of", *self._reasons()])
+            raise DataError([f"{self.source}: nothing is left to make a list of", *(self._reasons() or self.notes)])
         names = list(dict.fromkeys(row.list_name for row in rows))
         former = self.folder / "manifest.json"
         for name in set(read_json(former).get("lists", {})) - set(names) if former.exists() else ():

@@ -47,7 +47,7 @@ def read_folder(builder: DatasetBuilder, source: Path, first: float) -> Iterator
     for path in files:
         if path.suffix.lower() == ".pts":
             labels.setdefault(_key(path), []).append(path)
-    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    images = builder.originals([path for path in files if path.suffix.lower() in IMAGE_SUFFIXES])
     taken = {path.with_suffix(".pts") for path in files if path.suffix.lower() in (*IMAGE_SUFFIXES, *UNREADABLE)}
     for path in _without_twins(builder, images):
         image, exact = str(path.relative_to(source)), path.with_suffix(".pts")

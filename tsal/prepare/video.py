@@ -135,9 +135,9 @@ def _videos(builder: DatasetBuilder) -> list[Path]:
         return [source]
     below = files_below(source, but=builder.folder)  # which may lie below the source: what it holds is no material
     files = [path for path in below if path.is_file() or not path.exists()]
-    videos = [path for path in files if path.suffix.lower() in SUFFIXES]
+    videos = builder.originals([path for path in files if path.suffix.lower() in SUFFIXES])
     if not videos:
-        raise DataError(f"{source}: holds no video ({' '.join(SUFFIXES)})")
+        raise DataError(f"{source}: holds no video ({' '.join(SUFFIXES)}){''.join(f'; {n}' for n in builder.notes)}")
     if others := [path for path in files if path.suffix.lower() not in SUFFIXES]:
         builder.notes.append(
             f"{counted(len(others), 'file')} left out, no videos by their names, such as {others[0].name}"

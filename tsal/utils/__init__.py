@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = exports(
         "gather_from_processes join_processes leave_processes mean_over_processes processes rank share_gradients "
         "share_statistics sum_over_processes wait_for_all"
     ),
+    drawn="MARK is_drawn",
     environment="describe_environment git_commit half_precision has_bfloat16 processor",
     errors="ConfigError DataError InputError RunError describe_os_error",
     files=(

@@ -88,6 +88,15 @@ def test_landmarks_of_a_scheme_of_one_s_own_give_the_box_that_its_file_says(tmp_
     assert row.box == (10, 10, 40, 50)
 
 
+def test_of_pts_files_of_a_whole_scheme_a_part_of_it_keeps_its_own_points(tmp_path):
+    points = landmarks(68, 1)
+    write_image(tmp_path / "mine" / "a.png", 1)
+    write_pts(tmp_path / "mine" / "a.pts", points)
+    assert prepare(tmp_path / "mine", tmp_path / "out", scheme="51", val=0)["points"] == 51
+    [row] = read_list(tmp_path / "out" / "lists" / "train.txt")
+    assert read_points(tmp_path / "out" / row.annotation, 51)[0] == pytest.approx(points[17:] - 1, abs=1e-3)
+
+
 def test_the_table_that_data_md_shows_is_read_as_it_says(tmp_path):
     [text] = re.findall(r"```csv\n(.*?)```", (REPOSITORY / "docs" / "data.md").read_text(), re.S)
     (tmp_path / "faces.csv").write_text(text)

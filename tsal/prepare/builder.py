@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from tsal.data import Face, Origin, face_problems, group_clips, look_at_image, read_json, write_list
-from tsal.schemes import TIGHT
+from tsal.schemes import TIGHT, AlsoRead
 from tsal.utils import (
     LOCK,
     DataError,
@@ -68,6 +68,7 @@ class DatasetBuilder:
         points: landmarks of a labelled row. Where no row has labels the manifest says 0: faces of any scheme.
         boxes: one line that says where the boxes come from.
         options: whatever else decides the result.
+        also_read: annotation files of the source with other numbers of points, see :func:`tsal.data.read_points`.
     """
 
     folder: Path
@@ -76,6 +77,7 @@ class DatasetBuilder:
     points: int
     boxes: str
     options: dict[str, Any] = field(default_factory=dict)
+    also_read: AlsoRead = ()
     rows: list[Row] = field(default_factory=list)
     origins: dict[str, Origin] = field(default_factory=dict)
     facts: dict[str, dict] = field(default_factory=dict)  # image -> see describe_image; where the builder knows them

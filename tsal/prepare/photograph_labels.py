@@ -58,7 +58,7 @@ def read_folder(builder: DatasetBuilder, source: Path, first: float) -> Iterator
         annotation = fitting[0]
         taken.add(annotation)
         try:
-            points, visible = read_points(annotation, builder.points)
+            points, visible = read_points(annotation, builder.points, builder.also_read)
         except DataError as error:
             builder.reject(str(path), str(error))
             continue

@@ -54,7 +54,8 @@ def prepare_photographs(
             whose ``face_kpts`` are taken; or a list of WFLW (.txt, ``points=98``). Points with neither coordinate over
             0 are missing, whatever else is said of them.
         points: landmarks a face. ``scheme``: instead, the landmark scheme that they are of, as ``data.scheme``: its
-            ``box`` is taken around the landmarks of a face that has no box.
+            ``box`` is taken around the landmarks of a face that has no box. A part of another scheme takes its own
+            points of .pts files of the whole.
         images: folder that the images' names are relative to; by default the source's own.
         one_based: pixels of the .csv or .json count from 1, not from 0 (.pts files always count from 1).
         val: share of the labelled images whose faces go to ``val.txt``, drawn by ``seed``; at least one of several.
@@ -70,7 +71,9 @@ def prepare_photographs(
     landmark_scheme = get_scheme(scheme := scheme or str(points))
     options = {"labels": str(source), "one_based": one_based, "val": val, "seed": seed, "all_faces": all_faces}
     options |= {"scheme": scheme} | ({"box": landmark_scheme.box} if landmark_scheme.box != TIGHT else {})
-    builder = DatasetBuilder(folder, "photographs", root, landmark_scheme.points, BOXES, options)
+    builder = DatasetBuilder(
+        folder, "photographs", root, landmark_scheme.points, BOXES, options, landmark_scheme.also_read
+    )
     read = read_folder if source.is_dir() else READERS.get(source.suffix.lower())
     if read is None:
         raise DataError(f"{source}: want a folder, a .csv or a .json of COCO keypoints, or a .txt of WFLW")

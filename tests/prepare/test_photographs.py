@@ -227,6 +227,14 @@ def test_a_wrong_row_of_a_table_is_reported_and_the_rest_goes_on(tmp_path, row, 
     assert "faces.csv:3" in line and said in line
 
 
+def test_a_wrong_row_is_named_by_its_line_though_blank_ones_are_before_it(tmp_path):
+    write_image(tmp_path / "a.png", 1)
+    source = table(tmp_path / "faces.csv", [("a.png", 10, 20, 30, 40), ("a.png", 10, "twenty", 30, 40)])
+    source.write_text(source.read_text().replace("\n", "\n\n\n"))  # the header in line 1, rows in lines 4 and 7
+    prepare(source, tmp_path / "out", points=2, val=0)
+    assert reasons(tmp_path / "out") == {f"{source}:7": "'twenty' is not a number"}
+
+
 def test_mirrored_labels_and_labels_in_other_files_are_noted(tmp_path):
     points = np.tile([[30.0, 40.0]], (68, 1))
     points[36], points[45] = (40, 24), (20, 25)  # the person's right eye is on the right

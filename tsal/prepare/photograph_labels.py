@@ -129,7 +129,7 @@ def read_csv(builder: DatasetBuilder, source: Path, first: float) -> Iterator[Ph
         columns = table.fieldnames or []
         if "image" not in columns:
             table.fieldnames = columns = [PREDICTED.get(name, name) for name in columns]
-        rows = list(table)
+        rows = [(table.line_num, row) for row in table]  # blank lines are skipped
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{source}: cannot be read as a CSV table ({error})") from None
     places = [(f"x{i}", f"y{i}") for i in range(builder.points)]
@@ -155,7 +155,7 @@ def read_csv(builder: DatasetBuilder, source: Path, first: float) -> Iterator[Ph
     if boxes and not has_box:
         corners = ", ".join(f"box_{name}" for name in BOX_COLUMNS)
         raise DataError(f"{source}: has the columns {', '.join(boxes)}; a box's are {corners} (corners, in px)")
-    for number, row in enumerate(rows, 2):
+    for number, row in rows:
         where = f"{source}:{number}"
         if None in row or None in row.values():
             builder.reject(where, f"want {len(columns)} columns, as the first row has")

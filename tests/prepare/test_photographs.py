@@ -133,6 +133,18 @@ def test_a_table_with_hidden_points_boxes_and_bare_rows(tmp_path):
     assert bare.annotation is None and bare.box == (1, 2, 60, 61)
 
 
+@pytest.mark.parametrize("none", [0, -1, ""])
+def test_a_row_of_a_table_may_say_that_it_has_no_box(tmp_path, monkeypatch, none):
+    monkeypatch.setattr(photographs, "faces_in", lambda path: [(5.0, 6.0, 40.0, 41.0)])
+    for name in ("a", "b"):
+        write_image(tmp_path / f"{name}.png", ord(name))
+    rows = [("a.png", 10, 20, 30, 40, *[none] * 4), ("b.png", "", "", "", "", *[none] * 4)]
+    source = table(tmp_path / "faces.csv", rows, more=[f"box_{name}" for name in BOX])
+    assert prepare(source, tmp_path / "out", points=2, val=0, one_based=True)["rejected"] == 0
+    boxes = [read_list(tmp_path / "out" / "lists" / f"{name}.txt")[0].box for name in ("train", "unlabelled")]
+    assert boxes == [(9, 19, 29, 39), (5, 6, 40, 41)]
+
+
 @pytest.mark.parametrize("one_based, expected", [(False, [10.0, 20.0]), (True, [9.0, 19.0])])
 def test_pixels_count_from_0_or_from_1_as_given(tmp_path, one_based, expected):
     write_image(tmp_path / "a.png", 1)

@@ -164,11 +164,13 @@ def read_csv(builder: DatasetBuilder, source: Path, first: float) -> Iterator[Ph
             points = np.array([[_number(row[x]), _number(row[y])] for x, y in places])
             values = [row.get(f"v{i}") for i in range(builder.points)]
             visible = np.array([value is None or _number(value) > 0 for value in values]) & _is_placed(points)
-            box = tuple(_number(row[f"box_{name}"]) - first for name in BOX_COLUMNS) if has_box else None
+            corners = [_number(row[f"box_{name}"]) for name in BOX_COLUMNS] if has_box else []
         except ValueError as error:
             builder.reject(where, str(error))
             continue
-        box = box if box and all(map(math.isfinite, box)) else None
+        # programs write that there is none as empty fields, zeros or -1
+        is_box = all(map(math.isfinite, corners)) and any(corner > 0 for corner in corners)
+        box = tuple(corner - first for corner in corners) if is_box else None
         yield Photograph(row["image"].strip(), points - first, visible, box, where)
 
 

@@ -14,6 +14,8 @@ from videos import scene, write_video
 from tsal.cli.commands import main
 from tsal.inference import demo as module
 from tsal.inference import weights as weights_module
+from tsal.inference.outputs import check_output
+from tsal.utils.drawn import is_drawn
 
 
 def test_without_input_it_shows_a_photograph_and_a_rendered_clip(weights, tmp_path, capsys):
@@ -30,6 +32,17 @@ def test_without_input_it_shows_a_photograph_and_a_rendered_clip(weights, tmp_pa
     assert drawn.shape == cv2.imread(str(module.photograph())).shape
     with (tmp_path / "clip-drawn.csv").open(newline="") as file:
         assert [int(row["frame"]) for row in csv.DictReader(file)] == list(range(50))
+
+
+def test_it_replaces_its_own_clip_and_no_other_file_of_its_name(weights, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(module, "CLIP", (3, 2, 64))
+    clip = tmp_path / "rendered" / "clip.mp4"
+    module.write_rendered_clip(clip)
+    check_output(clip, (".mp4",), is_drawn)
+    clip.write_bytes(b"somebody's own")
+    assert main(["demo", "--weights", str(weights), "--out", str(tmp_path)]) == 2
+    assert f"error: {clip}: is there and was not written by this command" in capsys.readouterr().err
+    assert clip.read_bytes() == b"somebody's own" and list(tmp_path.iterdir()) == [clip.parent]
 
 
 def test_an_input_of_one_s_own_is_told_by_what_it_is_and_has_progress_bars(weights, tmp_path, capsys):

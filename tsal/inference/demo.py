@@ -9,14 +9,15 @@ import cv2
 import numpy as np
 
 from tsal.data import IMAGE_SUFFIXES
+from tsal.inference.drawing import mark_video
 from tsal.inference.inputs import HEIC_SUFFIXES
 from tsal.inference.landmarker import Finder
-from tsal.inference.outputs import check_folder
+from tsal.inference.outputs import check_folder, check_output
 from tsal.inference.predict import predict_images
 from tsal.inference.tables import without_faces
 from tsal.inference.track import track_video
 from tsal.synthetic import render_clip
-from tsal.utils import DataError, counted, replacing
+from tsal.utils import DataError, counted, is_drawn, replacing
 
 CLIP = (3, 50, 256)  # seed, frames and side (px) of the rendered clip
 FPS = 25
@@ -36,8 +37,9 @@ def run_demo(
     check_folder(out)
     options = {"device": device, "progress": source is not None}
     if source is None:
-        yield from _of_images(photograph(), out, weights, finder=finder, **options)
         clip = out / "rendered" / "clip.mp4"
+        check_output(clip, (".mp4",), is_drawn)
+        yield from _of_images(photograph(), out, weights, finder=finder, **options)
         write_rendered_clip(clip)
         yield from _of_video(clip, out, weights, find=finder, **options)
     elif not source.exists():
@@ -75,6 +77,7 @@ def write_rendered_clip(path: Path) -> None:
         for image in images:
             writer.write(np.ascontiguousarray(image[..., ::-1]))
         writer.release()
+        mark_video(temporary)
 
 
 def _of_images(source: Path, out: Path, weights: Path, **options) -> Iterator[str]:

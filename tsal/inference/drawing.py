@@ -183,7 +183,12 @@ def draw_csv(
     reader.release()
     if count != frames:  # OpenCV's writer does not report a full disk
         raise DataError(f"{out.parent}: {count} of {frames} frames could be written; is the disk full?")
-    with out.open("ab") as file:  # a box of this kind is skipped by players
+    mark_video(out)
+
+
+def mark_video(path: Path) -> None:
+    """Add the mark to an .mp4: a box of this kind is skipped by players."""
+    with path.open("ab") as file:
         file.write((8 + len(MARK)).to_bytes(4) + b"free" + MARK)
 
 

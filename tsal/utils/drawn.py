@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-MARK = b"tsal: landmarks drawn"  # within the first or last 64 bytes of every picture and video that is drawn
+# within the first or last 64 bytes of every picture and video that is drawn, and of the demo's rendered clip
+MARK = b"tsal: landmarks drawn"
 
 
 def is_drawn(path: Path) -> bool:

@@ -159,6 +159,15 @@ def test_drawings_of_one_name_get_numbers_and_never_replace_an_image(tmp_path):
         drawing_paths(images[1:], tmp_path / "y")
 
 
+def test_images_with_the_longest_names_that_files_have_are_drawn(photos, weights, tmp_path):
+    for suffix in ("png", "bmp"):
+        (photos / f"{'x' * 251}.{suffix}").hardlink_to(photos / "a.png")
+    inputs = sorted(photos.glob("xx*"))
+    predict_images(inputs, weights, drawings=tmp_path / "drawn", progress=False)
+    numbered, plain = sorted(path.name for path in (tmp_path / "drawn").iterdir())
+    assert plain == "x" * 251 + ".jpg" and len(numbered) < 60
+
+
 def test_no_drawing_lies_outside_its_folder(tmp_path, monkeypatch):
     (tmp_path / "here/in").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here")

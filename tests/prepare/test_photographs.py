@@ -424,6 +424,21 @@ def test_images_whose_names_differ_by_white_space_stay_apart(tmp_path):
         assert all(len(clip.faces) == 1 for clip in group_clips(rows))  # photographs, not frames
 
 
+def test_photographs_with_the_longest_names_that_files_have_are_linked(tmp_path):
+    """A link to what lies beside the table, to a number, and to two files of one name."""
+    names = ["../far/" + "x" * 251 + ".png", "1" * 251 + ".png", "../other/" + "x" * 251 + ".png"]
+    for number, name in enumerate(names):
+        write_image(tmp_path / "mine" / name, number)
+    source = table(tmp_path / "mine" / "faces.csv", [(name, 10, 20, 30, 40) for name in names])
+    for _ in range(2):  # building again gives the same
+        assert prepare(source, tmp_path / "out", points=2, val=0)["rejected"] == 0
+        rows = read_list(tmp_path / "out" / "lists" / "train.txt")
+        assert [(tmp_path / "out" / row.image).resolve() for row in rows] == [
+            (tmp_path / "mine" / name).resolve() for name in names
+        ]
+        assert len(group_clips(rows)) == 3 and len({row.image for row in rows}) == 3
+
+
 def test_a_build_that_finds_nothing_leaves_no_list_of_other_labels(tmp_path):
     write_image(tmp_path / "a.png", 0)
     prepare(table(tmp_path / "good.csv", [("a.png", 10, 20, 30, 40)]), tmp_path / "out", points=2, val=0)

@@ -131,6 +131,20 @@ def test_what_killed_processes_left_is_removed_and_what_others_write_is_not(tmp_
     assert left(tmp_path) == [".a.txt.1.tmp.txt", ".b.txt.4194305.tmp.txt", "a.txt"]
 
 
+@pytest.mark.parametrize("letter", ["x", "ä"])
+def test_a_file_may_have_the_longest_name_that_a_file_has(tmp_path, letter):
+    """Two names that begin alike have two temporary ones, and what a killed process left of them is removed."""
+    names = [letter * (250 // len(letter.encode())) + end for end in ("1.txt", "2.txt")]
+    with replacing(tmp_path / names[0]) as temporary, replacing(tmp_path / names[1]) as other:
+        assert temporary != other and temporary.suffix == ".txt"
+        for path in (temporary, other):
+            path.write_text(path.name)
+    assert left(tmp_path) == names
+    temporary.write_text("half")
+    remove_unfinished(tmp_path)
+    assert left(tmp_path) == names
+
+
 def test_files_behind_links_are_found_once_each_and_links_that_go_round_end(tmp_path):
     for name in ("top/b/deep/1", "top/b/2", "top/3", "store/4", "store/more/5", "top/left out/6"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

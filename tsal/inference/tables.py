@@ -23,7 +23,18 @@ from tsal.data import read_image
 from tsal.inference.drawing import LOW, draw_face, write_picture
 from tsal.inference.outputs import check_folder, check_output
 from tsal.schemes import Scheme
-from tsal.utils import ConfigError, counted, first_of, is_drawn, printable, replacing, tqdm, write_arrays, write_text
+from tsal.utils import (
+    ConfigError,
+    counted,
+    first_of,
+    is_drawn,
+    printable,
+    replacing,
+    short_name,
+    tqdm,
+    write_arrays,
+    write_text,
+)
 
 SUFFIXES = (".csv", ".json", ".npz")
 COLUMNS = ("path", "face", "left", "top", "right", "bottom", "score")  # before those of the landmarks
@@ -139,10 +150,10 @@ def drawing_paths(images: Sequence[str], folder: Path, base: Path | None = None)
         path = Path(os.path.abspath(image))  # without "..", which would lead out of the folder
         inside = above is not None and path.is_relative_to(above)
         relative = (path.relative_to(above) if inside else Path(path.name)).with_suffix("")
-        place, number = folder / f"{relative}.jpg", 1
+        place, number = (folder / relative).with_name(short_name(f"{relative.name}.jpg")), 1
         while place in taken:
             number += 1
-            place = folder / f"{relative}-{number}.jpg"
+            place = (folder / relative).with_name(short_name(f"{relative.name}-{number}.jpg"))
         taken.add(place)
         places[image] = place
     own = {Path(image).resolve() for image in images}

@@ -36,6 +36,7 @@ from tsal.utils import (
     is_utf8,
     printable,
     replacing,
+    short_name,
     tqdm,
     write_text,
 )
@@ -159,14 +160,14 @@ class DatasetBuilder:
     def link(self, name: str, path: str | Path) -> str:
         """A link in the prepared folder to a file of the source (relative to it, or absolute); returns its name.
 
-        That is ``name``, or, where another file is linked by it already, one with a hash of the file's path.
+        That is ``name``, shortened where it is too long, or, where another file is linked by it already, one with a
+        hash of the file's path.
         """
-        target = self.source / path
+        target, link = self.source / path, Path(name)
+        name = str(link.with_name(short_name(link.name)))
         if self.links.setdefault(name, str(target)) != str(target):
-            link = Path(name)
-            name = str(
-                link.with_name(f"{link.stem}-{hashlib.sha256(os.fsencode(target)).hexdigest()[:8]}{link.suffix}")
-            )
+            mark = hashlib.sha256(os.fsencode(target)).hexdigest()[:8]
+            name = str(link.with_name(short_name(f"{link.stem}-{mark}{link.suffix}")))
         place = self.folder / name
         if place.is_symlink() and os.readlink(place) == str(target):
             return name

@@ -15,7 +15,7 @@ __getattr__, __dir__, __all__ = exports(
     errors="ConfigError DataError InputError RunError describe_os_error",
     files=(
         "file_hash files_below first_line is_hidden read_arrays read_bytes read_text remove_unfinished replacing "
-        "write_arrays write_text"
+        "short_name write_arrays write_text"
     ),
     locks="LOCK lock_folder",
     parallel="Together in_turn side_by_side",

@@ -20,7 +20,17 @@ from tsal.utils.errors import InputError
 LARGEST = 2**30  # bytes of a file that is read as a whole
 # A zip holds 1000 times its size where it is a bomb; arrays of numbers hold 10 times theirs
 BOMB_RATIO, BOMB_FLOOR = 100, 2**28
+LONGEST_NAME = 255  # bytes of a file's name
 SYSTEM_FOLDERS = ("@eaDir", "__MACOSX")  # thumbnails of a Synology NAS, and what macOS adds to a zip
+
+
+def short_name(name: str, longest: int = LONGEST_NAME) -> str:
+    """A file's name; where it is over so many bytes long, its beginning with a hash of it and its suffix."""
+    content = os.fsencode(name)
+    if len(content) <= longest:
+        return name
+    stem, suffix = os.path.splitext(name)
+    return f"{stem[:40]}-{hashlib.sha256(content).hexdigest()[:8]}{suffix}"
 
 
 @contextmanager
@@ -28,7 +38,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary path that becomes ``path`` when the block ends without an error, and vanishes otherwise."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    temporary = path.with_name(f".{short_name(path.name, 200)}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)

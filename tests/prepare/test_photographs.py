@@ -396,6 +396,32 @@ def test_of_a_group_photograph_the_largest_face_or_every_one_is_taken_and_it_is_
     assert ("--all-faces" in note) is not all_faces
 
 
+@pytest.mark.parametrize("all_faces", [False, True])
+def test_a_face_that_is_found_is_no_other_row_s_and_is_written_once(tmp_path, monkeypatch, all_faces):
+    """The largest is the labelled one, found a little aside, and another one has a row with a box."""
+    more = [f"box_{name}" for name in BOX]
+    monkeypatch.setattr(
+        photographs, "faces_in", lambda path: [(8, 18, 32, 42), (40, 5, 60, 25), (40, 30, 55, 45), (5, 50, 15, 60)]
+    )
+    for name in "ab":
+        write_image(tmp_path / f"{name}.png", ord(name))
+    none = [""] * 4
+    rows = [("a.png", 10, 20, 30, 40, *none), ("a.png", *none, 41, 6, 60, 25), *[("a.png", *none, *none)] * 2]
+    prepare(table(tmp_path / "faces.csv", rows, more=more), tmp_path / "out", points=2, val=0, all_faces=all_faces)
+    rows = read_list(tmp_path / "out" / "lists" / "unlabelled.txt")
+    further = [(40, 30, 55, 45), (5, 50, 15, 60)][: 1 + all_faces]
+    assert sorted(row.box for row in rows) == sorted([(41, 6, 60, 25), *further])
+
+
+def test_where_all_faces_have_rows_a_further_row_is_rejected(tmp_path, monkeypatch):
+    monkeypatch.setattr(photographs, "faces_in", lambda path: [(8, 18, 32, 42)])
+    write_image(tmp_path / "a.png", 1)
+    source = table(tmp_path / "faces.csv", [("a.png", 10, 20, 30, 40), ("a.png", *[""] * 4)])
+    assert set(prepare(source, tmp_path / "out", points=2, val=0)["lists"]) == {"train.txt"}
+    why = "a.png: no landmarks, no box, and no face is found beside those of other rows"
+    assert reasons(tmp_path / "out") == {f"{source}:3": why}
+
+
 @pytest.mark.parametrize("labelled, val, held", [(3, 0.1, 1), (1, 0.5, 0), (3, 0.9, 2), (3, 0.0, 0)])
 def test_the_share_for_val_is_of_labelled_images_and_leaves_some_to_learn_from(
     tmp_path, monkeypatch, labelled, val, held

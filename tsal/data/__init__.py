@@ -10,7 +10,7 @@ __getattr__, __dir__, __all__ = exports(
     images="IMAGE_SUFFIXES decode_image describe_image is_turned look_at_image over_the_bound read_image",
     leaks="LOOK_ALIKE check_files",
     lists=(
-        "Clip Face FaceLists face_problems find_list from_root group_clips list_root load_lists read_list "
+        "SAME_FACE Clip Face FaceLists face_problems find_list from_root group_clips list_root load_lists read_list "
         "spread write_list"
     ),
     near="near_dataset",

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tsal.data import Origin, in_percent, is_turned, look_at_image, reflected, write_points
+from tsal.data import SAME_FACE, Origin, in_percent, is_turned, look_at_image, reflected, write_points
 from tsal.faces import faces_in
 from tsal.prepare.builder import DatasetBuilder, landmark_box
 from tsal.prepare.photograph_labels import Photograph, read_coco, read_csv, read_folder, read_wflw
 from tsal.prepare.shot_groups import group_images
-from tsal.schemes import TIGHT, get_scheme
-from tsal.utils import DataError, counted, is_utf8, read_bytes, tqdm
+from tsal.schemes import TIGHT, Scheme, get_scheme
+from tsal.utils import DataError, counted, iou, is_utf8, read_bytes, tqdm
 
 BOXES = (
     "the source's own where it has one, else around the labelled landmarks (the scheme's box); without either, "
@@ -46,7 +46,8 @@ def prepare_photographs(
 ) -> dict:
     """Lists ``train.txt``, ``val.txt`` (labelled) and ``unlabelled.txt`` (faces without labels).
 
-    An image without labels and without a box is searched for faces: the largest one is taken, or ``all_faces``.
+    An image with a face without labels and without a box is searched for faces: the largest one that is no other row's
+    is taken, or ``all_faces``.
 
     Args:
         source: a folder; or a .csv with the columns ``image``, ``x0, y0, x1, y1 ...`` (and ``v0 ...``: 0 for a hidden
@@ -96,21 +97,15 @@ def prepare_photographs(
         looks_alike = "all labelled images look like one scene or video: val.txt holds images of it too"
         builder.notes.append(looks_alike if held else "all labelled images are copies of one: there is no val.txt")
     faces = _without_held(builder, faces, held, looks)
-    bare = [root / face.image for face in faces if face.box is None and not _is_labelled(face)]
-    with ThreadPoolExecutor(workers) as pool:
-        detections = dict(
-            zip(
-                bare,
-                tqdm(
-                    pool.map(faces_in, bare),
-                    total=len(bare),
-                    desc="finding faces",
-                    disable=not progress or not bare,
-                ),
-            )
-        )
+    faces = _with_face_boxes(builder, faces, landmark_scheme)
+    bare: dict[str, Photograph] = {}  # of each image the first face that has no box: all of it are found at once
+    faces = [face for face in faces if face.box is not None or bare.setdefault(face.image, face) is face]
+    known: dict[str, list[tuple[float, ...]]] = {}
+    for face in faces:
+        if face.box is not None:
+            known.setdefault(face.image, []).append(face.box)
+    found = _find_others(root, list(bare), known, workers, progress)
     builder.drop_lists()  # a list must not name annotations of other rows
-    of_body = []
     for number, face in enumerate(faces):
         image, landmarks, visible, box, where, size = face
         name = _named(builder, image)
@@ -118,27 +113,17 @@ def prepare_photographs(
         if image in looks:
             builder.facts[name] = looks[image]
         if not _is_labelled(face):
-            boxes = detections[root / image] if box is None else [box]
+            boxes = found[image] if box is None else [box]
             if not boxes:
-                nothing = f"{image}: no landmarks, no box, and no face is found"
+                beside = " beside those of other rows" if image in known else ""
+                nothing = f"{image}: no landmarks, no box, and no face is found{beside}"
                 builder.reject(where, nothing if image in looks else str(states[image]))
             for box in boxes if all_faces else boxes[:1]:
                 builder.add("unlabelled.txt", name, None, box, where, size)
             continue
         annotation = f"annotations/{number:06d}.pts"
         write_points(builder.folder / annotation, np.where(visible[:, None], landmarks, 0), visible)
-        around = landmark_box(landmarks, visible, landmark_scheme.box)
-        if box and (landmark_scheme.ocular or landmark_scheme.pupil) and _is_of_body(box, around, visible):
-            of_body.append(where)
-            box = None
-        box = box or around
         builder.add("val.txt" if image in held else "train.txt", name, annotation, box, where, size)
-    if of_body:
-        long = (
-            f"is over {OF_BODY:g} times as long as the one around the landmarks and may be the body's; the one around "
-            "the landmarks is used"
-        )
-        builder.notes.append(f"the box of {counted(len(of_body), 'face')}, such as {of_body[0]}, {long}")
     if hidden := sum(int((~face.visible).sum()) for face in faces if _is_labelled(face)):
         builder.count(HIDDEN, hidden)
     shown = [face for face in faces if _is_labelled(face) and face.image in looks]
@@ -152,14 +137,16 @@ def prepare_photographs(
     if bare:
         builder.count(
             "images without labels whose face is found in the pixels",
-            sum(map(bool, detections.values())),
-            len(detections),
+            sum(map(bool, found.values())),
+            len(found),
             "rejected.csv names the others",
         )
-    if several := {path: boxes for path, boxes in detections.items() if len(boxes) > 1}:
+    if several := {image: boxes for image, boxes in found.items() if len(boxes) > 1}:
         more = counted(sum(map(len, several.values())) - len(several), "face")
         outcome = "are taken too" if all_faces else "are left out (--all-faces takes them)"
-        beside = f"{more} beside the largest of {counted(len(several), 'image')}, such as {next(iter(several)).name}"
+        beside = (
+            f"{more} beside the largest of {counted(len(several), 'image')}, such as {Path(next(iter(several))).name}"
+        )
         builder.notes.append(f"without labels: {beside}, {outcome}")
     return builder.write(workers=workers, progress=progress)
 
@@ -186,6 +173,42 @@ def _is_of_body(box: Sequence[float], around: Sequence[float], visible: np.ndarr
     """Whether a box is far longer than the one around the landmarks, if most of them are known."""
     side, own = (max(x2 - x1, y2 - y1) for x1, y1, x2, y2 in (box, around))
     return visible.mean() > 0.5 and OF_BODY * own < side < np.inf
+
+
+def _with_face_boxes(builder: DatasetBuilder, faces: Sequence[Photograph], scheme: Scheme) -> list[Photograph]:
+    """The faces with boxes of faces: a labelled one that has none, or a body's, gets the one around its
+    landmarks.
+    """
+    boxed, of_body = [], []
+    for face in faces:
+        if _is_labelled(face):
+            around = landmark_box(face.points, face.visible, scheme.box)
+            if face.box and (scheme.ocular or scheme.pupil) and _is_of_body(face.box, around, face.visible):
+                of_body.append(face.where)
+                face = face._replace(box=None)
+            face = face._replace(box=face.box or around)
+        boxed.append(face)
+    if not of_body:
+        return boxed
+    long = (
+        f"is over {OF_BODY:g} times as long as the one around the landmarks and may be the body's; the one around "
+        "the landmarks is used"
+    )
+    builder.notes.append(f"the box of {counted(len(of_body), 'face')}, such as {of_body[0]}, {long}")
+    return boxed
+
+
+def _find_others(
+    root: Path, images: Sequence[str], known: Mapping[str, Sequence[Sequence[float]]], workers: int, progress: bool
+) -> dict[str, list[tuple[float, ...]]]:
+    """The boxes of the faces that are seen in each image, largest first, without those that are ``known`` there."""
+    with ThreadPoolExecutor(workers) as pool:
+        detections = pool.map(faces_in, [root / image for image in images])
+        bar = tqdm(detections, total=len(images), desc="finding faces", disable=not (progress and images))
+        return {
+            image: [box for box in boxes if not any(iou(box, other) >= SAME_FACE for other in known.get(image, ()))]
+            for image, boxes in zip(images, bar)
+        }
 
 
 def _look_at(root: Path, images: Sequence[str], workers: int, progress: bool) -> dict[str, dict | str]:

@@ -717,6 +717,26 @@ def test_boxes_of_whole_bodies_are_replaced_by_those_of_the_landmarks(tmp_path):
     assert note.startswith("the box of 1 face, such as ") and "annotations[0], is over 3 times as long as the" in note
 
 
+@pytest.mark.parametrize("of_faces, searched", [(0, True), (9, True), (10, False)])
+def test_where_labelled_boxes_are_bodies_faces_without_labels_are_searched_for(
+    tmp_path, monkeypatch, of_faces, searched
+):
+    """A box that is too large may be a slip; where a tenth are, they are bodies'."""
+    face = np.array([[20, 20], [30, 20], [25, 26], [21, 30], [29, 30]])
+    keypoints = np.c_[face, np.full(5, 2)].ravel().tolist()
+    monkeypatch.setattr(photographs, "faces_in", lambda path: [(12.0, 14.0, 37.0, 38.0), (120.0, 20.0, 140.0, 40.0)])
+    write_image(tmp_path / "a.png", 1, side=200)
+    labelled = [{"image_id": 0, "bbox": [0, 0, 64, 190], "keypoints": keypoints}]
+    labelled += [{"image_id": 0, "bbox": [0, 0, 40, 45], "keypoints": keypoints}] * of_faces
+    bare = {"image_id": 0, "bbox": [100, 0, 64, 190], "keypoints": [0] * 15}
+    source = coco_file(tmp_path, [{"id": 0, "file_name": "a.png"}], [*labelled, bare])
+    notes = prepare(source, tmp_path / "out", val=0)["notes"]
+    [row] = read_list(tmp_path / "out" / "lists" / "unlabelled.txt")
+    assert row.box == ((120, 20, 140, 40) if searched else (100, 0, 164, 190))  # not the labelled face's
+    said = f"annotations[{1 + of_faces}], may be the body's too; its image is searched for faces"
+    assert [note.endswith(said) for note in notes] == [False, True][: 1 + searched]
+
+
 def test_the_faces_of_coco_wholebody(tmp_path):
     write_image(tmp_path / "a.png", 1)
     marks = [{"image_id": 0, "keypoints": [0] * 51, "bbox": [0, 0, 64, 64], "face_valid": True}]

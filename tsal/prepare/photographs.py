@@ -26,6 +26,7 @@ BOXES = (
 # Side of a source's box over that of the box around the landmarks: over this it is the body's. Boxes of 4568 faces of
 # 300-W and YouTube Faces have at most 1.4 with any scheme's landmarks, and 2.1 where only half of five are known.
 OF_BODY = 3.0
+BODIES = 0.1  # share of the labelled faces' own boxes that are bodies': from it on, boxes without labels may be too
 HIDDEN = "landmarks of labelled faces that are missing or hidden, such as -1 -1 and 0 0"
 READERS = {".csv": read_csv, ".json": read_coco, ".txt": read_wflw}
 
@@ -176,8 +177,8 @@ def _is_of_body(box: Sequence[float], around: Sequence[float], visible: np.ndarr
 
 
 def _with_face_boxes(builder: DatasetBuilder, faces: Sequence[Photograph], scheme: Scheme) -> list[Photograph]:
-    """The faces with boxes of faces: a labelled one that has none, or a body's, gets the one around its
-    landmarks.
+    """The faces with boxes of faces: a labelled one that has none, or a body's, gets the one around its landmarks;
+    where boxes may be bodies', one without labels gets none.
     """
     boxed, of_body = [], []
     for face in faces:
@@ -195,6 +196,11 @@ def _with_face_boxes(builder: DatasetBuilder, faces: Sequence[Photograph], schem
         "the landmarks is used"
     )
     builder.notes.append(f"the box of {counted(len(of_body), 'face')}, such as {of_body[0]}, {long}")
+    others = [face for face in boxed if face.box and not _is_labelled(face)]
+    if others and len(of_body) >= BODIES * sum(face.box is not None for face in faces if _is_labelled(face)):
+        boxed = [face if _is_labelled(face) else face._replace(box=None) for face in boxed]
+        of = f"{counted(len(others), 'face')} without labels, such as {others[0].where},"
+        builder.notes.append(f"the box of {of} may be the body's too; its image is searched for faces")
     return boxed
 
 

@@ -151,7 +151,7 @@ def test_the_last_frames_of_a_shot_are_kept_though_nobody_searched_in_them(tmp_p
     monkeypatch.setattr(faces, "find_faces", lambda *_: np.array([ONE], float))
     frames = [cv2.cvtColor(scenery(seed), cv2.COLOR_GRAY2BGR) for seed in (0, 3) for _ in range(14)]
     monkeypatch.setattr(
-        faces, "read_frames", lambda path: ((t, t * 1000 / 60, frame) for t, frame in enumerate(frames))
+        faces, "read_frames", lambda *_, **__: ((t, t * 1000 / 60, frame) for t, frame in enumerate(frames))
     )
     monkeypatch.setattr(linking, "MIN_SEARCHES", 3)  # of 14 frames at 60 a second
     tracks = faces.follow_video(tmp_path / "v.mp4", progress=False, min_face=0.3).tracks
@@ -167,7 +167,7 @@ def test_a_face_that_comes_with_a_cut_is_found_in_its_first_frame(tmp_path, monk
     )
     frames = [blank] * cut + [photograph] * 45
     monkeypatch.setattr(
-        faces, "read_frames", lambda path: ((t, t * 1000 / 60, frame) for t, frame in enumerate(frames))
+        faces, "read_frames", lambda *_, **__: ((t, t * 1000 / 60, frame) for t, frame in enumerate(frames))
     )
     [track] = faces.follow_video(tmp_path / "v.mp4", progress=False, min_face=0.3).tracks
     assert (track.first, track.last) == (cut, cut + 44)

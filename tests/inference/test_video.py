@@ -52,7 +52,7 @@ def test_boxes_are_tight_after_one_reading_by_landmarks_and_three_by_flow(clip, 
     counts = []
     for place in (faces, module):
         plain = place.read_frames
-        monkeypatch.setattr(place, "read_frames", lambda path, plain=plain: counts.append(1) or plain(path))
+        monkeypatch.setattr(place, "read_frames", lambda path, plain=plain, **_: counts.append(1) or plain(path))
     followed = follow_faces(clip, Knows(), by_landmarks=by_landmarks, min_face=0.3, progress=False)
     assert len(counts) == readings
     [track] = followed.tracks

@@ -304,7 +304,7 @@ def test_boxes_for_a_folder_name_their_video(tmp_path):
 @pytest.mark.parametrize(
     "row, said",
     [
-        ((8, 5, 5, 35, 35), "frame 8, but the video's last is 7"),
+        ((8, 5, 5, 35, 35), "frame 8, but the last one read is 7"),
         ((0, 500, 5, 535, 35), "wholly outside"),
         ((0, -50, 5, -10, 35), "wholly outside"),
         ((0, 0.1, 0.1, 0.4, 0.4), "under 3 px wide and high; coordinates are pixels, not shares"),
@@ -413,7 +413,7 @@ def test_frames_of_uneven_length_keep_their_times_and_a_rate_is_taken_by_time(mo
     times = [0, 10, 20, 500, 510, 1000, 1010, 1020]
     read = second.read_frames
     monkeypatch.setattr(
-        "tsal.faces.follow.read_frames", lambda p: ((n, float(times[n]), image) for n, _, image in read(p))
+        "tsal.faces.follow.read_frames", lambda p, **_: ((n, float(times[n]), image) for n, _, image in read(p))
     )
     prepare(tmp_path, path, [(*row, 1) for row in every_frame(8)], "frame,x1,y1,x2,y2,track", fps=2)
     assert [(int(row["frame"]), float(row["time_ms"])) for row in table(tmp_path, "frames.csv")] == [
@@ -426,7 +426,7 @@ def test_frames_of_uneven_length_keep_their_times_and_a_rate_is_taken_by_time(mo
 def test_times_that_do_not_rise_are_replaced_and_noted(monkeypatch, tmp_path):
     path = write_video(tmp_path / "v.avi", scene(0, 4))
     read = second.read_frames
-    monkeypatch.setattr("tsal.faces.follow.read_frames", lambda p: ((n, 0.0, image) for n, _, image in read(p)))
+    monkeypatch.setattr("tsal.faces.follow.read_frames", lambda p, **_: ((n, 0.0, image) for n, _, image in read(p)))
     manifest = prepare(tmp_path, path, every_frame(4))
     assert [float(row["time_ms"]) for row in table(tmp_path, "frames.csv")] == [0, 40, 80, 120]
     assert "3 frames have no time of their own; 25 frames a second" in manifest["notes"][0]
@@ -441,7 +441,7 @@ def test_frames_up_to_the_break_of_a_truncated_video_are_used_and_noted(tmp_path
     manifest = prepare(tmp_path, path, every_frame(8))
     assert len(listed(tmp_path)) == 8
     (note,) = manifest["notes"]
-    assert "its header says 20 frames" in note and "it may be cut off" in note
+    assert "its header says 20 frames" in note and "the file may be cut off where the last frames are missing" in note
     prepare(tmp_path, path, every_frame(8))  # the note is not lost where work/ is used again
     assert json.loads((tmp_path / "made" / "manifest.json").read_text())["notes"] == manifest["notes"]
 
@@ -457,7 +457,7 @@ def test_a_wrong_number_of_frames_in_the_header_loses_none(tmp_path, claimed):
     path.write_bytes(content)
     manifest = prepare(tmp_path, path, every_frame(12))
     assert len(listed(tmp_path)) == 12 and any(
-        f"{claimed} frames, 12 can be decoded" in note for note in manifest["notes"]
+        f"{claimed} frames, 12 can be used" in note for note in manifest["notes"]
     )
 
 
@@ -467,13 +467,29 @@ def test_a_video_is_used_up_to_a_frame_that_is_broken_in_the_middle(tmp_path):
     middle = len(content) // 2
     content[middle : middle + 200] = bytes(200)
     path.write_bytes(content)
-    with pytest.raises(DataError, match="boxes.csv:7: frame 5, but the video's last is 4") as caught:
+    why = "v.avi: 5 of 12 frames can be used, as frame 5 (counted from 0) cannot be decoded; re-encode the video "
+    why += "(ffmpeg -i v.avi -c:v libx264 NEW.mp4)"
+    with pytest.raises(DataError) as caught:
         prepare(tmp_path, path, every_frame(12))
     assert len(caught.value.problems) == 12 - 5
+    assert caught.value.problems[0].endswith(
+        f"boxes.csv:7: frame 5, but the last one read is 4 (counted from 0); {why}"
+    )
     manifest = prepare(tmp_path, path, every_frame(5))
     assert [row["frame"] for row in table(tmp_path, "frames.csv")] == list("01234") and len(listed(tmp_path)) == 5
-    (note,) = manifest["notes"]
-    assert note == "v.avi: its header says 12 frames, 5 can be decoded and are used; it may be cut off or broken there"
+    assert manifest["notes"] == [why]
+
+
+def test_a_video_whose_first_frame_alone_is_broken_is_refused_by_what_is_true(tmp_path):
+    path = write_video(tmp_path / "v.mp4", scene(0, 12), codec="mp4v")
+    content = bytearray(path.read_bytes())
+    start = content.index(b"mdat") + 4
+    content[start : start + 100] = bytes(100)
+    path.write_bytes(content)
+    with pytest.raises(
+        DataError, match="v.mp4: 0 of 12 frames can be used, as frame 0 .* cannot be decoded; re-encode"
+    ):
+        prepare(tmp_path, path)
 
 
 def broken(kind: str, path: Path) -> Path:

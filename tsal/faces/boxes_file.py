@@ -77,13 +77,19 @@ def read_boxes(path: Path) -> dict[str, dict[int, list[GivenBox]]]:
     return boxes
 
 
-def check_boxes(boxes: Mapping[int, list[GivenBox]], size: Sequence[int], count: int) -> None:
-    """Raise a line for each box that is of no frame, or of no face in a frame of ``size`` (width, height)."""
+def check_boxes(
+    boxes: Mapping[int, list[GivenBox]], size: Sequence[int], count: int, notes: Sequence[str] = ()
+) -> None:
+    """Raise a line for each box that is of no frame, or of no face in a frame of ``size`` (width, height).
+
+    ``notes``: why no more than ``count`` frames were read.
+    """
     problems = []
+    last = "; ".join([f"the last one read is {count - 1} (counted from 0)", *notes])
     for number, rows in boxes.items():
         for row in rows:
             if number >= count:
-                problems.append(f"{row.where}: frame {number}, but the video's last is {count - 1} (counted from 0)")
+                problems.append(f"{row.where}: frame {number}, but {last}")
             elif fault := box_fault(row.box, *size):
                 problems.append(f"{row.where}: the box {fault}")
     if problems:

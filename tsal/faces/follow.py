@@ -104,6 +104,7 @@ def follow_video(
     times: list[float] = []
     cuts: list[int] = []
     steps: list[float] = []
+    notes: list[str] = []
     zoom, guessed = [1.0], [0]
     live: list[Live] = []
     linked = bool(given) and any(row.track is not None for rows in given.values() for row in rows)
@@ -112,7 +113,8 @@ def follow_video(
         """The frames with the finder at work on them, and their thumbnails."""
         due, count, latest, former, small = -math.inf, 0, -math.inf, None, None
         name = f"{Path(path).name}: finding faces"
-        bar = tqdm(read_frames(path), total=total or None, desc=name, unit="frame", disable=not progress, mininterval=1)
+        reading = read_frames(path, notes=notes)
+        bar = tqdm(reading, total=total or None, desc=name, unit="frame", disable=not progress, mininterval=1)
         for number, time, image in bar:
             size[:] = image.shape[1], image.shape[0]
             if not math.isfinite(time) or (times and time <= times[-1]):  # no time, or none that rises
@@ -157,19 +159,13 @@ def follow_video(
     for track in tracks:
         track.boxes = list(zoomed(np.array(track.boxes), 1 / zoom[0]))
     if given is not None:
-        check_boxes(given, size, len(times))
+        check_boxes(given, size, len(times), notes)
     if linked:
         tracks = _given_tracks(given, times, cuts)
     faces = [track for track in tracks if given is not None or is_face(track, surest)]
     interval = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
     for track in faces if given is None else ():
         track.boxes = smooth_boxes(np.array(track.boxes), interval)
-    notes = []
-    if total and total != len(times):
-        lost = "; it may be cut off or broken there" if total > len(times) + 2 else ""
-        notes.append(
-            f"{Path(path).name}: its header says {total} frames, {len(times)} can be decoded and are used{lost}"
-        )
     if guessed[0]:
         assumed = f"{rate or 25.0:g} frames a second are assumed there"
         notes.append(f"{Path(path).name}: {guessed[0]} frames have no time of their own; {assumed}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from tsal.utils import DataError, is_utf8, printable
+from tsal.utils import DataError, counted, is_utf8, printable
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # broken videos are reported by errors and notes
 
@@ -20,6 +21,7 @@ VIDEO_SUFFIXES = (
     *(".flv", ".f4v", ".3gp", ".3g2", ".ts", ".mts", ".m2ts", ".vob", ".ogv", ".mxf", ".dv", ".rm", ".rmvb", ".y4m"),
 )
 LARGEST_FRAME = 2**27  # pixels: 0.4 GiB, as of images (:mod:`tsal`)
+BROKEN_FRAMES = 100  # in a row, after which no whole one is looked for
 THUMB = (32, 18)  # cells, for cuts
 CUT_FLOOR, CUT_RATIO = 12.0, 4.0  # grey levels, and over the local level
 CUT_NEAR, CUT_AROUND = 4, 8  # frames
@@ -32,10 +34,14 @@ REPEAT_GAP = 4.0  # the nearest other steps over a repeat's
 REPEAT_SLOPE = 0.7  # mean of the nearest steps on both sides over that of the next ones; a reversal's are at 0.5 to 0.6
 
 
-def read_frames(path: Path) -> Iterator[tuple[int, float, np.ndarray]]:
+def read_frames(path: Path, notes: list[str] | None = None) -> Iterator[tuple[int, float, np.ndarray]]:
     """Frames of a video in order: number from 0, time in ms as the file says, upright BGR (H, W, 3) uint8.
 
-    Ends before a frame of another size, and before the first that cannot be decoded.
+    Ends before a frame of another size, and before the first that cannot be decoded: pictures after that may be smeared
+    up to the next key frame, and OpenCV does not say which.
+
+    Args:
+        notes: gets a line where these are not as many frames as the header says, or others follow.
 
     Raises:
         DataError: it is no video, or its first frame cannot be decoded.
@@ -57,10 +63,29 @@ def read_frames(path: Path) -> Iterator[tuple[int, float, np.ndarray]]:
             upright = image if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
             yield number, reader.get(cv2.CAP_PROP_POS_MSEC), upright
             number += 1
+        note = _end_note(reader, Path(path).name, number, there)
         if not number:
-            raise DataError(f"{path}: holds no frame that can be decoded")
+            raise DataError(f"{path}: {note}")
+        if note and notes is not None:
+            notes.append(f"{Path(path).name}: {note}")
     finally:
         reader.release()
+
+
+def _end_note(reader: cv2.VideoCapture, name: str, number: int, there: bool) -> str:
+    """What to say of a reading that ends before frame ``number`` (``there``: is decoded); empty where all are read."""
+    total = _header(reader)[0]
+    used = f"{number} of {total} frames" if total > number else counted(number, "frame")
+    if there or any(reader.grab() for _ in range(BROKEN_FRAMES)):
+        fault = "has another size" if there else "cannot be decoded"
+        mended = f"re-encode the video (ffmpeg -i {shlex.quote(name)} -c:v libx264 NEW.mp4)"
+        return f"{used} can be used, as frame {number} (counted from 0) {fault}; {mended}"
+    if not number:
+        return "holds no frame that can be decoded"
+    if total in (0, number):
+        return ""
+    lost = "; the file may be cut off where the last frames are missing" if total > number + 2 else ""
+    return f"its header says {total} frames, {number} can be used{lost}"
 
 
 def _open(path: Path) -> cv2.VideoCapture:
@@ -74,9 +99,13 @@ def read_header(path: Path) -> tuple[int, float]:
     """Number of frames and frames a second as the file's header says; both may be wrong, or 0."""
     reader = _open(path)
     try:
-        count, rate = reader.get(cv2.CAP_PROP_FRAME_COUNT), reader.get(cv2.CAP_PROP_FPS)
+        return _header(reader)
     finally:
         reader.release()
+
+
+def _header(reader: cv2.VideoCapture) -> tuple[int, float]:
+    count, rate = reader.get(cv2.CAP_PROP_FRAME_COUNT), reader.get(cv2.CAP_PROP_FPS)
     return (int(count) if 0 < count < 1e9 else 0), (rate if 0 < rate < 1e4 else 0.0)
 
 

@@ -31,6 +31,25 @@ def scene(seed: int, count: int, width: int = WIDTH, height: int = HEIGHT) -> li
     return frames
 
 
+def drop_frames(path: Path, dropped) -> None:
+    """Empty the chunks of these frames, counted from 0, of an .avi: the others keep their times."""
+    content = path.read_bytes()
+    at, end = content.index(b"movi") + 4, content.index(b"idx1")
+    chunks, index, number = b"", b"", 0
+    while at < end:
+        size = int.from_bytes(content[at + 4 : at + 8], "little")
+        if content[at : at + 4] == b"00dc":
+            data = b"" if number in dropped else content[at + 8 : at + 8 + size]
+            length = len(data).to_bytes(4, "little")
+            index += b"00dc" + (16).to_bytes(4, "little") + (len(chunks) + 4).to_bytes(4, "little") + length
+            chunks += b"00dc" + length + data + bytes(len(data) % 2)
+            number += 1
+        at += 8 + size + size % 2
+    head = content[: content.index(b"movi") - 4]
+    movi = (len(chunks) + 4).to_bytes(4, "little") + b"movi" + chunks
+    path.write_bytes(head + movi + b"idx1" + len(index).to_bytes(4, "little") + index)
+
+
 def rotate_tag(path: Path, degrees: int) -> None:
     """Set the matrix of the track header (tkhd) of an .mp4, as phones do: the image is to be turned clockwise."""
     content = bytearray(path.read_bytes())

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import threading
 
+import cv2
 import numpy as np
 import pytest
-from releases import landmarks, release_300vw, tight, write_pts
-from videos import write_video
+from releases import landmarks, release_300vw, scene, tight, write_pts
+from videos import drop_frames, write_video
 
 from tsal.data.leaks import check_files
 from tsal.data.lists import group_clips, load_lists, read_list, write_list
@@ -80,6 +81,43 @@ def test_frames_and_annotations_without_a_partner_are_reported_and_left_out(rele
     assert len(rows(folder, "300VW.train.GTB")) == 6 and len(rows(folder, "300VW.test-A.GTB")) == 6
     [item] = [item for item in manifest["counts"] if item["what"] == "114, frames of vid.avi"]
     assert (item["found"], item["expected"], item["why"]) == (7, 7, "")
+
+
+def shown(folder, image: str) -> int:
+    """Which frame of clip 001, counted from 1, an extracted image shows."""
+    image = cv2.imread(str(folder / image)).astype(int)
+    return 1 + int(np.argmin([np.abs(image - scene(t)).mean() for t in range(7)]))
+
+
+@pytest.mark.parametrize("every, numbers", [(1, [1, 2, 5, 6, 7]), (2, [1, 5, 7])])
+def test_frames_after_dropped_ones_keep_their_labels_and_boxes(release, monkeypatch, every, numbers):
+    drop_frames(release / "001" / "vid.avi", [2, 3])
+    follow(monkeypatch, (0, 1), (2, 4))  # of the five frames that are read
+    folder, manifest = prepare(release, every=every, found_boxes=True)
+    faces = rows(folder, "300VW.train.GTB")
+    assert [(shown(folder, row.image), int(row.annotation[-10:-4])) for row in faces] == [(n, n) for n in numbers]
+    found = rows(folder, "300VW.train.DET")
+    assert [(shown(folder, row.image), row.box[0]) for row in found] == [(n, int(n > 2)) for n in numbers]
+    said = (folder / "rejected.csv").read_text()
+    assert "the video has no frame 000003" in said and "the video has no frame 000004" in said
+    assert counts(manifest)["001, frames of vid.avi"] == (5, 7)
+    assert "clip 001: vid.avi: its header says 7 frames, 5 can be used" in manifest["notes"]
+
+
+@pytest.mark.parametrize("fps", [29.97, 24000 / 1001, 15, 60])
+def test_frames_of_a_whole_video_are_numbered_without_a_gap_at_any_rate(release, fps):
+    write_video(release / "001" / "vid.avi", [np.zeros((64, 96, 3), np.uint8)] * 300, fps=fps)
+    builder = videos.DatasetBuilder(release.parent / "300VW", "300vw", release, 68, "")
+    facts = videos.extract(release / "001" / "vid.avi", builder, "001", 1, threading.Event())
+    assert facts["numbers"] == list(range(1, 301)) and not facts["notes"]
+
+
+def test_a_clip_whose_first_frame_is_missing_is_left_out(release):
+    drop_frames(release / "001" / "vid.avi", [0])
+    folder, manifest = prepare(release)
+    assert "300VW.train.GTB" not in manifest["lists"]
+    said = (folder / "rejected.csv").read_text()
+    assert "6 frames can be read, by their times 2 to 7 of 7: which .pts is whose cannot be told" in said
 
 
 def test_only_a_clip_of_which_a_frame_is_missing_is_extracted_again(release):

@@ -8,6 +8,7 @@ clips are of category A (31: well lit), B (19: unconstrained light) and C (14: e
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from typing import Any
 import cv2
 
 from tsal.data import Origin, describe_image, read_points
-from tsal.faces import follow_video, read_frames
+from tsal.faces import follow_video, read_frames, read_header
 from tsal.prepare.builder import DatasetBuilder, landmark_box
 from tsal.utils import DataError, is_hidden, replacing, tqdm, write_text
 
@@ -36,7 +37,7 @@ SPLITS = {
 LISTS = {"train": "300VW.train", "A": "300VW.test-A", "B": "300VW.test-B", "C": "300VW.test-C"}
 LABELLED_BOXES = "tight around the labelled landmarks (.GTB)"
 FOUND_BOXES = "of the face finder, followed over time (.DET); none comes from a label"
-FINDER = 2  # of what work/*-faces.json holds: raise it when the finder changes
+EXTRACTED, FINDER = 2, 3  # of what work/*.json and work/*-faces.json hold: raise it when that changes
 JPEG_QUALITY = 95
 
 
@@ -85,13 +86,14 @@ def prepare_300vw(
         workers,
         progress,
     )
+    builder.notes += [f"clip {name}: {note}" for name in facts for note in facts[name]["notes"]]
     faces = {}
     if found_boxes:
         faces = _each(
             builder,
             "finding faces",
             list(facts),
-            lambda name, stop: find_faces(videos[name], builder, name),
+            lambda name, stop: find_faces(videos[name], builder, name, facts[name]["numbers"]),
             workers,
             progress,
         )
@@ -144,13 +146,18 @@ def _each(
 def extract(video: Path, builder: DatasetBuilder, name: str, every: int, stop: Event) -> dict:
     """Write each n-th frame of a video as ``frames/<name>/<number>.jpg``, counted from 1; whole or not at all.
 
+    A frame that was dropped has no image, but a number and a .pts: what is read after it is numbered by its time.
+
     Returns:
-        ``total``: frames of the video. ``frames``: {number: see describe_image}. What is extracted already,
-        from the same file with the same setting, is not extracted again.
+        ``numbers``: of all frames that can be read. ``frames``: {number: see describe_image}. ``notes``. What is
+        extracted already, from the same file with the same setting, is not extracted again.
+
+    Raises:
+        DataError: the video cannot be read, or its times do not say which number a frame has.
     """
     record, target = builder.folder / "work" / f"{name}.json", builder.folder / "frames" / name
-    state = video.stat()
-    key = [state.st_size, state.st_mtime_ns, every, JPEG_QUALITY]
+    state, (total, rate) = video.stat(), read_header(video)
+    key = [EXTRACTED, state.st_size, state.st_mtime_ns, every, JPEG_QUALITY]
     former = _recorded(record, key)
     if former and target.is_dir() and len(list(target.glob("*.jpg"))) == len(former["frames"]):
         return former
@@ -159,23 +166,36 @@ def extract(video: Path, builder: DatasetBuilder, name: str, every: int, stop: E
     temporary = target.with_name(f".{name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    frames, total = {}, 0
+    frames, numbers, notes, first, number = {}, [], [], 0.0, 0
     try:
-        for index, _, image in read_frames(video):
+        for _, time, image in read_frames(video, notes=notes):
             if stop.is_set():
                 raise DataError(f"{video}: stopped")
-            total = index + 1
-            if index % every == 0:
+            first = first if numbers else time
+            number = max(number + 1, _periods(time - first, rate) + 1)
+            numbers.append(number)
+            if (number - 1) % every == 0:
                 content = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
-                (temporary / f"{total:06d}.jpg").write_bytes(content)
-                frames[f"{total:06d}"] = describe_image(content, image)
+                (temporary / f"{number:06d}.jpg").write_bytes(content)
+                frames[f"{number:06d}"] = describe_image(content, image)
+        skipped = _periods(first, rate)  # frames before the first that is read; or as many as a codec delays all
+        if 0 < skipped <= total - number or number > max(total, len(numbers)):
+            raise DataError(
+                f"{video}: {len(numbers)} frames can be read, by their times {skipped + 1} to {skipped + number} of "
+                f"{total}: which .pts is whose cannot be told"
+            )
         shutil.rmtree(target, ignore_errors=True)
         os.replace(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    facts = {"key": key, "total": total, "frames": frames}
+    facts = {"key": key, "numbers": numbers, "frames": frames, "notes": notes}
     write_text(record, json.dumps(facts) + "\n")
     return facts
+
+
+def _periods(milliseconds: float, rate: float) -> int:
+    """How many frames' time that is; 0 where it is no number."""
+    return round(milliseconds * rate / 1000) if math.isfinite(milliseconds) else 0
 
 
 def _recorded(record: Path, key: list) -> dict | None:
@@ -200,11 +220,11 @@ def _add_labelled(builder: DatasetBuilder, name: str, video: Path, facts: dict) 
     files = {path.stem for path in (video.parent / "annot").glob("*.pts") if not is_hidden(path.name)}
     builder.count(
         f"{clip}, frames of vid.avi",
-        facts["total"],
+        len(facts["numbers"]),
         len(files),
         "annot/ holds another number of .pts; the ones without a partner are left out",
     )
-    for number in sorted(files - {f"{i:06d}" for i in range(1, facts["total"] + 1)}):
+    for number in sorted(files - {f"{i:06d}" for i in facts["numbers"]}):
         builder.reject(str(video.parent / "annot" / f"{number}.pts"), f"the video has no frame {number}")
     for number, fact in facts["frames"].items():
         path = video.parent / "annot" / f"{number}.pts"
@@ -248,9 +268,9 @@ def _add_found(builder: DatasetBuilder, name: str, video: Path, facts: dict, fac
             builder.add(name, image, None, faces[number][1], f"{video} frame {number}")
 
 
-def find_faces(video: Path, builder: DatasetBuilder, clip: str) -> dict[str, list]:
+def find_faces(video: Path, builder: DatasetBuilder, clip: str, numbers: Sequence[int]) -> dict[str, list]:
     """{frame's number: [face, box]} of the face that is followed longest, and of the next longest where that one is not
-    there; faces are numbers. Kept in work/.
+    there; faces are numbers. Kept in work/. ``numbers``: of the video's frames, see :func:`extract`.
     """
     record, state = builder.folder / "work" / f"{clip}-faces.json", video.stat()
     key = [FINDER, state.st_size, state.st_mtime_ns]
@@ -259,7 +279,7 @@ def find_faces(video: Path, builder: DatasetBuilder, clip: str) -> dict[str, lis
     faces: dict[str, list] = {}
     tracks = sorted(follow_video(video, workers=1, progress=False).tracks, key=lambda track: -len(track.boxes))
     for face, track in enumerate(tracks):
-        for number, box in enumerate(track.boxes, track.first + 1):
+        for number, box in zip(numbers[track.first :], track.boxes):
             faces.setdefault(f"{number:06d}", [face, [round(float(v), 2) for v in box]])
     write_text(record, json.dumps({"key": key, "found": faces}) + "\n")
     return faces

@@ -255,10 +255,10 @@ def test_a_changed_video_is_read_again(tmp_path):
 # --- given boxes ---
 
 
-def test_linked_boxes_are_interpolated_over_short_gaps_and_cut_at_long_ones(tmp_path):
+def test_linked_boxes_are_interpolated_over_short_gaps_and_cut_at_long_ones_with_a_note(tmp_path):
     path = write_video(tmp_path / "v.avi", scene(0, 39))
     rows = [(0, 20, 20, 60, 60, 7), (4, 28, 20, 68, 60, 7), (38, 28, 20, 68, 60, 7)]
-    prepare(tmp_path, path, rows, "frame,x1,y1,x2,y2,track")
+    manifest = prepare(tmp_path, path, rows, "frame,x1,y1,x2,y2,track")
     frames = table(tmp_path, "frames.csv")
     assert [int(row["frame"]) for row in frames] == [0, 1, 2, 3, 4, 38]
     assert [row["state"] for row in frames] == [
@@ -270,11 +270,14 @@ def test_linked_boxes_are_interpolated_over_short_gaps_and_cut_at_long_ones(tmp_
         "detected",
     ]
     assert [float(row["x1"]) for row in frames[:5]] == pytest.approx([20, 22, 24, 26, 28], abs=0.05)
+    [note] = manifest["notes"]
+    assert note.startswith("v.avi: 1 gap of over 1 s between boxes of a track in a shot: nothing is interpolated there")
 
 
 def test_linked_boxes_are_parted_where_a_shot_begins(tmp_path):
     path = write_video(tmp_path / "v.avi", scene(0, 20) + scene(5, 15))
-    prepare(tmp_path, path, [(*row, "x") for row in every_frame(35)], "frame,x1,y1,x2,y2,track")
+    manifest = prepare(tmp_path, path, [(*row, "x") for row in every_frame(35)], "frame,x1,y1,x2,y2,track")
+    assert not manifest["notes"]
     tracks = [(row["clip"], row["first"], row["last"]) for row in table(tmp_path, "tracks.csv")]
     assert tracks == [("v-s000-f00", "0", "19"), ("v-s001-f00", "20", "34")]
 

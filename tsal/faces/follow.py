@@ -42,7 +42,7 @@ from tsal.faces.shots import (
     unlikeness,
 )
 from tsal.faces.smooth import smooth_boxes
-from tsal.utils import tqdm
+from tsal.utils import counted, tqdm
 
 SEARCHES_A_SECOND = 15.0  # more only repeats what propagation by flow finds as well
 SETTLED = 3.0  # enough for faces that are followed well, to track them: 15 take four fifths of the whole time
@@ -161,7 +161,11 @@ def follow_video(
     if given is not None:
         check_boxes(given, size, len(times), notes)
     if linked:
-        tracks = _given_tracks(given, times, cuts)
+        tracks, gaps = _given_tracks(given, times, cuts)
+        if gaps:
+            between = f"{counted(gaps, 'gap')} of over {PROPAGATED_SECONDS:g} s between boxes of a track in a shot"
+            ends = "nothing is interpolated there, and another face begins; where it is in sight, give boxes in between"
+            notes.append(f"{Path(path).name}: {between}: {ends}")
     faces = [track for track in tracks if given is not None or is_face(track, surest)]
     interval = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
     for track in faces if given is None else ():
@@ -182,20 +186,25 @@ def _search(find: Callable | None, image: np.ndarray, small: tuple, min_face: fl
     return zoomed(checked_boxes(find(rgb, min_face), image, "the finder"), small[1])
 
 
-def _given_tracks(boxes: Mapping[int, list[GivenBox]], times: Sequence[float], cuts: Sequence[int]) -> list[Track]:
+def _given_tracks(
+    boxes: Mapping[int, list[GivenBox]], times: Sequence[float], cuts: Sequence[int]
+) -> tuple[list[Track], int]:
     """Tracks that the boxes file links itself: boxes between two rows are interpolated; cut in parts at cuts and at
-    long gaps.
+    long gaps, in which the face may be out of sight. And the number of these gaps.
     """
     rows: dict[str, list[tuple[int, np.ndarray]]] = {}
     for number in sorted(boxes):
         for row in boxes[number]:
             rows.setdefault(row.track, []).append((number, np.array(row.box)))
-    tracks = []
+    tracks, gaps = [], 0
     for places in rows.values():
         track: Track | None = None
         for number, box in places:
             shot = int(np.searchsorted(cuts, number, side="right"))
-            if track is None or shot != track.shot or times[number] - times[track.last] > 1000 * PROPAGATED_SECONDS:
+            same_shot = track is not None and shot == track.shot
+            is_away = same_shot and times[number] - times[track.last] > 1000 * PROPAGATED_SECONDS
+            if not same_shot or is_away:
+                gaps += is_away
                 track = Track(number, [box], [True], shot)
                 tracks.append(track)
                 continue
@@ -203,4 +212,4 @@ def _given_tracks(boxes: Mapping[int, list[GivenBox]], times: Sequence[float], c
             shares = [(times[i] - times[last]) / (times[number] - times[last]) for i in range(last + 1, number + 1)]
             track.boxes += [start + share * (box - start) for share in shares]
             track.detected += [False] * (number - last - 1) + [True]
-    return tracks
+    return tracks, gaps

@@ -55,6 +55,11 @@ def test_mirrored_labels_are_told_however_the_face_is_turned(turn):
         assert said([wrong], np.array([1, 0, 1, 1], bool)) == ""  # an eye corner is not known
 
 
+def test_of_landmarks_at_the_eyes_and_brows_alone_nothing_is_said():
+    brows_and_eyes = np.array([[20, 30], [40, 30], [22, 24], [38, 24]], float)  # their mean lies above the corners
+    assert reflected(brows_and_eyes[None], np.ones((1, 4), bool), (0, 1)) == ""
+
+
 @pytest.mark.parametrize(
     ("faces", "side", "beyond", "said"),
     [(10, 301, 0, True), (9, 301, 0, False), (10, 300, 0, False), (10, 301, 71, False), (10, 301, -40, False)],

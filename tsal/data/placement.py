@@ -10,6 +10,9 @@ import numpy as np
 
 SMALLEST = 3.0  # px; in shares of the image, a box is smaller
 ENOUGH, LARGE = 10, 300  # faces, and px of their images, to tell coordinates in percent
+# How far below the eyes the mean of the landmarks lies, in times the eyes' distance. Of 100 faces: 0.26 to 0.67 with a
+# mouth (68, 51, 5 points), 0.10 to 0.21 of eyes and nose, -0.16 to 0.02 of eyes with or without brows
+MIRRORED = -0.2
 LARGEST = 10.0  # times the image's longer side: a face of which the image shows next to nothing
 
 
@@ -53,7 +56,8 @@ def points_problems(points: np.ndarray, visible: np.ndarray, image: str, fact: M
 def reflected(points: np.ndarray, visible: np.ndarray, ocular: tuple[int, int] | None) -> str:
     """What to say where most of the faces, points (N, K, 2) px and visibility (N, K) bool, are mirrored ones: seen from
     between the eyes towards the mean of all landmarks, the person's right eye corner (the first of a scheme's
-    ``ocular``) lies on the left. Turning a face does not change that. Empty where few are, or nobody named the corners.
+    ``ocular``) lies on the left. Turning a face does not change that. Empty where few are, nobody named the corners, or
+    the mean lies so near them that it says nothing.
     """
     known = visible[:, list(ocular)].all(1) if ocular else np.zeros(len(points), bool)
     points, visible = points[known], visible[known]
@@ -61,7 +65,8 @@ def reflected(points: np.ndarray, visible: np.ndarray, ocular: tuple[int, int] |
         return ""
     right, left = points[:, ocular[0]], points[:, ocular[1]]  # (M, 2) px
     across, down = left - right, points.mean(1, where=visible[..., None]) - (left + right) / 2
-    mirrored = (across[:, 0] * down[:, 1] < across[:, 1] * down[:, 0]).sum()
+    below = across[:, 0] * down[:, 1] - across[:, 1] * down[:, 0]  # times the eyes' distance
+    mirrored = (below < MIRRORED * (across**2).sum(1)).sum()
     if mirrored <= len(points) / 2:
         return ""
     return (

@@ -28,6 +28,13 @@ def test_these_schemes_come_along():
     assert scheme_names() == ["5", "19", "29", "49", "51", "68", "98", "106"]
 
 
+def test_a_file_whose_name_is_no_number_is_a_scheme_as_well(tmp_path, monkeypatch):
+    for name in ("106", "mine", "5"):
+        (tmp_path / f"{name}.yaml").write_text("points: 7\n")
+    monkeypatch.setattr("tsal.schemes.SCHEME_FOLDER", tmp_path)
+    assert scheme_names() == ["5", "106", "mine"] and get_scheme("mine").points == 7
+
+
 @EVERY
 def test_a_scheme_is_sane(scheme):
     """Mirroring twice changes nothing; eyes, centre and lines are where a mirror wants them."""

@@ -89,7 +89,7 @@ class Scheme:
 
 def scheme_names() -> list[str]:
     """Names of the schemes that come with the project."""
-    return sorted((path.stem for path in SCHEME_FOLDER.glob("*.yaml")), key=int)
+    return sorted((path.stem for path in SCHEME_FOLDER.glob("*.yaml")), key=lambda name: (len(name), name))
 
 
 def generic_scheme(points: int) -> Scheme:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tsal.data import decode_image, look_at_image, read_image
+from tsal.data import decode_image, is_turned, look_at_image, read_image
 from tsal.utils import DataError
 
 
@@ -69,3 +69,39 @@ def test_a_float_image_is_read_by_its_range_and_not_a_number_is_refused(full, ch
 
 def test_back_slashes_of_a_list_are_named(tmp_path):
     assert "write /" in look_at_image(tmp_path / "afw\\a.jpg", "afw\\a.jpg")
+
+
+@pytest.mark.parametrize("turn, refused", [(b"irot\1", True), (b"imir\0", True), (b"irot\0", False)])
+def test_an_avif_that_opencv_would_not_turn_is_refused(tmp_path, turn, refused):
+    coded = cv2.imencode(".avif", picture())[1].tobytes()
+    colours = coded.index(b"\0\0\0\x13colr")  # the fourth property becomes the turn, and a box of nothing
+    content = coded[:colours] + b"\0\0\0\x09" + turn + b"\0\0\0\x0afree\0\0" + coded[colours + 19 :]
+    content = content.replace(b"\1\2\x83\4", b"\1\2\x83\x84")
+    assert np.array_equal(
+        cv2.imdecode(np.frombuffer(content, np.uint8), 1), cv2.imdecode(np.frombuffer(coded, np.uint8), 1)
+    )
+    (tmp_path / "a.avif").write_bytes(content)
+    if not refused:
+        assert read_image(tmp_path / "a.avif").shape == (32, 32, 3)
+        return
+    said = "the image a.avif is turned by an irot or imir box of AVIF, which cannot be read; convert it to PNG or JPEG"
+    assert look_at_image(tmp_path / "a.avif", "a.avif") == said
+    with pytest.raises(DataError, match="a.avif: the image is turned by an irot or imir box"):
+        read_image(tmp_path / "a.avif")
+
+
+@pytest.mark.parametrize("order, head", [("little", b"II*\0"), ("big", b"MM\0*")])
+@pytest.mark.parametrize("orientation", [None, 1, 3, 6])
+def test_a_turned_tiff_is_told(order, head, orientation):
+    """Hand-made, 60 x 40, its upper left corner white."""
+    image = np.zeros((40, 60), np.uint8)
+    image[:8, :8] = 255
+    tags = {256: 60, 257: 40, 258: 8, 259: 1, 262: 1, 273: 150, 274: orientation, 277: 1, 278: 40, 279: 2400}
+    tags = {tag: value for tag, value in tags.items() if value}
+    content = head + (8).to_bytes(4, order) + len(tags).to_bytes(2, order)
+    for tag, value in tags.items():  # tag, type short, count, value
+        content += b"".join(n.to_bytes(size, order) for n, size in ((tag, 2), (3, 2), (1, 4), (value, 2))) + b"\0\0"
+    content = content.ljust(150, b"\0") + image.tobytes()
+    corner = {None: (0, 0), 1: (0, 0), 3: (-1, -1), 6: (0, -1)}[orientation]
+    assert decode_image(content)[corner].tolist() == [255] * 3  # OpenCV turns it
+    assert is_turned(content) == (corner != (0, 0))

@@ -17,8 +17,12 @@ IMAGE_SUFFIXES = (
     *(".avif", ".gif", ".jp2", ".pbm", ".pgm", ".pnm", ".ppm"),
 )
 CUT_OFF = "is cut off: its end is missing"
+TURNED_AVIF = "is turned by an irot or imir box of AVIF, which cannot be read; convert it to PNG or JPEG"
 # A mark of a JPEG; in coded pixels, ff is followed by 0 or is a restart mark (d0-d7)
 JPEG_MARK = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
+AVIF_TURN = re.compile(rb"\0\0\0\x09(irot[\x01-\x03]|imir)")
+TIFF_ORDERS = {b"II*\0": "little", b"MM\0*": "big"}
+TIFF_ORIENTATION = 274
 
 # OpenCV's lines about broken files do not name the file; the functions below report them
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_FATAL)
@@ -28,7 +32,7 @@ def read_image(path: Path) -> np.ndarray:
     """RGB uint8 (H, W, 3).
 
     Raises:
-        DataError: one line that names the file: it cannot be read or decoded, or its end is missing.
+        DataError: one line that names the file: it cannot be read or decoded, or what is wrong with it.
     """
     try:
         content = read_bytes(path)
@@ -36,15 +40,15 @@ def read_image(path: Path) -> np.ndarray:
         raise DataError(f"{path}: the image {_why(error)}") from None
     image = decode_image(content)
     if image is None:
-        raise DataError(f"{path}: the image {CUT_OFF if _is_cut_off(content) else 'cannot be read or decoded'}")
+        raise DataError(f"{path}: the image {_fault(content) or 'cannot be read or decoded'}")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def decode_image(content: bytes) -> np.ndarray | None:
-    """BGR uint8 (H, W, 3) of an image file's bytes; None where they are no image, one whose end is missing, or one of
-    too many pixels (:mod:`tsal` sets the bound).
+    """BGR uint8 (H, W, 3) of an image file's bytes; None where they are no image, one whose end is missing, one that
+    OpenCV would not turn, or one of too many pixels (:mod:`tsal` sets the bound).
     """
-    if not content or _is_cut_off(content):
+    if not content or _fault(content):
         return None
     coded = np.frombuffer(content, np.uint8)
     try:
@@ -99,9 +103,16 @@ def look_at_image(path: Path, name: str) -> dict | str:
         return f"the image {name} {_why(error, name)}"
     image = decode_image(content)
     if image is None:
-        why = CUT_OFF if _is_cut_off(content) else f"cannot be decoded{over_the_bound(content)}"
+        why = _fault(content) or f"cannot be decoded{over_the_bound(content)}"
         return f"the image {name} {why}"
     return describe_image(content, image)
+
+
+def _fault(content: bytes) -> str:
+    """Why an image file's bytes are not decoded, though OpenCV may do so; empty where they are."""
+    if _is_cut_off(content):
+        return CUT_OFF
+    return TURNED_AVIF if content[4:8] == b"ftyp" and AVIF_TURN.search(content) else ""
 
 
 def _is_cut_off(content: bytes) -> bool:
@@ -124,13 +135,25 @@ def _is_cut_off(content: bytes) -> bool:
 
 
 def is_turned(content: bytes) -> bool:
-    """Whether the EXIF orientation turns or mirrors an image file's pixels: they are read so, as viewers show them, but
-    other programs may read them as they are stored.
+    """Whether the EXIF orientation (or TIFF's) turns or mirrors an image file's pixels: they are read so, as viewers
+    show them, but other programs may read them as they are stored.
     """
+    if order := TIFF_ORDERS.get(content[:4]):
+        return _tiff_orientation(content, order) in range(2, 9)
     if b"exif" not in content.lower():  # most files: nothing is decoded
         return False
     coded, small = np.frombuffer(content, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8
     return not np.array_equal(cv2.imdecode(coded, small), cv2.imdecode(coded, small | cv2.IMREAD_IGNORE_ORIENTATION))
+
+
+def _tiff_orientation(content: bytes, order: str) -> int:
+    """The orientation of a TIFF's first image, in which OpenCV turns it always; 0 where none is named."""
+    start = int.from_bytes(content[4:8], order)
+    count = int.from_bytes(content[start : start + 2], order)
+    for at in range(start + 2, start + 2 + 12 * count, 12):  # entries: tag, type, count, value
+        if int.from_bytes(content[at : at + 2], order) == TIFF_ORIENTATION:
+            return int.from_bytes(content[at + 8 : at + 10], order)
+    return 0
 
 
 def describe_image(content: bytes, image: np.ndarray) -> dict:

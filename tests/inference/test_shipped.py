@@ -45,7 +45,7 @@ def test_the_recipe_of_the_page_reads_a_detector_and_a_run_s_predictions(run):
     page = (REPOSITORY / "docs" / "use.md").read_text().partition("## In other programs")[2]
     [text] = re.findall(r"```python\n(.*?)```", page, re.S)
     names = {}
-    for said, path in (("outputs/mine/semi/model.pt", find_weights()), ("outputs/mine", run.folder)):
+    for said, path in (("outputs/mine-faces-s0/semi/model.pt", find_weights()), ("outputs/mine-faces-s0", run.folder)):
         assert f'"{said}"' in text
         text = text.replace(f'"{said}"', repr(str(path)))
     exec(text, names)

@@ -137,6 +137,7 @@ def test_a_done_init_is_taken_though_the_file_is_gone_and_another_file_is_not_le
     assert not is_unchecked(Run.open(run.folder))  # stages that follow do not ask for it
     assert train_inits(Run.open(run.folder), 1) == [init]
     shutil.copy(files[1], files[0])
+    assert is_unchecked(Run.open(run.folder))
     init.unlink()
     with pytest.raises(InputError, match="0.pt: changed since it was checked; run 'python -m tsal data --run"):
         train_inits(Run.open(run.folder), 1)

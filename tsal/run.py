@@ -239,29 +239,29 @@ class Run:
             for name, value in sorted(self.config.flat().items())
             if name not in ignored and any(name == part or name.startswith(f"{part}.") for part in chosen)
         }
-        manifest = self._checked(rows)
+        if rows not in (manifest := self.manifest()):
+            raise InputError(
+                f"{self.folder}: checked by another version; run 'python -m tsal data --run {self.folder}'"
+            )
         for name in [name for name in STARTS if name in values]:  # what the file holds decides, not where it lies
             del values[name]
             values[f"file of {name}"] = manifest.get(STARTS[name], "")
         more = {"scheme": self.scheme.to_dict(), "data": manifest[rows], "code": code_fingerprint()}
         return values | more
 
-    def refuse_changed(self, *names: str) -> None:
-        """Raise where a file that one of these settings (:data:`STARTS`) names is another than when the data were
-        checked.
+    def changed_starts(self) -> list[str]:
+        """Settings of :data:`STARTS` whose file is another than when the data were checked; not those whose file is
+        gone, which a training that is done does not need.
         """
-        for name in names:
-            path, key = weights_file(self.config.flat()[name]), STARTS[name]
-            if path and file_hash(path) != self._checked(key)[key]:
-                raise InputError(f"{path}: changed since it was checked; run 'python -m tsal data --run {self.folder}'")
+        manifest, now = self.manifest(), start_hashes(self.config)
+        return [name for name, key in STARTS.items() if now[key] and now[key] != manifest.get(key)]
 
-    def _checked(self, name: str) -> dict:
-        """The manifest, which has ``name``; InputError where it is of a version that did not check that."""
-        if name not in (manifest := self.manifest()):
-            raise InputError(
-                f"{self.folder}: checked by another version; run 'python -m tsal data --run {self.folder}'"
-            )
-        return manifest
+    def refuse_changed(self, *names: str) -> None:
+        """Raise where a file that one of these settings names is another than when the data were checked."""
+        for name in self.changed_starts():
+            if name in names:
+                path = weights_file(self.config.flat()[name])
+                raise InputError(f"{path}: changed since it was checked; run 'python -m tsal data --run {self.folder}'")
 
 
 def _near_runs(folder: Path) -> str:
@@ -287,7 +287,9 @@ def code_fingerprint(*packages: str) -> str:
 
 
 def start_hashes(config: Config) -> dict[str, str]:
-    """What the manifest keeps of the files of :data:`STARTS`: their hashes; "" where a setting names no file."""
+    """What the manifest keeps of the files of :data:`STARTS`: their hashes; "" where a setting names none, or none is
+    there.
+    """
     files = {key: weights_file(config.flat()[name]) for name, key in STARTS.items()}
     return {key: file_hash(path) if path and path.is_file() else "" for key, path in files.items()}
 

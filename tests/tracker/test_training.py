@@ -11,7 +11,7 @@ import torch
 from tsal.config import Config
 from tsal.data.batches import PointPairs
 from tsal.run import Run
-from tsal.stages import prepare_data, train_models
+from tsal.stages import is_unchecked, prepare_data, train_models
 from tsal.stages import tracker as stage
 from tsal.stages.tracker import train_tracker
 from tsal.tracker import FlowNet, training
@@ -47,7 +47,9 @@ def test_training_goes_on_from_the_tracker_that_is_named_by_what_its_file_holds(
     assert same(tracker, first)
     shutil.copy(tmp_path / "kept.pt", tmp_path / "moved.pt")
     assert trained(tmp_path / "moved.pt")[1] == written  # it holds the same
+    assert not is_unchecked(Run.open(tmp_path / "run"))
     save_checkpoint(tmp_path / "moved.pt", {"tracker": second.state_dict()})
+    assert is_unchecked(Run.open(tmp_path / "run"))  # by the next stage
     with pytest.raises(InputError, match="moved.pt: changed since it was checked; run 'python -m tsal data --run"):
         train_tracker(Run.open(tmp_path / "run", ["train.warmup=0.5"]))
     assert same(trained(tmp_path / "moved.pt")[0], second)

@@ -164,9 +164,9 @@ def _odd_lists(run: Run, facts: dict[str, dict]) -> list[str]:
 
 def is_unchecked(run: Run) -> bool:
     """Whether the data must be checked: never before, or a list, image or annotation is another since, by size and
-    time.
+    time, or a file of weights that a training starts from, by its content.
     """
-    return not _was_checked(run.folder, _files_state(run))
+    return not _was_checked(run.folder, _files_state(run)) or bool(run.changed_starts())
 
 
 def _was_checked(folder: Path, state: str) -> bool:

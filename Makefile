@@ -203,7 +203,7 @@ kept := $(if $(wildcard $(RUN)/config.json),$(shell sed -n '/^  "data"/,/^  }/s/
 words = $(sort $(subst ',,$(filter-out --%,$(names) $(lists))) $(kept))
 roots = $(words) $(addprefix data/prepared/,$(words))
 places = $(addsuffix /$(1),$(roots)) $(addsuffix /lists/$(1),$(roots)) data/prepared/$(subst :,/lists/,$(1))
-start := $(if $(wildcard $(RUN)/config.json),$(shell sed -n 's/^ *"weights": "\([^"]*\)",*$$/\1/p' $(RUN)/config.json))
+start := $(if $(wildcard $(RUN)/config.json),$(shell sed -n 's/^ *"\(weights\|vgg16_weights\|init\)": "\([^"]*\)",*$$/\2/p' $(RUN)/config.json))
 start_file = $(wildcard $(start) $(addprefix tsal/weights/,$(addsuffix .pt,$(start))))
 list_files = $(wildcard $(foreach l,$(words),$(call places,$(l))))
 
@@ -218,7 +218,7 @@ $(S)/data: notebooks/01_data.ipynb $(others) $(data_code) $(wildcard configs/*/*
 	@cmp -s $(checked) $@.checked && mv $@.former $@ || ($(results)) > $@
 	@cp $(checked) $@.checked 2>/dev/null || true; $(if $(alone),,$(asked) > $(S)/settings;) rm -f $@.former
 
-$(S)/tracker: notebooks/02_tracker.ipynb $(S)/data $(tracker_code) $(wildcard tsal/weights/*.pt) $(call lost,tracker) | .venv/.done
+$(S)/tracker: notebooks/02_tracker.ipynb $(S)/data $(tracker_code) $(call lost,tracker) | .venv/.done
 	$(run_notebook)
 	$(stamp)
 

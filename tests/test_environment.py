@@ -16,6 +16,7 @@ from pins import pins
 
 from tsal import run as run_module
 from tsal.config import Config
+from tsal.run import STARTS
 from tsal.stages import STAGES
 from tsal.utils.paths import PACKAGE, REPOSITORY
 
@@ -282,13 +283,25 @@ def test_a_list_that_the_run_s_config_names_is_watched_too(make, tmp_path):
     assert make("tracker")[0] == ALL[:2]
 
 
-def test_the_weights_that_a_run_starts_from_are_watched(make, tmp_path):
+@pytest.mark.parametrize("name", STARTS)
+def test_the_weights_that_a_run_starts_from_are_watched(make, tmp_path, name):
     (tmp_path / "model.pt").touch()
-    Config().override({"model.weights": str(tmp_path / "model.pt")}).save(make.folder / "run" / "config.json")
+    Config().override({name: str(tmp_path / "model.pt")}).save(make.folder / "run" / "config.json")
     make("data")
     assert make("tracker")[0] == ALL[1:2]
     os.utime(tmp_path / "model.pt", (2e9, 2e9))
     assert make("tracker")[0] == ALL[:2]
+
+
+def test_the_weights_that_ship_are_watched_where_a_run_starts_from_them(make):
+    """'make pretrain' writes the tracker anew. What a clone wrote just before its first run begins nothing again."""
+    Config().override({"model.weights": "face68"}).save(make.folder / "made.json")
+    config = make.folder / "run" / "config.json"  # the first stage makes it
+    (make.folder / "then").write_text(f'[ -e "{config}" ] || cp "{make.folder}/made.json" "{config}"\n')
+    assert make("reproduce")[0] == [*ALL, "report"] and make("reproduce")[0] == []
+    for weights in ("tracker", "face68"):
+        assert make("-W", f"tsal/weights/{weights}.pt", "reproduce")[0] == [*ALL, "report"]
+    assert make("reproduce")[0] == []
 
 
 def test_a_changed_list_has_the_data_checked_anew(make, tmp_path):

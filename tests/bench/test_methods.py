@@ -34,8 +34,9 @@ from tsal.model import Detector
 from tsal.model_files import save_models
 from tsal.run import Run, code_fingerprint, list_hashes
 from tsal.schemes import get_scheme
+from tsal.tracker import make_tracker
 from tsal.trainings import schedule_steps
-from tsal.utils.checkpoints import load_checkpoint
+from tsal.utils.checkpoints import load_checkpoint, save_checkpoint
 from tsal.utils.errors import ConfigError, DataError, InputError
 from tsal.utils.paths import CONFIG_FOLDER
 
@@ -580,6 +581,26 @@ def test_results_that_started_from_other_weights_are_made_anew(tmp_path):
     assert comparable(results, configure, check_data(tmp_path, configure("tsal"))[0]) == results
     keep(seed=1)
     assert comparable(results, configure, check_data(tmp_path, configure("tsal"))[0]) == []
+
+
+@pytest.mark.parametrize("consecutive", [True, False])
+def test_results_whose_tracker_started_from_other_weights_are_made_anew_where_it_decides_them(tmp_path, consecutive):
+    """Where labels are learned alone, that is where frames are consecutive: it makes the numbers of a window."""
+    path = tmp_path / "tracker.pt"
+    configure = configured(**{"tracker.init": str(path), "data.consecutive": consecutive})
+
+    def keep(seed):
+        torch.manual_seed(seed)
+        save_checkpoint(path, {"tracker": make_tracker(configure("supervised")).state_dict()})
+
+    keep(seed=0)
+    run = Run.create(tmp_path / "supervised-s0", configure("supervised"))
+    stages.prepare_data(run, progress=False)
+    results = [result("supervised", 0, [1.0]) | {"settings": deciding(run.config)} | made_from(run)]
+    assert comparable(results, configure, check_data(tmp_path, configure("supervised"))[0]) == results
+    keep(seed=1)
+    now = check_data(tmp_path, configure("supervised"))[0]
+    assert comparable(results, configure, now) == ([] if consecutive else results)
 
 
 def test_results_of_a_scheme_whose_file_has_changed_since_are_made_anew(tmp_path):

@@ -83,18 +83,23 @@ def comparable(results: Sequence[dict], configure: Configure, now: Mapping[str, 
 
 
 def made_from(run: Run) -> dict:
-    """What a result keeps of its data: hashes of its lists, of what their rows hold, of the file that its init started
-    from, and of the scheme.
+    """What a result keeps of its data: hashes of its lists, of what their rows hold, of the files that its init and its
+    tracker started from, and of the scheme.
     """
     names, manifest = ["labelled_fingerprint", "evaluate_fingerprint"], run.manifest()
     if not labels_alone(run.config):
         names.append("fingerprint")
-    names += [STARTS[f"model.{name}"] for name in ("weights", "vgg16_weights") if getattr(run.config.model, name)]
+    settings, tracker = run.config.flat(), run.config.data.consecutive or _learns_from_flow(run.config)
+    names += [key for name, key in STARTS.items() if settings[name] and (tracker or name != "tracker.init")]
     return {
         "list_hashes": {name: manifest["lists"][name] for name in learned_and_measured(run.config)},
         "data": {name: manifest[name] for name in names},
         "scheme": _hash_scheme(run),
     }
+
+
+def _learns_from_flow(config: Config) -> bool:
+    return not labels_alone(config) and PseudoLabeller(config).needs_flow
 
 
 def _same_lists(result: dict, config: Config) -> bool:
@@ -141,7 +146,7 @@ def other_settings(result: dict, configure: Configure) -> dict[str, tuple[Any, A
     if not isinstance(old_settings, dict):
         return {"settings": ("not kept", "kept")}
     # what is asked of tracks, and what makes them, decides nothing then
-    if labels_alone(config) or not PseudoLabeller(config).needs_flow:
+    if not _learns_from_flow(config):
         ignored = TRACKED | {name for name in settings if name.startswith("tracker.")}
         if config.data.consecutive:  # the tracker makes the numbers of a window, and with these a method needs it
             ignored = UNTUNED | TRACKED - {"tsal.agreement_weight", "tsal.teacher_consistency"}

@@ -75,6 +75,13 @@ def test_a_command_that_fails_is_one_line(launcher, log, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_a_base_that_fails_ends_the_runs_of_its_own_seed_alone(log, tmp_path):
+    wrong = (sys.executable, "-c", "raise SystemExit(3)", "base 0")
+    with pytest.raises(InputError, match="'base 0': failed"):
+        LAUNCHERS["local"]([Group(wrong, (says("a 0 "),)), GROUPS[1]], 1, 1, tmp_path)
+    assert log.read_text().splitlines() == ["base 1 1", "a 1 1"]
+
+
 def test_a_signal_ends_the_run_that_is_on_and_begins_no_other(log, tmp_path):
     wait = "import os, sys, time; open(os.environ['TSAL_LOG'], 'a').write(sys.argv[1]); time.sleep(60)"
     code = (

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,8 +37,8 @@ def threads_of(launcher: str, jobs: int) -> int:
 
 
 def run_local(groups: Sequence[Group], jobs: int, threads: int, folder: Path) -> None:
-    """A process each, ``jobs`` at a time. A signal that stops this process stops those that run (they keep what they
-    have), and no other begins.
+    """A process each, ``jobs`` at a time. Where one fails, the others go on, but for the runs of a base that failed. A
+    signal that stops this process stops those that run (they keep what they have), and no other begins.
     """
     running, stopped = set(), threading.Event()
 
@@ -52,12 +52,12 @@ def run_local(groups: Sequence[Group], jobs: int, threads: int, folder: Path) ->
 
     pool = ThreadPoolExecutor(jobs)
     try:
-        bases = [pool.submit(call, group.base) for group in groups]
+        bases = {pool.submit(call, group.base): group for group in groups}
         runs = []
-        for group, base in zip(groups, bases):
-            base.result()
-            runs += [pool.submit(call, command) for command in group.runs]
-        for done in runs:
+        for base in as_completed(bases):
+            if not base.exception():
+                runs += [pool.submit(call, command) for command in bases[base].runs]
+        for done in (*bases, *runs):
             done.result()
     except KeyboardInterrupt as stop:
         pool.shutdown(wait=False, cancel_futures=True)

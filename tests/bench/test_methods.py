@@ -38,6 +38,7 @@ from tsal.tracker import make_tracker
 from tsal.trainings import schedule_steps
 from tsal.utils.checkpoints import load_checkpoint, save_checkpoint
 from tsal.utils.errors import ConfigError, DataError, InputError
+from tsal.utils.locks import LOCK
 from tsal.utils.paths import CONFIG_FOLDER
 
 METHODS = names_of("methods")
@@ -347,6 +348,24 @@ def test_no_method_trains_the_init_of_all_again(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="base-s0/init: is not the init that settings, .* and code make now"):
         run_method(tmp_path, configured(**untrained, **{"augment.rotation": 10})("supervised"), tmp_path)
     assert init.read_bytes() == before
+
+
+def test_a_training_of_the_bench_has_its_folder_to_itself(tmp_path, monkeypatch):
+    fcntl, trained = pytest.importorskip("fcntl"), []
+    folders = {"tracker": "base-s0", "init": "base-s0", "supervised": "supervised-s0"}
+
+    def fit(*_, label, **__):
+        with open(tmp_path / "runs" / folders[label] / LOCK) as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        trained.append(label)
+        return None, 1.0
+
+    for place in ("tsal.trainings.fit", "tsal.tracker.training.fit"):
+        monkeypatch.setattr(place, fit)
+    config = configured(**{"tracker.synthetic_steps": 0})("supervised")
+    prepare_base(tmp_path / "runs", config)
+    run_method(tmp_path / "runs", config, tmp_path)
+    assert trained == [*folders]
 
 
 def test_results_go_to_the_outputs_and_leave_the_published_ones_alone(tmp_path, monkeypatch, capsys):

@@ -44,10 +44,11 @@ SHARED = ("init", "init-2", "tracker")  # made once a seed
 def prepare_base(folder: Path, config: Config, inits: int = 1) -> None:
     """Data, tracker and supervised init(s) of a seed, which its methods share."""
     run = Run.create(base_folder(folder, config.seed), config)
-    stages.prepare_data(run, checked=run.folder)
-    stages.train_tracker(run)
-    take_inits(run, folder.parent, inits)
-    train_inits(run, inits)
+    with lock_folder(run.folder):
+        stages.prepare_data(run, checked=run.folder)
+        stages.train_tracker(run)
+        take_inits(run, folder.parent, inits)
+        train_inits(run, inits)
 
 
 def take_inits(run: Run, beside: Path, count: int) -> None:
@@ -67,10 +68,14 @@ def run_method(folder: Path, config: Config, out: Path) -> dict:
     """Train a method from its seed's init, measure its models on the evaluation lists, and keep
     ``<method>-s<seed>.json``.
     """
-    method = load_method(config.method)
+    run = Run.create(folder / f"{config.method}-s{config.seed}", config)
+    with lock_folder(run.folder):
+        return _train_and_measure(run, base_folder(folder, config.seed), out)
+
+
+def _train_and_measure(run: Run, base: Path, out: Path) -> dict:
+    config, path, method = run.config, run.folder, load_method(run.config.method)
     code = code_fingerprint("evaluation")  # before files may change: trainings are long
-    base, path = base_folder(folder, config.seed), folder / f"{method.name}-s{config.seed}"
-    run = Run.create(path, config)
     stages.prepare_data(run, checked=base, progress=False)
     for name in SHARED:
         if (base / name).is_dir() and not (path / name).exists():

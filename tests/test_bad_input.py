@@ -326,6 +326,17 @@ def test_without_clips_every_stage_runs_and_a_changed_run_shows_no_former_number
     assert main(["data", "--run", str(run)]) == 0 and main(report) == 2
     assert "was made with other evaluation faces" in capsys.readouterr().err
     (root / "v.pts").write_bytes(labels)
+    assert main(["data", "--run", str(run)]) == 0
+    inner_eye_corners = json.loads((run / "scheme.json").read_text()) | {"ocular": [39, 42]}
+    for name, content, said in (
+        ("scheme.json", json.dumps(inner_eye_corners).encode(), "another landmark scheme"),
+        ("semi/model.pt", b"trained anew", "another semi/model.pt"),
+    ):
+        evaluated = (run / name).read_bytes()
+        (run / name).write_bytes(content)
+        assert main(report) == 2
+        assert f"metrics.json: was made with {said}, before the run was changed" in capsys.readouterr().err
+        (run / name).write_bytes(evaluated)
     assert main(["data", "--run", str(run)]) == 0 and main(report) == 0
     write_rows(root, "labelled.txt", (root / "labelled.txt").read_text().splitlines()[0])
     assert main(["data", "--run", str(run)]) == 0 and main(report) == 2

@@ -21,6 +21,7 @@ import pandas as pd
 from tsal.config import Config, load_method, settings_of
 from tsal.evaluation import NORMALISERS, SAME_INIT
 from tsal.figures.evaluated import refuse_former
+from tsal.run import Run
 from tsal.trainings import rival_config
 from tsal.utils import ConfigError, InputError
 
@@ -76,8 +77,8 @@ def read_runs(folders: Sequence[Path]) -> Comparison:
                 f"{folder}: manifest.json or metrics.json is broken; make them again: "
                 f"python -m tsal evaluate --run {folder}"
             ) from None
-    for folder, (config, manifest, report) in runs.items():
-        refuse_former(folder, config, manifest, report)
+    for folder, (_, _, report) in runs.items():
+        refuse_former(Run.open(folder), report)
     if not runs:
         raise InputError("no run to compare: give the folders of one or more")
     _check_alike(runs)

@@ -1,4 +1,4 @@
-"""Whether a run's numbers are still of its settings and faces, which 'python -m tsal data' may have changed since."""
+"""Whether a run's numbers are still of its settings, scheme, faces and models, which may have changed since."""
 
 from __future__ import annotations
 
@@ -8,24 +8,30 @@ from pathlib import Path
 from typing import Any
 
 from tsal.audit import Audit
-from tsal.config import Config, labels_alone, result_settings
+from tsal.config import labels_alone, result_settings
 from tsal.run import Run
-from tsal.utils import InputError
+from tsal.utils import InputError, file_hash
 
 SHOWN = 3  # settings in a line
 
 
-def refuse_former(folder: Path, config: Config, manifest: Mapping, report: Mapping) -> None:
-    """Raise where metrics.json (``report``) was made with other settings or faces than config.json and manifest.json
-    say. One of an earlier version, which does not say with which, is taken.
+def refuse_former(run: Run, report: Mapping) -> None:
+    """Raise where metrics.json (``report``) was made with other settings, another scheme, other faces or other models
+    than the run has now. One of an earlier version, which does not say with which, is taken.
     """
-    apart = _other_settings(report.get("settings", {}), result_settings(config))
+    apart = _other_settings(report.get("settings", {}), result_settings(run.config))
     shown = {row["model"] for row in report["rows"]} & {"teacher", "student"}
-    if labels_alone(config) and shown and not apart:  # of before a run kept that it learns from labels alone
+    if labels_alone(run.config) and shown and not apart:  # of before a run kept that it learns from labels alone
         apart = ["a teacher and a student, which this method has not"]
-    kinds = {"fingerprint": "training faces", "evaluate_fingerprint": "evaluation faces"}
+    if report.get("scheme") not in (None, _plain(run.scheme.to_dict())):
+        apart.append("another landmark scheme")
+    manifest, kinds = run.manifest(), {"fingerprint": "training faces", "evaluate_fingerprint": "evaluation faces"}
     apart += [f"other {kind}" for key, kind in kinds.items() if report.get(key) not in (None, manifest.get(key))]
-    _refuse(apart, folder / "metrics.json", folder, "evaluate")
+    for name, digest in report.get("models", {}).items():
+        path = run.folder / name
+        if path.exists() and file_hash(path) != digest:
+            apart.append(f"another {name}")
+    _refuse(apart, run.folder / "metrics.json", run.folder, "evaluate")
 
 
 def read_audit(run: Run) -> Audit:

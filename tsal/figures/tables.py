@@ -53,7 +53,7 @@ def table(run: Run, scheme: str = "") -> pd.DataFrame:
             f"{run.folder / 'metrics.json'}: is of another normaliser or of other lists than the run has now; "
             f"run 'python -m tsal evaluate --run {run.folder}'"
         )
-    refuse_former(run.folder, run.config, run.manifest() if "settings" in report else {}, report)
+    refuse_former(run, report)
     times = report["times"]
     columns = ("list", "model", "source", "NME", f"AUC@{TAU:.2f}", f"FR@{TAU:.2f}", "faces", "degenerate")
 

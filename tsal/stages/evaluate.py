@@ -13,7 +13,7 @@ from tsal.run import Run
 from tsal.stages.alone import alone
 from tsal.tracker import measuring_tracker
 from tsal.trainings import model_files_of
-from tsal.utils import use_free_cores, write_arrays, write_text
+from tsal.utils import file_hash, use_free_cores, write_arrays, write_text
 
 
 @alone
@@ -33,6 +33,8 @@ def evaluate_models(run: Run) -> list[dict]:
     times = {path.parent.name: json.loads(path.read_text()) for path in sorted(run.folder.glob("*/time.json"))}
     report = {
         "settings": result_settings(run.config),
+        "scheme": run.scheme.to_dict(),
+        "models": {str(path.relative_to(run.folder)): file_hash(path) for path, _ in files.values()},
         "fingerprint": manifest["fingerprint"],
         "evaluate_fingerprint": manifest.get("evaluate_fingerprint"),
         "normaliser": data.normaliser,

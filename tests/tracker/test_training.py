@@ -13,6 +13,7 @@ from tsal.data.batches import PointPairs
 from tsal.run import Run
 from tsal.stages import is_unchecked, prepare_data, train_models
 from tsal.stages import tracker as stage
+from tsal.stages.table import STAGES
 from tsal.stages.tracker import train_tracker
 from tsal.tracker import FlowNet, training
 from tsal.tracker.training import initial_tracker, load_tracker, make_tracker
@@ -105,6 +106,18 @@ def test_what_the_trackers_steps_take_from_the_detectors_settings_makes_another_
         fingerprints.append(load_checkpoint(run.folder / "tracker" / "model.pt")["fingerprint"])
     name = override.partition("=")[0]
     assert {key for key in fingerprints[0] if fingerprints[0][key] != fingerprints[1][key]} == {name}
+
+
+def test_a_tracker_that_is_trained_anew_is_measured_anew(tmp_path):
+    steps = "tracker.synthetic_steps=0", "tracker.video_steps=0"
+    run = Run.create(tmp_path / "run", Config.load("smoke", steps))
+    prepare_data(run, progress=False)
+    train_tracker(run)
+    (run.folder / "tracker" / "metrics.json").write_text("{}")
+    train_tracker(run)
+    assert STAGES["tracker"].is_done(run.folder)
+    train_tracker(Run.open(run.folder, ["train.warmup=0.5"]))
+    assert not STAGES["tracker"].is_done(run.folder)
 
 
 # --- the tracker of a run ---

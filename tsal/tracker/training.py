@@ -208,6 +208,7 @@ def train_tracker(run: Run, rendered: Callable[[int], PointPairs] | None = None,
         if settings.video_steps:
             seconds += _fit_video(run, tracker, folder, "tracker", settings.video_steps, fingerprint)
         record_time(folder, settings.synthetic_steps + settings.video_steps, seconds)
+        (folder / "metrics.json").unlink(missing_ok=True)  # of a former tracker: stage tracker is not done
         _finish(folder, tracker=tracker.state_dict(), fingerprint=fingerprint, config=config.to_dict())
     return load_tracker(folder / "model.pt", config, run.device)
 

@@ -333,6 +333,17 @@ def test_what_is_measured_in_other_ways_is_not_compared(tmp_path):
         read_runs([first, make(tmp_path / "three", ["data.normaliser=box"])])
 
 
+def test_a_run_whose_lists_name_other_labels_is_not_compared(tmp_path):
+    runs = [make(tmp_path / name) for name in ("one", "two", "older")]
+    for run, labels in zip(runs, ("a", "b")):
+        for name in ("manifest.json", "metrics.json"):
+            facts = json.loads((run / name).read_text())
+            write_text(run / name, json.dumps(facts | {"evaluate_fingerprint": labels}))
+    with pytest.raises(InputError, match=r"two: its content \(images, boxes, labels\) of val.txt is not that of .*one"):
+        read_runs(runs)
+    read_runs(runs[::2])
+
+
 def test_numbers_of_former_settings_are_not_compared(tmp_path):
     first, second = make(tmp_path / "one"), make(tmp_path / "two", ["semi.steps=11"])
     report = json.loads((second / "metrics.json").read_text())

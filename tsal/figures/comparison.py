@@ -128,7 +128,7 @@ def _of_the_full_method_s_init(scores: pd.DataFrame, full: str) -> pd.DataFrame:
 
 
 def _check_alike(runs: dict) -> None:
-    """One normaliser, and one content of each evaluation list."""
+    """One normaliser, and one content of each evaluation list: of its file, and of all that its rows name."""
     seen: dict[str, tuple[str, Path]] = {}
     for folder, (config, manifest, report) in runs.items():
         facts = {
@@ -136,6 +136,8 @@ def _check_alike(runs: dict) -> None:
             for name, digest in manifest["lists"].items()
             if name in config.data.evaluate
         }
+        if faces := report.get("evaluate_fingerprint"):  # an earlier version's has none
+            facts[f"content (images, boxes, labels) of {', '.join(config.data.evaluate)}"] = faces
         for name, value in {"normaliser": report["normaliser"], **facts}.items():
             before, other = seen.setdefault(name, (value, folder))
             if before != value:

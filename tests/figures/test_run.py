@@ -293,6 +293,17 @@ def test_an_init_without_steps_has_no_curve(copied):
 
 
 @pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("also, drawn", [([], ["init"]), (["supervised.steps=0"], [])])
+def test_trainings_without_steps_after_the_init_have_no_curves(copied, also, drawn):
+    for name in ("supervised", "semi"):
+        (copied.folder / name / "history.csv").unlink()
+    run = dataclasses.replace(copied, config=copied.config.override(["semi.steps=0", *also]))
+    (figure,) = figures.draw_history(run)
+    assert [line.get_label() for line in figure.axes[0].lines if line.get_label() in MODELS] == drawn
+    assert words_of(figure).count("nothing to show") == (5 if drawn else 9)
+
+
+@pytest.mark.filterwarnings("error")
 def test_a_loss_that_is_zero_throughout_is_drawn_without_a_warning(copied):
     path = copied.folder / "semi" / "history.csv"
     history = pd.read_csv(path)

@@ -48,6 +48,7 @@ from tsal.run import Run
 from tsal.schemes import Scheme
 from tsal.tracker import both_directions, load_tracker, reconstruct_next
 from tsal.trainer import Context, Views, make_views
+from tsal.trainings import schedule_steps
 
 __all__ = [
     "draw_all",
@@ -209,15 +210,16 @@ def _draw_tracker_errors(run: Run) -> NamedFigure:
 @styled
 def draw_history(run: Run) -> list[NamedFigure]:
     """Loss terms and what training notes of its targets, over optimiser steps; the init's steps come first."""
-    trained = ("supervised",) if labels_alone(run.config) else ("supervised", "semi")
-    trained = ("init", *trained) if run.config.supervised.steps or run.config.train.epochs else trained
+    init_steps, further_steps = schedule_steps(run)
+    further = ("supervised",) if labels_alone(run.config) else ("supervised", "semi")
+    trained = ("init",) * (init_steps > 0) + further * (further_steps > 0)  # without steps there is no history
     histories = {name: pd.read_csv(run_file(run, f"{name}/history.csv")) for name in trained}
     offset = histories["init"].step.iloc[-1] if "init" in trained else 0
     figure = NamedFigure("history", TEXT, 4.9, layout="constrained")
     axes = figure.subplots(3, 3)
 
     def line(place, name: str, column: str, **options) -> None:
-        rows = histories.get(name, ())  # a run of labels alone has no semi
+        rows = histories.get(name, ())
         if column in rows and rows[column].notna().any():
             shift = 0 if name == "init" else offset
             place.plot(rows.step + shift, rows[column], marker="o" if len(rows) < 4 else "", markersize=2.5, **options)
@@ -268,13 +270,14 @@ def draw_history(run: Run) -> list[NamedFigure]:
         label="share of tracked targets",
     )
     weights.set(title="weights", ylim=(0, None))
-    axes[0, 0].legend(loc="upper right")
-    for place in (unlabelled, structure, disagreement, distance, weights):
-        if not place.lines:  # without pseudo-labels
+    for place in axes.flat:
+        if not place.lines:  # without pseudo-labels, or without steps
             empty(place, "nothing to show")
-        elif place is not distance:  # of one line
+        elif place in (unlabelled, structure, disagreement, weights):
             headroom(place, 0.45)
             place.legend(loc="upper left")
+        elif place is axes[0, 0]:
+            place.legend(loc="upper right")
     for place in axes.flat[:4]:
         place.axvline(offset, color="#b0b0b0", linewidth=0.6)
     for place in axes.flat[4:]:

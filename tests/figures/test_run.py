@@ -19,6 +19,7 @@ from tsal.data.lists import Face, write_list
 from tsal.figures import evaluation as figures_evaluation
 from tsal.figures import run as figures
 from tsal.figures import style
+from tsal.figures.comparison import read_runs
 from tsal.figures.report import run_report
 from tsal.geometry import apply_affine, crop_affine
 from tsal.run import Run
@@ -407,6 +408,23 @@ def test_a_missing_file_names_the_stage_that_makes_it(copied, missing, draw, sta
     (copied.folder / missing).unlink()
     with pytest.raises(InputError, match=rf"{re.escape(missing)}: .*python -m tsal {stage} "):
         draw(copied)
+
+
+@pytest.mark.parametrize(
+    "name, show, stage",
+    [
+        ("tracker/metrics.json", figures.draw_tracker, "tracker"),
+        ("tracker/metrics.json", figures.run_tables, "tracker"),
+        ("metrics.json", figures.table, "evaluate"),
+        ("metrics.json", lambda run: read_runs([run.folder]), "evaluate"),
+        ("manifest.json", lambda run: read_runs([run.folder]), "data"),
+    ],
+)
+def test_a_file_that_was_cut_short_is_a_line_that_names_the_stage_that_makes_it(copied, name, show, stage):
+    (copied.folder / name).write_text((copied.folder / name).read_text()[:-3])
+    said = f"{copied.folder}/{name}: is broken; run 'python -m tsal {stage} --run {copied.folder}'"
+    with pytest.raises(InputError, match=f"^{re.escape(said)}$"):
+        show(copied)
 
 
 def test_flow_colours_tell_direction_and_length():

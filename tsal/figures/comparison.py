@@ -21,6 +21,7 @@ import pandas as pd
 from tsal.config import Config, load_method, settings_of
 from tsal.evaluation import NORMALISERS, SAME_INIT
 from tsal.figures.evaluated import refuse_former
+from tsal.figures.style import read_report
 from tsal.run import Run
 from tsal.trainings import rival_config
 from tsal.utils import ConfigError, InputError
@@ -65,20 +66,10 @@ def read_runs(folders: Sequence[Path]) -> Comparison:
                     f"{folder / name}: not there; a run that is compared is evaluated first: "
                     f"python -m tsal evaluate --run {folder}"
                 )
-        config = Config.load(folder / "config.json")
-        try:
-            runs[folder] = (
-                config,
-                json.loads((folder / "manifest.json").read_text()),
-                json.loads((folder / "metrics.json").read_text()),
-            )
-        except ValueError:
-            raise InputError(
-                f"{folder}: manifest.json or metrics.json is broken; make them again: "
-                f"python -m tsal evaluate --run {folder}"
-            ) from None
-    for folder, (_, _, report) in runs.items():
-        refuse_former(Run.open(folder), report)
+        run = Run.open(folder)
+        manifest, report = read_report(run, "manifest.json"), read_report(run, "metrics.json")
+        refuse_former(run, report)
+        runs[folder] = run.config, manifest, report
     if not runs:
         raise InputError("no run to compare: give the folders of one or more")
     _check_alike(runs)

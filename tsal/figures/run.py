@@ -8,7 +8,6 @@ out.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +36,7 @@ from tsal.figures.style import (
     headroom,
     image_grid,
     plain_log_ticks,
+    read_report,
     row_name,
     run_file,
     save,
@@ -183,7 +183,7 @@ def draw_tracker(run: Run) -> list[NamedFigure]:
 
 
 def _draw_tracker_errors(run: Run) -> NamedFigure:
-    report = json.loads(run_file(run, "tracker/metrics.json").read_text())
+    report = read_report(run, "tracker/metrics.json")
     greys = {"zero motion": ("#a0a0a0", ":"), "DIS": ("#707070", "--")}
     figure = NamedFigure("tracker-error", COLUMN, 2.4, layout="constrained")
     axes = figure.subplots()

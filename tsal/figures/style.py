@@ -6,6 +6,7 @@ twice gives the same bytes.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import wraps
 from io import BytesIO
@@ -61,7 +62,13 @@ METHOD_TITLES = {
     "mean-teacher": "Mean Teacher",
     "mean-teacher-corrected": "Mean Teacher, corrected",
 }
-STAGES = {"history.csv": "train", "labels.parquet": "pseudo", "predictions.npz": "evaluate", "metrics.json": "evaluate"}
+STAGES = {  # that make a run's files
+    "manifest.json": "data",
+    "history.csv": "train",
+    "labels.parquet": "pseudo",
+    "predictions.npz": "evaluate",
+    "metrics.json": "evaluate",
+}
 CROP_SIDE = 240  # px, side of crops that are looked at rather than trained on
 
 STYLE = {
@@ -279,9 +286,22 @@ def run_file(run: Run, name: str) -> Path:
     """A file of the run; where it is missing, the error names the stage that makes it."""
     path = run.folder / name
     if not path.exists():
-        stage = "tracker" if name.startswith("tracker/") else STAGES[path.name]
-        raise InputError(f"{path}: not there yet; run 'python -m tsal {stage} --run {run.folder}'")
+        raise InputError(f"{path}: not there yet; {_making(run, name)}")
     return path
+
+
+def read_report(run: Run, name: str) -> dict:
+    """A JSON file of the run; where it is missing or broken, the error names the stage that makes it."""
+    path = run_file(run, name)
+    try:
+        return json.loads(path.read_text())
+    except ValueError:
+        raise InputError(f"{path}: is broken; {_making(run, name)}") from None
+
+
+def _making(run: Run, name: str) -> str:
+    stage = "tracker" if name.startswith("tracker/") else STAGES[Path(name).name]
+    return f"run 'python -m tsal {stage} --run {run.folder}'"
 
 
 def open_audit(run: Run) -> Audit | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from tsal.config import Config
 from tsal.data import group_clips
 from tsal.evaluation import NORMALISERS, STEADINESS, metrics_rows, table_errors, table_jitters, table_of_part
 from tsal.figures.evaluated import refuse_former
-from tsal.figures.style import open_audit, run_file, unit
+from tsal.figures.style import open_audit, read_report, run_file, unit
 from tsal.pseudo import PseudoLabeller
 from tsal.run import Run
 from tsal.schemes import get_scheme
@@ -46,7 +45,7 @@ def table(run: Run, scheme: str = "") -> pd.DataFrame:
     ``semi_*`` and ``tracker_seconds`` their parts (NaN for a part whose time the run did not keep). Numbers of
     steadiness (:mod:`tsal.evaluation.steadiness`) are NaN for a list without consecutive frames.
     """
-    report = json.loads(run_file(run, "metrics.json").read_text())
+    report = read_report(run, "metrics.json")
     data, measured = run.config.data, {row["list"] for row in report["rows"]}
     if report["normaliser"] != data.normaliser or not measured <= set(data.evaluate):
         raise InputError(
@@ -177,7 +176,7 @@ def tracker_errors(metrics: Mapping) -> pd.DataFrame:
 
 
 def _tracker(run: Run) -> pd.DataFrame | str:
-    metrics = json.loads(run_file(run, "tracker/metrics.json").read_text())
+    metrics = read_report(run, "tracker/metrics.json")
     if not metrics["methods"]:
         return "Nothing to show: no evaluation list has a labelled clip of two frames."
     return tracker_errors(metrics).reset_index()

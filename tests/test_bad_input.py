@@ -343,6 +343,19 @@ def test_without_clips_every_stage_runs_and_a_changed_run_shows_no_former_number
     assert "was made with other training faces" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("normaliser, differs", [("face_size", ["evaluate_fingerprint"]), ("ocular", [])])
+def test_another_face_size_is_another_evaluation_face_where_errors_are_divided_by_it(root, normaliser, differs):
+    manifests = []
+    for size in (40, 80):
+        for name, face in (("labelled.txt", "a"), ("val.txt", "v")):
+            write_rows(root, name, f"{face}.png {face}.pts {BOX} {size}")
+        status, run = data(root, "--set", f"data.normaliser={normaliser}")
+        assert status == 0
+        manifests.append(json.loads((run / "manifest.json").read_text()))
+    first, second = manifests
+    assert [name for name in first if "fingerprint" in name and first[name] != second[name]] == differs
+
+
 def test_without_unlabelled_faces_every_stage_runs_and_there_is_nothing_to_audit(root, capsys):
     few = ["supervised.steps=2", "semi.steps=2", "semi.rival=", "tracker.synthetic_steps=3"]
     status, run = data(root, "--method", "supervised", "--set", "data.unlabelled=", *few)

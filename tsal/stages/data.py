@@ -85,6 +85,7 @@ def prepare_data(run: Run, *, checked: Path | None = None, progress: bool = True
         if not labels_alone(config):  # a method that needs no unlabelled faces wants no tracker either
             warnings.append(f"{none}: the tracker is not trained, and nothing is tracked")
     hashes = list_hashes(run)
+    evaluated = list(itertools.chain(*lists.evaluate.values()))
     every = [lists.labelled, lists.unlabelled, *lists.evaluate.values()]
     grouped = {
         face.image: Origin(clip=clip.name, frame=int(Path(face.image).stem))
@@ -112,7 +113,7 @@ def prepare_data(run: Run, *, checked: Path | None = None, progress: bool = True
         "evaluate": evaluate,
         "fingerprint": rows_fingerprint(run, lists.labelled + lists.unlabelled, facts),
         "labelled_fingerprint": rows_fingerprint(run, lists.labelled, facts),
-        "evaluate_fingerprint": rows_fingerprint(run, list(itertools.chain(*lists.evaluate.values())), facts),
+        "evaluate_fingerprint": rows_fingerprint(run, evaluated, facts, sizes=config.data.normaliser == "face_size"),
         "images": {image: fact | vars(origins.get(image, Origin())) for image, fact in sorted(facts.items())},
     }
     if run.unsaved:
@@ -208,11 +209,14 @@ def _files_state(run: Run) -> str:
     return digest.hexdigest()
 
 
-def rows_fingerprint(run: Run, faces: list[Face], facts: dict[str, dict]) -> str:
-    """Hash of all that is seen of these rows: images, boxes and labels, in their order."""
+def rows_fingerprint(run: Run, faces: list[Face], facts: dict[str, dict], *, sizes: bool = False) -> str:
+    """Hash of all that is seen of these rows: images, boxes and labels, in their order; with ``sizes`` their seventh
+    column too.
+    """
     digest = hashlib.sha256()
     for face in faces:
-        digest.update(json.dumps([facts[face.image]["sha256"], face.image, face.box]).encode())
+        size = [face.face_size] if sizes else []
+        digest.update(json.dumps([facts[face.image]["sha256"], face.image, face.box, *size]).encode())
         points, visible = run.store.points(face)
         digest.update(points.tobytes() + visible.tobytes())
     return digest.hexdigest()

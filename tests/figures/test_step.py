@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tsal import trainings
 from tsal.figures.step import (
     HALFWAY,
     draw_flow,
@@ -37,8 +38,14 @@ METHODS = {
 }
 
 
+@pytest.fixture
+def any_settings(monkeypatch):
+    """The trained pair serves runs of any method: it is not asked with which it was trained."""
+    monkeypatch.setattr(trainings, "refuse_former", lambda *_: None)
+
+
 @pytest.mark.parametrize("overrides", METHODS.values(), ids=METHODS)
-def test_one_step_is_the_step_that_training_makes(smoke_run, overrides):
+def test_one_step_is_the_step_that_training_makes(smoke_run, any_settings, overrides):
     run = Run.open(smoke_run, overrides)
     step, pair = one_step(run, 3), trained_pair(run)
     context = Context(run.config, run.scheme, torch.device("cpu"))
@@ -52,7 +59,7 @@ def test_one_step_is_the_step_that_training_makes(smoke_run, overrides):
     assert len({figure.name for figure in drawn}) == 5 and all(figure._repr_png_() for figure in drawn)
 
 
-def test_every_frame_of_the_window_has_its_vote_under_the_frame(smoke_run):
+def test_every_frame_of_the_window_has_its_vote_under_the_frame(smoke_run, any_settings):
     step = one_step(Run.open(smoke_run, ["tsal.window=2", "tsal.trust=0", "tsal.sources=heatmap,propagated"]))
     origin, to, votes, _ = step_votes(step)
     assert ((origin - to).abs() <= 2).all() and (step.batch.clip[origin] == step.batch.clip[to]).all()
@@ -86,6 +93,12 @@ def test_the_table_of_sources_measures_what_has_labels(smoke_run):
 
 
 def test_a_run_that_is_not_trained_says_so(smoke_run, tmp_path):
-    (tmp_path / "config.json").write_bytes((smoke_run / "config.json").read_bytes())
+    for name in ("config.json", "manifest.json"):
+        (tmp_path / name).write_bytes((smoke_run / name).read_bytes())
     with pytest.raises(InputError, match="not trained yet; run 'python -m tsal train"):
         one_step(Run.open(tmp_path))
+
+
+def test_a_step_of_former_models_is_not_shown_as_one_of_the_run_s_settings(smoke_run):
+    with pytest.raises(InputError, match="was trained with tsal.window=3; the run has tsal.window=2; .*tsal train"):
+        one_step(Run.open(smoke_run, ["tsal.window=2"]))

@@ -56,7 +56,7 @@ from tsal.trainer import (
     teacher_half,
     teacher_terms,
 )
-from tsal.trainings import batch_maker, batches_after_init, images_a_step
+from tsal.trainings import batch_maker, batches_after_init, images_a_step, model_files_of
 from tsal.utils import InputError
 
 HALFWAY = 0.5  # of the training: the unlabelled losses have their full weight there
@@ -99,10 +99,8 @@ def next_frames(batch: Batch) -> Tensor:
 
 def trained_pair(run: Run) -> TeacherStudent:
     """Teacher and student at the end of their training, with fresh optimisers: copies, on the CPU."""
-    path, config = run.folder / "semi" / "model.pt", run.config
-    if not path.exists():
-        raise InputError(f"{path}: not trained yet; run 'python -m tsal train --run {run.folder}'")
-    detectors = [load_model(path, name)[0].to(memory_format=torch.channels_last) for name in ("teacher", "student")]
+    files, config = model_files_of(run), run.config
+    detectors = [load_model(*files[name])[0].to(memory_format=torch.channels_last) for name in ("teacher", "student")]
     rates = (config.semi.lr * config.tsal.teacher_lr, config.semi.lr)
     learners = [Learner(d, make_optimiser(d, config.train, rate)) for d, rate in zip(detectors, rates)]
     return TeacherStudent(*learners, final_trackers(run, CPU))
@@ -121,7 +119,8 @@ def one_step(run: Run, step: int = 0) -> Step:
     """The batch of ``step``, and what a step halfway through the training makes of it with the trained models.
 
     Raises:
-        InputError: the run is not trained, or learns from no pseudo-labels.
+        InputError: the run is not trained, was trained with other settings, scheme or faces than it has now, or learns
+            from no pseudo-labels.
     """
     if run.no_pseudo_labels:
         raise InputError(f"{run.no_pseudo_labels}: there is no step to show that learns from unlabelled faces")

@@ -251,6 +251,7 @@ def _draw_methods(comparison: Comparison) -> NamedFigure:
 def _draw_budgets(comparison: Comparison) -> NamedFigure:
     numbers, looks = method_table(comparison), _looks(comparison)
     figure = NamedFigure("compare-budgets", _width(comparison), 2.2, layout="constrained")
+    drawn = {}
     for name, axes in _panels(figure, comparison).items():
         means = numbers[numbers.list == name].sort_values("labelled", kind="stable")
         budgets = means.labelled.unique()
@@ -268,14 +269,13 @@ def _draw_budgets(comparison: Comparison) -> NamedFigure:
                 alpha=0.15,
                 linewidth=0,
             )
-            axes.plot(rows.labelled, rows["mean"], markersize=3.5, label=method, **looks[method])
+            (drawn[method],) = axes.plot(rows.labelled, rows["mean"], markersize=3.5, label=method, **looks[method])
         axes.set(xscale="log", xlabel="labelled faces", ylabel=f"NME\n({comparison.unit})")
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xticks(budgets, [str(count) for count in budgets])
-    shown = [axes for axes in figure.axes if axes.lines]
-    if shown:
+    if drawn:
         spread = ", band of one standard deviation each way" * bool(numbers["std"].notna().any())
-        _legend_below(figure, *shown[0].get_legend_handles_labels(), title=f"means of the seeds{spread}")
+        _legend_below(figure, drawn.values(), drawn, title=f"means of the seeds{spread}")
     return figure
 
 

@@ -18,8 +18,8 @@ from tsal.figures.style import COLUMN, MODELS, TEXT, NamedFigure, save, styled
 from tsal.figures.tables import write_tables
 
 WHISKER = (
-    "digit: a seed; whisker: one standard deviation over seeds; "
-    "methods of a seed share an init: their differences are in the table"
+    "digit: a seed; whisker: one standard deviation over seeds; methods of a seed share an init, unless they differ in "
+    "what makes it: their differences are in the table"
 )
 MARKS = "osD^vPX*<>"  # of methods, one after the other
 

@@ -5,7 +5,8 @@ every other setting that decides a result and is not the same in all runs makes 
 lists of as many labelled faces. Each run has its own method and the rival that it trained (``semi.rival``). A method is
 called by its name in configs/methods, and by the settings in which it differs from that file or from the profile of the
 first run. The first run's method is the full one, against which ablations are measured, seed by seed, where both runs
-share an init. What was trained on labels alone is distinguished by the settings that such a training sees.
+share an init, or their settings make two. What was trained on labels alone is distinguished by the settings that such
+a training sees.
 """
 
 from __future__ import annotations

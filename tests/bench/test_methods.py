@@ -576,12 +576,21 @@ def test_results_of_labels_or_images_that_have_changed_since_are_made_anew(tmp_p
         (root / "lists" / "labelled.txt").read_text()
     )  # it is measured on what is learned
     [note] = checked()[1]
-    assert note.startswith("the data are not right any more: val.txt") and "labelled.txt" in note
+    assert note.startswith("the check of the data failed: val.txt") and "labelled.txt" in note
     (root / "lists" / "val.txt").write_text(measured)
     shutil.rmtree(image.parents[2])
     assert comparable([*results, *old], faces, checked()[0]) == [*results, *old]  # what is not here counts as unchanged
     shutil.rmtree(root)
     assert checked()[1] == []
+
+
+def test_a_folder_in_which_another_process_works_is_not_told_as_wrong_data(tmp_path):
+    fcntl, base = pytest.importorskip("fcntl"), tmp_path / "base-s0"
+    base.mkdir()
+    with open(base / LOCK, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        found, [note] = check_data(tmp_path, configured()("tsal"))
+    assert not found and note.startswith(f"the check of the data failed: {base}: another process works in this folder")
 
 
 def test_results_that_started_from_other_weights_are_made_anew(tmp_path):

@@ -124,8 +124,8 @@ def _hash_scheme(run: Run) -> str:
 
 def check_data(folder: Path, config: Config) -> tuple[dict, list[str]]:
     """What a seed's base in a bench's ``folder`` says of the data once it is checked, of which files that are as they
-    were are not opened; {} where they are not here or not right. And a line where they are here and not right:
-    results that are there say nothing of it, and no run that would is started.
+    were are not opened; {} where they are not here or cannot be checked. And a line where they are here and not right,
+    or another process works on them: results that are there say nothing of it, and no run that would is started.
     """
     run = Run(base_folder(folder.resolve(), config.seed), config, unsaved=True)
     try:
@@ -135,7 +135,7 @@ def check_data(folder: Path, config: Config) -> tuple[dict, list[str]]:
     try:
         return prepare_data(run, checked=run.folder), []
     except (ConfigError, DataError, InputError) as error:
-        why = f"the data are not right any more: {first_line(error)}"
+        why = f"the check of the data failed: {first_line(error)}"
         return {}, [f"{why}; results of before are shown as if they were unchanged"]
 
 

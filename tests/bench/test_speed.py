@@ -13,10 +13,13 @@ import torch
 
 from tsal.bench.clock import Condition, Task, measure, rows_of
 from tsal.bench.cores import matrix_tasks, pass_tasks, precisions, tracker_tasks
-from tsal.bench.loader import CACHES
+from tsal.bench.gpu_step import random_batch
+from tsal.bench.loader import CACHES, Loader
 from tsal.bench.report import COLUMNS, text
 from tsal.cli.commands import main
 from tsal.config import Config
+from tsal.run import Run
+from tsal.stages import prepare_data
 
 
 def task(name: str, job=lambda: 1, **more) -> Task:
@@ -91,6 +94,15 @@ def test_the_tracker_is_compared_with_dis_on_one_thread_each():
     tracker, dis = tracker_tasks(SimpleNamespace(maker=lambda *_: lambda _: frames, run=run))
     assert tracker.condition == dis.condition == Condition(threads=1) and cv2.getNumThreads() == 1
     assert tracker.notes == {"{more:.2f} x DIS": dis.key} and tracker.setting == dis.setting
+
+
+def test_its_steps_have_the_pairs_of_a_training_s(tmp_path):
+    run = Run(tmp_path, Config.load("smoke"))  # two clips of three frames, in a window of three
+    prepare_data(run, progress=False)
+    for batch in (Loader("", run, tmp_path, quick=True).maker("TSAL", "cold")(0), random_batch(run.config, 5)):
+        pairs = list(zip(batch.previous.tolist(), batch.following.tolist()))
+        assert pairs == [(0, 1), (1, 2), (0, 2), (3, 4), (4, 5), (3, 5)]
+        assert len(set(batch.pairs.keys)) == len(batch.pairs.first) == 6
 
 
 def names(data: str) -> set[tuple[str, str]]:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from tsal.config import Config
-from tsal.data import Batch, FramePairs, Part
+from tsal.data import Batch, FramePairs, Part, neighbours
 from tsal.model import Detector
 from tsal.optimiser import make_optimiser
+from tsal.pseudo import PseudoLabeller
 from tsal.schemes import get_scheme
 from tsal.tracker import FrozenTracker, make_tracker
 from tsal.trainer import Context, Learner, TeacherStudent, asynchronous_step
@@ -26,7 +27,8 @@ def random_batch(config: Config, landmarks: int) -> Batch:
     """Noise in the shapes of a step's faces: clips of T frames and photographs, all in one view."""
     side, semi, draw = config.model.input, config.semi, torch.Generator().manual_seed(0)
     place = [p for _ in range(semi.clips) for p in range(semi.frames)] + [0] * semi.images
-    following = torch.tensor([i for i, p in enumerate(place) if p > 0], dtype=torch.long)
+    previous, following = neighbours(place, PseudoLabeller(config).window)
+    keys = tuple(f"{first} {second}" for first, second in zip(previous.tolist(), following.tolist()))
     count, labelled = len(place), semi.batch
 
     def images(number: int) -> Tensor:
@@ -43,12 +45,12 @@ def random_batch(config: Config, landmarks: int) -> Batch:
         flipped=torch.zeros(count, dtype=torch.bool),
         size=torch.full((count,), 0.7 * side),
         clip=torch.tensor([p == 0 for p in place]).cumsum(0) - 1,
-        previous=following - 1,
+        previous=previous,
         following=following,
         seed=0,
         labelled_part=Part((), labelled),
         unlabelled_part=Part((), count),
-        pairs=FramePairs(tuple(map(str, following.tolist())), weak[following - 1], weak[following], same[following]),
+        pairs=FramePairs(keys, weak[previous], weak[following], same[following]),
     )
 
 

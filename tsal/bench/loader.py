@@ -63,6 +63,7 @@ class Loader:
             seed=0,
             sizes=self.sizes[kind],
             frames=config.semi.frames,
+            window=self.context.labeller.window,
             pairs=kind == "TSAL",
         )
         if cache != "cold":

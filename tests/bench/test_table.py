@@ -328,11 +328,12 @@ def shows_tsal(figure: Path) -> bool:
 
 
 @pytest.mark.filterwarnings("error")  # a layout that does not fit is a warning
-def test_a_marker_is_filled_where_the_interval_of_several_seeds_leaves_zero_out():
+def test_a_marker_is_filled_where_the_interval_of_three_seeds_leaves_zero_out():
+    three = [0.1, 0.2, 0.3]
     rows = [
-        {"list": "val", "part": "window", "measure": "NME", "seeds": [0.1, 0.3], "mean": 0.2, "low": 0.1, "high": 0.3},
+        {"list": "val", "part": "window", "measure": "NME", "seeds": three, "mean": 0.2, "low": 0.1, "high": 0.3},
         {"list": "val", "part": "trust", "measure": "NME", "seeds": [0.1], "mean": 0.1, "low": -0.1, "high": 0.3},
-        {"list": "val", "part": "sic", "measure": "NME", "seeds": [0.05], "mean": 0.05, "low": 0.01, "high": 0.1},
+        {"list": "val", "part": "sic", "measure": "NME", "seeds": [0.04, 0.06], "mean": 0.05, "low": 0.01, "high": 0.1},
     ]
     jitter = {"measure": "flow_jitter", "seeds": [0.1], "mean": 0.1, "low": np.nan, "high": np.nan}
     rows += [{"list": name, "part": "window"} | jitter for name in ("val", "video")]
@@ -344,7 +345,7 @@ def test_a_marker_is_filled_where_the_interval_of_several_seeds_leaves_zero_out(
     assert fills == {0: MODELS["teacher"], 1: "#ffffff", 2: "#ffffff"}
     assert [line.get_xdata()[0] for line in markers.values()] == [0.2, 0.1, 0.05]
     dots = [line for line in nme.get_lines() if line.get_marker() == "o"]
-    assert [line.get_xdata().tolist() for line in dots] == [[0.1, 0.3]]  # a single seed is its mean
+    assert [line.get_xdata().tolist() for line in dots] == [three, [0.04, 0.06]]  # a single seed is its mean
     assert len(flow.get_lines()) == 2  # the zero and a marker, without a whisker
     words = words_of(figure)
     assert "one seed: over clips alone" in words

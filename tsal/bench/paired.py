@@ -30,6 +30,9 @@ def paired_difference(by: Runs, name: str, method: str, other: str, draws: int) 
     """Mean over the seeds that the two share, and over faces, of a method's error less another's, and its 95 %
     bootstrap interval: seeds, and photographs and clips, are drawn anew. Frames of a clip err alike, so a clip is drawn
     whole. NaN for the interval of one seed and one clip, which would be a point.
+
+    Of few seeds it is too narrow where seeds differ more than clips do: over seeds alone it leaves 0 out without any
+    difference in half of all cases of two seeds, in a quarter of those of three.
     """
     sums, frames = _gains(by, name, method, other)
     if not sums.size:

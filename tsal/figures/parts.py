@@ -19,7 +19,7 @@ def draw_parts(table: pd.DataFrame, unit: str) -> NamedFigure:
     """``compare-parts``: a row for each part left out, a panel for each list and measure.
 
     A marker is the mean difference from ``tsal``, dots are the seeds, a whisker is the 95 % interval where there is
-    one. A marker is filled where the interval leaves 0 out, but not that of a single seed, which does not say how much
+    one. A marker is filled where the interval leaves 0 out and is of three seeds or more: fewer do not say how much
     seeds differ. Right of 0 the part helps. Where one part's numbers reach ``CUT`` times as far as any other's, the
     axis ends there, and an arrow has the numbers beside it.
 
@@ -59,7 +59,8 @@ def draw_parts(table: pd.DataFrame, unit: str) -> NamedFigure:
     bare = "; no whisker: too few seeds" * bool(table.low.isna().any())
     key = (
         f"right of 0 the part helps; whisker: 95 % interval over seeds, and of NME over clips{alone}",
-        f"filled: it leaves 0 out, of several seeds{bare}" + "; arrow: the axis ends before these numbers" * bool(cut),
+        f"filled: it leaves 0 out, of three seeds or more{bare}"
+        + "; arrow: the axis ends before these numbers" * bool(cut),
     )
     figure.supxlabel("\n".join(fill(line, 75 if width == COLUMN else 150) for line in key), fontsize=6.5)
     return figure
@@ -78,7 +79,7 @@ def _end(effects: pd.DataFrame) -> float:
 
 def _draw_part(axes, place: int, effect, end: float) -> None:
     """A row of :func:`draw_parts`; beyond ``end`` there are arrows."""
-    sure = len(effect.seeds) > 1 and (effect.low > 0 or effect.high < 0)
+    sure = len(effect.seeds) > 2 and (effect.low > 0 or effect.high < 0)
     colour = MODELS["teacher"] if sure else "#707070"
     if len(effect.seeds) > 1:
         seeds = [seed for seed in effect.seeds if abs(seed) <= end]

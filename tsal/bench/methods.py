@@ -21,11 +21,9 @@ from tsal.bench.conditions import Configure, base_folder, check_data, comparable
 from tsal.bench.launch import LAUNCHERS, Group, threads_of
 from tsal.config import Config, labels_alone, load_method
 from tsal.data import group_clips
-from tsal.evaluation import STEADINESS, metrics_rows, predictions_table, read_ground_truth, table_errors
+from tsal.evaluation import STEADINESS, metrics_rows, table_errors
 from tsal.loop import is_done
-from tsal.model_files import load_model
 from tsal.run import Run, code_fingerprint
-from tsal.tracker import measuring_tracker
 from tsal.trainings import (
     init_settings,
     schedule_steps,
@@ -88,11 +86,7 @@ def _train_and_measure(run: Run, base: Path, out: Path) -> dict:
         train_semi(run, train_inits(run), schedule_steps(run)[1])
         files = {name: (path / "semi" / "model.pt", name) for name in ("teacher", "student")}
     files["init"] = (path / "init" / "model.pt", None)
-    faces = [face for faces in run.lists.evaluate.values() for face in faces]
-    truth = read_ground_truth(run.store, faces, run.config.data.normaliser, run.scheme)
-    models = {name: load_model(*place, device=run.device)[0] for name, place in files.items()}
-    how = {"consecutive": run.config.data.consecutive, "sparse": run.config.data.sparse}
-    table = predictions_table(models, run.store, truth, faces, run.device, tracker=measuring_tracker(run), **how)
+    table = stages.predict_lists(run, files)
     errors = 100 * table_errors(table)[:, table["sources"].tolist().index("heatmap")]  # (M, N) %
     names = table["models"].tolist()
     rows, lists = [row for row in metrics_rows(table) if row["source"] in ("heatmap", "window")], {}

@@ -25,6 +25,15 @@ from tsal.synthetic.dataset import load_ground_truth
 # --- what predicts the error ---
 
 
+def test_the_landmarks_that_a_gate_keeps_are_counted_of_all_that_are_measured(run):
+    """The first frame of a clip has no track: no gate keeps its landmarks, and they count all the same."""
+    audit = Audit.open(run.folder / "audit")
+    error, track = audit.errors("teacher", "fused"), audit.labels("teacher")[0].flow_error[-1]
+    tracked = (np.isfinite(error) & np.isfinite(track)).sum() / np.isfinite(error).sum()
+    gates = named(figures.draw_pseudo_labels(run), "pseudo-reliability").axes[2]
+    assert 0.5 < tracked < 0.8 and [line.get_xdata()[-1] for line in gates.lines] == pytest.approx([100 * tracked] * 4)
+
+
 def test_a_monotone_map_pools_what_falls():
     knots, fit = analysis.monotone(np.array([4.0, 2, 3, 1]), np.array([4.0, 3, 2, 1]))
     assert knots.tolist() == [1, 2, 3, 4] and fit.tolist() == [1, 2.5, 2.5, 4]

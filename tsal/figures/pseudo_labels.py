@@ -106,13 +106,15 @@ def _draw_reliability(run: Run, audit: Audit) -> NamedFigure:
         "forward-backward error": teacher.flow_error[-1],
     }
     scores = {name: score for name, score in scores.items() if (np.isfinite(score) & np.isfinite(error)).any()}
-    use = np.isfinite(error) & np.all([np.isfinite(score) for score in scores.values()], 0)
+    measured = np.isfinite(error)
+    use = measured & np.all([np.isfinite(score) for score in scores.values()], 0)  # every curve of the same landmarks
     colours = (SOURCES["centre"], SOURCES["fused"], SOURCES["tracked_heatmap"])
     for (name, score), colour in zip(
         {**scores, "true error (bound)": error}.items(), (*colours[: len(scores)], "#949494")
     ):
         share, mean = coverage(score[use], error[use])
-        gates.plot(100 * share, mean, color=colour, linestyle=":" if score is error else "-", label=name)
+        kept = 100 * share * use.sum() / measured.sum()
+        gates.plot(kept, mean, color=colour, linestyle=":" if score is error else "-", label=name)
     gates.set(xlabel="landmarks that the gate keeps (%)", title="gates on the fused points (teacher)", xlim=(0, 100))
     for axes, without in (
         (disagreement, "one family speaks alone"),

@@ -91,7 +91,7 @@ def draw_samples(run: Run) -> list[NamedFigure]:
 
 
 def _draw_views(run: Run) -> NamedFigure:
-    """The first batch of training, as the detectors see it."""
+    """A batch as the detectors see it: the labelled rows of the init's first step, and unlabelled faces."""
     sizes = (8, 4, 0) if run.clips else (8, 0, 8)
     batch = BatchMaker(
         run.store,

@@ -285,7 +285,7 @@ def draw_flow(step: Step) -> NamedFigure:
     pairs = _pairs(step, 3)
     if not pairs:
         return _nothing("step-flow")
-    names = ("frame t", "frame t + 1", "flow from t to t + 1", "reconstructed t + 1", "there and back\n(white: 2 px)")
+    names = ("frame t", "frame t + 1", "flow from t to t + 1", "reconstructed t + 1", "there and back\n(yellow: 2 px)")
     figure, axes = image_grid("step-flow", len(pairs), len(names), top=0.32, under=0.16)
     forward, backward = step.flows
     error = forward_backward_error(backward, forward).numpy()

@@ -589,8 +589,8 @@ def test_a_folder_in_which_another_process_works_is_not_told_as_wrong_data(tmp_p
     base.mkdir()
     with open(base / LOCK, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        found, [note] = check_data(tmp_path, configured()("tsal"))
-    assert not found and note.startswith(f"the check of the data failed: {base}: another process works in this folder")
+        facts, [note] = check_data(tmp_path, configured()("tsal"))
+    assert not facts and note.startswith(f"the check of the data failed: {base}: another process works in this folder")
 
 
 def test_results_that_started_from_other_weights_are_made_anew(tmp_path):

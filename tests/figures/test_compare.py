@@ -420,8 +420,8 @@ def test_methods_without_a_common_seed_and_init_are_drawn_at_the_means_of_their_
 
 
 def test_the_legend_of_budgets_names_what_one_list_alone_has():
-    one, other = many(["tsal"], (10, 40)).scores, many(["tsal", "stld"], (10, 40)).scores.assign(list="other")
-    comparison = Comparison(pd.concat([one, other], ignore_index=True), "tsal", "% of d")
+    first, second = many(["tsal"], (10, 40)).scores, many(["tsal", "stld"], (10, 40)).scores.assign(list="other")
+    comparison = Comparison(pd.concat([first, second], ignore_index=True), "tsal", "% of d")
     [legend] = named(draw_comparison(comparison), "compare-budgets").legends
     assert [text.get_text() for text in legend.get_texts()] == ["tsal", "stld"]
 

@@ -96,8 +96,8 @@ def test_frames_after_dropped_ones_keep_their_labels_and_boxes(release, monkeypa
     folder, manifest = prepare(release, every=every, found_boxes=True)
     faces = rows(folder, "300VW.train.GTB")
     assert [(shown(folder, row.image), int(row.annotation[-10:-4])) for row in faces] == [(n, n) for n in numbers]
-    found = rows(folder, "300VW.train.DET")
-    assert [(shown(folder, row.image), row.box[0]) for row in found] == [(n, int(n > 2)) for n in numbers]
+    unlabelled = rows(folder, "300VW.train.DET")
+    assert [(shown(folder, row.image), row.box[0]) for row in unlabelled] == [(n, int(n > 2)) for n in numbers]
     said = (folder / "rejected.csv").read_text()
     assert "the video has no frame 000003" in said and "the video has no frame 000004" in said
     assert counts(manifest)["001, frames of vid.avi"] == (5, 7)

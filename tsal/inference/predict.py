@@ -17,7 +17,7 @@ from tsal.evaluation import DETECTION_SOURCES, NORMALISERS, face_nme, predict, r
 from tsal.faces import MIN_FACE
 from tsal.inference.drawing import too_long
 from tsal.inference.inputs import find_images, read_photograph
-from tsal.inference.landmarker import Finder, Landmarker, has_room
+from tsal.inference.landmarker import FaceLandmarks, Finder, Landmarker, has_room
 from tsal.inference.tables import LandmarkTable, check_table, draw_table, drawing_paths, write_table
 from tsal.inference.weights import find_weights
 from tsal.model_files import default_model, load_model
@@ -150,7 +150,6 @@ def predict_images(
     landmarker = Landmarker(weights, model, device=device, min_face=min_face, finder=finder)
     names, faces, wrong = [], [], []
     held: list[np.ndarray] = []
-    stop: KeyboardInterrupt | None = None
     try:
         for path, is_named in tqdm(images.items(), desc="predict", unit="image", disable=not progress, mininterval=1):
             problems = wrong if is_named else notes
@@ -168,26 +167,16 @@ def predict_images(
                 problems.append(f"{path}: is not drawn: {why}")
                 del places[str(path)]
         faces += landmarker(held)
-    except KeyboardInterrupt as error:
-        stop, names = error, names[: len(faces)]
-        if out is None or not names:
+    except KeyboardInterrupt as stop:
+        if out is None or not faces:
             raise
+        partial, last = out.with_name(f"{out.stem}.partial{out.suffix}"), names[len(faces) - 1]
+        write_table(partial, _image_table(names[: len(faces)], faces, landmarker.scheme.points), landmarker.scheme)
+        text = f"{partial} has the first {len(faces)} of {counted(len(images), 'image')}, up to {printable(last)}"
+        raise Stopped(text, getattr(stop, "status", 130) - 128) from None
     if not names:
         raise DataError(wrong + notes)
-    rows = [(path, face) for path, image_faces in zip(names, faces) for face in image_faces]
-    landmarks = landmarker.scheme.points
-    table = _table(
-        names,
-        [path for path, _ in rows],
-        [face.box for _, face in rows],
-        np.array([face.points for _, face in rows], np.float32).reshape(-1, landmarks, 2),
-        np.array([face.scores for _, face in rows], np.float32).reshape(-1, landmarks),
-    )
-    if stop is not None:
-        partial = out.with_name(f"{out.stem}.partial{out.suffix}")
-        write_table(partial, table, landmarker.scheme)
-        text = f"{partial} has the first {len(names)} of {counted(len(images), 'image')}, up to {printable(names[-1])}"
-        raise Stopped(text, getattr(stop, "status", 130) - 128) from None
+    table = _image_table(names, faces, landmarker.scheme.points)
     if out is not None:
         write_table(out, table, landmarker.scheme)
     places = {name: places[name] for name in names if name in places}
@@ -197,6 +186,18 @@ def predict_images(
     if wrong:
         raise LeftOut(wrong, table, notes)
     return table, notes
+
+
+def _image_table(images: Sequence[str], faces: Sequence[Sequence[FaceLandmarks]], landmarks: int) -> LandmarkTable:
+    """The table of the faces of each image."""
+    rows = [(path, face) for path, image_faces in zip(images, faces) for face in image_faces]
+    return _table(
+        images,
+        [path for path, _ in rows],
+        [face.box for _, face in rows],
+        np.array([face.points for _, face in rows], np.float32).reshape(-1, landmarks, 2),
+        np.array([face.scores for _, face in rows], np.float32).reshape(-1, landmarks),
+    )
 
 
 def _table(images: Sequence[str], paths: Sequence[str], boxes, points: np.ndarray, scores: np.ndarray) -> LandmarkTable:

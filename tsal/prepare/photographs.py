@@ -105,7 +105,7 @@ def prepare_photographs(
     for face in faces:
         if face.box is not None:
             known.setdefault(face.image, []).append(face.box)
-    found = _find_others(root, list(bare), known, workers, progress)
+    detections = _find_others(root, list(bare), known, workers, progress)
     builder.drop_lists()  # a list must not name annotations of other rows
     for number, face in enumerate(faces):
         image, landmarks, visible, box, where, size = face
@@ -114,7 +114,7 @@ def prepare_photographs(
         if image in looks:
             builder.facts[name] = looks[image]
         if not _is_labelled(face):
-            boxes = found[image] if box is None else [box]
+            boxes = detections[image] if box is None else [box]
             if not boxes:
                 beside = " beside those of other rows" if image in known else ""
                 nothing = f"{image}: no landmarks, no box, and no face is found{beside}"
@@ -138,11 +138,11 @@ def prepare_photographs(
     if bare:
         builder.count(
             "images without labels whose face is found in the pixels",
-            sum(map(bool, found.values())),
-            len(found),
+            sum(map(bool, detections.values())),
+            len(detections),
             "rejected.csv names the others",
         )
-    if several := {image: boxes for image, boxes in found.items() if len(boxes) > 1}:
+    if several := {image: boxes for image, boxes in detections.items() if len(boxes) > 1}:
         more = counted(sum(map(len, several.values())) - len(several), "face")
         outcome = "are taken too" if all_faces else "are left out (--all-faces takes them)"
         beside = (
